@@ -1,0 +1,19 @@
+-- Adds what the batch's rows change to the counters of their subjects, and makes the rows that posts need.
+-- $1 post_uri  $2 likes  $3 reposts  $4 replies  $5 bookmarks  $6 quotes: arrays of one length, sorted by post_uri; differences
+-- Safe twice: no, and need not be: each difference is of rows inserted or deleted in this transaction.
+-- Returns how many rows are new.
+-- Locks: rows in post_uri order, shared by all workers: the last statement but counters_recount.sql.
+WITH written AS (
+    INSERT INTO post_aggregations AS a (post_uri, like_count, repost_count, reply_count, bookmark_count, quote_count)
+    SELECT * FROM unnest($1::text[], $2::integer[], $3::integer[], $4::integer[], $5::integer[], $6::integer[])
+    ON CONFLICT (post_uri) DO UPDATE
+    SET like_count = a.like_count + excluded.like_count,
+        repost_count = a.repost_count + excluded.repost_count,
+        reply_count = a.reply_count + excluded.reply_count,
+        bookmark_count = a.bookmark_count + excluded.bookmark_count,
+        quote_count = a.quote_count + excluded.quote_count
+    WHERE excluded.like_count <> 0 OR excluded.repost_count <> 0 OR excluded.reply_count <> 0
+        OR excluded.bookmark_count <> 0 OR excluded.quote_count <> 0
+    RETURNING xmax = 0 AS is_new
+)
+SELECT count(*) FROM written WHERE is_new

@@ -1,0 +1,18 @@
+-- Inserts or corrects feed items.
+-- $1 uri  $2 post_uri  $3 originator_did  $4 type  $5 created_at  $6 cid: arrays of one length, sorted by uri
+-- Safe twice: the values are absolute; a row that has them already is not written. Returns how many rows are new.
+-- Locks: rows in uri order, those of the repos at hand.
+WITH written AS (
+    INSERT INTO feed_items AS f (uri, post_uri, originator_did, type, sort_at, created_at, cid)
+    SELECT uri, post_uri, originator_did, type, created_at, created_at, cid
+    FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::timestamp[], $6::text[])
+        AS new (uri, post_uri, originator_did, type, created_at, cid)
+    ON CONFLICT (uri) DO UPDATE
+    SET post_uri = excluded.post_uri, originator_did = excluded.originator_did, type = excluded.type,
+        sort_at = excluded.sort_at, created_at = excluded.created_at, cid = excluded.cid
+    WHERE (f.post_uri, f.originator_did, f.type, f.sort_at, f.created_at, f.cid)
+        IS DISTINCT FROM
+        (excluded.post_uri, excluded.originator_did, excluded.type, excluded.sort_at, excluded.created_at, excluded.cid)
+    RETURNING xmax = 0 AS is_new
+)
+SELECT count(*) FROM written WHERE is_new

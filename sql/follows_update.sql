@@ -1,0 +1,10 @@
+-- Gives rows of follows new values; a new pair too, where a record's subject changed and nothing holds that pair.
+-- $1 … $10 uri, key_a, key_b, created_at, cid, subject_cid, via, commit_seq, handle, verified_at: arrays of one length, sorted by uri; those that the
+-- table has no column for are empty.
+-- Safe twice: the values are absolute.
+-- Locks: rows that follows_existing.sql locked already.
+UPDATE follows AS r
+SET follower_did = new.key_a, following_did = new.key_b, created_at = new.created_at, commit_seq = new.commit_seq
+FROM unnest($1::text[], $2::text[], $3::text[], $4::timestamp[], $8::text[])
+    AS new (uri, key_a, key_b, created_at, commit_seq)
+WHERE r.uri = new.uri

@@ -1,0 +1,5 @@
+-- Reads which of the tables are not there.
+-- $1 table name text[], with a schema or found by search_path
+-- Safe twice: reads only.
+-- Locks: none.
+SELECT name FROM unnest($1::text[]) AS name WHERE to_regclass(name) IS NULL

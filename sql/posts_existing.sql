@@ -1,0 +1,9 @@
+-- Reads what posts that are to be replaced have caused in other tables.
+-- $1 uri text[], sorted
+-- Safe twice: reads only.
+-- Locks: the rows read, in uri order, until the end of the transaction.
+SELECT p.uri, p.parent_uri, p.facets::text AS facets, p.commit_seq IS NULL AS is_foreign
+FROM posts AS p
+WHERE p.uri = ANY($1::text[])
+ORDER BY p.uri
+FOR UPDATE OF p

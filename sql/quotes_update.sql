@@ -1,0 +1,19 @@
+-- Gives quotes that are there new values, and says what they quoted before.
+-- $1 uri  $2 cid  $3 post_uri  $4 quoted_uri  $5 quoted_cid  $6 created_at: arrays of one length, sorted by uri
+-- Safe twice: the values are absolute; a row that has them already is not written and not returned.
+-- Locks: rows in uri order, those of the repos at hand.
+WITH new AS (
+    SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::timestamp[])
+        AS new (uri, cid, post_uri, quoted_uri, quoted_cid, created_at)
+), old AS (
+    SELECT q.uri, q.quoted_uri FROM quotes AS q JOIN new ON new.uri = q.uri ORDER BY q.uri FOR UPDATE OF q
+)
+UPDATE quotes AS q
+SET cid = new.cid, post_uri = new.post_uri, quoted_uri = new.quoted_uri, quoted_cid = new.quoted_cid,
+    created_at = new.created_at
+FROM new JOIN old ON old.uri = new.uri
+WHERE q.uri = new.uri
+    AND (q.cid, q.post_uri, q.quoted_uri, q.quoted_cid, q.created_at)
+        IS DISTINCT FROM
+        (new.cid, new.post_uri, new.quoted_uri, new.quoted_cid, new.created_at)
+RETURNING old.quoted_uri AS old_quoted_uri, q.quoted_uri

@@ -1,0 +1,188 @@
+//! Ops → rows: one transaction per batch.
+//!
+//! Owns the order in which a transaction writes tables, the same for every worker: users (in a short transaction of
+//! their own), then what is deleted, posts, pairs, the other tables, their side effects, and the counters, which all
+//! workers share, last. Does not decide what to do about an error: that is `worker`'s.
+//!
+//! Invariant: either all of the ops are applied with all of their side effects, or none.
+
+mod effects;
+mod keyed;
+mod pairs;
+mod params;
+mod posts;
+mod rivals;
+mod users;
+
+use std::collections::{BTreeSet, HashSet};
+
+use postgres::Client;
+
+pub use effects::{RecordCounts, Switches};
+pub use users::KnownUsers;
+
+use crate::fault::ApplyError;
+use crate::fold::{Changes, fold};
+use crate::rows::{Op, PairTable};
+use crate::sql;
+use effects::Effects;
+use pairs::{Freed, Gone};
+use params::Params;
+
+/// What came of a batch that was applied.
+#[derive(Debug, Default)]
+pub struct Applied {
+    pub record_counts: RecordCounts,
+    /// Ops ignored since their repo has opted out.
+    pub opted_out: usize,
+}
+
+/// Applies ops, which are in stream order for each repo.
+pub fn apply<'o>(
+    client: &mut Client,
+    ops: &[&'o Op<'o>],
+    switches: Switches,
+    known: &mut KnownUsers,
+) -> Result<Applied, ApplyError> {
+    let needs_statements = users::needs_statements(ops, known);
+    let mut write_users = |client: &mut Client| write_users(client, ops, known);
+    let users = if needs_statements {
+        transaction(client, write_users)?
+    } else {
+        write_users(client)?
+    };
+    known.committed(&users.made);
+    let mut record_counts = transaction(client, |client| write(client, &users.changes, switches))?;
+    record_counts.users += users.new;
+    Ok(Applied {
+        record_counts,
+        opted_out: users.opted_out,
+    })
+}
+
+/// The batch after its users have been seen to.
+struct WithUsers<'o> {
+    changes: Changes<'o>,
+    made: BTreeSet<&'o str>,
+    new: i64,
+    opted_out: usize,
+}
+
+fn write_users<'o>(
+    client: &mut Client,
+    ops: &[&'o Op<'o>],
+    known: &mut KnownUsers,
+) -> Result<WithUsers<'o>, ApplyError> {
+    let forbidden = users::forbidden(client, ops, known)?;
+    let (ignored, kept): (Vec<&Op>, Vec<&Op>) = ops
+        .iter()
+        .partition(|op| op.heeds_opt_out() && forbidden.contains(op.repo.as_ref()));
+    let changes = fold(&kept);
+    let made = users::missing(wanted(&kept, &ignored).into_iter(), &changes.users, known);
+    Ok(WithUsers {
+        new: users::write(client, &made, &changes.users)?,
+        changes,
+        made,
+        opted_out: ignored.len(),
+    })
+}
+
+/// The users that must exist: those of every valid create, folded away or not, and the repo of one that its opt-out
+/// keeps from being applied.
+fn wanted<'o>(kept: &[&'o Op<'o>], ignored: &[&'o Op<'o>]) -> Vec<&'o str> {
+    let of_kept = kept.iter().flat_map(|op| <[_; 2]>::from(op.users()));
+    let of_ignored = ignored.iter().map(|op| op.users().0);
+    of_kept.chain(of_ignored).flatten().collect()
+}
+
+/// Runs `work` in a transaction with the worker's settings; rolled back if it fails.
+fn transaction<T>(
+    client: &mut Client,
+    work: impl FnOnce(&mut Client) -> Result<T, ApplyError>,
+) -> Result<T, ApplyError> {
+    let of_begin = |source| ApplyError::of_statement(sql::BEGIN, source);
+    client.batch_execute(sql::BEGIN.text).map_err(of_begin)?;
+    match work(client) {
+        Ok(value) => {
+            client.batch_execute("COMMIT").map_err(of_begin)?;
+            Ok(value)
+        }
+        Err(error) => {
+            // A rollback that fails means a broken connection, which the pool throws away; the server rolls back.
+            let _ = client.batch_execute("ROLLBACK");
+            Err(error)
+        }
+    }
+}
+
+fn write(client: &mut Client, changes: &Changes, switches: Switches) -> Result<RecordCounts, ApplyError> {
+    // What pairs meet in the database outlives the effects, which borrow from it.
+    let mut met = Vec::with_capacity(PairTable::ALL.len());
+    let mut effects = Effects::new(switches);
+    pairs::lock(client, changes)?;
+    let mut freed = delete(client, changes, &mut effects)?;
+    posts::put(client, &changes.posts.put, &mut effects)?;
+    for table in PairTable::ALL {
+        let rows = &changes.pair(table).put;
+        let freed = freed.remove(&table).unwrap_or_default();
+        if let Some(others) = pairs::insert(client, table, rows, freed, &mut effects)? {
+            met.push((table, others));
+        }
+    }
+    for (table, (items, met)) in &met {
+        pairs::settle(client, *table, items, met, &mut effects)?;
+    }
+    keyed::write(client, changes)?;
+    effects.write(client)
+}
+
+/// Deletes posts and rows of pairs with their notifications; returns the pairs for which other records wait.
+fn delete<'e>(client: &mut Client, changes: &Changes<'e>, effects: &mut Effects<'e>) -> Result<Freed, ApplyError> {
+    let mut notifications = posts::delete(client, &changes.posts.deleted, effects)?;
+    let mut gone = Vec::new();
+    let mut deleted = Vec::new();
+    for table in PairTable::ALL {
+        let uris = &changes.pair(table).deleted;
+        gone.extend(pairs::delete(client, table, uris, effects)?);
+        notifications.extend(uris.iter().filter_map(|uri| effects::pair_notification_uri(table, uri)));
+        deleted.extend(uris.iter().copied());
+    }
+    gone.extend(delete_notifications(client, notifications, changes, &gone, effects)?);
+    pairs::take_rivals(client, &deleted, &gone)
+}
+
+/// Deletes the notifications of deleted records; returns the rows of pairs that only they still tell of.
+fn delete_notifications<'e>(
+    client: &mut Client,
+    mut uris: Vec<String>,
+    changes: &Changes<'e>,
+    gone: &[Gone],
+    effects: &mut Effects<'e>,
+) -> Result<Vec<Gone>, ApplyError> {
+    if uris.is_empty() {
+        return Ok(Vec::new());
+    }
+    uris.sort_unstable();
+    let rows = Params::new()
+        .texts(uris.iter())
+        .query(client, sql::NOTIFICATIONS_DELETE)?;
+    let found: HashSet<&str> = gone.iter().map(|row| row.uri.as_str()).collect();
+    let mut told = Vec::new();
+    for row in &rows {
+        let Some(uri) = row.get::<_, &str>("uri").strip_suffix("#notification") else {
+            continue;
+        };
+        let table = PairTable::ALL
+            .into_iter()
+            .find(|table| changes.pair(*table).deleted.binary_search(&uri).is_ok());
+        let subject: Option<String> = match table {
+            Some(PairTable::Follows) => row.get("recipient_did"),
+            _ => row.get("reason_subject"),
+        };
+        if let (Some(table), Some(subject), false) = (table, subject, found.contains(uri)) {
+            let author = row.get("author_did");
+            told.push(pairs::delete_from_notification(table, uri, author, subject, effects));
+        }
+    }
+    Ok(told)
+}

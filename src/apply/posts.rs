@@ -1,0 +1,233 @@
+//! Posts and their quotes.
+//!
+//! Owns `posts` and `quotes`, and tells `effects` what came, went and changed. A post that is there already is replaced:
+//! what it caused before is read first, so that only differences move counters.
+
+use std::borrow::Cow;
+use std::collections::{HashMap, HashSet};
+
+use postgres::Client;
+
+use super::effects::{Counter, Effects, post_notification_uris};
+use super::params::Params;
+use crate::decode::json::Json;
+use crate::fault::ApplyError;
+use crate::rows::{self, Post};
+use crate::sql;
+
+/// What a post that is or was in the table has caused elsewhere.
+struct Stored {
+    parent_uri: Option<String>,
+    mentions: Vec<String>,
+    /// Another than the worker made the row, and may have counted it or not.
+    is_foreign: bool,
+}
+
+impl Stored {
+    fn read(row: &postgres::Row) -> (String, Stored) {
+        let facets: Option<&str> = row.get("facets");
+        let stored = Stored {
+            parent_uri: row.get("parent_uri"),
+            mentions: facets.map(stored_mentions).unwrap_or_default(),
+            is_foreign: row.get("is_foreign"),
+        };
+        (row.get("uri"), stored)
+    }
+}
+
+fn stored_mentions(facets: &str) -> Vec<String> {
+    match serde_json::from_str(facets) {
+        Ok(Json::Array(facets)) => rows::mentions(&facets).into_iter().map(Cow::into_owned).collect(),
+        // Not an array: no worker of any kind reads mentions from it, so none were notified.
+        _ => Vec::new(),
+    }
+}
+
+/// Deletes posts with all that they caused; returns the URIs of their notifications.
+pub fn delete<'e>(client: &mut Client, uris: &[&'e str], effects: &mut Effects<'e>) -> Result<Vec<String>, ApplyError> {
+    if uris.is_empty() {
+        return Ok(Vec::new());
+    }
+    let rows = Params::new()
+        .texts(uris.iter().copied())
+        .query(client, sql::POSTS_DELETE)?;
+    let mut deleted: HashMap<String, Stored> = rows.iter().map(Stored::read).collect();
+    effects.record_counts.posts -= deleted.len() as i64;
+    delete_quotes(client, uris, &deleted, effects)?;
+    Params::new()
+        .texts(uris.iter().copied())
+        .execute(client, sql::THREAD_CONTEXTS_DELETE)?;
+    let mut notifications = Vec::new();
+    for &uri in uris {
+        effects.feed_item_gone(Cow::Borrowed(uri));
+        let Some(stored) = deleted.remove(uri) else {
+            notifications.extend(post_notification_uris(uri, std::iter::empty::<&str>()));
+            continue;
+        };
+        notifications.extend(post_notification_uris(uri, stored.mentions.iter()));
+        if let Some(parent) = stored.parent_uri {
+            effects.count(Cow::Owned(parent.clone()), Counter::Replies, -1);
+            if stored.is_foreign {
+                effects.recount(Cow::Owned(parent));
+            }
+        }
+    }
+    Ok(notifications)
+}
+
+/// Deletes the quotes of posts that are deleted or quote nothing any more.
+fn delete_quotes(
+    client: &mut Client,
+    posts: &[&str],
+    stored: &HashMap<String, Stored>,
+    effects: &mut Effects,
+) -> Result<(), ApplyError> {
+    if posts.is_empty() {
+        return Ok(());
+    }
+    let uris: Vec<String> = posts.iter().map(|uri| quote_uri(uri)).collect();
+    for row in Params::new().texts(uris.iter()).query(client, sql::QUOTES_DELETE)? {
+        let (post, quoted): (&str, String) = (row.get("post_uri"), row.get("quoted_uri"));
+        effects.count(Cow::Owned(quoted.clone()), Counter::Quotes, -1);
+        if stored.get(post).is_none_or(|stored| stored.is_foreign) {
+            effects.recount(Cow::Owned(quoted));
+        }
+    }
+    Ok(())
+}
+
+fn quote_uri(post: &str) -> String {
+    format!("{post}#quote")
+}
+
+/// Inserts or replaces posts, which are sorted by URI.
+pub fn put<'e>(client: &mut Client, posts: &[&'e Post<'e>], effects: &mut Effects<'e>) -> Result<(), ApplyError> {
+    if posts.is_empty() {
+        return Ok(());
+    }
+    let rows = params(posts).query(client, sql::POSTS_INSERT)?;
+    effects.record_counts.posts += rows.len() as i64;
+    for post in posts {
+        effects.post_is(post);
+    }
+    if rows.len() == posts.len() {
+        for post in posts {
+            count_reply(post, effects);
+        }
+        return put_quotes(client, posts, effects);
+    }
+    let inserted: HashSet<&str> = rows.iter().map(|row| row.get("uri")).collect();
+    let (new, old): (Vec<_>, Vec<_>) = posts.iter().partition(|post| inserted.contains(post.uri.as_str()));
+    for post in new {
+        count_reply(post, effects);
+    }
+    replace(client, &old, effects)?;
+    put_quotes(client, posts, effects)
+}
+
+fn count_reply<'e>(post: &'e Post<'e>, effects: &mut Effects<'e>) {
+    if let Some(parent) = &post.parent_uri {
+        effects.count(Cow::Borrowed(parent), Counter::Replies, 1);
+    }
+}
+
+/// Replaces posts that are there.
+fn replace<'e>(client: &mut Client, posts: &[&'e Post<'e>], effects: &mut Effects<'e>) -> Result<(), ApplyError> {
+    let rows = Params::new()
+        .texts(posts.iter().map(|post| &post.uri))
+        .query(client, sql::POSTS_EXISTING)?;
+    let stored: HashMap<String, Stored> = rows.iter().map(Stored::read).collect();
+    params(posts).execute(client, sql::POSTS_UPDATE)?;
+    for post in posts {
+        let stored = stored.get(&post.uri).ok_or(ApplyError::Vanished("posts"))?;
+        replace_effects(post, stored, effects);
+    }
+    let without_quote: Vec<&str> = posts
+        .iter()
+        .filter(|post| post.quoted.is_none())
+        .map(|post| post.uri.as_str())
+        .collect();
+    delete_quotes(client, &without_quote, &stored, effects)
+}
+
+fn replace_effects<'e>(post: &'e Post<'e>, stored: &Stored, effects: &mut Effects<'e>) {
+    if stored.parent_uri.as_deref() != post.parent_uri.as_deref() {
+        if let Some(parent) = &stored.parent_uri {
+            effects.count(Cow::Owned(parent.clone()), Counter::Replies, -1);
+        }
+        count_reply(post, effects);
+    }
+    if stored.is_foreign {
+        let quoted = post.quoted.as_ref().map(|quoted| quoted.uri.as_ref());
+        let old_parent = stored.parent_uri.as_deref().map(|uri| Cow::Owned(uri.to_owned()));
+        let subjects = [post.parent_uri.as_deref(), quoted].into_iter().flatten();
+        subjects
+            .map(Cow::Borrowed)
+            .chain(old_parent)
+            .for_each(|subject| effects.recount(subject));
+    }
+    let wanted: Vec<String> = super::effects::post_notifications(post)
+        .into_iter()
+        .map(|n| n.uri)
+        .collect();
+    let possible = post_notification_uris(&post.uri, stored.mentions.iter());
+    effects.notifications_gone(possible.into_iter().filter(|uri| !wanted.contains(uri)));
+}
+
+/// Inserts or replaces the quotes of posts that quote something.
+fn put_quotes<'e>(client: &mut Client, posts: &[&'e Post<'e>], effects: &mut Effects<'e>) -> Result<(), ApplyError> {
+    let quoting: Vec<&'e Post<'e>> = posts.iter().copied().filter(|post| post.quoted.is_some()).collect();
+    if quoting.is_empty() {
+        return Ok(());
+    }
+    let uris: Vec<String> = quoting.iter().map(|post| quote_uri(&post.uri)).collect();
+    let rows = quote_params(&uris, &quoting).query(client, sql::QUOTES_INSERT)?;
+    let inserted: HashSet<&str> = rows.iter().map(|row| row.get("uri")).collect();
+    let mut old_uris = Vec::new();
+    let mut old = Vec::new();
+    for (uri, &post) in uris.iter().zip(&quoting) {
+        if !inserted.contains(uri.as_str()) {
+            old_uris.push(uri.clone());
+            old.push(post);
+        } else if let Some(quoted) = &post.quoted {
+            effects.count(Cow::Borrowed(&quoted.uri), Counter::Quotes, 1);
+        }
+    }
+    if old.is_empty() {
+        return Ok(());
+    }
+    for row in quote_params(&old_uris, &old).query(client, sql::QUOTES_UPDATE)? {
+        effects.count(Cow::Owned(row.get("old_quoted_uri")), Counter::Quotes, -1);
+        effects.count(Cow::Owned(row.get("quoted_uri")), Counter::Quotes, 1);
+    }
+    Ok(())
+}
+
+fn quote_params<'p>(uris: &'p [String], posts: &'p [&Post]) -> Params<'p> {
+    let quoted = || posts.iter().filter_map(|post| post.quoted.as_ref());
+    Params::new()
+        .texts(uris.iter())
+        .texts(posts.iter().map(|post| &post.cid))
+        .texts(posts.iter().map(|post| &post.uri))
+        .texts(quoted().map(|quoted| &quoted.uri))
+        .optional_texts(quoted().map(|quoted| &quoted.cid))
+        .times(posts.iter().map(|post| post.created_at))
+}
+
+fn params<'p>(posts: &'p [&Post]) -> Params<'p> {
+    Params::new()
+        .texts(posts.iter().map(|post| &post.uri))
+        .texts(posts.iter().map(|post| &post.cid))
+        .texts(posts.iter().map(|post| &post.author_did))
+        .texts(posts.iter().map(|post| &post.text))
+        .optional_jsons(posts.iter().map(|post| &post.langs))
+        .optional_texts(posts.iter().map(|post| &post.parent_uri))
+        .optional_texts(posts.iter().map(|post| &post.parent_cid))
+        .optional_texts(posts.iter().map(|post| &post.root_uri))
+        .optional_texts(posts.iter().map(|post| &post.root_cid))
+        .optional_jsons(posts.iter().map(|post| &post.embed))
+        .optional_jsons(posts.iter().map(|post| &post.facets))
+        .jsons(posts.iter().map(|post| &post.tags))
+        .times(posts.iter().map(|post| post.created_at))
+        .texts(posts.iter().map(|post| &post.commit_seq))
+}

@@ -1,0 +1,138 @@
+//! Pending entries of consumers that are gone.
+//!
+//! Owns XAUTOCLAIM, and the wait at the start: where another consumer holds entries and shows no sign of life, they are
+//! waited for until they may be taken, so that after a cutover from another worker nothing newer is applied before them.
+
+use std::time::{Duration, Instant};
+
+use redis::{FromRedisValue, RedisResult, Value};
+
+use crate::delivered::{Delivered, deleted, entries, text};
+use crate::link::{self, Link};
+use crate::shutdown::Stop;
+
+/// Entries of one XAUTOCLAIM.
+const COUNT: usize = 200;
+
+/// How often consumers that may be gone are looked at.
+const LOOK: Duration = Duration::from_millis(200);
+
+pub struct Claim {
+    pub stream: String,
+    pub group: String,
+    pub consumer: String,
+    /// Entries that have been pending for this long are of consumers that are gone.
+    pub idle: Duration,
+}
+
+/// Where XAUTOCLAIM goes on.
+pub struct Cursor(Option<String>);
+
+impl Cursor {
+    pub fn start() -> Cursor {
+        Cursor(Some("0-0".to_owned()))
+    }
+
+    pub fn is_at_end(&self) -> bool {
+        self.0.is_none()
+    }
+
+    fn advance(&mut self, next: Option<Value>) {
+        self.0 = next.and_then(text).filter(|next| next != "0-0");
+    }
+}
+
+impl Claim {
+    /// Takes over the next entries.
+    pub fn entries(&self, link: &mut Link, cursor: &mut Cursor) -> RedisResult<Vec<Delivered>> {
+        let mut parts = link.query::<Vec<Value>>(&self.command(cursor))?.into_iter();
+        cursor.advance(parts.next());
+        let mut delivered = entries(parts.next());
+        delivered.extend(deleted(parts.next()));
+        Ok(delivered)
+    }
+
+    /// Makes entries of consumers that are gone the own consumer's, without reading them; those that are not idle for
+    /// long enough yet are waited for, `idle` at most. `false` if a stop was requested first.
+    pub fn adopt_gone(&self, link: &mut Link, stop: &Stop) -> RedisResult<bool> {
+        let start = Instant::now();
+        let mut has_said = false;
+        loop {
+            self.adopt(link)?;
+            let silent = self.silent(link, start.elapsed())?;
+            if silent.is_empty() || start.elapsed() > self.idle + LOOK {
+                return Ok(true);
+            }
+            if !has_said {
+                log::info!(
+                    "waiting for entries that may be of consumers that are gone ({}), for {} s at most",
+                    silent.join(", "),
+                    self.idle.as_secs()
+                );
+                has_said = true;
+            }
+            if stop.wait(LOOK) {
+                return Ok(false);
+            }
+        }
+    }
+
+    fn adopt(&self, link: &mut Link) -> RedisResult<()> {
+        let mut cursor = Cursor::start();
+        while !cursor.is_at_end() {
+            let mut claim = self.command(&cursor);
+            claim.arg("JUSTID");
+            cursor.advance(link.query::<Vec<Value>>(&claim)?.into_iter().next());
+        }
+        Ok(())
+    }
+
+    fn command(&self, cursor: &Cursor) -> redis::Cmd {
+        let mut claim = redis::cmd("XAUTOCLAIM");
+        claim.arg(&self.stream).arg(&self.group).arg(&self.consumer);
+        claim.arg(self.idle.as_millis() as u64);
+        claim.arg(&cursor.0).arg("COUNT").arg(COUNT);
+        claim
+    }
+
+    /// Other consumers that hold entries and have not spoken to Redis for `time`. Who may not ask, does not wait.
+    fn silent(&self, link: &mut Link, time: Duration) -> RedisResult<Vec<String>> {
+        let mut ask = redis::cmd("XINFO");
+        ask.arg("CONSUMERS").arg(&self.stream).arg(&self.group);
+        let consumers: Vec<Consumer> = match link.query(&ask) {
+            Ok(consumers) => consumers,
+            Err(error) if link::code(&error) == "NOPERM" => {
+                log::warn!("redis does not allow XINFO: entries of other consumers are not waited for; allow +xinfo");
+                return Ok(Vec::new());
+            }
+            Err(error) => return Err(error),
+        };
+        let is_silent = |consumer: &Consumer| {
+            consumer.pending > 0
+                && consumer.name != self.consumer
+                && u128::from(consumer.idle_ms) + 50 >= time.as_millis()
+        };
+        let silent = consumers.into_iter().filter(is_silent);
+        Ok(silent.map(|consumer| consumer.name).collect())
+    }
+}
+
+/// What XINFO CONSUMERS says of one.
+struct Consumer {
+    name: String,
+    pending: u64,
+    /// Since it last spoke to Redis.
+    idle_ms: u64,
+}
+
+impl FromRedisValue for Consumer {
+    fn from_redis_value(value: Value) -> Result<Self, redis::ParsingError> {
+        let mut fields: std::collections::HashMap<String, Value> = FromRedisValue::from_redis_value(value)?;
+        let mut field = |name: &str| fields.remove(name).unwrap_or(Value::Nil);
+        Ok(Consumer {
+            name: FromRedisValue::from_redis_value(field("name"))?,
+            pending: FromRedisValue::from_redis_value(field("pending"))?,
+            idle_ms: FromRedisValue::from_redis_value(field("idle"))?,
+        })
+    }
+}

@@ -1,0 +1,156 @@
+//! The command line: what to do, and every setting with its variable and default, for `--help`.
+//!
+//! Owns the texts only. Values are read as they are and judged by `config`, which reports all faults at once.
+
+use clap::{Args, Parser, Subcommand};
+
+/// Feeds an AT Protocol AppView's PostgreSQL from a Redis stream of firehose events.
+///
+/// Without a command the worker runs until SIGTERM or SIGINT. Settings come from the environment; a flag goes before its
+/// variable, and an empty variable counts as unset.
+#[derive(Debug, Parser)]
+#[command(version, max_term_width = 120, after_help = EXIT_CODES)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Option<Command>,
+
+    /// Apply all that is in the stream, then exit; an error where a process with this consumer name runs
+    #[arg(long)]
+    pub drain: bool,
+
+    #[command(flatten)]
+    pub settings: Settings,
+}
+
+const EXIT_CODES: &str = "Exit codes: 0 stopped, 1 failed, 2 unusable configuration.";
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Print the SQL that makes the AppView's tables, for a database without an AppView; changes nothing where they are
+    Schema {
+        /// Print the SQL of the worker's own tables instead, for a role that may not make them itself
+        #[arg(long)]
+        own: bool,
+    },
+}
+
+/// Every setting, as text.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Settings")]
+pub struct Settings {
+    /// redis:// or unix:// URL with user, password and database number
+    #[arg(
+        long,
+        env = "REDIS_URL",
+        hide_env_values = true,
+        default_value = "redis://localhost:6379"
+    )]
+    pub redis_url: String,
+
+    /// postgresql:// URL or key=value pairs, as libpq takes them
+    #[arg(
+        long,
+        env = "DATABASE_URL",
+        hide_env_values = true,
+        default_value = "postgresql://postgres:password@localhost:5432/atproto"
+    )]
+    pub database_url: String,
+
+    /// The stream to read
+    #[arg(
+        long,
+        env = "REDIS_STREAM_KEY",
+        hide_env_values = true,
+        default_value = "firehose:events"
+    )]
+    pub redis_stream_key: String,
+
+    /// The consumer group to read it in
+    #[arg(
+        long,
+        env = "REDIS_CONSUMER_GROUP",
+        hide_env_values = true,
+        default_value = "firehose-processors"
+    )]
+    pub redis_consumer_group: String,
+
+    /// This process's consumer name in the group [default: firehose-worker-<hostname>]
+    #[arg(
+        long,
+        env = "CONSUMER_ID",
+        hide_env_values = true,
+        default_value = "",
+        hide_default_value = true
+    )]
+    pub consumer_id: String,
+
+    /// Hashes that the counters are added to, with commas between them
+    #[arg(
+        long,
+        env = "REDIS_METRICS_KEYS",
+        hide_env_values = true,
+        default_value = "firehose:metrics,cluster:metrics"
+    )]
+    pub redis_metrics_keys: String,
+
+    /// Upper bound of PostgreSQL connections; one for each worker thread is opened
+    #[arg(long, env = "DB_POOL_SIZE", hide_env_values = true, default_value = "20")]
+    pub db_pool_size: String,
+
+    /// Worker threads, each with a PostgreSQL connection
+    #[arg(long, env = "PARALLEL_CONSUMERS", hide_env_values = true, default_value = "2")]
+    pub parallel_consumers: String,
+
+    /// Entries to ask Redis for at a time; more are asked for while there is a backlog
+    #[arg(long, env = "BATCH_SIZE", hide_env_values = true, default_value = "100")]
+    pub batch_size: String,
+
+    /// Entries that share a transaction at most
+    #[arg(long, env = "MAX_BATCH_ENTRIES", hide_env_values = true, default_value = "1000")]
+    pub max_batch_entries: String,
+
+    /// MiB of entries read and not yet acknowledged, at most
+    #[arg(long, env = "MAX_IN_FLIGHT_MIB", hide_env_values = true, default_value = "8")]
+    pub max_in_flight_mib: String,
+
+    /// Milliseconds after which another consumer's pending entries are taken over
+    #[arg(long, env = "CLAIM_IDLE_MS", hide_env_values = true, default_value = "30000")]
+    pub claim_idle_ms: String,
+
+    /// Tries of an entry alone before it becomes a dead letter
+    #[arg(long, env = "REDIS_MAX_DELIVERIES", hide_env_values = true, default_value = "10")]
+    pub redis_max_deliveries: String,
+
+    /// Dead letters that are kept, about
+    #[arg(
+        long,
+        env = "REDIS_DEAD_LETTER_MAXLEN",
+        hide_env_values = true,
+        default_value = "10000"
+    )]
+    pub redis_dead_letter_maxlen: String,
+
+    /// The producer's limit of the stream, for warnings
+    #[arg(long, env = "REDIS_MAX_STREAM_LEN", hide_env_values = true, default_value = "500000")]
+    pub redis_max_stream_len: String,
+
+    /// Milliseconds that a stop may take
+    #[arg(long, env = "STOP_TIMEOUT_MS", hide_env_values = true, default_value = "25000")]
+    pub stop_timeout_ms: String,
+
+    /// Write notifications
+    #[arg(long, env = "WRITE_NOTIFICATIONS", hide_env_values = true, default_value = "true")]
+    pub write_notifications: String,
+
+    /// Write post_viewer_states
+    #[arg(long, env = "WRITE_VIEWER_STATES", hide_env_values = true, default_value = "true")]
+    pub write_viewer_states: String,
+
+    /// Write generic_records, the records of collections without a table of their own
+    #[arg(long, env = "WRITE_GENERIC_RECORDS", hide_env_values = true, default_value = "true")]
+    pub write_generic_records: String,
+
+    /// DEBUG, INFO, WARNING, ERROR, CRITICAL or NOTSET; RUST_LOG refines it by module
+    #[arg(long, env = "LOG_LEVEL", hide_env_values = true, default_value = "INFO")]
+    pub log_level: String,
+}

@@ -1,0 +1,317 @@
+//! Settings → configuration.
+//!
+//! Owns what each value may be. All faults are reported at once, each with its variable, its value (never a password) and
+//! what is allowed, before anything touches a server.
+
+use std::fmt::Write as _;
+use std::ops::RangeInclusive;
+use std::str::FromStr;
+use std::time::Duration;
+
+use log::LevelFilter;
+use redis::IntoConnectionInfo;
+
+use crate::apply::Switches;
+use crate::cli::Settings;
+use crate::database_url;
+
+/// What the worker runs with. Has no `Debug`: it holds passwords.
+pub struct Config {
+    pub redis: redis::ConnectionInfo,
+    pub postgres: postgres::Config,
+    /// What was accepted but has no effect, to be said at the start.
+    pub warnings: Vec<String>,
+    pub stream: String,
+    pub group: String,
+    pub consumer: String,
+    pub metrics_keys: Vec<String>,
+    pub workers: usize,
+    pub read_count: usize,
+    pub max_batch_entries: usize,
+    /// Bytes.
+    pub max_in_flight: usize,
+    pub claim_idle: Duration,
+    pub dead_letter_maxlen: usize,
+    pub stop_timeout: Duration,
+    pub switches: Switches,
+    pub log_level: LevelFilter,
+}
+
+/// The faults of a configuration, a line each.
+#[derive(Debug, thiserror::Error)]
+#[error("{}", .0.join("\n"))]
+pub struct Faults(pub Vec<String>);
+
+impl Config {
+    /// Reads the settings.
+    ///
+    /// # Errors
+    ///
+    /// All that is unusable about them.
+    pub fn new(settings: &Settings) -> Result<Config, Faults> {
+        let mut check = Check::default();
+        let postgres = check.database_url(&settings.database_url);
+        let redis = check.redis_url(&settings.redis_url);
+        let workers = check.number("PARALLEL_CONSUMERS", &settings.parallel_consumers, 1..=64, 2);
+        let pool = check.number("DB_POOL_SIZE", &settings.db_pool_size, 1..=1000, 20);
+        // Judged like the rest, so that a mistyped value is found; the delivery rules that use them read them there.
+        check.number(
+            "REDIS_MAX_DELIVERIES",
+            &settings.redis_max_deliveries,
+            1..=1_000_000,
+            10,
+        );
+        check.number(
+            "REDIS_MAX_STREAM_LEN",
+            &settings.redis_max_stream_len,
+            1..=usize::MAX,
+            500_000,
+        );
+        if pool < workers {
+            check.warnings.push(format!(
+                "DB_POOL_SIZE={pool} allows only {pool} of the {workers} workers that PARALLEL_CONSUMERS asks for"
+            ));
+        }
+        let millis = |number: usize| Duration::from_millis(number as u64);
+        let config = Config {
+            stream: or_default(&settings.redis_stream_key, "firehose:events"),
+            group: or_default(&settings.redis_consumer_group, "firehose-processors"),
+            consumer: or_default(&settings.consumer_id, &format!("firehose-worker-{}", hostname())),
+            metrics_keys: keys(&or_default(
+                &settings.redis_metrics_keys,
+                "firehose:metrics,cluster:metrics",
+            )),
+            workers: workers.min(pool),
+            read_count: check.number("BATCH_SIZE", &settings.batch_size, 1..=100_000, 100),
+            max_batch_entries: check.number("MAX_BATCH_ENTRIES", &settings.max_batch_entries, 1..=10_000, 1000),
+            max_in_flight: check.number("MAX_IN_FLIGHT_MIB", &settings.max_in_flight_mib, 1..=4096, 8) << 20,
+            claim_idle: millis(check.number("CLAIM_IDLE_MS", &settings.claim_idle_ms, 100..=86_400_000, 30_000)),
+            dead_letter_maxlen: check.number(
+                "REDIS_DEAD_LETTER_MAXLEN",
+                &settings.redis_dead_letter_maxlen,
+                1..=usize::MAX,
+                10_000,
+            ),
+            stop_timeout: millis(check.number("STOP_TIMEOUT_MS", &settings.stop_timeout_ms, 100..=3_600_000, 25_000)),
+            switches: Switches {
+                notifications: check.switch("WRITE_NOTIFICATIONS", &settings.write_notifications),
+                viewer_states: check.switch("WRITE_VIEWER_STATES", &settings.write_viewer_states),
+                generic_records: check.switch("WRITE_GENERIC_RECORDS", &settings.write_generic_records),
+            },
+            log_level: check.level("LOG_LEVEL", &settings.log_level),
+            redis,
+            postgres,
+            warnings: check.warnings,
+        };
+        if check.faults.is_empty() {
+            Ok(config)
+        } else {
+            Err(Faults(check.faults))
+        }
+    }
+}
+
+/// What has been found while the settings are read.
+#[derive(Default)]
+struct Check {
+    faults: Vec<String>,
+    warnings: Vec<String>,
+}
+
+impl Check {
+    fn fault(&mut self, variable: &str, value: &str, allowed: &str) {
+        let mut line = format!("{variable}=");
+        // A value from a file may hold anything; the message stays one line.
+        for character in value.chars().take(100) {
+            let _ = write!(line, "{}", character.escape_debug());
+        }
+        self.faults.push(format!("{line} is unusable: {allowed}"));
+    }
+
+    fn number<T>(&mut self, variable: &str, value: &str, allowed: RangeInclusive<T>, default: T) -> T
+    where
+        T: FromStr + PartialOrd + std::fmt::Display + Copy,
+    {
+        let value = value.trim();
+        if value.is_empty() {
+            return default;
+        }
+        match value.parse() {
+            Ok(number) if allowed.contains(&number) => number,
+            _ => {
+                let (first, last) = allowed.into_inner();
+                self.fault(variable, value, &format!("a whole number from {first} to {last}"));
+                default
+            }
+        }
+    }
+
+    fn switch(&mut self, variable: &str, value: &str) -> bool {
+        match value.trim().to_ascii_lowercase().as_str() {
+            "" | "true" | "1" | "yes" | "on" => true,
+            "false" | "0" | "no" | "off" => false,
+            _ => {
+                self.fault(variable, value, "true or false");
+                true
+            }
+        }
+    }
+
+    fn level(&mut self, variable: &str, value: &str) -> LevelFilter {
+        match value.trim().to_ascii_uppercase().as_str() {
+            "" | "INFO" => LevelFilter::Info,
+            "DEBUG" => LevelFilter::Debug,
+            "WARNING" | "WARN" => LevelFilter::Warn,
+            "ERROR" | "CRITICAL" | "FATAL" => LevelFilter::Error,
+            "NOTSET" => LevelFilter::Trace,
+            _ => {
+                self.fault(
+                    variable,
+                    value,
+                    "DEBUG, INFO, WARNING, WARN, ERROR, CRITICAL, FATAL or NOTSET",
+                );
+                LevelFilter::Info
+            }
+        }
+    }
+
+    fn redis_url(&mut self, value: &str) -> redis::ConnectionInfo {
+        let value = or_default(value, "redis://localhost:6379");
+        redis_info(&value).unwrap_or_else(|reason| {
+            self.faults.push(format!(
+                "REDIS_URL is unusable (its value is not shown, it may hold a password): {reason}"
+            ));
+            redis::ConnectionAddr::Tcp("localhost".into(), 6379)
+                .into_connection_info()
+                .expect("an address is connection info")
+        })
+    }
+
+    fn database_url(&mut self, value: &str) -> postgres::Config {
+        let value = or_default(value, "postgresql://postgres:password@localhost:5432/atproto");
+        match database_url::parse(&value) {
+            Ok((config, warnings)) => {
+                self.warnings.extend(warnings);
+                config
+            }
+            Err(reason) => {
+                self.faults.push(format!(
+                    "DATABASE_URL is unusable (its value is not shown, it may hold a password): {reason}"
+                ));
+                postgres::Config::new()
+            }
+        }
+    }
+}
+
+fn redis_info(value: &str) -> Result<redis::ConnectionInfo, String> {
+    const ALLOWED: &str = "redis://[user:password@]host[:port][/database] or unix:///path[?db=database]";
+    let url = url::Url::parse(value).map_err(|error| format!("{error}; allowed is {ALLOWED}"))?;
+    if url.scheme() == "rediss" {
+        return Err(format!("this version speaks no TLS; allowed is {ALLOWED}"));
+    }
+    let info = value
+        .into_connection_info()
+        .map_err(|error| format!("{}; allowed is {ALLOWED}", error.category()))?;
+    // redis-py takes the database number as ?db= too, also for TCP.
+    let db = url.query_pairs().find(|(name, _)| name == "db");
+    match (url.scheme(), db) {
+        ("redis", Some((_, number))) => {
+            let number = number
+                .parse()
+                .map_err(|_| format!("db is not a number; allowed is {ALLOWED}"))?;
+            let settings = info.redis_settings().clone().set_db(number);
+            Ok(info.set_redis_settings(settings))
+        }
+        _ => Ok(info),
+    }
+}
+
+fn or_default(value: &str, default: &str) -> String {
+    let value = value.trim();
+    if value.is_empty() { default } else { value }.to_owned()
+}
+
+fn keys(list: &str) -> Vec<String> {
+    let keys = list.split(',').map(str::trim).filter(|key| !key.is_empty());
+    keys.map(str::to_owned).collect()
+}
+
+/// The machine's name, for the default consumer name and the holder's mark.
+pub fn hostname() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    or_default(&name, "localhost")
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::cli::Cli;
+
+    fn settings(arguments: &[&str]) -> Settings {
+        Cli::parse_from([&["firehose-worker"], arguments].concat()).settings
+    }
+
+    #[test]
+    fn empty_counts_as_unset() {
+        let config = Config::new(&settings(&[
+            "--parallel-consumers=",
+            "--write-notifications=",
+            "--redis-url=",
+        ]));
+        let config = config.map_err(|faults| faults.to_string()).unwrap();
+        assert_eq!(config.workers, 2);
+        assert!(config.switches.notifications);
+        assert_eq!(config.metrics_keys, ["firehose:metrics", "cluster:metrics"]);
+    }
+
+    #[test]
+    fn all_faults_come_at_once_and_no_password_is_shown() {
+        let Err(faults) = Config::new(&settings(&[
+            "--parallel-consumers=0",
+            "--batch-size=ten",
+            "--write-viewer-states=maybe",
+            "--log-level=LOUD",
+            "--redis-url=redis://:hunter2@host:port",
+            "--database-url=postgresql://me:hunter2@host:port/db",
+        ])) else {
+            panic!("unusable settings were used");
+        };
+        let text = faults.to_string();
+        for variable in [
+            "PARALLEL_CONSUMERS=0",
+            "BATCH_SIZE=ten",
+            "WRITE_VIEWER_STATES=maybe",
+            "LOG_LEVEL=LOUD",
+            "REDIS_URL",
+            "DATABASE_URL",
+        ] {
+            assert!(text.contains(variable), "{variable} is not in: {text}");
+        }
+        assert_eq!(text.lines().count(), 6);
+        assert!(!text.contains("hunter2"), "{text}");
+    }
+
+    #[test]
+    fn fewer_connections_than_workers_mean_fewer_workers() {
+        let config = Config::new(&settings(&["--db-pool-size=3", "--parallel-consumers=5"]));
+        let config = config.map_err(|faults| faults.to_string()).unwrap();
+        assert_eq!(config.workers, 3);
+        assert_eq!(config.warnings.len(), 1);
+    }
+
+    #[test]
+    fn a_redis_database_is_taken_from_path_or_query() {
+        for (url, db) in [
+            ("redis://h/3", 3),
+            ("redis://h?db=4", 4),
+            ("unix:///run/redis.sock?db=5", 5),
+            ("redis://h?ssl_cert_reqs=none", 0),
+        ] {
+            assert_eq!(redis_info(url).unwrap().redis_settings().db(), db, "{url}");
+        }
+        assert!(redis_info("rediss://h").unwrap_err().contains("TLS"));
+    }
+}

@@ -1,0 +1,156 @@
+//! The pool of PostgreSQL connections.
+//!
+//! Owns how connections are opened, and the wait for the server and the schema at the start. A connection holds no state
+//! of ours; each transaction brings its settings (sql/begin.sql).
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use postgres::{Client, NoTls};
+use r2d2::{HandleError, PooledConnection};
+use r2d2_postgres::PostgresConnectionManager;
+
+use crate::fault::{ApplyError, describe_postgres};
+use crate::retry::{Backoff, Outage};
+use crate::shutdown::Stop;
+use crate::sql;
+
+type Manager = PostgresConnectionManager<NoTls>;
+
+/// A connection out of the pool.
+pub type Connection = PooledConnection<Manager>;
+
+/// How long a worker waits for a connection before it looks whether it is to stop.
+const CHECKOUT: Duration = Duration::from_secs(1);
+
+/// The pool, and whether its server is there.
+#[derive(Clone)]
+pub struct Db {
+    pool: r2d2::Pool<Manager>,
+    last_error: LastError,
+    outage: Arc<Outage>,
+}
+
+impl Db {
+    /// Opens no connection yet: the server may not be there.
+    pub fn new(config: postgres::Config, size: usize) -> Db {
+        let last_error = LastError::default();
+        let pool = r2d2::Pool::builder()
+            .max_size(size as u32)
+            .min_idle(Some(0))
+            // Errors are classified and retried anyhow; a test would be a round trip per batch.
+            .test_on_check_out(false)
+            .connection_timeout(CHECKOUT)
+            .error_handler(Box::new(last_error.clone()))
+            .build_unchecked(Manager::new(config, NoTls));
+        Db {
+            pool,
+            last_error,
+            outage: Arc::new(Outage::new("postgresql")),
+        }
+    }
+
+    /// A connection, if one can be had within a second.
+    ///
+    /// # Errors
+    ///
+    /// Why not; said in the log once per outage.
+    pub fn get(&self) -> Result<Connection, ApplyError> {
+        match self.pool.get() {
+            Ok(connection) => {
+                self.outage.up();
+                Ok(connection)
+            }
+            Err(error) => {
+                let reason = self.last_error.take().unwrap_or_else(|| error.to_string());
+                self.outage.down(&reason);
+                Err(ApplyError::Connect(error))
+            }
+        }
+    }
+
+    /// Waits until the server answers, the worker's own tables are there and the AppView's tables too. `false` if a stop
+    /// was requested first.
+    pub fn wait_until_ready(&self, stop: &Stop) -> bool {
+        let mut backoff = Backoff::default();
+        let mut said = String::new();
+        loop {
+            if stop.is_requested() {
+                return false;
+            }
+            let missing = match self.get() {
+                Ok(mut connection) => missing(&mut connection),
+                Err(_) => Some(String::new()),
+            };
+            match missing {
+                None => return true,
+                Some(missing) if !missing.is_empty() && missing != said => {
+                    log::warn!("waiting for the schema: {missing}");
+                    said = missing;
+                }
+                Some(_) => {}
+            }
+            backoff.wait(stop);
+        }
+    }
+}
+
+/// Keeps the last connection error, which r2d2 hands over to this and not to who waits.
+#[derive(Clone, Debug, Default)]
+struct LastError(Arc<Mutex<Option<String>>>);
+
+impl LastError {
+    fn take(&self) -> Option<String> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+impl HandleError<postgres::Error> for LastError {
+    fn handle_error(&self, error: postgres::Error) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(describe_postgres(&error));
+    }
+}
+
+/// What is missing for the worker to run; makes its own tables if it may.
+fn missing(client: &mut Client) -> Option<String> {
+    match missing_tables(client) {
+        Ok(tables) if tables.is_empty() => {}
+        Ok(tables) => {
+            return Some(format!(
+                "tables are missing: {}; start the AppView, which makes them, or run `firehose-worker schema | psql`",
+                tables.join(", ")
+            ));
+        }
+        Err(error) => return Some(describe_postgres(&error)),
+    }
+    make_own_tables(client).err().map(|error| {
+        format!(
+            "the worker's own tables cannot be made: {}; run `firehose-worker schema --own | psql` as a role that may",
+            describe_postgres(&error)
+        )
+    })
+}
+
+fn missing_tables(client: &mut Client) -> Result<Vec<String>, postgres::Error> {
+    let names: Vec<&str> = sql::SCHEMA
+        .lines()
+        .filter_map(|line| line.strip_prefix("CREATE TABLE IF NOT EXISTS "))
+        .filter_map(|rest| rest.split_whitespace().next())
+        .collect();
+    let rows = client.query_typed(sql::MISSING_TABLES.text, &[(&names, postgres::types::Type::TEXT_ARRAY)])?;
+    Ok(rows.iter().map(|row| row.get(0)).collect())
+}
+
+fn make_own_tables(client: &mut Client) -> Result<(), postgres::Error> {
+    let own = ["firehose_worker.rivals"];
+    let missing = client.query_typed(
+        sql::MISSING_TABLES.text,
+        &[(&own.as_slice(), postgres::types::Type::TEXT_ARRAY)],
+    )?;
+    if missing.is_empty() {
+        return Ok(());
+    }
+    client.batch_execute(sql::OWN_SCHEMA)?;
+    log::info!("made the worker's own tables in the schema firehose_worker");
+    Ok(())
+}

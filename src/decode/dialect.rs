@@ -1,0 +1,206 @@
+//! One spelling for a record, whichever producer sent it.
+//!
+//! Owns the rewriting of stream.md 4: what the atproto SDK's models call `created_at` and `py_type` becomes the
+//! lexicon's `createdAt` and `$type` again, absent fields are absent, and a blob has one form. After it nobody needs to
+//! know that there are two dialects.
+
+use std::borrow::Cow;
+
+use super::cid;
+use super::json::{Json, Member};
+
+/// The names of the known lexicons that the SDK spells otherwise. Every other name is its own, underscores and all.
+const NAMES: [(&str, &str); 24] = [
+    ("accepts_interactions", "acceptsInteractions"),
+    ("adult_only", "adultOnly"),
+    ("allow_incoming", "allowIncoming"),
+    ("allow_subscriptions", "allowSubscriptions"),
+    ("aspect_ratio", "aspectRatio"),
+    ("byte_end", "byteEnd"),
+    ("byte_start", "byteStart"),
+    ("content_mode", "contentMode"),
+    ("created_at", "createdAt"),
+    ("default_setting", "defaultSetting"),
+    ("description_facets", "descriptionFacets"),
+    ("detached_embedding_uris", "detachedEmbeddingUris"),
+    ("display_name", "displayName"),
+    ("duration_minutes", "durationMinutes"),
+    ("embedding_rules", "embeddingRules"),
+    ("hidden_replies", "hiddenReplies"),
+    ("joined_via_starter_pack", "joinedViaStarterPack"),
+    ("label_value_definitions", "labelValueDefinitions"),
+    ("label_values", "labelValues"),
+    ("mime_type", "mimeType"),
+    ("pinned_post", "pinnedPost"),
+    ("reason_types", "reasonTypes"),
+    ("subject_collections", "subjectCollections"),
+    ("subject_types", "subjectTypes"),
+];
+
+/// Whether the SDK dumped this record: it marks the top of each one.
+pub fn is_sdk(record: &Json) -> bool {
+    record.get("py_type").is_some()
+}
+
+/// Rewrites a record of a known collection, or of the SDK's dialect, as lexicon JSON.
+pub fn normalise(record: &mut Json) {
+    normalise_within(record, true);
+}
+
+/// `known`: whether the names of the known lexicons are meant here, and not a stranger's own.
+fn normalise_within(value: &mut Json, known: bool) {
+    match value {
+        Json::Array(items) => items.iter_mut().for_each(|item| normalise_within(item, known)),
+        Json::Object(members) => normalise_object(members, known),
+        _ => {}
+    }
+}
+
+fn normalise_object<'a>(members: &mut Vec<Member<'a>>, known: bool) {
+    members.retain(|(_, value)| !matches!(value, Json::Null));
+    restore_type(members);
+    let known = type_of(members).map_or(known, is_known_type);
+    if known {
+        restore_names(members);
+    }
+    restore_blob(members);
+    for (_, value) in members {
+        normalise_within(value, known);
+    }
+}
+
+/// `py_type` becomes `$type` where there is none, and goes where there is one.
+fn restore_type(members: &mut Vec<Member>) {
+    let Some(at) = members.iter().position(|(name, _)| name == "py_type") else {
+        return;
+    };
+    if members.iter().any(|(name, _)| name == "$type") {
+        members.remove(at);
+    } else {
+        members[at].0 = Cow::Borrowed("$type");
+    }
+}
+
+fn type_of<'m>(members: &'m [Member]) -> Option<&'m str> {
+    members.iter().rev().find_map(|(name, value)| match value {
+        Json::String(text) if name == "$type" => Some(text.as_ref()),
+        _ => None,
+    })
+}
+
+fn is_known_type(name: &str) -> bool {
+    const NAMESPACES: [&str; 3] = ["app.bsky.", "chat.bsky.", "com.atproto."];
+    name == "blob" || NAMESPACES.iter().any(|namespace| name.starts_with(namespace))
+}
+
+fn restore_names(members: &mut [Member]) {
+    for at in 0..members.len() {
+        let Some(lexicon) = lexicon_name(&members[at].0) else {
+            continue;
+        };
+        if !members.iter().any(|(name, _)| name == lexicon) {
+            members[at].0 = Cow::Borrowed(lexicon);
+        }
+    }
+}
+
+fn lexicon_name(name: &str) -> Option<&'static str> {
+    if !name.contains('_') {
+        return None;
+    }
+    let at = NAMES.binary_search_by_key(&name, |&(sdk, _)| sdk).ok()?;
+    Some(NAMES[at].1)
+}
+
+/// Gives a blob the form that the AppView's readers expect; the old blob `{cid, mimeType}` too. One without a CID stays
+/// as it is.
+fn restore_blob(members: &mut Vec<Member>) {
+    if is_blob(members) {
+        rewrite_blob(members);
+    }
+}
+
+/// Writes the members of a blob in the lexicon's form, whatever form its CID came in; whether it has one.
+pub fn rewrite_blob(members: &mut Vec<Member>) -> bool {
+    let is_cid = |name: &str| name == "ref" || name == "cid";
+    let cid = members.iter().find(|(name, _)| is_cid(name));
+    let Some(text) = cid.and_then(|(_, value)| cid::text(value)) else {
+        return false;
+    };
+    members.retain(|(name, _)| !is_cid(name) && name != "$type");
+    let link = Json::Object(vec![(Cow::Borrowed("$link"), Json::String(text))]);
+    members.push((Cow::Borrowed("$type"), Json::String(Cow::Borrowed("blob"))));
+    members.push((Cow::Borrowed("ref"), link));
+    true
+}
+
+fn is_blob(members: &[Member]) -> bool {
+    if let Some(name) = type_of(members) {
+        return name == "blob";
+    }
+    let is_text = |wanted: &str| {
+        members
+            .iter()
+            .any(|(name, value)| name == wanted && matches!(value, Json::String(_)))
+    };
+    members.len() == 2 && is_text("cid") && is_text("mimeType")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn normalised(text: &str) -> serde_json::Value {
+        let mut record = serde_json::from_str(text).unwrap();
+        normalise(&mut record);
+        serde_json::from_str(&record.to_text()).unwrap()
+    }
+
+    fn json(text: &str) -> serde_json::Value {
+        serde_json::from_str(text).unwrap()
+    }
+
+    #[test]
+    fn the_names_are_sorted_so_that_each_is_found() {
+        assert!(NAMES.is_sorted());
+        for (sdk, lexicon) in NAMES {
+            assert_eq!(lexicon_name(sdk), Some(lexicon));
+        }
+    }
+
+    #[test]
+    fn an_sdk_record_becomes_the_lexicons() {
+        assert_eq!(
+            normalised(
+                r#"{"created_at":"t","text":"x","facets":null,"my_own":{"created_at":1,"py_type":"com.example.x"},
+                    "embed":{"images":[{"alt":"","aspect_ratio":{"height":3,"width":4,"py_type":"app.bsky.embed.defs#aspectRatio"},
+                    "image":{"mime_type":"image/jpeg","size":9,"py_type":"blob",
+                    "ref":"015512200000000000000000000000000000000000000000000000000000000000000000"}}],"py_type":"app.bsky.embed.images"},
+                    "py_type":"app.bsky.feed.post","$type":"app.bsky.feed.post"}"#
+            ),
+            json(
+                r#"{"createdAt":"t","text":"x","my_own":{"created_at":1,"$type":"com.example.x"},
+                    "embed":{"images":[{"alt":"","aspectRatio":{"height":3,"width":4,"$type":"app.bsky.embed.defs#aspectRatio"},
+                    "image":{"$type":"blob","mimeType":"image/jpeg","size":9,
+                    "ref":{"$link":"bafkreiaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"}}}],"$type":"app.bsky.embed.images"},
+                    "$type":"app.bsky.feed.post"}"#
+            )
+        );
+    }
+
+    #[test]
+    fn the_lexicons_name_goes_before_the_sdks() {
+        let both = r#"{"createdAt":"a","created_at":"b"}"#;
+        assert_eq!(normalised(both), json(both));
+    }
+
+    #[test]
+    fn an_old_blob_becomes_a_blob_and_one_without_a_cid_stays() {
+        assert_eq!(
+            normalised(r#"{"avatar":{"cid":"bafkrei","mimeType":"image/png"}}"#),
+            json(r#"{"avatar":{"$type":"blob","ref":{"$link":"bafkrei"},"mimeType":"image/png"}}"#)
+        );
+        let without = r#"{"avatar":{"$type":"blob","mimeType":"image/png"}}"#;
+        assert_eq!(normalised(without), json(without));
+    }
+}

@@ -1,0 +1,181 @@
+//! A post's embed, made safe for the AppView's readers.
+//!
+//! Owns records.md 2.5: readers dereference `images[].image.ref.$link` without looking, so what has no CID is left out
+//! rather than stored. Expects a record that `dialect` has been over.
+
+use std::borrow::Cow;
+
+use super::json::{Json, Member};
+use super::{cid, dialect};
+
+/// A record that the embed quotes.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Quoted<'a> {
+    pub uri: Cow<'a, str>,
+    pub cid: Option<Cow<'a, str>>,
+}
+
+const RECORD: &str = "app.bsky.embed.record";
+const RECORD_WITH_MEDIA: &str = "app.bsky.embed.recordWithMedia";
+
+/// What is stored of an embed; `None` where nothing is left of it.
+pub fn sanitise(mut embed: Json) -> Option<Json> {
+    let Json::Object(members) = &mut embed else {
+        return None;
+    };
+    match type_of(members).as_deref() {
+        Some("app.bsky.embed.external") => {
+            if let Some(Json::Object(external)) = member(members, "external") {
+                drop_without_cid(external, "thumb");
+            }
+        }
+        Some("app.bsky.embed.images") => {
+            let Some(Json::Array(images)) = member(members, "images") else {
+                return None;
+            };
+            images.retain_mut(|image| match image {
+                Json::Object(members) => member(members, "image").is_some_and(make_blob),
+                _ => false,
+            });
+            if images.is_empty() {
+                return None;
+            }
+        }
+        Some("app.bsky.embed.video") => drop_without_cid(members, "thumbnail"),
+        Some(RECORD_WITH_MEDIA) => return sanitise_media(embed),
+        _ => {}
+    }
+    Some(embed)
+}
+
+/// A record with media whose media vanishes is a plain record.
+fn sanitise_media(mut embed: Json) -> Option<Json> {
+    let Json::Object(members) = &mut embed else {
+        return None;
+    };
+    let media = member(members, "media").map(|media| std::mem::replace(media, Json::Null));
+    if let Some(media) = media.and_then(sanitise) {
+        if let Some(place) = member(members, "media") {
+            *place = media;
+        }
+        return Some(embed);
+    }
+    let record = embed.get("record").and_then(|record| record.get("record")).cloned()?;
+    Some(Json::Object(vec![
+        (Cow::Borrowed("$type"), Json::String(Cow::Borrowed(RECORD))),
+        (Cow::Borrowed("record"), record),
+    ]))
+}
+
+/// The record that a sanitised embed quotes.
+pub fn quoted<'a>(embed: &Json<'a>) -> Option<Quoted<'a>> {
+    let record = match embed.str("$type")?.as_ref() {
+        RECORD => embed.get("record")?,
+        RECORD_WITH_MEDIA => embed.get("record")?.get("record")?,
+        _ => return None,
+    };
+    Some(Quoted {
+        uri: record.str("uri")?.clone(),
+        cid: record.get("cid").and_then(cid::text),
+    })
+}
+
+fn type_of<'a>(members: &[Member<'a>]) -> Option<Cow<'a, str>> {
+    members.iter().rev().find_map(|(name, value)| match value {
+        Json::String(text) if name == "$type" => Some(text.clone()),
+        _ => None,
+    })
+}
+
+fn member<'m, 'a>(members: &'m mut [Member<'a>], wanted: &str) -> Option<&'m mut Json<'a>> {
+    members
+        .iter_mut()
+        .rev()
+        .find(|(name, _)| name == wanted)
+        .map(|(_, value)| value)
+}
+
+fn drop_without_cid(members: &mut Vec<Member>, name: &str) {
+    members.retain_mut(|(key, value)| key != name || make_blob(value));
+}
+
+/// Writes a blob in the lexicon's form, were it a bare CID; whether it has one.
+fn make_blob(value: &mut Json) -> bool {
+    if let Json::String(_) = value {
+        let cid = std::mem::replace(value, Json::Null);
+        *value = Json::Object(vec![(Cow::Borrowed("ref"), cid)]);
+    }
+    match value {
+        Json::Object(members) => dialect::rewrite_blob(members),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sanitised(text: &str) -> Option<serde_json::Value> {
+        let embed = sanitise(serde_json::from_str(text).unwrap())?;
+        Some(serde_json::from_str(&embed.to_text()).unwrap())
+    }
+
+    fn json(text: &str) -> Option<serde_json::Value> {
+        Some(serde_json::from_str(text).unwrap())
+    }
+
+    #[test]
+    fn images_without_a_cid_are_left_out_and_an_embed_without_images_too() {
+        let image = r#"{"alt":"a","image":{"$type":"blob","ref":{"$link":"bafkrei"}}}"#;
+        let images = |list: &str| format!(r#"{{"$type":"app.bsky.embed.images","images":[{list}]}}"#);
+        assert_eq!(
+            sanitised(&images(&format!(r#"{image},{{"alt":"b","image":{{}}}},{{"alt":"c"}}"#))),
+            json(&images(image))
+        );
+        assert_eq!(sanitised(&images(r#"{"alt":"c"}"#)), None);
+        assert_eq!(sanitised(&images("")), None);
+    }
+
+    #[test]
+    fn a_bare_cid_becomes_a_blob() {
+        assert_eq!(
+            sanitised(
+                r#"{"$type":"app.bsky.embed.images","images":[{"image":"bafkrei"},{"image":{"ref":"bafkreia","size":1}}]}"#
+            ),
+            json(
+                r#"{"$type":"app.bsky.embed.images","images":[{"image":{"$type":"blob","ref":{"$link":"bafkrei"}}},
+                    {"image":{"$type":"blob","ref":{"$link":"bafkreia"},"size":1}}]}"#
+            )
+        );
+    }
+
+    #[test]
+    fn thumbs_without_a_cid_are_left_out() {
+        assert_eq!(
+            sanitised(r#"{"$type":"app.bsky.embed.external","external":{"uri":"u","thumb":{"size":1}}}"#),
+            json(r#"{"$type":"app.bsky.embed.external","external":{"uri":"u"}}"#)
+        );
+        assert_eq!(
+            sanitised(r#"{"$type":"app.bsky.embed.video","video":{"size":1},"thumbnail":{}}"#),
+            json(r#"{"$type":"app.bsky.embed.video","video":{"size":1}}"#)
+        );
+    }
+
+    #[test]
+    fn a_record_whose_media_vanishes_is_a_plain_record() {
+        let text = r#"{"$type":"app.bsky.embed.recordWithMedia","record":{"record":{"uri":"at://x","cid":"c"}},
+            "media":{"$type":"app.bsky.embed.images","images":[]}}"#;
+        let plain = r#"{"$type":"app.bsky.embed.record","record":{"uri":"at://x","cid":"c"}}"#;
+        assert_eq!(sanitised(text), json(plain));
+        let embed = sanitise(serde_json::from_str(text).unwrap()).unwrap();
+        assert_eq!(quoted(&embed).unwrap().uri, "at://x");
+    }
+
+    #[test]
+    fn other_embeds_stay_and_what_is_no_object_goes() {
+        let other = r#"{"$type":"com.example.embed","images":[]}"#;
+        assert_eq!(sanitised(other), json(other));
+        assert_eq!(sanitised("[]"), None);
+        assert_eq!(sanitised("\"x\""), None);
+    }
+}

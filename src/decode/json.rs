@@ -1,0 +1,241 @@
+//! JSON that borrows from the entry it came in.
+//!
+//! Owns the tree that records are read and rewritten in. Strings without escapes are slices of the entry; numbers stay
+//! the text they were, since PostgreSQL's jsonb keeps digits that no machine number holds. Parsing is serde_json's.
+//!
+//! Of members with one name the last counts, as in every other reader of the stream.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
+
+/// A JSON value.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Json<'a> {
+    Null,
+    Bool(bool),
+    Number(Cow<'a, str>),
+    String(Cow<'a, str>),
+    Array(Vec<Json<'a>>),
+    Object(Vec<Member<'a>>),
+}
+
+/// Name and value of an object's member, in the order they came.
+pub type Member<'a> = (Cow<'a, str>, Json<'a>);
+
+impl<'a> Json<'a> {
+    /// The member of that name; a null counts as absent.
+    pub fn get(&self, name: &str) -> Option<&Json<'a>> {
+        let Json::Object(members) = self else {
+            return None;
+        };
+        let (_, value) = members.iter().rev().find(|(key, _)| key == name)?;
+        (!matches!(value, Json::Null)).then_some(value)
+    }
+
+    /// The member of that name if it is a string.
+    pub fn str(&self, name: &str) -> Option<&Cow<'a, str>> {
+        match self.get(name)? {
+            Json::String(text) => Some(text),
+            _ => None,
+        }
+    }
+
+    /// The member of that name if it is an array.
+    pub fn array(&self, name: &str) -> Option<&[Json<'a>]> {
+        match self.get(name)? {
+            Json::Array(items) => Some(items),
+            _ => None,
+        }
+    }
+
+    pub fn is_object(&self) -> bool {
+        matches!(self, Json::Object(_))
+    }
+
+    /// The value as JSON text.
+    pub fn to_text(&self) -> String {
+        let mut out = Vec::with_capacity(256);
+        self.write(&mut out);
+        String::from_utf8(out).expect("JSON is written from strings")
+    }
+
+    fn write(&self, out: &mut Vec<u8>) {
+        match self {
+            Json::Null => out.extend_from_slice(b"null"),
+            Json::Bool(true) => out.extend_from_slice(b"true"),
+            Json::Bool(false) => out.extend_from_slice(b"false"),
+            Json::Number(digits) => out.extend_from_slice(digits.as_bytes()),
+            Json::String(text) => write_string(text, out),
+            Json::Array(items) => {
+                out.push(b'[');
+                for (index, item) in items.iter().enumerate() {
+                    if index > 0 {
+                        out.push(b',');
+                    }
+                    item.write(out);
+                }
+                out.push(b']');
+            }
+            Json::Object(members) => {
+                out.push(b'{');
+                for (index, (name, value)) in members.iter().enumerate() {
+                    if index > 0 {
+                        out.push(b',');
+                    }
+                    write_string(name, out);
+                    out.push(b':');
+                    value.write(out);
+                }
+                out.push(b'}');
+            }
+        }
+    }
+}
+
+fn write_string(text: &str, out: &mut Vec<u8>) {
+    serde_json::to_writer(out, text).expect("a Vec takes every string");
+}
+
+impl<'de> Deserialize<'de> for Json<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(JsonVisitor)
+    }
+}
+
+/// The name of the one member in which serde_json hands over a number as text: one that is no integer of 64 bits.
+const NUMBER: &str = "$serde_json::private::Number";
+
+struct JsonVisitor;
+
+impl<'de> Visitor<'de> for JsonVisitor {
+    type Value = Json<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON value")
+    }
+
+    fn visit_unit<E>(self) -> Result<Json<'de>, E> {
+        Ok(Json::Null)
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Json<'de>, E> {
+        Ok(Json::Bool(value))
+    }
+
+    fn visit_u64<E>(self, number: u64) -> Result<Json<'de>, E> {
+        Ok(Json::Number(Cow::Owned(number.to_string())))
+    }
+
+    fn visit_i64<E>(self, number: i64) -> Result<Json<'de>, E> {
+        Ok(Json::Number(Cow::Owned(number.to_string())))
+    }
+
+    fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Json<'de>, E> {
+        Ok(Json::String(Cow::Borrowed(text)))
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<Json<'de>, E> {
+        Ok(Json::String(Cow::Owned(text.to_owned())))
+    }
+
+    fn visit_string<E>(self, text: String) -> Result<Json<'de>, E> {
+        Ok(Json::String(Cow::Owned(text)))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Json<'de>, A::Error> {
+        let mut items = Vec::new();
+        while let Some(item) = seq.next_element()? {
+            items.push(item);
+        }
+        Ok(Json::Array(items))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Json<'de>, A::Error> {
+        let mut members = Vec::new();
+        while let Some(Name(name)) = map.next_key()? {
+            members.push((name, map.next_value()?));
+        }
+        Ok(match members.as_slice() {
+            [(name, Json::String(digits))] if name == NUMBER && is_number(digits) => Json::Number(digits.clone()),
+            _ => Json::Object(members),
+        })
+    }
+}
+
+/// Whether serde_json made the member, or the stream did: only a number's own text may go out without quotes.
+fn is_number(text: &str) -> bool {
+    text.bytes()
+        .all(|byte| matches!(byte, b'0'..=b'9' | b'-' | b'+' | b'.' | b'e' | b'E'))
+        && text.parse::<serde_json::Number>().is_ok()
+}
+
+struct Name<'a>(Cow<'a, str>);
+
+impl<'de> Deserialize<'de> for Name<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        match JsonVisitor.visit_name(deserializer)? {
+            Json::String(name) => Ok(Name(name)),
+            _ => Err(serde::de::Error::custom("a member's name is a string")),
+        }
+    }
+}
+
+impl JsonVisitor {
+    fn visit_name<'de, D: Deserializer<'de>>(self, deserializer: D) -> Result<Json<'de>, D::Error> {
+        deserializer.deserialize_str(self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Json<'_> {
+        serde_json::from_str(text).unwrap()
+    }
+
+    #[test]
+    fn what_is_read_is_written_back() {
+        for text in [
+            r#"{"a":[1,-2.50,1e+400,123456789012345678901234567890],"b":{"c":null,"d":true,"e":false}}"#,
+            r#""\"\\\n\u0001é😀""#,
+            "[]",
+            "{}",
+        ] {
+            assert_eq!(parse(text).to_text(), text);
+        }
+    }
+
+    #[test]
+    fn strings_without_escapes_are_borrowed() {
+        let text = r#"{"name":"value"}"#;
+        let Json::Object(members) = parse(text) else {
+            panic!("not an object");
+        };
+        assert!(matches!(
+            &members[0],
+            (Cow::Borrowed("name"), Json::String(Cow::Borrowed("value")))
+        ));
+    }
+
+    #[test]
+    fn the_last_of_two_members_counts_and_null_is_absent() {
+        assert_eq!(parse(r#"{"a":"x","a":"y"}"#).str("a").unwrap(), "y");
+        assert_eq!(parse(r#"{"a":"x","a":null}"#).get("a"), None);
+    }
+
+    #[test]
+    fn an_object_that_looks_like_serde_jsons_number_stays_harmless() {
+        let hostile = parse(r#"{"$serde_json::private::Number":"1],\"x\":["}"#);
+        assert!(hostile.is_object());
+        assert_eq!(parse(&hostile.to_text()), hostile);
+    }
+
+    #[test]
+    fn nesting_without_end_is_an_error_not_a_crash() {
+        let deep = "[".repeat(100_000);
+        assert!(serde_json::from_str::<Json>(&deep).is_err());
+    }
+}

@@ -1,0 +1,124 @@
+//! Dates of records as PostgreSQL's `timestamp` columns hold them.
+//!
+//! Owns the rules of records.md 2.2: which texts are dates, and what stands in for one that is missing or lies ahead.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use chrono::DateTime;
+
+use crate::entry::EntryId;
+
+/// UTC wall time in microseconds since 1970.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Micros(pub i64);
+
+const SECOND: i64 = 1_000_000;
+
+/// A record may be dated this much later than its entry; clocks differ, and the AppView's other workers allow as much.
+const AHEAD: i64 = 5 * 60 * SECOND;
+
+/// 2020-01-01: the network is younger, so an entry ID before it was not made from a clock.
+const YEAR_2020_MS: u64 = 1_577_836_800_000;
+
+const DAY_MS: u64 = 24 * 60 * 60 * 1000;
+
+/// The date in a record's text, if it is one: RFC 3339 with its offset converted; without a zone it is UTC, a date alone
+/// is its midnight, digits beyond microseconds are cut.
+pub fn parse(text: &str) -> Option<Micros> {
+    if text.len() > LONGEST {
+        return None;
+    }
+    let instant = DateTime::parse_from_rfc3339(text)
+        .or_else(|_| DateTime::parse_from_rfc3339(&format!("{text}Z")))
+        .or_else(|_| DateTime::parse_from_rfc3339(&format!("{text}T00:00:00Z")))
+        .ok()?;
+    let micros = instant.timestamp_micros();
+    (micros >= FIRST).then_some(Micros(micros))
+}
+
+/// Bytes of a date with more digits than any clock has; longer texts are not worth copying.
+const LONGEST: usize = 64;
+
+/// 0001-01-01: PostgreSQL knows no year 0, and no reader of the AppView knows a year before it.
+const FIRST: i64 = -62_135_596_800 * SECOND;
+
+/// The date of a record in an entry of time `entry`: the entry's own where the text is missing or no date, or says a
+/// time more than five minutes later.
+pub fn created_at(text: Option<&str>, entry: Micros) -> Micros {
+    match text.and_then(parse) {
+        Some(date) if date.0 <= entry.0.saturating_add(AHEAD) => date,
+        _ => entry,
+    }
+}
+
+/// The time of an entry: that of its ID, or the wall clock where the ID was not made from a clock.
+pub fn of_entry(id: EntryId, now: SystemTime) -> Micros {
+    let now = now.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
+    let now_ms = now.as_millis() as u64;
+    if (YEAR_2020_MS..=now_ms + DAY_MS).contains(&id.ms) {
+        Micros(id.ms as i64 * 1000)
+    } else {
+        Micros(now.as_micros() as i64)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn micros(rfc3339: &str) -> Micros {
+        Micros(DateTime::parse_from_rfc3339(rfc3339).unwrap().timestamp_micros())
+    }
+
+    #[test]
+    fn dates_are_read_as_the_contract_says() {
+        for (text, same) in [
+            ("2024-02-29T09:00:00+09:00", "2024-02-29T00:00:00Z"),
+            ("2024-02-29T09:00:00.1234567Z", "2024-02-29T09:00:00.123456Z"),
+            ("2024-02-29T09:00:00.5", "2024-02-29T09:00:00.5Z"),
+            ("2024-02-29", "2024-02-29T00:00:00Z"),
+            ("2024-02-29t09:00:00z", "2024-02-29T09:00:00Z"),
+            ("1024-01-01T00:00:00Z", "1024-01-01T00:00:00Z"),
+            ("0001-01-01T00:00:00Z", "0001-01-01T00:00:00Z"),
+        ] {
+            assert_eq!(parse(text), Some(micros(same)), "{text}");
+        }
+    }
+
+    #[test]
+    fn all_else_is_missing() {
+        for text in [
+            "",
+            "now",
+            "2023-02-29T00:00:00Z",
+            "0000-01-01T00:00:00Z",
+            "-0001-01-01T00:00:00Z",
+            "0001-01-01T00:00:00+01:00",
+            "2024-01-01T25:00:00Z",
+            "Tue, 1 Jul 2003 10:52:37 +0200",
+            "20240101",
+            "2024-01",
+        ] {
+            assert_eq!(parse(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_date_ahead_of_its_entry_by_more_than_five_minutes_becomes_the_entrys() {
+        let entry = micros("2026-01-01T00:00:00Z");
+        let within = "2026-01-01T00:05:00Z";
+        assert_eq!(created_at(Some(within), entry), micros(within));
+        assert_eq!(created_at(Some("2026-01-01T00:05:00.001Z"), entry), entry);
+        assert_eq!(created_at(Some("3024-01-01T00:00:00Z"), entry), entry);
+        assert_eq!(created_at(None, entry), entry);
+    }
+
+    #[test]
+    fn an_id_that_is_no_time_says_nothing() {
+        let now = UNIX_EPOCH + Duration::from_millis(1_780_000_000_000);
+        let at = |ms| of_entry(EntryId { ms, n: 0 }, now);
+        assert_eq!(at(1_779_999_999_000), Micros(1_779_999_999_000_000));
+        assert_eq!(at(1), Micros(1_780_000_000_000_000));
+        assert_eq!(at(u64::MAX), Micros(1_780_000_000_000_000));
+    }
+}

@@ -1,0 +1,92 @@
+//! Redis' answers → entries.
+//!
+//! Owns the forms of XREADGROUP's and XAUTOCLAIM's answers. Pure.
+
+use redis::Value;
+
+use crate::entry::{Entry, EntryId};
+
+/// An entry as it was delivered.
+pub enum Delivered {
+    Entry(Entry),
+    /// Pending, but no longer in the stream.
+    Trimmed(EntryId),
+}
+
+impl Delivered {
+    pub fn id(&self) -> EntryId {
+        match self {
+            Delivered::Entry(entry) => entry.id,
+            Delivered::Trimmed(id) => *id,
+        }
+    }
+}
+
+/// The entries in XREADGROUP's answer about one stream.
+pub fn entries_of_stream(answer: Value) -> Vec<Delivered> {
+    let Value::Array(streams) = answer else {
+        return Vec::new();
+    };
+    match streams.into_iter().next() {
+        Some(Value::Array(mut stream)) => entries(stream.pop()),
+        _ => Vec::new(),
+    }
+}
+
+pub fn entries(answer: Option<Value>) -> Vec<Delivered> {
+    match answer {
+        Some(Value::Array(entries)) => entries.into_iter().filter_map(entry).collect(),
+        _ => Vec::new(),
+    }
+}
+
+fn entry(answer: Value) -> Option<Delivered> {
+    let Value::Array(parts) = answer else {
+        return None;
+    };
+    let mut parts = parts.into_iter();
+    let id = EntryId::parse(&bytes(parts.next()?)?)?;
+    let Some(Value::Array(fields)) = parts.next() else {
+        return Some(Delivered::Trimmed(id));
+    };
+    let mut entry = Entry {
+        id,
+        kind: None,
+        data: None,
+        seq: None,
+    };
+    let mut fields = fields.into_iter();
+    while let (Some(name), Some(value)) = (fields.next(), fields.next()) {
+        match bytes(name).as_deref() {
+            Some(b"type") => entry.kind = bytes(value),
+            Some(b"data") => entry.data = bytes(value),
+            Some(b"seq") => entry.seq = bytes(value),
+            _ => {}
+        }
+    }
+    Some(Delivered::Entry(entry))
+}
+
+/// The IDs that XAUTOCLAIM found pending but no longer in the stream (Redis 7).
+pub fn deleted(answer: Option<Value>) -> Vec<Delivered> {
+    match answer {
+        Some(Value::Array(ids)) => ids
+            .into_iter()
+            .filter_map(|id| EntryId::parse(&bytes(id)?))
+            .map(Delivered::Trimmed)
+            .collect(),
+        _ => Vec::new(),
+    }
+}
+
+fn bytes(value: Value) -> Option<Vec<u8>> {
+    match value {
+        Value::BulkString(bytes) => Some(bytes),
+        Value::SimpleString(text) => Some(text.into_bytes()),
+        _ => None,
+    }
+}
+
+pub fn text(value: Value) -> Option<String> {
+    String::from_utf8(bytes(value)?).ok()
+}

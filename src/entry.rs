@@ -1,0 +1,82 @@
+//! A stream entry as Redis delivered it.
+//!
+//! Owns the entry's ID and its raw fields, untouched, since a dead letter must store what came. Does not know what the
+//! fields mean: that is `decode`'s.
+
+use std::fmt;
+
+/// The ID of a stream entry: milliseconds since 1970 and a number within the millisecond. Orders as the stream does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct EntryId {
+    pub ms: u64,
+    pub n: u64,
+}
+
+impl EntryId {
+    /// Before every entry of a stream.
+    pub const ZERO: EntryId = EntryId { ms: 0, n: 0 };
+
+    /// Reads `ms-n`, the only form Redis sends.
+    pub fn parse(text: &[u8]) -> Option<EntryId> {
+        let text = std::str::from_utf8(text).ok()?;
+        let (ms, n) = text.split_once('-')?;
+        Some(EntryId {
+            ms: ms.parse().ok()?,
+            n: n.parse().ok()?,
+        })
+    }
+}
+
+impl fmt::Display for EntryId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.ms, self.n)
+    }
+}
+
+/// One delivered entry with the fields of stream.md 2; `None` is a field that the entry does not have.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    pub id: EntryId,
+    pub kind: Option<Vec<u8>>,
+    pub data: Option<Vec<u8>>,
+    pub seq: Option<Vec<u8>>,
+}
+
+impl Entry {
+    /// What the entry takes of the byte limit: its fields and what is kept around them.
+    pub fn weight(&self) -> usize {
+        const OVERHEAD: usize = 160;
+        let len = |field: &Option<Vec<u8>>| field.as_ref().map_or(0, Vec::len);
+        OVERHEAD + len(&self.kind) + len(&self.data) + len(&self.seq)
+    }
+}
+
+/// The place of an op in the stream: its entry, and its index among the entry's ops.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Position {
+    pub entry: EntryId,
+    pub op: u32,
+}
+
+impl Position {
+    /// Before every op: the place of a record whose own place was not written down.
+    pub const FIRST: Position = Position {
+        entry: EntryId::ZERO,
+        op: 0,
+    };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_order_by_time_then_number_and_print_as_they_came() {
+        let early = EntryId::parse(b"9-10").unwrap();
+        let late = EntryId::parse(b"10-2").unwrap();
+        assert!(early < late);
+        assert_eq!(late.to_string(), "10-2");
+        assert_eq!(EntryId::parse(b"10"), None);
+        assert_eq!(EntryId::parse(b"x-1"), None);
+    }
+}

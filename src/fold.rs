@@ -1,0 +1,205 @@
+//! Ops of a batch → what becomes of each row.
+//!
+//! Owns the rule that of the ops on one row the last counts, and that a delete among them still happens, so that what
+//! is created afterwards is new. With one change per row, statements can take the batch as sets (a statement must not
+//! touch a row twice), and the order of ops on different rows no longer matters: which of several records of one pair
+//! comes first is told by their positions.
+
+use std::collections::HashMap;
+
+use crate::rows::{
+    Change, FeedGenerator, GenericRecord, Handle, Label, Labeler, List, Op, PairRow, PairTable, Post, PostGate,
+    Profile, Row, StarterPack, Table, ThreadGate,
+};
+
+/// Changes of one table: keys to delete, then rows to put, both sorted by key.
+#[derive(Debug)]
+pub struct Folded<'o, T> {
+    pub deleted: Vec<&'o str>,
+    pub put: Vec<T>,
+}
+
+impl<T> Default for Folded<'_, T> {
+    fn default() -> Self {
+        Folded {
+            deleted: Vec::new(),
+            put: Vec::new(),
+        }
+    }
+}
+
+/// What handles and profiles make of a users row.
+#[derive(Debug)]
+pub struct UserChange<'o> {
+    pub did: &'o str,
+    pub handle: Option<&'o str>,
+    /// `Some(None)` clears the profile's columns.
+    pub profile: Option<Option<&'o Profile<'o>>>,
+}
+
+/// Changes of all tables.
+#[derive(Debug, Default)]
+pub struct Changes<'o> {
+    pub users: Vec<UserChange<'o>>,
+    pub posts: Folded<'o, &'o Post<'o>>,
+    pub pairs: [Folded<'o, &'o PairRow<'o>>; PairTable::ALL.len()],
+    pub feed_generators: Folded<'o, &'o FeedGenerator<'o>>,
+    pub starter_packs: Folded<'o, &'o StarterPack<'o>>,
+    pub labelers: Folded<'o, &'o Labeler<'o>>,
+    pub lists: Folded<'o, &'o List<'o>>,
+    pub labels: Folded<'o, &'o Label<'o>>,
+    pub thread_gates: Folded<'o, (&'o str, &'o ThreadGate<'o>)>,
+    pub post_gates: Folded<'o, (&'o str, &'o PostGate)>,
+    pub generic_records: Folded<'o, &'o GenericRecord<'o>>,
+}
+
+impl<'o> Changes<'o> {
+    pub fn pair(&self, table: PairTable) -> &Folded<'o, &'o PairRow<'o>> {
+        &self.pairs[table as usize]
+    }
+
+    fn push(&mut self, row: &'o Row<'o>, key: &'o str) {
+        match row {
+            Row::Post(post) => self.posts.put.push(post),
+            Row::FeedGenerator(feed) => self.feed_generators.put.push(feed),
+            Row::StarterPack(pack) => self.starter_packs.put.push(pack),
+            Row::Labeler(labeler) => self.labelers.put.push(labeler),
+            Row::List(list) => self.lists.put.push(list),
+            Row::Label(label) => self.labels.put.push(label),
+            Row::ThreadGate(gate) => self.thread_gates.put.push((key, gate)),
+            Row::PostGate(gate) => self.post_gates.put.push((key, gate)),
+            Row::Generic(record) => self.generic_records.put.push(record),
+            // Users and pairs are pushed with what the row alone does not tell.
+            Row::Handle(_) | Row::Profile(_) | Row::Pair(_) => {}
+        }
+    }
+
+    fn deleted(&mut self, table: Table) -> Option<&mut Vec<&'o str>> {
+        Some(match table {
+            Table::Users => return None,
+            Table::Posts => &mut self.posts.deleted,
+            Table::Pair(table) => &mut self.pairs[table as usize].deleted,
+            Table::FeedGenerators => &mut self.feed_generators.deleted,
+            Table::StarterPacks => &mut self.starter_packs.deleted,
+            Table::LabelerServices => &mut self.labelers.deleted,
+            Table::Lists => &mut self.lists.deleted,
+            Table::Labels => &mut self.labels.deleted,
+            Table::ThreadGates => &mut self.thread_gates.deleted,
+            Table::PostGates => &mut self.post_gates.deleted,
+            Table::GenericRecords => &mut self.generic_records.deleted,
+        })
+    }
+}
+
+/// What the ops on one row come to.
+#[derive(Default)]
+struct Last<'o> {
+    was_deleted: bool,
+    put: Option<&'o Row<'o>>,
+    handle: Option<&'o Handle>,
+}
+
+/// Folds ops, which are in stream order.
+pub fn fold<'o>(ops: &[&'o Op<'o>]) -> Changes<'o> {
+    let mut rows: HashMap<(Table, &str), Last> = HashMap::with_capacity(ops.len());
+    for op in ops {
+        let last = rows.entry((op.table, op.key.as_str())).or_default();
+        match &op.change {
+            Change::Put(Row::Handle(handle)) => last.handle = Some(handle),
+            Change::Put(row) => last.put = Some(row),
+            Change::Delete => {
+                last.was_deleted = true;
+                last.put = None;
+            }
+        }
+    }
+    let mut rows: Vec<_> = rows.into_iter().collect();
+    rows.sort_unstable_by_key(|(place, _)| *place);
+    let mut changes = Changes::default();
+    for ((table, key), last) in rows {
+        push(&mut changes, table, key, &last);
+    }
+    changes
+}
+
+fn push<'o>(changes: &mut Changes<'o>, table: Table, key: &'o str, last: &Last<'o>) {
+    if let Some(deleted) = changes.deleted(table).filter(|_| last.was_deleted) {
+        deleted.push(key);
+    }
+    match (table, last.put) {
+        (Table::Users, put) => changes.users.push(UserChange {
+            did: key,
+            handle: last.handle.map(|Handle(handle)| handle.as_str()),
+            profile: match put {
+                Some(Row::Profile(profile)) => Some(Some(profile)),
+                _ if last.was_deleted => Some(None),
+                _ => None,
+            },
+        }),
+        (Table::Pair(table), Some(Row::Pair(row))) => changes.pairs[table as usize].put.push(row),
+        (_, Some(row)) => changes.push(row, key),
+        (_, None) => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::borrow::Cow;
+
+    use super::*;
+    use crate::entry::{EntryId, Position};
+
+    fn op(n: u64, key: &str, table: Table, change: Change<'static>) -> Op<'static> {
+        Op {
+            position: Position {
+                entry: EntryId { ms: n, n: 0 },
+                op: 0,
+            },
+            entry: 0,
+            path: Cow::Borrowed(""),
+            repo: Cow::Borrowed("did:plc:a"),
+            key: key.into(),
+            table,
+            change,
+        }
+    }
+
+    fn handle(name: &str) -> Change<'static> {
+        Change::Put(Row::Handle(Handle(name.into())))
+    }
+
+    #[test]
+    fn deletes_happen_even_where_a_put_follows_and_both_are_sorted() {
+        let gate = || {
+            Change::Put(Row::PostGate(PostGate {
+                embedding_rules: "{}".into(),
+                created_at: crate::decode::time::Micros(0),
+            }))
+        };
+        let table = Table::PostGates;
+        let ops = [
+            op(1, "c", table, gate()),
+            op(2, "b", table, Change::Delete),
+            op(3, "b", table, gate()),
+            op(4, "a", table, gate()),
+            op(5, "a", table, Change::Delete),
+        ];
+        let changes = fold(&ops.iter().collect::<Vec<_>>());
+        assert_eq!(changes.post_gates.deleted, ["a", "b"]);
+        let put: Vec<_> = changes.post_gates.put.iter().map(|(key, _)| *key).collect();
+        assert_eq!(put, ["b", "c"]);
+    }
+
+    #[test]
+    fn a_handle_and_a_profile_of_one_user_are_one_change() {
+        let ops = [
+            op(1, "did:plc:a", Table::Users, handle("old")),
+            op(2, "did:plc:a", Table::Users, Change::Delete),
+            op(3, "did:plc:a", Table::Users, handle("new")),
+        ];
+        let changes = fold(&ops.iter().collect::<Vec<_>>());
+        assert_eq!(changes.users.len(), 1);
+        assert_eq!(changes.users[0].handle, Some("new"));
+        assert!(matches!(changes.users[0].profile, Some(None)));
+    }
+}

@@ -1,0 +1,214 @@
+//! Who holds a consumer name.
+//!
+//! Owns the key that names the process which reads under a consumer name, so that a second one with the same name waits
+//! and takes over when the first is gone.
+
+use std::time::{Duration, Instant};
+
+use redis::RedisResult;
+
+use crate::config::{Config, hostname};
+use crate::link::{self, Link, Redis};
+use crate::retry::Backoff;
+use crate::shutdown::Stop;
+
+/// A holder that has not renewed its key for this long is gone.
+const LEASE: Duration = Duration::from_secs(8);
+
+const RENEWAL: Duration = Duration::from_secs(2);
+
+/// How often a standby looks.
+const LOOK: Duration = Duration::from_millis(500);
+
+/// This process as holder of its consumer name.
+pub struct Holder {
+    link: Link,
+    key: String,
+    me: String,
+    consumer: String,
+    is_allowed: bool,
+}
+
+impl Holder {
+    pub fn new(redis: &Redis, config: &Config) -> Holder {
+        Holder {
+            link: redis.link(Duration::ZERO),
+            key: format!("firehose:worker:holder:{}:{}", config.group, config.consumer),
+            me: mark(std::process::id()),
+            consumer: config.consumer.clone(),
+            is_allowed: true,
+        }
+    }
+
+    /// Waits until this process holds the name. `false` if a stop was requested first.
+    ///
+    /// # Errors
+    ///
+    /// Another process holds it, and `may_wait` is not set.
+    pub fn take(&mut self, may_wait: bool, stop: &Stop) -> anyhow::Result<bool> {
+        let mut backoff = Backoff::default();
+        let mut is_standby = false;
+        while !stop.is_requested() {
+            match self.try_take() {
+                Ok(None) => {
+                    if is_standby {
+                        log::info!("took over the consumer name {}", self.consumer);
+                    }
+                    return Ok(true);
+                }
+                Ok(Some(other)) if !may_wait => {
+                    anyhow::bail!(
+                        "the consumer name {} is held by {other}; stop that process first",
+                        self.consumer
+                    );
+                }
+                Ok(Some(other)) => {
+                    if !is_standby {
+                        log::warn!("standby: the consumer name {} is held by {other}", self.consumer);
+                        is_standby = true;
+                    }
+                    backoff.reset();
+                    stop.wait(LOOK);
+                }
+                Err(error) => {
+                    if link::code(&error) == "NOPERM" {
+                        self.is_allowed = false;
+                        log::warn!(
+                            "redis does not allow a key that marks the holder of {}: no standby; allow ~firehose:worker:* \
+                             +get +set +del",
+                            self.consumer
+                        );
+                        return Ok(true);
+                    }
+                    if link::is_unready(&error) {
+                        self.link.unserved(&error);
+                    }
+                    backoff.wait(stop);
+                }
+            }
+        }
+        Ok(false)
+    }
+
+    /// The other holder, or `None` if it is now this process.
+    fn try_take(&mut self) -> RedisResult<Option<String>> {
+        let mut set = redis::cmd("SET");
+        set.arg(&self.key)
+            .arg(&self.me)
+            .arg("NX")
+            .arg("PX")
+            .arg(LEASE.as_millis() as u64);
+        let taken: Option<String> = self.link.query(&set)?;
+        if taken.is_some() {
+            return Ok(None);
+        }
+        let other: Option<String> = self.link.query(redis::cmd("GET").arg(&self.key))?;
+        match other {
+            None => self.try_take(),
+            Some(other) if other == self.me => Ok(None),
+            // It was on this machine and is gone: no need to wait for its lease to end.
+            Some(other) if is_gone(&other) => {
+                self.link.query::<()>(redis::cmd("DEL").arg(&self.key))?;
+                self.try_take()
+            }
+            Some(other) => Ok(Some(other)),
+        }
+    }
+
+    /// Renews the lease until `stop`, then gives the name up.
+    ///
+    /// # Errors
+    ///
+    /// Another process has taken the name, as it may when this one was frozen for longer than its lease.
+    pub fn keep(mut self, stop: &Stop) -> anyhow::Result<()> {
+        if !self.is_allowed {
+            return Ok(());
+        }
+        let mut renewed_at = Instant::now();
+        while !stop.wait(RENEWAL) {
+            match self.try_renew() {
+                Ok(None) => renewed_at = Instant::now(),
+                Ok(Some(other)) => anyhow::bail!(
+                    "the consumer name {} was taken by {other} while this process had not renewed it for {:.1} s",
+                    self.consumer,
+                    renewed_at.elapsed().as_secs_f64()
+                ),
+                // Without Redis nobody can read under the name either.
+                Err(error) => log::debug!("failed to renew the holder's key: {}", link::describe(&error)),
+            }
+        }
+        // A lease that is not given up ends by itself.
+        let _ = self.give_up();
+        Ok(())
+    }
+
+    fn try_renew(&mut self) -> RedisResult<Option<String>> {
+        let holder: Option<String> = self.link.query(redis::cmd("GET").arg(&self.key))?;
+        match holder {
+            Some(holder) if holder == self.me => {
+                let mut expire = redis::cmd("PEXPIRE");
+                self.link
+                    .query::<()>(expire.arg(&self.key).arg(LEASE.as_millis() as u64))?;
+                Ok(None)
+            }
+            _ => self.try_take(),
+        }
+    }
+
+    fn give_up(&mut self) -> RedisResult<()> {
+        let holder: Option<String> = self.link.query(redis::cmd("GET").arg(&self.key))?;
+        if holder.as_ref() == Some(&self.me) {
+            self.link.query::<()>(redis::cmd("DEL").arg(&self.key))?;
+        }
+        Ok(())
+    }
+}
+
+/// A process, told from all others, those before a reboot or with its number later included.
+fn mark(pid: u32) -> String {
+    format!(
+        "{} pid {pid} boot {} start {}",
+        hostname(),
+        boot_id(),
+        start_time(pid).unwrap_or_default()
+    )
+}
+
+fn boot_id() -> String {
+    let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    id.trim().to_owned()
+}
+
+/// When the process started, in ticks since boot.
+fn start_time(pid: u32) -> Option<String> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name in parentheses may hold spaces; the 22nd field is the 20th after it.
+    let (_, fields) = stat.rsplit_once(')')?;
+    fields.split_whitespace().nth(19).map(str::to_owned)
+}
+
+/// Whether the mark is of a process that ran on this machine since it booted, and runs no more.
+fn is_gone(other: &str) -> bool {
+    let pid = other.split_once(" pid ").and_then(|(_, rest)| rest.split(' ').next());
+    let Some(pid) = pid.and_then(|pid| pid.parse().ok()) else {
+        return false;
+    };
+    let is_of_this_boot = other.starts_with(&format!("{} pid {pid} boot {} ", hostname(), boot_id()));
+    is_of_this_boot && mark(pid) != other
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_is_gone_only_if_it_ran_here_and_runs_no_more() {
+        let me = mark(std::process::id());
+        assert!(!is_gone(&me));
+        let ended = me.replace(&start_time(std::process::id()).unwrap(), "1");
+        assert!(is_gone(&ended));
+        assert!(!is_gone(&ended.replace(&boot_id(), "another")));
+        assert!(!is_gone("elsewhere pid 1 boot x start 1"));
+        assert!(!is_gone("nonsense"));
+    }
+}

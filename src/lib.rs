@@ -1,0 +1,37 @@
+//! Feeds an AT Protocol AppView's PostgreSQL from a Redis stream of firehose events.
+//!
+//! The data's way: `reader` → `decode` → `partition` → `batch` → `fold` → `apply` → `ack`. An entry is acknowledged only
+//! after its transaction has committed or its dead letter was stored, so no path loses one; every statement is safe to run
+//! twice, so an entry delivered again changes nothing.
+//!
+//! Threads: `reader`, `worker-0` …, `acker`, `metrics`, `holder`, `signals`; the main thread watches over them.
+
+// In the order in which data passes them.
+pub mod entry;
+pub mod reader;
+pub mod claim;
+pub mod delivered;
+pub mod decode;
+pub mod partition;
+pub mod batch;
+pub mod rows;
+pub mod fold;
+pub mod worker;
+pub mod apply;
+pub mod sql;
+pub mod ack;
+pub mod metrics;
+
+// What they stand on.
+pub mod cli;
+pub mod config;
+pub mod database_url;
+pub mod db;
+pub mod fault;
+pub mod holder;
+pub mod in_flight;
+pub mod link;
+pub mod logging;
+pub mod pipeline;
+pub mod retry;
+pub mod shutdown;

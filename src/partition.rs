@@ -1,0 +1,73 @@
+//! Which worker an entry goes to.
+//!
+//! Invariant: entries of one DID always go to the same worker, so that they take effect in stream order.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use crate::decode::{self, EntryError, Event};
+use crate::entry::Entry;
+
+/// The worker, of `workers`, for this entry.
+pub fn worker_of(entry: &Entry, workers: usize) -> usize {
+    let Some(data) = entry.data.as_deref() else {
+        return 0;
+    };
+    // A usual entry begins with its DID. Another must be read to find it; one that cannot be read has no order to keep.
+    let hash = match decode::peek_did(data) {
+        Some(did) => hash(did),
+        None => read_did(entry).map_or(0, |did| hash(did.as_bytes())),
+    };
+    (hash % workers as u64) as usize
+}
+
+fn read_did(entry: &Entry) -> Result<String, EntryError> {
+    let text = decode::text(entry)?;
+    match decode::decode(entry.kind.as_deref(), &text)? {
+        Event::Commit { repo: did, .. } | Event::Identity { did, .. } => Ok(did.into_owned()),
+        Event::Account | Event::Unknown => Ok(String::new()),
+    }
+}
+
+fn hash(did: &[u8]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    did.hash(&mut hasher);
+    hasher.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::entry::EntryId;
+
+    fn worker(kind: &str, data: &str) -> usize {
+        let entry = Entry {
+            id: EntryId::ZERO,
+            kind: Some(kind.into()),
+            data: Some(data.into()),
+            seq: None,
+        };
+        worker_of(&entry, 1000)
+    }
+
+    #[test]
+    fn one_did_has_one_worker_however_it_is_written() {
+        let plain = worker("commit", r#"{"repo":"did:plc:abc","ops":[]}"#);
+        for (kind, data) in [
+            ("commit", r#"{"ops":[],"repo":"did:plc:abc"}"#),
+            ("commit", r#"{"repo":"did:plc:\u0061bc","ops":[]}"#),
+            ("commit", r#"{ "repo" : "did:plc:a\u0000bc", "ops": [] }"#),
+            ("identity", r#"{"did":"did:plc:abc","handle":null}"#),
+            ("identity", r#"{"handle":null,"did":"did:plc:abc"}"#),
+        ] {
+            assert_eq!(worker(kind, data), plain, "{data}");
+        }
+        assert_ne!(worker("commit", r#"{"repo":"did:plc:abd","ops":[]}"#), plain);
+    }
+
+    #[test]
+    fn what_has_no_did_still_has_a_worker() {
+        for data in ["", "[]", "{}", "nonsense"] {
+            assert_eq!(worker("commit", data), 0);
+        }
+    }
+}

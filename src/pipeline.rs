@@ -1,0 +1,254 @@
+//! The whole program on one page: threads, channels, and the order in which they end.
+//!
+//! reader → worker-N → acker, with the metrics thread and the holder's beside them. Channels are bounded. A stop closes
+//! them in the data's order: the reader ends, so the workers run dry and end, so the acker does; then the last counts are
+//! flushed. A thread that ends early, by an error or a panic, requests the stop, and the process fails after the others
+//! have finished what they hold.
+
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use crossbeam_channel::{Receiver, Sender, bounded};
+
+use crate::ack::{Acker, Done};
+use crate::apply::KnownUsers;
+use crate::config::Config;
+use crate::db::Db;
+use crate::entry::Entry;
+use crate::holder::Holder;
+use crate::in_flight::InFlight;
+use crate::link::Redis;
+use crate::metrics::{Flusher, Metrics};
+use crate::reader::Reader;
+use crate::shutdown::{Stop, handle_signals};
+use crate::worker::Worker;
+
+/// Batches that wait for a worker at most: one while it applies another keeps it busy.
+const BATCHES_PER_CHANNEL: usize = 2;
+
+/// Entries on their way to the acker; their data is gone, so they are small.
+const DONE_CAPACITY: usize = 8192;
+
+/// Runs the worker until a stop is requested or, with `is_drain`, until all there is has been acknowledged.
+///
+/// # Errors
+///
+/// A thread failed, or the consumer name is held by another process and `is_drain` is set.
+pub fn run(config: Config, is_drain: bool) -> anyhow::Result<()> {
+    log::info!(
+        "firehose-worker {} starts: consumer {} of group {} on {}, {} workers",
+        env!("CARGO_PKG_VERSION"),
+        config.consumer,
+        config.group,
+        config.stream,
+        config.workers
+    );
+    config.warnings.iter().for_each(|warning| log::warn!("{warning}"));
+    let stop = Stop::default();
+    handle_signals(&stop)?;
+    let redis = Redis::new(config.redis.clone()).context("failed to set up the connection to redis")?;
+    let db = Db::new(config.postgres.clone(), config.workers);
+    let mut holder = Holder::new(&redis, &config);
+    if !holder.take(!is_drain, &stop)? {
+        return Ok(());
+    }
+    let mut threads = Threads::new(stop.clone());
+    let holder_stop = Stop::default();
+    threads.spawn("holder", {
+        let stop = holder_stop.clone();
+        move || holder.keep(&stop)
+    })?;
+    if db.wait_until_ready(&stop) {
+        Pipeline {
+            config,
+            redis,
+            db,
+            stop,
+            is_drain,
+        }
+        .run(&mut threads)?;
+    }
+    holder_stop.request();
+    threads.join_within(Duration::from_secs(2));
+    threads.result()
+}
+
+struct Pipeline {
+    config: Config,
+    redis: Redis,
+    db: Db,
+    stop: Stop,
+    is_drain: bool,
+}
+
+impl Pipeline {
+    fn run(self, threads: &mut Threads) -> anyhow::Result<()> {
+        let metrics = Arc::new(Metrics::default());
+        let in_flight = Arc::new(InFlight::new(self.config.max_in_flight));
+        let (done_tx, done_rx) = bounded(DONE_CAPACITY);
+        // The flush outlives the data path: it has a stop of its own.
+        let flush_stop = Stop::default();
+        let flusher = Flusher::new(&self.redis, &self.config, Arc::clone(&metrics));
+        threads.spawn("metrics", {
+            let stop = flush_stop.clone();
+            move || flusher.run(&stop)
+        })?;
+        let mut path = Threads::new(self.stop.clone());
+        self.spawn_acker(&mut path, done_rx, &in_flight, &metrics)?;
+        let inboxes = self.spawn_workers(&mut path, &done_tx, &in_flight, &metrics)?;
+        let reader = Reader::new(
+            &self.redis,
+            &self.config,
+            inboxes,
+            done_tx,
+            in_flight,
+            self.stop.clone(),
+            self.is_drain,
+        );
+        path.spawn("reader", move || reader.run())?;
+        path.join(self.config.stop_timeout);
+        flush_stop.request();
+        threads.failure = threads.failure.take().or(path.failure);
+        Ok(())
+    }
+
+    fn spawn_acker(
+        &self,
+        path: &mut Threads,
+        inbox: Receiver<Done>,
+        in_flight: &Arc<InFlight>,
+        metrics: &Arc<Metrics>,
+    ) -> anyhow::Result<()> {
+        let acker = Acker::new(
+            &self.redis,
+            &self.config,
+            inbox,
+            Arc::clone(in_flight),
+            Arc::clone(metrics),
+            self.stop.clone(),
+        );
+        path.spawn("acker", move || acker.run())
+    }
+
+    fn spawn_workers(
+        &self,
+        path: &mut Threads,
+        done: &Sender<Done>,
+        in_flight: &Arc<InFlight>,
+        metrics: &Arc<Metrics>,
+    ) -> anyhow::Result<Vec<Sender<Entry>>> {
+        let mut inboxes = Vec::with_capacity(self.config.workers);
+        for number in 0..self.config.workers {
+            let (tx, inbox) = bounded(BATCHES_PER_CHANNEL * self.config.max_batch_entries);
+            let worker = Worker {
+                inbox,
+                done: done.clone(),
+                db: self.db.clone(),
+                known: KnownUsers::default(),
+                switches: self.config.switches,
+                max_batch_entries: self.config.max_batch_entries,
+                in_flight: Arc::clone(in_flight),
+                metrics: Arc::clone(metrics),
+                stop: self.stop.clone(),
+            };
+            path.spawn(&format!("worker-{number}"), move || worker.run())?;
+            inboxes.push(tx);
+        }
+        Ok(inboxes)
+    }
+}
+
+/// Threads of one part of the program.
+struct Threads {
+    handles: Vec<(String, JoinHandle<anyhow::Result<()>>)>,
+    /// Requested when a thread fails.
+    stop: Stop,
+    failure: Option<anyhow::Error>,
+}
+
+/// How often a thread that may have ended is looked at.
+const LOOK: Duration = Duration::from_millis(20);
+
+impl Threads {
+    fn new(stop: Stop) -> Threads {
+        Threads {
+            handles: Vec::new(),
+            stop,
+            failure: None,
+        }
+    }
+
+    /// Starts a thread whose error or panic requests the stop.
+    fn spawn(&mut self, name: &str, run: impl FnOnce() -> anyhow::Result<()> + Send + 'static) -> anyhow::Result<()> {
+        let guard = StopOnFailure(self.stop.clone());
+        let run = move || {
+            let result = run();
+            if result.is_ok() {
+                std::mem::forget(guard);
+            }
+            result
+        };
+        let handle = std::thread::Builder::new()
+            .name(name.to_owned())
+            .spawn(run)
+            .with_context(|| format!("failed to start the thread {name}"))?;
+        self.handles.push((name.to_owned(), handle));
+        Ok(())
+    }
+
+    /// Waits for all threads, but after a stop is requested no longer than `stop_timeout`.
+    fn join(&mut self, stop_timeout: Duration) {
+        while !self.handles.is_empty() {
+            self.reap();
+            let is_late = self.stop.requested_at().is_some_and(|at| at.elapsed() > stop_timeout);
+            if is_late {
+                log::warn!(
+                    "the stop took longer than {} s: leaving the rest pending",
+                    stop_timeout.as_secs()
+                );
+                return;
+            }
+            std::thread::sleep(LOOK);
+        }
+    }
+
+    fn join_within(&mut self, time: Duration) {
+        let start = Instant::now();
+        while !self.handles.is_empty() && start.elapsed() < time {
+            self.reap();
+            std::thread::sleep(LOOK);
+        }
+    }
+
+    /// Joins the threads that have ended.
+    fn reap(&mut self) {
+        for (name, handle) in std::mem::take(&mut self.handles) {
+            if !handle.is_finished() {
+                self.handles.push((name, handle));
+                continue;
+            }
+            let error = match handle.join() {
+                Ok(Ok(())) => continue,
+                Ok(Err(error)) => error.context(format!("the thread {name} failed")),
+                Err(_) => anyhow::anyhow!("the thread {name} panicked"),
+            };
+            log::error!("{error:#}; stopping");
+            self.failure.get_or_insert(error);
+        }
+    }
+
+    fn result(self) -> anyhow::Result<()> {
+        self.failure.map_or(Ok(()), Err)
+    }
+}
+
+/// Requests the stop when it is dropped, as it is when a thread panics or ends with an error.
+struct StopOnFailure(Stop);
+
+impl Drop for StopOnFailure {
+    fn drop(&mut self) {
+        self.0.request();
+    }
+}

@@ -1,0 +1,294 @@
+//! Thread `reader`: stream → workers.
+//!
+//! Owns reading: the consumer's own pending entries first, oldest first, then what gone consumers left, then new ones.
+//! Hands each entry to the worker of its DID, in the order read, and stops reading while too many bytes are in flight.
+//! Never acknowledges anything but through `ack`.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{SendTimeoutError, Sender};
+use redis::{RedisError, RedisResult};
+
+use crate::ack::Done;
+use crate::claim::{Claim, Cursor};
+use crate::config::Config;
+use crate::delivered::{Delivered, entries_of_stream};
+use crate::entry::{Entry, EntryId};
+use crate::in_flight::InFlight;
+use crate::link::{self, Link, Redis};
+use crate::partition::worker_of;
+use crate::retry::Backoff;
+use crate::shutdown::Stop;
+
+/// How long a read waits for new entries; a stop is noticed within it.
+const BLOCK: Duration = Duration::from_millis(500);
+
+/// Entries asked for at a time at most, unless BATCH_SIZE says more: a round trip less per entry is saved by more of
+/// them, and what an answer of large entries takes before their size is known is bounded.
+const MAX_COUNT: usize = 250;
+
+/// What the reader needs.
+pub struct Reader {
+    link: Link,
+    stream: String,
+    group: String,
+    consumer: String,
+    read_count: usize,
+    claim: Claim,
+    workers: Vec<Sender<Entry>>,
+    done: Sender<Done>,
+    in_flight: Arc<InFlight>,
+    stop: Stop,
+    /// Ends when everything there is has been acknowledged.
+    is_drain: bool,
+    /// Entries to ask for next: BATCH_SIZE while there is no backlog, more while answers come back full.
+    count: usize,
+    /// Bytes to expect of an entry, going by the recent ones.
+    entry_weight: usize,
+    claimed_at: Instant,
+    /// Nothing has been read yet.
+    is_first: bool,
+}
+
+/// What a read came to.
+enum Read {
+    Entries(usize),
+    /// The stop was requested while the entries were handed over.
+    Stopped,
+}
+
+impl Reader {
+    pub fn new(
+        redis: &Redis,
+        config: &Config,
+        workers: Vec<Sender<Entry>>,
+        done: Sender<Done>,
+        in_flight: Arc<InFlight>,
+        stop: Stop,
+        is_drain: bool,
+    ) -> Reader {
+        Reader {
+            link: redis.link(BLOCK),
+            stream: config.stream.clone(),
+            group: config.group.clone(),
+            consumer: config.consumer.clone(),
+            read_count: config.read_count,
+            claim: Claim {
+                stream: config.stream.clone(),
+                group: config.group.clone(),
+                consumer: config.consumer.clone(),
+                idle: config.claim_idle,
+            },
+            workers,
+            done,
+            in_flight,
+            stop,
+            is_drain,
+            count: config.read_count,
+            entry_weight: 1024,
+            claimed_at: Instant::now(),
+            is_first: true,
+        }
+    }
+
+    /// Reads until a stop is requested, or all is drained.
+    pub fn run(mut self) -> anyhow::Result<()> {
+        let mut backoff = Backoff::default();
+        while !self.stop.is_requested() {
+            match self.read_connected() {
+                Ok(()) => return Ok(()),
+                Err(error) => self.recover(&error, &mut backoff),
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads over one connection. What an answer that was lost had delivered is pending: so the own pending entries are
+    /// read first, each time.
+    fn read_connected(&mut self) -> RedisResult<()> {
+        self.make_group()?;
+        if self.is_first {
+            // Adopted entries are read with the own ones, all in the order of the stream.
+            if !self.claim.adopt_gone(&mut self.link, &self.stop)? {
+                return Ok(());
+            }
+            self.is_first = false;
+        }
+        if !self.read_pending()? {
+            return Ok(());
+        }
+        loop {
+            if self.stop.is_requested() || !self.claim_gone()? {
+                return Ok(());
+            }
+            match self.read_new()? {
+                Read::Stopped => return Ok(()),
+                Read::Entries(0) if self.is_drain && self.is_drained()? => return Ok(()),
+                Read::Entries(_) => {}
+            }
+        }
+    }
+
+    fn recover(&mut self, error: &RedisError, backoff: &mut Backoff) {
+        if link::code(error) == "NOGROUP" || link::code(error) == "UNBLOCKED" {
+            log::warn!("the group {} or its stream is gone: making it again", self.group);
+        } else if link::is_connection_error(error) && !self.link.is_connected() {
+            log::debug!("reading failed: {}", link::describe(error));
+        } else {
+            self.link.unserved(error);
+        }
+        backoff.wait(&self.stop);
+    }
+
+    /// Makes stream and group where they are not there, from the stream's first entry.
+    fn make_group(&mut self) -> RedisResult<()> {
+        let mut create = redis::cmd("XGROUP");
+        create
+            .arg("CREATE")
+            .arg(&self.stream)
+            .arg(&self.group)
+            .arg("0")
+            .arg("MKSTREAM");
+        match self.link.query::<()>(&create) {
+            Ok(()) => {
+                log::info!("made the group {} on {}", self.group, self.stream);
+                Ok(())
+            }
+            Err(error) if link::code(&error) == "BUSYGROUP" => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Hands over the consumer's own pending entries, oldest first. `false` if a stop was requested.
+    fn read_pending(&mut self) -> RedisResult<bool> {
+        let mut after = EntryId::ZERO;
+        loop {
+            let room = self.in_flight.room(BLOCK);
+            if self.stop.is_requested() {
+                return Ok(false);
+            }
+            if room == 0 {
+                continue;
+            }
+            let read = self.command(self.count_for(room)).arg(after.to_string()).to_owned();
+            let delivered = entries_of_stream(self.link.query(&read)?);
+            let Some(last) = delivered.last().map(Delivered::id) else {
+                return Ok(true);
+            };
+            after = last;
+            if self.hand_over(delivered).is_none() {
+                return Ok(false);
+            }
+        }
+    }
+
+    fn read_new(&mut self) -> RedisResult<Read> {
+        let room = self.in_flight.room(BLOCK);
+        if room == 0 {
+            // Full: come back to look for a stop, then wait on.
+            return Ok(Read::Entries(1));
+        }
+        let count = self.count_for(room);
+        let read = self.command(count).arg(">").to_owned();
+        let delivered = entries_of_stream(self.link.query(&read)?);
+        let number = delivered.len();
+        self.count = match number == count {
+            true => (self.count * 2).min(MAX_COUNT.max(self.read_count)),
+            false => self.read_count,
+        };
+        Ok(match self.hand_over(delivered) {
+            Some(_) => Read::Entries(number),
+            None => Read::Stopped,
+        })
+    }
+
+    fn command(&self, count: usize) -> redis::Cmd {
+        let mut read = redis::cmd("XREADGROUP");
+        read.arg("GROUP")
+            .arg(&self.group)
+            .arg(&self.consumer)
+            .arg("COUNT")
+            .arg(count);
+        if !self.is_drain {
+            read.arg("BLOCK").arg(BLOCK.as_millis() as u64);
+        }
+        read.arg("STREAMS").arg(&self.stream);
+        read
+    }
+
+    /// No more entries than fill the room, going by their recent size.
+    fn count_for(&self, room: usize) -> usize {
+        (room / self.entry_weight).clamp(1, self.count)
+    }
+
+    /// Takes over what consumers that are gone have left pending meanwhile. `false` if a stop was requested.
+    fn claim_gone(&mut self) -> RedisResult<bool> {
+        if self.claimed_at.elapsed() < self.claim.idle / 2 {
+            return Ok(true);
+        }
+        self.claimed_at = Instant::now();
+        let mut cursor = Cursor::start();
+        while !cursor.is_at_end() {
+            let delivered = self.claim.entries(&mut self.link, &mut cursor)?;
+            let Some(taken) = self.hand_over(delivered) else {
+                return Ok(false);
+            };
+            if taken > 0 {
+                log::info!("took over {taken} pending entries of consumers that are gone");
+            }
+        }
+        Ok(true)
+    }
+
+    /// Gives each entry to its worker, in order, unless it is in flight already; how many were given. `None` if a stop
+    /// was requested before all were taken; those that were not stay pending.
+    fn hand_over(&mut self, delivered: Vec<Delivered>) -> Option<usize> {
+        let mut given = 0;
+        for delivered in delivered {
+            match delivered {
+                Delivered::Entry(entry) => {
+                    let weight = entry.weight();
+                    // Up at once, down slowly: too few entries cost a round trip, too many cost memory.
+                    self.entry_weight = weight.max((self.entry_weight * 63 + weight) / 64 + 1);
+                    if self.in_flight.add(entry.id, weight) {
+                        self.send(entry)?;
+                        given += 1;
+                    }
+                }
+                Delivered::Trimmed(id) => {
+                    log::warn!("entry {id} was trimmed from the stream before it was applied: lost");
+                    self.done.send(Done::lost(id)).ok()?;
+                }
+            }
+        }
+        Some(given)
+    }
+
+    fn send(&self, entry: Entry) -> Option<()> {
+        let worker = &self.workers[worker_of(&entry, self.workers.len())];
+        let mut entry = entry;
+        loop {
+            match worker.send_timeout(entry, BLOCK) {
+                Ok(()) => return Some(()),
+                Err(SendTimeoutError::Timeout(back)) if !self.stop.is_requested() => entry = back,
+                Err(SendTimeoutError::Timeout(back) | SendTimeoutError::Disconnected(back)) => {
+                    self.in_flight.remove(std::iter::once(back.id));
+                    return None;
+                }
+            }
+        }
+    }
+
+    /// Whether, with nothing new to read, everything read is acknowledged too.
+    fn is_drained(&mut self) -> RedisResult<bool> {
+        if !self.in_flight.is_empty(BLOCK) {
+            return Ok(false);
+        }
+        let read = self.command(1).arg(EntryId::ZERO.to_string()).to_owned();
+        let pending = entries_of_stream(self.link.query(&read)?);
+        let is_drained = pending.is_empty();
+        self.hand_over(pending);
+        Ok(is_drained)
+    }
+}

@@ -1,0 +1,403 @@
+//! Op → row change, by collection.
+//!
+//! Owns what each record becomes (records.md 3) as far as the record alone tells it: which table, which values, and
+//! why an op is ignored. Does not know what is in the database. Pure.
+//!
+//! Invariant: a row made here fits its table: every value is of its column's type and not too long for it.
+
+mod actor;
+mod feed;
+mod graph;
+mod other;
+
+use std::borrow::Cow;
+
+use crate::decode::dialect;
+use crate::decode::json::Json;
+use crate::decode::text::{self, fits};
+use crate::decode::time::{self, Micros};
+use crate::decode::{Event, OpError, WireOp, cid};
+use crate::entry::{Entry, EntryId, Position};
+
+pub use actor::{Handle, Labeler, Profile};
+pub use feed::{FeedGenerator, Post, PostGate, ThreadGate, mentions};
+pub use graph::{List, PairRow, PairTable, StarterPack};
+pub use other::{GenericRecord, Label};
+
+/// Characters that the columns hold (varchar).
+pub const URI_MAX: usize = 512;
+pub const DID_MAX: usize = 255;
+pub const CID_MAX: usize = 255;
+const NAME_MAX: usize = 255;
+const COMMIT_SEQ_MAX: usize = 32;
+
+/// One op, ready to be applied.
+#[derive(Debug)]
+pub struct Op<'a> {
+    pub position: Position,
+    /// Index of its entry in the batch.
+    pub entry: usize,
+    pub path: Cow<'a, str>,
+    pub repo: Cow<'a, str>,
+    /// Key of the row: the record's URI, for thread and post gates their post's, for profiles and handles the DID.
+    pub key: String,
+    pub table: Table,
+    pub change: Change<'a>,
+}
+
+/// What becomes of the row.
+#[derive(Debug)]
+pub enum Change<'a> {
+    Put(Row<'a>),
+    Delete,
+}
+
+/// The tables, in the one order in which every transaction writes them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Table {
+    Users,
+    Posts,
+    Pair(PairTable),
+    FeedGenerators,
+    StarterPacks,
+    LabelerServices,
+    Lists,
+    Labels,
+    ThreadGates,
+    PostGates,
+    GenericRecords,
+}
+
+/// The values of a row, by table.
+#[derive(Debug)]
+pub enum Row<'a> {
+    Handle(Handle),
+    Profile(Box<Profile<'a>>),
+    Post(Box<Post<'a>>),
+    Pair(Box<PairRow<'a>>),
+    FeedGenerator(Box<FeedGenerator<'a>>),
+    StarterPack(Box<StarterPack<'a>>),
+    Labeler(Labeler<'a>),
+    List(Box<List<'a>>),
+    Label(Label<'a>),
+    ThreadGate(ThreadGate<'a>),
+    PostGate(PostGate),
+    Generic(Box<GenericRecord<'a>>),
+}
+
+/// Why an op changes nothing, though nothing is wrong (records.md 2.0).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ignored {
+    UnknownAction,
+    NoTable,
+    OptOut,
+    BadPath,
+    NotSelf,
+    NoRecord,
+    NoCid,
+    OtherType,
+    NoSubject,
+    KeyTooLong,
+    NoHandle,
+    SwitchedOff,
+}
+
+impl Ignored {
+    pub const ALL: [Ignored; 12] = [
+        Ignored::UnknownAction,
+        Ignored::NoTable,
+        Ignored::OptOut,
+        Ignored::BadPath,
+        Ignored::NotSelf,
+        Ignored::NoRecord,
+        Ignored::NoCid,
+        Ignored::OtherType,
+        Ignored::NoSubject,
+        Ignored::KeyTooLong,
+        Ignored::NoHandle,
+        Ignored::SwitchedOff,
+    ];
+
+    /// Its name in metrics and logs.
+    pub fn name(self) -> &'static str {
+        match self {
+            Ignored::UnknownAction => "unknown_action",
+            Ignored::NoTable => "no_table",
+            Ignored::OptOut => "opt_out",
+            Ignored::BadPath => "bad_path",
+            Ignored::NotSelf => "not_self",
+            Ignored::NoRecord => "no_record",
+            Ignored::NoCid => "no_cid",
+            Ignored::OtherType => "other_type",
+            Ignored::NoSubject => "no_subject",
+            Ignored::KeyTooLong => "key_too_long",
+            Ignored::NoHandle => "no_handle",
+            Ignored::SwitchedOff => "switched_off",
+        }
+    }
+}
+
+/// What one op of an event became.
+pub enum Outcome<'a> {
+    Op(Op<'a>),
+    Ignored(Ignored),
+    /// The op is to be set apart; its index among the commit's ops, its path as far as it has one.
+    Bad {
+        index: u32,
+        error: OpError,
+    },
+}
+
+/// What the rows of an entry take from it besides the record.
+#[derive(Clone)]
+pub struct Source<'a> {
+    /// Index of the entry in the batch.
+    pub entry: usize,
+    pub id: EntryId,
+    /// The entry's time, for records without a date of their own.
+    pub time: Micros,
+    /// What commit_seq holds: the entry's seq, or its ID where it has none.
+    pub seq: Cow<'a, str>,
+}
+
+impl<'a> Source<'a> {
+    pub fn new(entry: &'a Entry, index: usize, now: std::time::SystemTime) -> Self {
+        Source {
+            entry: index,
+            id: entry.id,
+            time: time::of_entry(entry.id, now),
+            seq: commit_seq(entry),
+        }
+    }
+}
+
+fn commit_seq(entry: &Entry) -> Cow<'_, str> {
+    let seq = entry.seq.as_deref().and_then(|seq| std::str::from_utf8(seq).ok());
+    match seq.map(text::without_nul) {
+        Some(seq) if !seq.is_empty() && seq.len() <= COMMIT_SEQ_MAX => seq,
+        _ => Cow::Owned(entry.id.to_string()),
+    }
+}
+
+/// What the rows of one record are made from.
+struct Record<'r, 'a> {
+    source: &'r Source<'a>,
+    position: Position,
+    repo: Cow<'a, str>,
+    collection: &'r str,
+    uri: String,
+    cid: Cow<'a, str>,
+    json: Json<'a>,
+}
+
+impl<'a> Record<'_, 'a> {
+    fn created_at(&self) -> Micros {
+        self.date("createdAt")
+    }
+
+    fn date(&self, name: &str) -> Micros {
+        time::created_at(self.json.str(name).map(Cow::as_ref), self.source.time)
+    }
+
+    /// Text that must be there: empty where it is not.
+    fn text(&self, name: &str) -> Cow<'a, str> {
+        self.json.str(name).cloned().unwrap_or_default()
+    }
+
+    /// Text that may be absent: empty counts as absent.
+    fn optional_text(&self, name: &str) -> Option<Cow<'a, str>> {
+        self.json.str(name).filter(|text| !text.is_empty()).cloned()
+    }
+
+    fn name(&self, name: &str) -> Cow<'a, str> {
+        text::cut(self.text(name), NAME_MAX)
+    }
+
+    fn blob(&self, name: &str) -> Option<Cow<'a, str>> {
+        self.json.get(name).and_then(cid::text)
+    }
+}
+
+/// The changes that an event makes.
+pub fn outcomes<'a>(event: Event<'a>, source: &Source<'a>) -> Vec<Outcome<'a>> {
+    match event {
+        Event::Commit { repo, ops } => ops
+            .into_iter()
+            .zip(0..)
+            .map(|(op, index)| match op {
+                Err(error) => Outcome::Bad { index, error },
+                Ok(op) => to_op(op, index, &repo, source).map_or_else(Outcome::Ignored, Outcome::Op),
+            })
+            .collect(),
+        Event::Identity { did, handle } => {
+            vec![actor::identity(did, handle, source).map_or_else(Outcome::Ignored, Outcome::Op)]
+        }
+        Event::Account | Event::Unknown => Vec::new(),
+    }
+}
+
+fn to_op<'a>(wire: WireOp<'a>, index: u32, repo: &Cow<'a, str>, source: &Source<'a>) -> Result<Op<'a>, Ignored> {
+    let is_delete = match wire.action.as_deref() {
+        Some("create" | "update") => false,
+        Some("delete") => true,
+        _ => return Err(Ignored::UnknownAction),
+    };
+    let (collection, rkey) = split_path(&wire.path).ok_or(Ignored::BadPath)?;
+    let table = table_of(collection).ok_or(Ignored::NoTable)?;
+    if matches!(table, Table::Users | Table::LabelerServices) && rkey != "self" {
+        return Err(Ignored::NotSelf);
+    }
+    let uri = format!("at://{repo}/{}", wire.path);
+    let key = match table {
+        Table::Users => repo.to_string(),
+        Table::ThreadGates | Table::PostGates => format!("at://{repo}/app.bsky.feed.post/{rkey}"),
+        _ => uri.clone(),
+    };
+    if !fits(&uri, URI_MAX) || !fits(&key, URI_MAX) || !fits(repo, DID_MAX) {
+        return Err(Ignored::KeyTooLong);
+    }
+    let position = Position {
+        entry: source.id,
+        op: index,
+    };
+    let change = if is_delete {
+        Change::Delete
+    } else {
+        let cid = wire.cid.filter(|cid| !cid.is_empty());
+        let record = Record {
+            source,
+            position,
+            repo: repo.clone(),
+            collection,
+            uri,
+            json: wire.record.ok_or(Ignored::NoRecord)?,
+            cid: cid.ok_or(Ignored::NoCid)?,
+        };
+        put(record, table)?
+    };
+    Ok(Op {
+        position,
+        entry: source.entry,
+        path: wire.path,
+        repo: repo.clone(),
+        key,
+        table,
+        change,
+    })
+}
+
+fn put<'a>(mut record: Record<'_, 'a>, table: Table) -> Result<Change<'a>, Ignored> {
+    if !fits(&record.cid, CID_MAX) {
+        return Err(Ignored::KeyTooLong);
+    }
+    if table != Table::GenericRecords || dialect::is_sdk(&record.json) {
+        dialect::normalise(&mut record.json);
+    }
+    let type_name = record.json.str("$type");
+    if table != Table::GenericRecords && type_name.is_some_and(|name| name != record.collection) {
+        return Err(Ignored::OtherType);
+    }
+    let row = match table {
+        Table::Users => Row::Profile(Box::new(actor::profile(record))),
+        Table::Posts => Row::Post(Box::new(feed::post(record))),
+        Table::Pair(table) => Row::Pair(Box::new(graph::pair(record, table)?)),
+        Table::FeedGenerators => Row::FeedGenerator(Box::new(feed::feed_generator(record))),
+        Table::StarterPacks => Row::StarterPack(Box::new(graph::starter_pack(record))),
+        Table::LabelerServices => Row::Labeler(actor::labeler(record)),
+        Table::Lists => Row::List(Box::new(graph::list(record))),
+        Table::Labels => Row::Label(other::label(record)?),
+        Table::ThreadGates => match feed::thread_gate(record) {
+            Some(gate) => Row::ThreadGate(gate),
+            None => return Ok(Change::Delete),
+        },
+        Table::PostGates => Row::PostGate(feed::post_gate(record)),
+        Table::GenericRecords => Row::Generic(Box::new(other::generic_record(record))),
+    };
+    Ok(Change::Put(row))
+}
+
+/// `collection/rkey`, neither of them empty.
+fn split_path(path: &str) -> Option<(&str, &str)> {
+    let (collection, rkey) = path.split_once('/')?;
+    (!collection.is_empty() && !rkey.is_empty() && !rkey.contains('/')).then_some((collection, rkey))
+}
+
+/// The table of a collection; the AppView has none for two.
+fn table_of(collection: &str) -> Option<Table> {
+    Some(match collection {
+        "app.bsky.actor.profile" => Table::Users,
+        "app.bsky.feed.post" => Table::Posts,
+        "app.bsky.feed.like" => Table::Pair(PairTable::Likes),
+        "app.bsky.feed.repost" => Table::Pair(PairTable::Reposts),
+        "app.bsky.bookmark" => Table::Pair(PairTable::Bookmarks),
+        "app.bsky.graph.follow" => Table::Pair(PairTable::Follows),
+        "app.bsky.graph.block" => Table::Pair(PairTable::Blocks),
+        "app.bsky.graph.listblock" => Table::Pair(PairTable::ListBlocks),
+        "app.bsky.graph.listitem" => Table::Pair(PairTable::ListItems),
+        "app.bsky.graph.verification" => Table::Pair(PairTable::Verifications),
+        "app.bsky.feed.generator" => Table::FeedGenerators,
+        "app.bsky.graph.starterpack" => Table::StarterPacks,
+        "app.bsky.labeler.service" => Table::LabelerServices,
+        "app.bsky.graph.list" => Table::Lists,
+        "com.atproto.label.label" => Table::Labels,
+        "app.bsky.feed.threadgate" => Table::ThreadGates,
+        "app.bsky.feed.postgate" => Table::PostGates,
+        "app.bsky.actor.status" | "app.bsky.notification.declaration" => return None,
+        _ => Table::GenericRecords,
+    })
+}
+
+/// A URI that is no key: absent where it is no string or too long for its column.
+fn optional_uri<'a>(value: Option<&Json<'a>>) -> Option<Cow<'a, str>> {
+    match value {
+        Some(Json::String(uri)) if !uri.is_empty() && fits(uri, URI_MAX) => Some(uri.clone()),
+        _ => None,
+    }
+}
+
+/// A CID that is no key, in whatever form it came.
+fn optional_cid<'a>(value: Option<&Json<'a>>) -> Option<Cow<'a, str>> {
+    value.and_then(cid::text).filter(|cid| fits(cid, CID_MAX))
+}
+
+/// The strings of an array; what is no string is left out.
+fn strings<'r, 'a>(items: &'r [Json<'a>]) -> impl Iterator<Item = &'r Cow<'a, str>> {
+    items.iter().filter_map(|item| match item {
+        Json::String(text) => Some(text),
+        _ => None,
+    })
+}
+
+/// Strings as the text of a JSON array.
+fn json_array<'r, 'a: 'r>(strings: impl Iterator<Item = &'r Cow<'a, str>>) -> String {
+    Json::Array(strings.cloned().map(Json::String).collect()).to_text()
+}
+
+impl<'a> Op<'a> {
+    /// The DIDs of which a users row must exist once the op is applied (records.md 2.6): that of the repo, and that of
+    /// the subject.
+    pub fn users(&self) -> (Option<&str>, Option<&str>) {
+        let repo = Some(self.repo.as_ref());
+        match (&self.change, self.table) {
+            (Change::Put(Row::Pair(row)), Table::Pair(table)) => match table {
+                PairTable::Follows | PairTable::Blocks | PairTable::ListItems => (repo, Some(&row.key_b)),
+                PairTable::ListBlocks => (None, None),
+                _ => (repo, None),
+            },
+            (Change::Put(_), Table::Labels | Table::ThreadGates | Table::PostGates | Table::GenericRecords) => {
+                (None, None)
+            }
+            (Change::Put(_), _) => (repo, None),
+            (Change::Delete, _) => (None, None),
+        }
+    }
+
+    /// Whether a user who forbids data collection keeps the op from being applied (records.md 2.7).
+    pub fn heeds_opt_out(&self) -> bool {
+        match (&self.change, self.table) {
+            (Change::Put(Row::Handle(_)), _) | (_, Table::Labels) => false,
+            (Change::Put(_), _) => true,
+            (Change::Delete, _) => false,
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! The statements of `sql/`, embedded in the binary.
+
+/// A statement: its file's name, for errors, and its text without the header comment.
+#[derive(Clone, Copy, Debug)]
+pub struct Statement {
+    pub name: &'static str,
+    pub text: &'static str,
+}
+
+macro_rules! statements {
+    ($($constant:ident = $name:literal;)*) => {
+        $(pub const $constant: Statement = Statement {
+            name: $name,
+            text: without_header(include_str!(concat!("../sql/", $name, ".sql"))),
+        };)*
+
+        /// Every statement that the worker sends, for the test that none of them scans a table.
+        pub const ALL: &[Statement] = &[$($constant),*];
+    };
+}
+
+statements! {
+    MISSING_TABLES = "missing_tables";
+    BEGIN = "begin";
+    OPT_OUTS = "opt_outs";
+    USERS_ENSURE = "users_ensure";
+    USERS_UPDATE = "users_update";
+    PAIRS_LOCK = "pairs_lock";
+    POSTS_INSERT = "posts_insert";
+    POSTS_EXISTING = "posts_existing";
+    POSTS_UPDATE = "posts_update";
+    POSTS_DELETE = "posts_delete";
+    THREAD_CONTEXTS_DELETE = "thread_contexts_delete";
+    QUOTES_INSERT = "quotes_insert";
+    QUOTES_UPDATE = "quotes_update";
+    QUOTES_DELETE = "quotes_delete";
+    LIKES_INSERT = "likes_insert";
+    LIKES_EXISTING = "likes_existing";
+    LIKES_UPDATE = "likes_update";
+    LIKES_DELETE = "likes_delete";
+    REPOSTS_INSERT = "reposts_insert";
+    REPOSTS_EXISTING = "reposts_existing";
+    REPOSTS_UPDATE = "reposts_update";
+    REPOSTS_DELETE = "reposts_delete";
+    BOOKMARKS_INSERT = "bookmarks_insert";
+    BOOKMARKS_EXISTING = "bookmarks_existing";
+    BOOKMARKS_UPDATE = "bookmarks_update";
+    BOOKMARKS_DELETE = "bookmarks_delete";
+    FOLLOWS_INSERT = "follows_insert";
+    FOLLOWS_EXISTING = "follows_existing";
+    FOLLOWS_UPDATE = "follows_update";
+    FOLLOWS_DELETE = "follows_delete";
+    BLOCKS_INSERT = "blocks_insert";
+    BLOCKS_EXISTING = "blocks_existing";
+    BLOCKS_UPDATE = "blocks_update";
+    BLOCKS_DELETE = "blocks_delete";
+    LIST_BLOCKS_INSERT = "list_blocks_insert";
+    LIST_BLOCKS_EXISTING = "list_blocks_existing";
+    LIST_BLOCKS_UPDATE = "list_blocks_update";
+    LIST_BLOCKS_DELETE = "list_blocks_delete";
+    LIST_ITEMS_INSERT = "list_items_insert";
+    LIST_ITEMS_EXISTING = "list_items_existing";
+    LIST_ITEMS_UPDATE = "list_items_update";
+    LIST_ITEMS_DELETE = "list_items_delete";
+    VERIFICATIONS_INSERT = "verifications_insert";
+    VERIFICATIONS_EXISTING = "verifications_existing";
+    VERIFICATIONS_UPDATE = "verifications_update";
+    VERIFICATIONS_DELETE = "verifications_delete";
+    RIVALS_TAKE = "rivals_take";
+    RIVALS_EXISTING = "rivals_existing";
+    RIVALS_UPSERT = "rivals_upsert";
+    FEED_GENERATORS_UPSERT = "feed_generators_upsert";
+    FEED_GENERATORS_DELETE = "feed_generators_delete";
+    STARTER_PACKS_UPSERT = "starter_packs_upsert";
+    STARTER_PACKS_DELETE = "starter_packs_delete";
+    LABELER_SERVICES_UPSERT = "labeler_services_upsert";
+    LABELER_SERVICES_DELETE = "labeler_services_delete";
+    LISTS_UPSERT = "lists_upsert";
+    LISTS_DELETE = "lists_delete";
+    LABELS_UPSERT = "labels_upsert";
+    LABELS_DELETE = "labels_delete";
+    THREAD_GATES_UPSERT = "thread_gates_upsert";
+    THREAD_GATES_DELETE = "thread_gates_delete";
+    POST_GATES_UPSERT = "post_gates_upsert";
+    POST_GATES_DELETE = "post_gates_delete";
+    GENERIC_RECORDS_UPSERT = "generic_records_upsert";
+    GENERIC_RECORDS_DELETE = "generic_records_delete";
+    FEED_ITEMS_UPSERT = "feed_items_upsert";
+    FEED_ITEMS_DELETE = "feed_items_delete";
+    NOTIFICATIONS_UPSERT = "notifications_upsert";
+    NOTIFICATIONS_DELETE = "notifications_delete";
+    VIEWER_STATES_SET = "viewer_states_set";
+    VIEWER_STATES_CLEAR = "viewer_states_clear";
+    COUNTERS_ADD = "counters_add";
+    COUNTERS_RECOUNT = "counters_recount";
+}
+
+/// The AppView's tables that the worker writes and reads; whole, comments too, since people read it.
+pub const SCHEMA: &str = include_str!("../sql/schema.sql");
+
+/// The worker's own tables.
+pub const OWN_SCHEMA: &str = include_str!("../sql/own_schema.sql");
+
+/// A file's text after the comment lines that it opens with.
+const fn without_header(file: &'static str) -> &'static str {
+    let bytes = file.as_bytes();
+    let mut at = 0;
+    while at + 1 < bytes.len() && bytes[at] == b'-' && bytes[at + 1] == b'-' {
+        while bytes[at] != b'\n' {
+            at += 1;
+        }
+        at += 1;
+    }
+    file.split_at(at).1
+}
