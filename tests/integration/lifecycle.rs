@@ -1,0 +1,281 @@
+//! From start to stop: what the worker waits for, what it refuses, how it ends.
+
+use std::time::{Duration, Instant};
+
+use crate::generator::Events;
+use crate::support::entries::{did, follow, like, post, uri};
+use crate::support::postgres::Database;
+use crate::support::stack::shown;
+use crate::support::wait::equal;
+use crate::support::worker::{self, WorkerBuilder};
+use crate::support::{PostgresOptions, PostgresServer, RedisServer, Stack, Worker, wait_until};
+
+/// The time in which an idle worker has to end after SIGTERM.
+const IDLE_STOP_LIMIT: Duration = Duration::from_secs(2);
+
+/// The time in which a busy one has to: its own deadline and some room.
+const BUSY_STOP_LIMIT: Duration = Duration::from_secs(45);
+
+/// Waits until the log has a line with all of these words, in any case.
+#[track_caller]
+fn wait_for_line(worker: &mut Worker, words: &[&str]) {
+    wait_until(&format!("the worker logs a line with {words:?}"), || {
+        let log = worker.log();
+        let has = |line: &str| words.iter().all(|word| line.to_lowercase().contains(word));
+        match (log.lines().any(has), worker.runs()) {
+            (true, _) => Ok(()),
+            (false, true) => Err(shown(&log)),
+            (false, false) => panic!("the worker has ended; {}", shown(&log)),
+        }
+    });
+}
+
+#[track_caller]
+fn wait_for_total(stack: &Stack, total: i64) {
+    wait_until("all events are counted", || {
+        equal(stack.metric("cluster:metrics", "totalEvents"), total)
+    });
+}
+
+#[test]
+fn sigterm_ends_an_idle_worker_within_two_seconds_with_exit_code_0() {
+    for signal in [libc::SIGTERM, libc::SIGINT] {
+        let stack = Stack::new("idle_stop");
+        stack.create(&did("alice"), "app.bsky.graph.follow/1", follow(&did("bob")));
+        let mut worker = stack.worker().spawn();
+        wait_for_total(&stack, 1);
+        let start = Instant::now();
+        worker.signal(signal);
+        let status = worker.wait_exit(IDLE_STOP_LIMIT);
+        assert_eq!(status.code(), Some(0), "{}", shown(&worker.log()));
+        assert!(start.elapsed() < IDLE_STOP_LIMIT);
+        assert_eq!(stack.count("follows"), 1);
+    }
+}
+
+#[test]
+fn sigterm_under_load_loses_no_count() {
+    let stack = Stack::new("busy_stop");
+    let sent = stack.push_events(Events::new(11, 25_000));
+    let mut n_stops = 0;
+    while stack.metric("cluster:metrics", "totalEvents") < 20_000 {
+        let before = stack.metric("cluster:metrics", "totalEvents");
+        let mut worker = stack.worker().spawn();
+        wait_until("the worker has done something", || {
+            stack.metric("cluster:metrics", "totalEvents") > before
+        });
+        worker.signal(libc::SIGTERM);
+        let status = worker.wait_exit(BUSY_STOP_LIMIT);
+        assert_eq!(status.code(), Some(0), "{}", shown(&worker.log()));
+        assert_eq!(
+            stack.pending(),
+            0,
+            "what was read is finished at a stop; {}",
+            shown(&worker.log())
+        );
+        n_stops += 1;
+    }
+    let done = stack.metric("cluster:metrics", "totalEvents");
+    assert!(
+        done < sent.total || n_stops > 1,
+        "nothing was stopped under load: {done} of {} done",
+        sent.total
+    );
+    stack.drain();
+    stack.assert_all_acknowledged();
+    stack.assert_counted(sent);
+    stack.assert_counters_equal_rows();
+}
+
+#[test]
+fn drain_applies_all_that_is_there_and_ends_with_exit_code_0() {
+    let stack = Stack::new("drain");
+    let (alice, bob) = (did("alice"), did("bob"));
+    stack.create(&alice, "app.bsky.feed.post/1", post("hello"));
+    stack.create(&bob, "app.bsky.feed.like/1", like(&uri(&alice, "app.bsky.feed.post/1")));
+    let output = stack.drain();
+    assert_eq!(output.status.code(), Some(0));
+    assert_eq!(
+        (stack.count("posts"), stack.count("likes")),
+        (1, 1),
+        "{}",
+        shown(&output.log)
+    );
+    stack.assert_all_acknowledged();
+}
+
+#[test]
+fn drain_of_a_stream_that_is_not_there_ends_with_exit_code_0() {
+    let stack = Stack::new("drain_nothing");
+    stack.drain();
+    assert_eq!(stack.pending(), 0);
+}
+
+#[test]
+fn a_worker_started_before_redis_says_so_and_waits() {
+    let redis = RedisServer::not_started(&[]);
+    let stack = Stack::of(redis, Database::new(PostgresServer::shared(), "redis_later"));
+    let mut worker = stack.worker().spawn();
+    wait_for_line(&mut worker, &["redis", "wait"]);
+    stack.redis.restart();
+    stack.create(&did("alice"), "app.bsky.graph.follow/1", follow(&did("bob")));
+    wait_for_total(&stack, 1);
+    assert_eq!(stack.count("follows"), 1);
+}
+
+#[test]
+fn a_worker_started_before_postgresql_says_so_and_waits() {
+    let server = PostgresServer::start(PostgresOptions::default());
+    let stack = Stack::with_postgres("postgres_later", server.clone());
+    server.stop();
+    stack.create(&did("alice"), "app.bsky.graph.follow/1", follow(&did("bob")));
+    let mut worker = stack.worker().spawn();
+    wait_for_line(&mut worker, &["postgres", "wait"]);
+    server.restart();
+    wait_for_total(&stack, 1);
+    assert_eq!(stack.count("follows"), 1);
+}
+
+#[test]
+fn a_worker_started_before_the_tables_are_made_says_so_and_waits() {
+    let stack = Stack::of(
+        RedisServer::start(),
+        Database::empty(PostgresServer::shared(), "tables_later"),
+    );
+    stack.create(&did("alice"), "app.bsky.graph.follow/1", follow(&did("bob")));
+    let mut worker = stack.worker().spawn();
+    wait_for_line(&mut worker, &["wait", "table"]);
+    stack.sql(&worker::schema());
+    wait_for_total(&stack, 1);
+    assert_eq!(stack.count("follows"), 1);
+}
+
+#[test]
+fn a_worker_that_waits_for_a_server_can_be_stopped() {
+    let redis = RedisServer::not_started(&[]);
+    let stack = Stack::of(redis, Database::new(PostgresServer::shared(), "stop_while_waiting"));
+    let mut worker = stack.worker().spawn();
+    wait_for_line(&mut worker, &["redis", "wait"]);
+    worker.signal(libc::SIGTERM);
+    assert_eq!(
+        worker.wait_exit(IDLE_STOP_LIMIT).code(),
+        Some(0),
+        "{}",
+        shown(&worker.log())
+    );
+}
+
+#[test]
+fn an_unusable_configuration_names_every_fault_at_once_and_exits_2() {
+    let faults = [
+        ("REDIS_URL", "http://joe:hunter2@127.0.0.1:1"),
+        ("DATABASE_URL", "mysql://joe:hunter2@127.0.0.1:1/db"),
+        ("PARALLEL_CONSUMERS", "many"),
+        ("BATCH_SIZE", "-1"),
+        ("DB_POOL_SIZE", "0"),
+        ("LOG_LEVEL", "LOUD"),
+        ("WRITE_NOTIFICATIONS", "perhaps"),
+    ];
+    let worker = faults
+        .iter()
+        .fold(WorkerBuilder::new(), |worker, (name, value)| worker.env(name, value));
+    let output = worker.run_to_exit();
+    let said = format!("{}{}", output.log, output.stdout);
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    for (name, value) in faults {
+        assert!(said.contains(name), "{name} is not named in:\n{said}");
+        assert!(
+            value.contains("hunter2") || said.contains(value),
+            "the value of {name} is not shown in:\n{said}"
+        );
+    }
+    assert!(!said.contains("hunter2"), "a password is shown:\n{said}");
+}
+
+#[test]
+fn an_empty_variable_counts_as_unset() {
+    let stack = Stack::new("empty_variables");
+    stack.create(&did("alice"), "app.bsky.graph.follow/1", follow(&did("bob")));
+    stack.drain_with(&[
+        ("PARALLEL_CONSUMERS", ""),
+        ("BATCH_SIZE", ""),
+        ("REDIS_STREAM_KEY", ""),
+        ("LOG_LEVEL", ""),
+    ]);
+    assert_eq!(stack.count("follows"), 1);
+}
+
+#[test]
+fn the_environment_file_of_the_python_worker_just_works() {
+    let stack = Stack::new("python_environment");
+    stack.create(&did("alice"), "app.bsky.graph.follow/1", follow(&did("bob")));
+    stack.drain_with(&[
+        ("REDIS_STREAM_KEY", "firehose:events"),
+        ("REDIS_CONSUMER_GROUP", "firehose-processors"),
+        ("CONSUMER_ID", "python-worker"),
+        ("DB_POOL_SIZE", "20"),
+        ("BATCH_SIZE", "10"),
+        ("PARALLEL_CONSUMERS", "5"),
+        ("LOG_LEVEL", "INFO"),
+    ]);
+    assert_eq!(stack.count("follows"), 1);
+}
+
+#[test]
+fn passwords_are_never_in_the_log() {
+    let redis = RedisServer::start_with(&["--requirepass", "hunter2redis"]);
+    let database = Database::new(PostgresServer::shared(), "passwords");
+    let redis_url = redis.url().replace("redis://", "redis://:hunter2redis@");
+    let database_url = database.url().replace("postgres@", "postgres:hunter2postgres@");
+    let run = |redis_url: &str, database_url: &str| {
+        let worker = WorkerBuilder::new()
+            .env("LOG_LEVEL", "DEBUG")
+            .env("RUST_LOG", "trace")
+            .arg("--drain");
+        worker.env("REDIS_URL", redis_url).env("DATABASE_URL", database_url)
+    };
+    let output = run(&redis_url, &database_url).run_to_exit();
+    assert_eq!(output.status.code(), Some(0), "{}", shown(&output.log));
+    assert!(
+        !output.log.contains("hunter2"),
+        "a password is in the log:\n{}",
+        lines_with(&output.log, "hunter2")
+    );
+
+    // Nor in the errors: a wrong password, and a server that is not there.
+    let mut worker = run(
+        &redis_url.replace("hunter2redis", "hunter2wrong"),
+        "postgresql://joe:hunter2@127.0.0.1:1/db",
+    )
+    .spawn();
+    wait_for_line(&mut worker, &["wait"]);
+    worker.signal(libc::SIGTERM);
+    worker.wait_exit(BUSY_STOP_LIMIT);
+    assert!(
+        !worker.log().contains("hunter2"),
+        "a password is in the log:\n{}",
+        lines_with(&worker.log(), "hunter2")
+    );
+}
+
+fn lines_with(log: &str, text: &str) -> String {
+    log.lines()
+        .filter(|line| line.contains(text))
+        .collect::<Vec<_>>()
+        .join("\n")
+}
+
+#[test]
+fn the_schema_applied_twice_changes_nothing() {
+    let stack = Stack::new("schema_twice");
+    let catalog = "
+        select c.relname, c.relkind, c.oid, pg_get_indexdef(c.oid) as indexdef,
+               (select json_agg(json_build_array(a.attname, a.atttypid::regtype, a.attnotnull) order by a.attnum)
+                  from pg_attribute a where a.attrelid = c.oid and a.attnum > 0) as columns
+          from pg_class c join pg_namespace n on n.oid = c.relnamespace
+         where n.nspname not in ('pg_catalog', 'information_schema', 'pg_toast') order by c.relname";
+    let before = stack.query(catalog);
+    assert!(before.len() > 60, "{} tables and indexes", before.len());
+    stack.sql(&worker::schema());
+    assert_eq!(stack.query(catalog), before);
+}

@@ -1,0 +1,24 @@
+//! The worker as its surroundings see it: a binary between a real Redis and a real PostgreSQL.
+//!
+//! One test binary, so that all tests share one throw-away PostgreSQL cluster. Modules in the order in which data goes.
+
+#[allow(dead_code, reason = "shared with the example `generate`, which uses the rest")]
+#[path = "../generator/mod.rs"]
+mod generator;
+#[allow(dead_code, reason = "shared with the example `generate`, which uses the rest")]
+#[path = "../sdk_dialect.rs"]
+mod sdk_dialect;
+mod support;
+
+// The made-up events themselves, and their second dialect; without any server.
+mod generated;
+// The servers of the tests start, stop and go.
+mod servers;
+// From start to stop: configuration, waiting for servers, signals, draining.
+mod lifecycle;
+// Pending entries: of an earlier run, of others that are gone.
+mod delivery;
+// Whole streams: totals, counters against rows, redelivery, dialects, real records.
+mod stream;
+// Every statement finds its rows by key.
+mod plans;

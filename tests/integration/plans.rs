@@ -1,0 +1,192 @@
+//! No statement of the worker scans a table: EXPLAIN of each file in `sql/`, on a million posts and likes.
+//!
+//! A plan is right only if every table is reached by an index condition, both before the tables were ever analysed, as
+//! after a restore, and afterwards.
+
+use std::collections::BTreeMap;
+
+use firehose_worker::sql::{self, Statement};
+use postgres::{Client, SimpleQueryMessage};
+use serde_json::Value;
+
+use crate::support::PostgresServer;
+use crate::support::postgres::Database;
+
+/// The tables that grow without end, and their rows.
+const LARGE: [&str; 2] = ["posts", "likes"];
+const N_ROWS: usize = 1_000_000;
+
+/// Rows of every other table.
+const N_OTHER_ROWS: usize = 20_000;
+
+/// Elements of each array parameter: a usual batch.
+const N_ELEMENTS: usize = 200;
+
+/// Statements that name no rows: settings, and a look into the catalogue.
+const WITHOUT_ROWS: [&str; 2] = ["begin", "missing_tables"];
+
+#[test]
+fn no_statement_scans_a_table_of_a_million_rows() {
+    let database = Database::empty(PostgresServer::shared(), "plans");
+    let mut client = database.client();
+    fill(&mut client);
+    explain_all(&mut client, "before the tables are analysed");
+    client.batch_execute("ANALYZE").unwrap();
+    explain_all(&mut client, "after the tables are analysed");
+}
+
+/// Makes the tables, fills them, and makes the indexes, in this order since it takes a third of the time.
+fn fill(client: &mut Client) {
+    client
+        .batch_execute("SET maintenance_work_mem = '256MB'")
+        .expect("a setting");
+    for statement in sql::SCHEMA
+        .split_inclusive(";\n")
+        .filter(|statement| statement.contains("CREATE TABLE"))
+    {
+        client.batch_execute(statement).expect("the schema makes its tables");
+    }
+    client.batch_execute(sql::OWN_SCHEMA).expect("the own schema");
+    for (table, columns) in columns(client) {
+        let n_rows = if LARGE.contains(&table.as_str()) {
+            N_ROWS
+        } else {
+            N_OTHER_ROWS
+        };
+        let (names, values): (Vec<_>, Vec<_>) = columns.into_iter().unzip();
+        let insert = format!(
+            "INSERT INTO {table} ({}) SELECT {} FROM generate_series(1, {n_rows}) AS i",
+            names.join(", "),
+            values.join(", ")
+        );
+        client
+            .batch_execute(&insert)
+            .unwrap_or_else(|error| panic!("{insert}: {error:?}"));
+    }
+    client.batch_execute(sql::SCHEMA).expect("the schema makes its indexes");
+}
+
+/// The columns of each table that have no default, with an expression over `i` for each; tables in the schema's order,
+/// so that what is referred to comes first.
+fn columns(client: &mut Client) -> Vec<(String, Vec<(String, String)>)> {
+    let rows = client
+        .query(
+            "SELECT c.oid::regclass::text, a.attname::text, format_type(a.atttypid, a.atttypmod)
+             FROM pg_class AS c JOIN pg_attribute AS a ON a.attrelid = c.oid
+             WHERE c.relkind = 'r' AND c.relnamespace IN ('public'::regnamespace, 'firehose_worker'::regnamespace)
+                 AND a.attnum > 0 AND NOT a.atthasdef AND a.attnotnull
+             ORDER BY c.oid, a.attnum",
+            &[],
+        )
+        .expect("the catalogue");
+    let mut tables: Vec<(String, Vec<(String, String)>)> = Vec::new();
+    for row in rows {
+        let (table, column, kind): (String, String, String) = (row.get(0), row.get(1), row.get(2));
+        let value = value(&column, &kind);
+        match tables.last_mut().filter(|(last, _)| *last == table) {
+            Some((_, columns)) => columns.push((column, value)),
+            None => tables.push((table, vec![(column, value)])),
+        }
+    }
+    tables
+}
+
+fn value(column: &str, kind: &str) -> String {
+    let value = match kind {
+        "bigint" | "integer" => "i",
+        "jsonb" => "'{}'",
+        kind if kind.starts_with("timestamp") => "now()",
+        "character varying(32)" | "character varying(64)" | "character varying(128)" => "i",
+        _ if column == "post_uri" => "'at://did:plc:' || i / 3 * 3 || '/app.bsky.feed.post/' || i",
+        _ if column.ends_with("did") => "'did:plc:' || i",
+        _ => "'at://did:plc:' || i || '/app.bsky.feed.post/' || i",
+    };
+    value.to_owned()
+}
+
+fn explain_all(client: &mut Client, when: &str) {
+    let mut faults = Vec::new();
+    for statement in sql::ALL
+        .iter()
+        .filter(|statement| !WITHOUT_ROWS.contains(&statement.name))
+    {
+        let plan = explain(client, statement);
+        let mut scans = Vec::new();
+        collect_scans(&plan[0]["Plan"], &mut scans);
+        if !scans.is_empty() {
+            faults.push(format!("sql/{}.sql {}", statement.name, scans.join(", ")));
+        }
+    }
+    assert!(faults.is_empty(), "{when}:\n{}", faults.join("\n"));
+}
+
+/// The statement's plan as the worker would get it: with its settings and for arrays of a usual length.
+fn explain(client: &mut Client, statement: &Statement) -> Value {
+    let types = parameter_types(statement.text);
+    let arguments: Vec<String> = types.iter().map(|kind| argument(kind)).collect();
+    client.batch_execute(sql::BEGIN.text).expect("a transaction begins");
+    let prepare = format!(
+        "SET LOCAL plan_cache_mode = force_custom_plan; PREPARE statement ({}) AS {}",
+        types.join(", "),
+        statement.text
+    );
+    let execute = format!("EXPLAIN (FORMAT JSON) EXECUTE statement ({})", arguments.join(", "));
+    let answer = client
+        .batch_execute(&prepare)
+        .and_then(|()| client.simple_query(&execute))
+        .unwrap_or_else(|error| panic!("sql/{}.sql: {error:?}", statement.name));
+    client
+        .batch_execute("ROLLBACK; DEALLOCATE statement")
+        .expect("a transaction ends");
+    let plan = answer.iter().find_map(|message| match message {
+        SimpleQueryMessage::Row(row) => row.get(0),
+        _ => None,
+    });
+    serde_json::from_str(plan.expect("EXPLAIN answers with a row")).expect("a plan is JSON")
+}
+
+/// The types that the statement casts its parameters to, in the order of their numbers; unused ones are text arrays.
+fn parameter_types(text: &str) -> Vec<String> {
+    let mut types = BTreeMap::new();
+    for part in text.split('$').skip(1) {
+        let (number, rest) = part.split_once("::").expect("every parameter is cast");
+        let kind: String = rest
+            .chars()
+            .take_while(|c| c.is_ascii_alphanumeric() || "[]".contains(*c))
+            .collect();
+        types.insert(number.parse::<usize>().expect("a parameter's number"), kind);
+    }
+    let last = types.keys().copied().max().unwrap_or_default();
+    (1..=last)
+        .map(|number| types.remove(&number).unwrap_or_else(|| "text[]".to_owned()))
+        .collect()
+}
+
+fn argument(kind: &str) -> String {
+    let element = |i: usize| match kind {
+        "text[]" | "text" => format!("'at://did:plc:{i}/app.bsky.feed.post/{i}'"),
+        "jsonb[]" => "'{}'".to_owned(),
+        "timestamp[]" => "'2026-01-01'".to_owned(),
+        "boolean[]" => "true".to_owned(),
+        "integer[]" | "bigint[]" => "1".to_owned(),
+        other => panic!("no argument is known for {other}"),
+    };
+    if !kind.ends_with("[]") {
+        return element(1);
+    }
+    let elements: Vec<String> = (1..=N_ELEMENTS).map(element).collect();
+    format!("ARRAY[{}]::{kind}", elements.join(","))
+}
+
+/// Adds what reads a table other than by an index condition.
+fn collect_scans(node: &Value, scans: &mut Vec<String>) {
+    let kind = node["Node Type"].as_str().unwrap_or_default();
+    let reads_table = kind.ends_with("Scan") && node["Relation Name"].is_string();
+    let is_by_key = kind == "Bitmap Heap Scan" || node["Index Cond"].is_string() || node["TID Cond"].is_string();
+    if reads_table && !is_by_key {
+        scans.push(format!("reads {} by {kind}", node["Relation Name"]));
+    }
+    for child in node["Plans"].as_array().into_iter().flatten() {
+        collect_scans(child, scans);
+    }
+}

@@ -1,0 +1,31 @@
+//! What the tests stand on: real servers, the real binary, and ways to look at what came of it.
+//!
+//! A test makes a `Stack` (its own Redis, its own database in one throw-away PostgreSQL cluster), puts entries in its
+//! stream, runs the worker's binary over them, and compares rows. Nothing here knows how the worker works inside, and
+//! nothing is mocked. In reading order: scratch (directories, and the guard that ends servers when the tests are
+//! gone), process (one child), postgres, redis, worker, stack, snapshot, entries, wait.
+
+#![allow(dead_code, reason = "a harness offers more than the tests of one day use")]
+
+pub(crate) mod entries;
+pub(crate) mod postgres;
+pub(crate) mod process;
+pub(crate) mod redis;
+pub(crate) mod scratch;
+pub(crate) mod snapshot;
+pub(crate) mod stack;
+pub(crate) mod wait;
+pub(crate) mod worker;
+
+#[allow(
+    unused_imports,
+    reason = "the names that a test file is expected to import from here"
+)]
+pub(crate) use self::{
+    postgres::{Database, PostgresOptions, PostgresServer},
+    redis::RedisServer,
+    snapshot::{Snapshot, assert_same},
+    stack::{EVENTS, GROUP, Sent, Stack},
+    wait::{wait_until, wait_until_within},
+    worker::{Output, Worker, WorkerBuilder},
+};

@@ -1,0 +1,157 @@
+//! A Redis server of a test's own.
+
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::sync::Mutex;
+
+use super::process::{Process, free_port, tail};
+use super::scratch;
+use super::wait::wait_until;
+
+/// Another process may take the port between the look and the start.
+const N_PORTS_TRIED: usize = 5;
+
+pub(crate) struct RedisServer {
+    port: u16,
+    dir: PathBuf,
+    args: Vec<String>,
+    process: Mutex<Option<Process>>,
+}
+
+impl RedisServer {
+    /// Starts a server that keeps nothing on disk.
+    pub(crate) fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    /// Starts a server with more arguments, which come after (so override) `--save "" --appendonly no`.
+    pub(crate) fn start_with(args: &[&str]) -> Self {
+        for _ in 0..N_PORTS_TRIED {
+            let server = Self::not_started(args);
+            if server.try_start() {
+                return server;
+            }
+        }
+        panic!("redis-server does not start; see above");
+    }
+
+    /// A server with its port and directory that `restart` is yet to start.
+    pub(crate) fn not_started(args: &[&str]) -> Self {
+        Self {
+            port: free_port(),
+            dir: scratch::directory("redis"),
+            args: args.iter().map(|&arg| arg.to_owned()).collect(),
+            process: Mutex::new(None),
+        }
+    }
+
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}", self.port)
+    }
+
+    pub(crate) fn pid(&self) -> i32 {
+        self.with_process(|process| process.pid())
+    }
+
+    /// A new connection; panics where the server does not answer.
+    pub(crate) fn connection(&self) -> redis::Connection {
+        self.try_connection()
+            .unwrap_or_else(|error| panic!("no connection to {}: {error}", self.url()))
+    }
+
+    pub(crate) fn try_connection(&self) -> redis::RedisResult<redis::Connection> {
+        redis::Client::open(self.url())?.get_connection()
+    }
+
+    /// Sends the server a signal: SIGSTOP makes it hang, SIGCONT go on.
+    pub(crate) fn signal(&self, signal: i32) {
+        self.with_process(|process| process.signal(signal));
+    }
+
+    /// Stops the server as `SHUTDOWN` does: what it keeps on disk is complete.
+    pub(crate) fn stop(&self) {
+        self.end(libc::SIGTERM);
+    }
+
+    /// Kills the server.
+    pub(crate) fn kill(&self) {
+        self.end(libc::SIGKILL);
+    }
+
+    /// Starts the server again, on the same port and directory; stops it before if it runs.
+    pub(crate) fn restart(&self) {
+        self.end(libc::SIGTERM);
+        assert!(self.try_start(), "redis-server does not start again; see above");
+    }
+
+    fn end(&self, signal: i32) {
+        if let Some(mut process) = self.lock().take() {
+            process.stop(signal);
+        }
+    }
+
+    /// Whether the server started; if not, its log is printed.
+    fn try_start(&self) -> bool {
+        let log = self.dir.join("log");
+        let mut process = Process::spawn("redis-server", &mut self.command(), &log, libc::SIGKILL);
+        let mut runs = false;
+        wait_until("redis-server answers", || {
+            runs = self.answers();
+            runs || process.ended().is_some()
+        });
+        if runs {
+            *self.lock() = Some(process);
+        } else {
+            let said = std::fs::read_to_string(self.dir.join("stdout")).unwrap_or_default();
+            eprintln!(
+                "redis-server ended at start:\n{}{}",
+                tail(&said, 20),
+                tail(&process.log(), 20)
+            );
+        }
+        runs
+    }
+
+    fn command(&self) -> Command {
+        let stdout = std::fs::File::create(self.dir.join("stdout")).expect("a log file");
+        let mut command = Command::new("redis-server");
+        command
+            .args([
+                "--port",
+                &self.port.to_string(),
+                "--bind",
+                "127.0.0.1",
+                "--daemonize",
+                "no",
+            ])
+            .args(["--save", "", "--appendonly", "no"])
+            .arg("--dir")
+            .arg(&self.dir)
+            .args(&self.args)
+            .stdout(Stdio::from(stdout));
+        command
+    }
+
+    /// A refusal for want of a password is an answer, too; one while it loads is not.
+    fn answers(&self) -> bool {
+        match self
+            .try_connection()
+            .and_then(|mut connection| redis::cmd("PING").query::<String>(&mut connection))
+        {
+            Ok(_) => true,
+            Err(error) => error.code() == Some("NOAUTH"),
+        }
+    }
+
+    fn with_process<T>(&self, act: impl FnOnce(&Process) -> T) -> T {
+        act(self.lock().as_ref().expect("redis-server is stopped"))
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Option<Process>> {
+        self.process.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+}

@@ -1,0 +1,177 @@
+//! Rows as values: what a database holds, in a form that two runs can be compared by.
+//!
+//! Left out is what depends on when a run took place (the columns that hold the wall clock, serial ids), and rows that
+//! say nothing: an aggregation of zeros without a post, a viewer state in which nothing is set.
+
+use std::collections::BTreeMap;
+
+use postgres::Client;
+use serde_json::Value;
+
+/// Every table that the worker writes, in the data's order, each with the rows that count.
+const TABLES: [(&str, &str); 24] = [
+    ("users", "true"),
+    ("posts", "true"),
+    ("feed_items", "true"),
+    ("likes", "true"),
+    ("reposts", "true"),
+    ("bookmarks", "true"),
+    ("quotes", "true"),
+    ("follows", "true"),
+    ("blocks", "true"),
+    ("lists", "true"),
+    ("list_items", "true"),
+    ("list_blocks", "true"),
+    ("feed_generators", "true"),
+    ("starter_packs", "true"),
+    ("labeler_services", "true"),
+    ("labels", "true"),
+    ("label_events", "true"),
+    ("verifications", "true"),
+    ("thread_gates", "true"),
+    ("post_gates", "true"),
+    ("thread_contexts", "true"),
+    ("generic_records", "true"),
+    ("notifications", "true"),
+    (
+        "post_viewer_states",
+        "like_uri is not null or repost_uri is not null or bookmarked or thread_muted or reply_disabled \
+         or embedding_disabled or pinned",
+    ),
+];
+
+/// Compared like the others, but a row of zeros counts only where its post is.
+const AGGREGATIONS: (&str, &str) = (
+    "post_aggregations",
+    "(like_count, repost_count, reply_count, bookmark_count, quote_count) <> (0, 0, 0, 0, 0) \
+     or exists (select from posts p where p.uri = post_uri)",
+);
+
+/// Rows shown of a table in each direction where two snapshots differ.
+const N_SHOWN: usize = 5;
+
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct Snapshot {
+    tables: BTreeMap<&'static str, Vec<Value>>,
+}
+
+impl Snapshot {
+    pub(crate) fn take(client: &mut Client) -> Self {
+        let tables = TABLES.into_iter().chain([AGGREGATIONS]);
+        Self {
+            tables: tables
+                .map(|(table, filter)| (table, rows_where(client, table, filter)))
+                .collect(),
+        }
+    }
+
+    pub(crate) fn rows(&self, table: &str) -> &[Value] {
+        self.tables
+            .get(table)
+            .unwrap_or_else(|| panic!("{table} is not part of a snapshot"))
+    }
+
+    /// The number of rows per table.
+    pub(crate) fn sizes(&self) -> BTreeMap<&'static str, usize> {
+        self.tables.iter().map(|(&table, rows)| (table, rows.len())).collect()
+    }
+
+    /// The same without some tables, and with every row put through `change`.
+    pub(crate) fn map(mut self, left_out: &[&str], change: impl Fn(&mut Value)) -> Self {
+        self.tables.retain(|table, _| !left_out.contains(table));
+        for rows in self.tables.values_mut() {
+            rows.iter_mut().for_each(&change);
+            rows.sort_by_cached_key(Value::to_string);
+        }
+        self
+    }
+}
+
+/// Fails with the rows that one has and the other has not, table by table.
+#[track_caller]
+pub(crate) fn assert_same(left: &Snapshot, right: &Snapshot) {
+    let differences: Vec<String> = left
+        .tables
+        .keys()
+        .filter(|table| left.tables[*table] != right.tables[*table])
+        .map(|table| difference(table, left.rows(table), right.rows(table)))
+        .collect();
+    assert!(
+        differences.is_empty(),
+        "two snapshots differ:\n{}",
+        differences.join("\n")
+    );
+}
+
+/// All rows of a table, without the wall clock, sorted.
+pub(crate) fn rows(client: &mut Client, table: &str) -> Vec<Value> {
+    rows_where(client, table, "true")
+}
+
+/// The rows of a query as JSON objects.
+pub(crate) fn query(client: &mut Client, query: &str) -> Vec<Value> {
+    let wrapped = format!("select to_jsonb(q)::text from ({query}) q");
+    let rows = client
+        .query(&wrapped, &[])
+        .unwrap_or_else(|error| panic!("{error}\nin {query}"));
+    rows.iter()
+        .map(|row| serde_json::from_str(row.get(0)).expect("PostgreSQL's JSON is JSON"))
+        .collect()
+}
+
+fn rows_where(client: &mut Client, table: &str, filter: &str) -> Vec<Value> {
+    let mut rows = query(client, &format!("select * from public.{table} where {filter}"));
+    rows.iter_mut().for_each(|row| forget_wall_clock(table, row));
+    rows.sort_by_cached_key(Value::to_string);
+    rows
+}
+
+fn forget_wall_clock(table: &str, row: &mut Value) {
+    let row = row.as_object_mut().expect("a row is an object");
+    for column in ["indexed_at", "updated_at", "id"] {
+        row.remove(column);
+    }
+    // The other tables' created_at is the record's own time.
+    if [
+        "users",
+        "post_aggregations",
+        "post_viewer_states",
+        "thread_contexts",
+        "label_events",
+    ]
+    .contains(&table)
+    {
+        row.remove("created_at");
+    }
+}
+
+fn difference(table: &str, left: &[Value], right: &[Value]) -> String {
+    let mut text = format!("{table}: {} rows against {}", left.len(), right.len());
+    for (sign, rows) in [('-', missing(left, right)), ('+', missing(right, left))] {
+        for row in rows.iter().take(N_SHOWN) {
+            text.push_str(&format!("\n  {sign} {row}"));
+        }
+        if rows.len() > N_SHOWN {
+            text.push_str(&format!("\n  {sign} … {} rows in all", rows.len()));
+        }
+    }
+    text
+}
+
+/// The rows of `these` that `those` has not. Both are sorted by their text.
+fn missing<'a>(these: &'a [Value], those: &[Value]) -> Vec<&'a Value> {
+    let mut n_there: BTreeMap<String, usize> = BTreeMap::new();
+    for row in those {
+        *n_there.entry(row.to_string()).or_default() += 1;
+    }
+    these
+        .iter()
+        .filter(|row| match n_there.get_mut(&row.to_string()) {
+            Some(n) if *n > 0 => {
+                *n -= 1;
+                false
+            }
+            _ => true,
+        })
+        .collect()
+}
