@@ -5,6 +5,7 @@
 //! flushed. A thread that ends early, by an error or a panic, requests the stop, and the process fails after the others
 //! have finished what they hold.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -162,19 +163,25 @@ impl Pipeline {
 
 /// Threads of one part of the program.
 struct Threads {
-    handles: Vec<(String, JoinHandle<anyhow::Result<()>>)>,
+    handles: HashMap<String, JoinHandle<anyhow::Result<()>>>,
+    /// Each thread sends its name when it ends, in whatever way.
+    ended: (Sender<String>, Receiver<String>),
     /// Requested when a thread fails.
     stop: Stop,
     failure: Option<anyhow::Error>,
 }
 
-/// How often a thread that may have ended is looked at.
-const LOOK: Duration = Duration::from_millis(20);
+/// How often it is looked whether a stop was requested and is late.
+const LOOK: Duration = Duration::from_millis(200);
+
+/// More threads than there are in any part.
+const MAX_THREADS: usize = 128;
 
 impl Threads {
     fn new(stop: Stop) -> Threads {
         Threads {
-            handles: Vec::new(),
+            handles: HashMap::new(),
+            ended: bounded(MAX_THREADS),
             stop,
             failure: None,
         }
@@ -182,61 +189,61 @@ impl Threads {
 
     /// Starts a thread whose error or panic requests the stop.
     fn spawn(&mut self, name: &str, run: impl FnOnce() -> anyhow::Result<()> + Send + 'static) -> anyhow::Result<()> {
-        let guard = StopOnFailure(self.stop.clone());
+        let end = End {
+            name: name.to_owned(),
+            ended: self.ended.0.clone(),
+        };
         let run = move || {
-            let result = run();
-            if result.is_ok() {
-                std::mem::forget(guard);
-            }
-            result
+            let _end = end;
+            run()
         };
         let handle = std::thread::Builder::new()
             .name(name.to_owned())
             .spawn(run)
             .with_context(|| format!("failed to start the thread {name}"))?;
-        self.handles.push((name.to_owned(), handle));
+        self.handles.insert(name.to_owned(), handle);
         Ok(())
     }
 
     /// Waits for all threads, but after a stop is requested no longer than `stop_timeout`.
     fn join(&mut self, stop_timeout: Duration) {
         while !self.handles.is_empty() {
-            self.reap();
+            self.join_one(LOOK);
             let is_late = self.stop.requested_at().is_some_and(|at| at.elapsed() > stop_timeout);
             if is_late {
                 log::warn!(
-                    "the stop took longer than {} s: leaving the rest pending",
-                    stop_timeout.as_secs()
+                    "the stop took longer than {:.1} s: leaving the rest pending",
+                    stop_timeout.as_secs_f64()
                 );
                 return;
             }
-            std::thread::sleep(LOOK);
         }
     }
 
+    /// Waits for all threads for `time` at most.
     fn join_within(&mut self, time: Duration) {
-        let start = Instant::now();
-        while !self.handles.is_empty() && start.elapsed() < time {
-            self.reap();
-            std::thread::sleep(LOOK);
+        let deadline = Instant::now() + time;
+        while !self.handles.is_empty() && Instant::now() < deadline {
+            self.join_one(deadline.saturating_duration_since(Instant::now()));
         }
     }
 
-    /// Joins the threads that have ended.
-    fn reap(&mut self) {
-        for (name, handle) in std::mem::take(&mut self.handles) {
-            if !handle.is_finished() {
-                self.handles.push((name, handle));
-                continue;
-            }
-            let error = match handle.join() {
-                Ok(Ok(())) => continue,
-                Ok(Err(error)) => error.context(format!("the thread {name} failed")),
-                Err(_) => anyhow::anyhow!("the thread {name} panicked"),
-            };
-            log::error!("{error:#}; stopping");
-            self.failure.get_or_insert(error);
-        }
+    /// Waits for `time` at most for a thread to end, and sees how it did.
+    fn join_one(&mut self, time: Duration) {
+        let Ok(name) = self.ended.1.recv_timeout(time) else {
+            return;
+        };
+        let Some(handle) = self.handles.remove(&name) else {
+            return;
+        };
+        let error = match handle.join() {
+            Ok(Ok(())) => return,
+            Ok(Err(error)) => error.context(format!("the thread {name} failed")),
+            Err(_) => anyhow::anyhow!("the thread {name} panicked"),
+        };
+        log::error!("{error:#}; stopping");
+        self.failure.get_or_insert(error);
+        self.stop.request();
     }
 
     fn result(self) -> anyhow::Result<()> {
@@ -244,11 +251,15 @@ impl Threads {
     }
 }
 
-/// Requests the stop when it is dropped, as it is when a thread panics or ends with an error.
-struct StopOnFailure(Stop);
+/// Says that its thread has ended when it is dropped, as it is on a panic too.
+struct End {
+    name: String,
+    ended: Sender<String>,
+}
 
-impl Drop for StopOnFailure {
+impl Drop for End {
     fn drop(&mut self) {
-        self.0.request();
+        // Never full: there is room for every thread. Closed only once nobody waits any more.
+        let _ = self.ended.try_send(std::mem::take(&mut self.name));
     }
 }
