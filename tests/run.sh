@@ -1,0 +1,60 @@
+#!/usr/bin/env bash
+# All checks and all tests.
+set -euo pipefail
+
+usage() {
+    cat <<'USAGE'
+usage: bash tests/run.sh [--all] [FILTER…]
+
+  --all     the slow tests too
+  FILTER    only tests whose name contains one of these
+  --help    this text
+
+Installs what is missing, see tests/setup.sh.
+USAGE
+}
+
+# shellcheck source=tests/setup.sh
+source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
+
+filters=()
+for argument; do
+    case $argument in
+        --help | -h) usage && exit ;;
+        --all) export FIREHOSE_TEST_ALL=1 ;;
+        -*) die "unknown option $argument, see --help" ;;
+        *) filters+=("$argument") ;;
+    esac
+done
+
+failed=()
+
+# A failed step does not keep the next ones from being seen.
+step() {
+    say "$*"
+    in_group "$@" || failed+=("$*")
+}
+
+lint() {
+    if ! have_lint; then
+        [[ ${CI:-} != true ]] || die "rustfmt or clippy is missing"
+        echo "!! NOT CHECKED: format and lints, since $CARGO has no rustfmt or clippy (rustup component add rustfmt clippy)"
+        return
+    fi
+    step "$CARGO" fmt --check
+    step "$CARGO" clippy --all-targets --locked -- -D warnings
+}
+
+at_exit stop_group
+setup
+setup_lint
+cd "$repo_dir"
+if command -v shellcheck >/dev/null; then
+    step shellcheck --external-sources tests/*.sh
+fi
+lint
+step "$CARGO" test --locked -- "${filters[@]}"
+if ((${#failed[@]})); then
+    printf '!! FAILED: %s\n' "${failed[@]}" >&2
+    exit 1
+fi
