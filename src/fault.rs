@@ -39,6 +39,16 @@ impl ApplyError {
         }
     }
 
+    /// Whether the connection is gone, and with it the answer.
+    pub fn is_disconnect(&self) -> bool {
+        matches!(self, ApplyError::Statement { source, .. } if source.is_closed() || source.code().is_none())
+    }
+
+    /// Whether no server has said no: the worker found the rows other than it had left them.
+    pub fn is_ours(&self) -> bool {
+        matches!(self, ApplyError::Vanished(_))
+    }
+
     /// The error on one line, without the parts of PostgreSQL's answer that can hold a record's text.
     pub fn describe(&self) -> String {
         match self {
@@ -72,8 +82,8 @@ pub enum Fault {
 
 /// The class of an SQLSTATE.
 fn fault_of(state: &str) -> Fault {
-    // A NOT NULL, CHECK or foreign key that the worker's values cannot break is a change of the schema.
-    const SCHEMA: [&str; 3] = ["23502", "23503", "23514"];
+    // The worker's values break no NOT NULL and no foreign key of the AppView's schema: who does has changed it.
+    const SCHEMA: [&str; 2] = ["23502", "23503"];
     match &state[..state.len().min(2)] {
         _ if SCHEMA.contains(&state) => Fault::Operator,
         "22" | "23" | "54" | "21" => Fault::Data,
@@ -112,6 +122,7 @@ mod tests {
             ("22001", Fault::Data),
             ("22P05", Fault::Data),
             ("23505", Fault::Data),
+            ("23514", Fault::Data),
             ("54000", Fault::Data),
             ("23502", Fault::Operator),
             ("42P01", Fault::Operator),

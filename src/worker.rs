@@ -6,7 +6,7 @@
 
 use std::borrow::Cow;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use crossbeam_channel::{Receiver, Sender};
 
@@ -40,6 +40,48 @@ pub struct Worker {
 
 /// A batch was given up since a stop was requested; its entries stay pending.
 struct GivenUp;
+
+/// Rows that vanish this often were not deleted by somebody else: then the op is at fault, or the worker.
+const VANISHED_TRIES: u32 = 5;
+
+/// A batch that waits: one line when it begins to, one when it has been applied.
+#[derive(Default)]
+struct Trouble {
+    tries: u32,
+    since: Option<Instant>,
+    said: String,
+}
+
+/// Deadlocks and the like pass by the next try; they are worth a line if they do not.
+const QUIET_TRIES: u32 = 2;
+
+impl Trouble {
+    fn say(&mut self, error: &ApplyError) {
+        self.tries += 1;
+        let since = self.since.get_or_insert_with(Instant::now);
+        let description = error.describe();
+        // What keeps a connection from being made is said once for all workers, by the pool.
+        let is_said = matches!(error, ApplyError::Connect(_)) || error.is_disconnect();
+        if is_said || description == self.said {
+            log::debug!(
+                "trying again after {:.1} s: {description}",
+                since.elapsed().as_secs_f64()
+            );
+        } else if error.fault() == Fault::Operator {
+            log::error!("{description}; waiting until it is mended, nothing is lost");
+            self.said = description;
+        } else if self.tries > QUIET_TRIES {
+            log::warn!("{description}; trying until it passes, nothing is lost");
+            self.said = description;
+        }
+    }
+
+    fn end(&self) {
+        if let (Some(since), false) = (self.since, self.said.is_empty()) {
+            log::info!("going on after {:.1} s", since.elapsed().as_secs_f64());
+        }
+    }
+}
 
 /// What one entry has come to so far.
 struct Progress {
@@ -159,22 +201,19 @@ impl Worker {
     /// Tries until the ops are applied (`None`) or the data is at fault.
     fn try_until_settled(&mut self, ops: &[&Op]) -> Result<Option<ApplyError>, GivenUp> {
         let mut backoff = Backoff::default();
-        let mut said = String::new();
+        let mut trouble = Trouble::default();
         loop {
             let error = match self.try_once(ops) {
-                Ok(()) => return Ok(None),
+                Ok(()) => {
+                    trouble.end();
+                    return Ok(None);
+                }
                 Err(error) => error,
             };
-            let description = error.describe();
-            match error.fault() {
-                Fault::Data => return Ok(Some(error)),
-                Fault::Operator if description != said => {
-                    log::error!("{description}; waiting until it is mended, nothing is lost");
-                    said = description;
-                }
-                Fault::Operator => {}
-                Fault::Transient => log::debug!("trying again: {description}"),
+            if error.fault() == Fault::Data || error.is_ours() && trouble.tries >= VANISHED_TRIES {
+                return Ok(Some(error));
             }
+            trouble.say(&error);
             if self.stop.is_requested() || backoff.wait(&self.stop) {
                 return Err(GivenUp);
             }

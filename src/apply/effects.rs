@@ -193,13 +193,25 @@ impl<'e> Effects<'e> {
     /// `notifications_gone` tells.
     pub fn pair_is_not(&mut self, table: PairTable, uri: Text<'e>, key_a: Text<'e>, key_b: Text<'e>) {
         let viewer = (key_b, key_a);
+        // What came earlier in the batch may go again, when a rival turns out to be before it.
+        let mut coming = self.viewers.get_mut(&viewer);
+        let takes_back = |coming: &mut Option<Text<'e>>| *coming = coming.take().filter(|came| *came != uri);
         match table {
-            PairTable::Likes => self.viewers_gone.entry(viewer).or_default().like_uri = Some(uri),
+            PairTable::Likes => {
+                coming.iter_mut().for_each(|viewer| takes_back(&mut viewer.like_uri));
+                self.viewers_gone.entry(viewer).or_default().like_uri = Some(uri);
+            }
             PairTable::Reposts => {
+                coming.iter_mut().for_each(|viewer| takes_back(&mut viewer.repost_uri));
                 self.viewers_gone.entry(viewer).or_default().repost_uri = Some(uri.clone());
+                self.feed_items.remove(&uri);
                 self.feed_items_gone.insert(uri);
             }
-            PairTable::Bookmarks => self.viewers_gone.entry(viewer).or_default().is_bookmark = true,
+            // The pair has one bookmark or none: if another takes its place, that comes after.
+            PairTable::Bookmarks => {
+                coming.iter_mut().for_each(|viewer| viewer.is_bookmark = false);
+                self.viewers_gone.entry(viewer).or_default().is_bookmark = true;
+            }
             _ => {}
         }
     }
@@ -225,7 +237,10 @@ impl<'e> Effects<'e> {
 
     /// Notifications that nothing causes any more.
     pub fn notifications_gone(&mut self, uris: impl IntoIterator<Item = String>) {
-        self.notifications_gone.extend(uris);
+        for uri in uris {
+            self.notifications.remove(&uri);
+            self.notifications_gone.insert(uri);
+        }
     }
 
     fn notify(&mut self, notification: Notification<'e>) {

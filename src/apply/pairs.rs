@@ -239,28 +239,60 @@ fn read(
     items: &[&PairRow],
     freed: Vec<(String, String)>,
 ) -> Result<Met, ApplyError> {
-    let uris = || items.iter().map(|item| &item.uri);
+    let uris: Vec<&str> = items.iter().map(|item| item.uri.as_ref()).collect();
     let mut pairs: Vec<(&str, &str)> = items.iter().map(|item| item.pair()).collect();
     pairs.extend(freed.iter().map(|(a, b)| (a.as_str(), b.as_str())));
-    let rows = Params::new()
-        .texts(uris())
-        .texts(pairs.iter().map(|(a, _)| *a))
-        .texts(pairs.iter().map(|(_, b)| *b))
-        .query(client, statements(table).existing)?;
-    let stored: Vec<PairRow<'static>> = rows.iter().map(|row| read_row(row, Position::FIRST)).collect();
+    let mut stored = read_stored(client, table, &uris, &pairs)?;
+    let of_stored = stored.iter().map(|row| row.uri.as_ref());
+    let uris: Vec<&str> = uris.iter().copied().chain(of_stored).collect();
     pairs.extend(stored.iter().map(PairRow::pair));
-    let rows = Params::new()
-        .texts(uris().chain(stored.iter().map(|row| &row.uri)))
-        .text(table.name())
-        .texts(pairs.iter().map(|(a, _)| *a))
-        .texts(pairs.iter().map(|(_, b)| *b))
-        .query(client, sql::RIVALS_EXISTING)?;
-    let remembered = rows.iter().map(|row| read_row(row, read_position(row))).collect();
+    let remembered = read_remembered(client, table, &uris, &pairs)?;
+    // A remembered record may have got another pair since, and a row there: then it waits for nothing.
+    let elsewhere: Vec<&str> = remembered
+        .iter()
+        .map(|row| row.uri.as_ref())
+        .filter(|uri| !uris.contains(uri))
+        .collect();
+    if !elsewhere.is_empty() {
+        let rows = read_stored(client, table, &elsewhere, &[])?;
+        stored.extend(rows);
+    }
     Ok(Met {
         stored,
         remembered,
         freed,
     })
+}
+
+type Rows = Vec<PairRow<'static>>;
+
+fn read_stored(
+    client: &mut Client,
+    table: PairTable,
+    uris: &[&str],
+    pairs: &[(&str, &str)],
+) -> Result<Rows, ApplyError> {
+    let rows = Params::new()
+        .texts(uris.iter().copied())
+        .texts(pairs.iter().map(|(a, _)| *a))
+        .texts(pairs.iter().map(|(_, b)| *b))
+        .query(client, statements(table).existing)?;
+    Ok(rows.iter().map(|row| read_row(row, Position::FIRST)).collect())
+}
+
+fn read_remembered(
+    client: &mut Client,
+    table: PairTable,
+    uris: &[&str],
+    pairs: &[(&str, &str)],
+) -> Result<Rows, ApplyError> {
+    let rows = Params::new()
+        .texts(uris.iter().copied())
+        .text(table.name())
+        .texts(pairs.iter().map(|(a, _)| *a))
+        .texts(pairs.iter().map(|(_, b)| *b))
+        .query(client, sql::RIVALS_EXISTING)?;
+    Ok(rows.iter().map(|row| read_row(row, read_position(row))).collect())
 }
 
 fn read_row(row: &Row, position: Position) -> PairRow<'static> {

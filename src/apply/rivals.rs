@@ -28,8 +28,8 @@ type Pair<'p> = (&'p str, &'p str);
 
 /// Plans for `items`, the records that the batch puts and that could not simply be inserted.
 ///
-/// `stored` are the table's rows with a URI or a pair of the items, or a pair of `freed`; `remembered` the remembered
-/// records likewise, and those with the old pairs of items that are stored under another.
+/// `stored` are the table's rows with a URI or a pair of the items, or a pair of `freed`, or a URI of `remembered`;
+/// `remembered` the remembered records likewise, and those with the old pairs of items that are stored under another.
 pub fn plan<'p>(
     items: &[&'p PairRow<'p>],
     stored: &'p [PairRow<'p>],
@@ -40,7 +40,7 @@ pub fn plan<'p>(
         items: items.iter().map(|item| (item.uri.as_ref(), *item)).collect(),
         stored: stored.iter().map(|row| (row.uri.as_ref(), row)).collect(),
         holders: stored.iter().map(|row| (row.pair(), row)).collect(),
-        places: remembered.iter().map(|row| (row.uri.as_ref(), row.position)).collect(),
+        remembered: remembered.iter().map(|row| (row.uri.as_ref(), row)).collect(),
     };
     let mut pairs: BTreeSet<Pair> = items.iter().map(|item| item.pair()).collect();
     pairs.extend(freed.iter().map(|(a, b)| (a.as_str(), b.as_str())));
@@ -57,8 +57,9 @@ pub fn plan<'p>(
     }
     for row in remembered {
         let is_superseded = planner.items.contains_key(row.uri.as_ref());
-        let is_holder = planner.stored.contains_key(row.uri.as_ref());
-        if !is_superseded && !is_holder {
+        // A row of this pair makes it the holder; of another, it has moved there and waits for this pair no more.
+        let has_row = planner.stored.contains_key(row.uri.as_ref());
+        if !is_superseded && !has_row {
             contenders.entry(row.pair()).or_default().push((row.position, row));
         }
     }
@@ -74,7 +75,7 @@ struct Planner<'p> {
     items: HashMap<&'p str, &'p PairRow<'p>>,
     stored: HashMap<&'p str, &'p PairRow<'p>>,
     holders: HashMap<Pair<'p>, &'p PairRow<'p>>,
-    places: HashMap<&'p str, Position>,
+    remembered: HashMap<&'p str, &'p PairRow<'p>>,
 }
 
 impl<'p> Planner<'p> {
@@ -82,8 +83,13 @@ impl<'p> Planner<'p> {
     fn settle(&self, pair: Pair<'p>, mut contenders: Vec<(Position, &'p PairRow<'p>)>, plan: &mut Plan<'p>) {
         let holder = self.holders.get(&pair).copied();
         if let Some(row) = holder.filter(|row| !self.items.contains_key(row.uri.as_ref())) {
-            let place = self.places.get(row.uri.as_ref()).copied();
-            contenders.push((place.unwrap_or(Position::FIRST), row));
+            // A place in another pair says nothing here.
+            let known = self
+                .remembered
+                .get(row.uri.as_ref())
+                .filter(|known| known.pair() == pair);
+            // Remembered values are whole: the table has no column for some of them.
+            contenders.push(known.map_or((Position::FIRST, row), |known| (known.position, *known)));
         }
         contenders.sort_by_key(|&(place, row)| (place, &row.uri));
         let Some(&(place, winner)) = contenders.first() else {
@@ -91,7 +97,7 @@ impl<'p> Planner<'p> {
         };
         self.seat(winner, holder, plan);
         let is_item = |row: &PairRow| self.items.contains_key(row.uri.as_ref());
-        if is_item(winner) && (contenders.len() > 1 || self.places.contains_key(winner.uri.as_ref())) {
+        if is_item(winner) && (contenders.len() > 1 || self.remembered.contains_key(winner.uri.as_ref())) {
             plan.remember.push((winner, place));
         }
         for &(place, loser) in &contenders[1..] {
@@ -219,7 +225,7 @@ mod tests {
         let plan = plan(&[&y], &stored, &remembered, &[]);
         assert_eq!(uris(&plan.delete), ["x1"]);
         assert_eq!(uris(&plan.insert), ["y"]);
-        assert_eq!(plan.remember, [(&y, place(2)), (&stored[0], place(5))]);
+        assert_eq!(plan.remember, [(&y, place(2)), (&remembered[0], place(5))]);
     }
 
     #[test]
@@ -237,6 +243,21 @@ mod tests {
         let plan = plan(&[&a], &stored, &[], &[]);
         assert_eq!(uris(&plan.delete), ["a"]);
         assert_eq!(plan.remember, [(&a, place(3))]);
+    }
+
+    #[test]
+    fn a_place_in_another_pair_says_nothing_about_this_one() {
+        let (b, stored, remembered) = (row("b", "x", 2), [row("a", "x", 0)], [row("a", "q", 4)]);
+        let plan = plan(&[&b], &stored, &remembered, &[]);
+        assert!(plan.insert.is_empty());
+        assert_eq!(plan.remember, [(&b, place(2))]);
+    }
+
+    #[test]
+    fn a_remembered_record_that_has_moved_waits_no_more() {
+        let (stored, remembered) = ([row("b", "q", 0)], [row("b", "x", 2)]);
+        let freed = [("did:plc:a".to_owned(), "x".to_owned())];
+        assert_eq!(plan(&[], &stored, &remembered, &freed), Plan::default());
     }
 
     #[test]

@@ -48,7 +48,10 @@ pub(super) fn post<'a>(record: Record<'_, 'a>) -> Post<'a> {
         parent_cid: optional_cid(reference("parent", "cid")),
         root_uri: optional_uri(reference("root", "uri")),
         root_cid: optional_cid(reference("root", "cid")),
-        quoted: embed.as_ref().and_then(quoted),
+        quoted: embed
+            .as_ref()
+            .and_then(quoted)
+            .filter(|_| fits(&record.uri, URI_MAX - "#quote".len())),
         embed: embed.map(|embed| embed.to_text()),
         mentions: facets.map(mentions).unwrap_or_default(),
         facets: facets.and_then(|_| json.get("facets")).map(Json::to_text),
