@@ -20,5 +20,15 @@ mod lifecycle;
 mod delivery;
 // Whole streams: totals, counters against rows, redelivery, dialects, real records.
 mod stream;
+// What becomes of each collection's records, on whole rows.
+mod records;
+mod posts;
+mod feed;
+mod graph;
+mod actor;
+// The same rows however the events come: folded, repeated, out of order, with rivals, beside the app.
+mod exactness;
+// Everything that may stand in an entry.
+mod wire;
 // Every statement finds its rows by key.
 mod plans;

@@ -1,0 +1,291 @@
+//! Profiles, identity and account events, records of collections without a table; labels and opt-out in files of their
+//! own.
+//!
+//! Each test compares the whole database, so what a test does not name must not be there.
+
+mod labels;
+mod opt_out;
+
+use serde_json::{Value, json};
+
+use crate::records::*;
+use crate::support::Stack;
+
+fn identity(stack: &Stack, did: &str, handle: Value) {
+    stack.push("identity", json!({"did": did, "handle": handle}));
+}
+
+fn user_with_handle(did: &str, handle: &str) -> Value {
+    with(user_row(did), json!({"handle": handle}))
+}
+
+// Profiles
+
+#[test]
+fn a_profile_becomes_the_columns_of_its_user() {
+    let stack = Stack::new("profile_create");
+    let profile = profile(ALICE);
+    profile.create(&stack);
+    stack.drain();
+    Expected::none().row("users", profile_row(&profile)).assert(&stack);
+}
+
+#[test]
+fn an_updated_profile_clears_what_it_does_not_say_and_keeps_the_handle() {
+    let stack = Stack::new("profile_update");
+    identity(&stack, ALICE, json!("alice.example"));
+    profile(ALICE).create(&stack);
+    stack.drain();
+    let value = json!({"$type": PROFILE, "displayName": "Other", "createdAt": LATER});
+    let after = Record::new(ALICE, PROFILE, "self", value);
+    after.update(&stack);
+    stack.drain();
+    let columns = json!({"display_name": "Other", "profile_record": after.value});
+    Expected::none()
+        .row("users", with(user_with_handle(ALICE, "alice.example"), columns))
+        .assert(&stack);
+}
+
+#[test]
+fn a_repeated_profile_changes_nothing() {
+    let stack = Stack::new("profile_repeat");
+    let profile = profile(ALICE);
+    for _ in 0..2 {
+        profile.create(&stack);
+        stack.drain();
+    }
+    Expected::none().row("users", profile_row(&profile)).assert(&stack);
+}
+
+#[test]
+fn a_deleted_profile_leaves_the_user_with_its_handle() {
+    let stack = Stack::new("profile_delete");
+    identity(&stack, ALICE, json!("alice.example"));
+    let profile = profile(ALICE);
+    profile.create(&stack);
+    stack.drain();
+    profile.delete(&stack);
+    stack.drain();
+    Expected::none()
+        .row("users", user_with_handle(ALICE, "alice.example"))
+        .assert(&stack);
+}
+
+#[test]
+fn empty_texts_of_a_profile_are_null() {
+    let stack = Stack::new("profile_empty");
+    let value = json!({"$type": PROFILE, "displayName": "", "description": ""});
+    let profile = Record::new(ALICE, PROFILE, "self", value);
+    profile.create(&stack);
+    stack.drain();
+    Expected::none()
+        .row("users", with(user_row(ALICE), json!({"profile_record": profile.value})))
+        .assert(&stack);
+}
+
+#[test]
+fn a_profile_of_another_rkey_than_self_is_ignored() {
+    let stack = stack_with_user("profile_rkey", ALICE);
+    Record::new(ALICE, PROFILE, "other", profile(ALICE).value).create(&stack);
+    stack.drain();
+    Expected::none().users(&[ALICE]).assert(&stack);
+}
+
+#[test]
+fn what_other_records_say_about_a_user_leaves_profile_and_handle_alone() {
+    let stack = Stack::new("profile_kept");
+    identity(&stack, ALICE, json!("alice.example"));
+    let profile = profile(ALICE);
+    profile.create(&stack);
+    stack.drain();
+    let follow = follow(BOB, "f", ALICE);
+    let post = post(ALICE, "p", "hello");
+    follow.create(&stack);
+    post.create(&stack);
+    stack.drain();
+    Expected::none()
+        .users(&[BOB])
+        .row("users", with(profile_row(&profile), json!({"handle": "alice.example"})))
+        .follow(&follow, 3)
+        .post(&post, 4)
+        .assert(&stack);
+}
+
+// Identity and account events
+
+#[test]
+fn an_identity_event_makes_a_user_with_its_handle_in_lower_case() {
+    let stack = Stack::new("identity_create");
+    identity(&stack, ALICE, json!("Alice.Example"));
+    stack.drain();
+    Expected::none()
+        .row("users", user_with_handle(ALICE, "alice.example"))
+        .assert(&stack);
+}
+
+#[test]
+fn an_identity_event_sets_the_handle_of_a_user_and_touches_no_other() {
+    let stack = Stack::new("identity_update");
+    identity(&stack, ALICE, json!("alice.example"));
+    identity(&stack, BOB, json!("bob.example"));
+    let profile = profile(ALICE);
+    profile.create(&stack);
+    stack.drain();
+    identity(&stack, ALICE, json!("bob.example"));
+    stack.drain();
+    Expected::none()
+        .row("users", with(profile_row(&profile), json!({"handle": "bob.example"})))
+        .row("users", user_with_handle(BOB, "bob.example"))
+        .assert(&stack);
+}
+
+#[test]
+fn an_identity_event_may_set_the_invalid_handle() {
+    let stack = Stack::new("identity_invalid");
+    identity(&stack, ALICE, json!("alice.example"));
+    stack.drain();
+    identity(&stack, ALICE, json!("handle.invalid"));
+    stack.drain();
+    Expected::none().users(&[ALICE]).assert(&stack);
+}
+
+#[test]
+fn a_repeated_identity_event_changes_nothing() {
+    let stack = Stack::new("identity_repeat");
+    for _ in 0..2 {
+        identity(&stack, ALICE, json!("alice.example"));
+        stack.drain();
+    }
+    Expected::none()
+        .row("users", user_with_handle(ALICE, "alice.example"))
+        .assert(&stack);
+}
+
+#[test]
+fn an_identity_event_without_a_handle_changes_nothing() {
+    let stack = Stack::new("identity_no_handle");
+    identity(&stack, ALICE, json!("alice.example"));
+    stack.drain();
+    identity(&stack, ALICE, Value::Null);
+    identity(&stack, ALICE, json!(""));
+    identity(&stack, ALICE, json!(ALICE));
+    identity(&stack, ALICE, json!(5));
+    stack.push("identity", json!({"did": ALICE}));
+    stack.drain();
+    Expected::none()
+        .row("users", user_with_handle(ALICE, "alice.example"))
+        .assert(&stack);
+    assert_counted(&stack, "identity", 6);
+}
+
+#[test]
+fn an_account_event_is_counted_and_changes_nothing() {
+    let stack = Stack::new("account");
+    let post = post(ALICE, "p", "hello");
+    post.create(&stack);
+    stack.push("account", json!({"did": ALICE, "active": false}));
+    stack.push("account", json!({"did": BOB, "active": true}));
+    stack.drain();
+    Expected::none().users(&[ALICE]).post(&post, 1).assert(&stack);
+    assert_counted(&stack, "account", 2);
+}
+
+/// `n` entries of `kind` were counted, and nothing was an error.
+fn assert_counted(stack: &Stack, kind: &str, n: i64) {
+    for key in ["firehose:metrics", "cluster:metrics"] {
+        let counters = stack.metrics(key);
+        assert_eq!(counters.get(&format!("#{kind}")), Some(&n), "{key}: {counters:?}");
+        assert_eq!(counters.get("errors").copied().unwrap_or(0), 0, "{key}: {counters:?}");
+    }
+}
+
+// Records of collections without a table
+
+#[test]
+fn a_record_of_an_unknown_collection_is_kept_as_it_came() {
+    let stack = Stack::new("generic_create");
+    let record = custom(ALICE, "n", "note");
+    record.create(&stack);
+    stack.drain();
+    Expected::none()
+        .row("generic_records", generic_row(&record))
+        .assert(&stack);
+}
+
+#[test]
+fn the_type_of_a_generic_record_is_its_own_and_else_its_collection() {
+    let stack = Stack::new("generic_type");
+    let other = custom(ALICE, "other", "note").with(json!({"$type": "com.example.notes.other"}));
+    let none = custom(ALICE, "none", "note").without("$type");
+    other.create(&stack);
+    none.create(&stack);
+    stack.drain();
+    Expected::none()
+        .row(
+            "generic_records",
+            with(generic_row(&other), json!({"record_type": "com.example.notes.other"})),
+        )
+        .row("generic_records", generic_row(&none))
+        .assert(&stack);
+}
+
+#[test]
+fn an_updated_generic_record_is_what_the_update_says() {
+    let stack = Stack::new("generic_update");
+    custom(ALICE, "n", "note").create(&stack);
+    stack.drain();
+    let value = json!({"$type": "com.example.notes.other", "other": [true], "createdAt": LATER});
+    let after = Record::new(ALICE, CUSTOM, "n", value);
+    after.update(&stack);
+    stack.drain();
+    let columns = json!({"record_type": "com.example.notes.other"});
+    Expected::none()
+        .row("generic_records", with(generic_row(&after), columns))
+        .assert(&stack);
+}
+
+#[test]
+fn a_repeated_generic_record_changes_nothing() {
+    let stack = Stack::new("generic_repeat");
+    let record = custom(ALICE, "n", "note");
+    for _ in 0..2 {
+        record.create(&stack);
+        stack.drain();
+    }
+    Expected::none()
+        .row("generic_records", generic_row(&record))
+        .assert(&stack);
+}
+
+#[test]
+fn a_deleted_generic_record_is_gone() {
+    let stack = Stack::new("generic_delete");
+    let (gone, kept) = (custom(ALICE, "n", "gone"), custom(ALICE, "o", "kept"));
+    gone.create(&stack);
+    kept.create(&stack);
+    stack.drain();
+    gone.delete(&stack);
+    stack.drain();
+    Expected::none()
+        .row("generic_records", generic_row(&kept))
+        .assert(&stack);
+}
+
+#[test]
+fn status_and_notification_declaration_have_no_table_at_all() {
+    let stack = Stack::new("no_table");
+    for collection in ["app.bsky.actor.status", "app.bsky.notification.declaration"] {
+        let record = Record::new(
+            ALICE,
+            collection,
+            "self",
+            json!({"$type": collection, "createdAt": CREATED}),
+        );
+        record.create(&stack);
+        record.update(&stack);
+        record.delete(&stack);
+    }
+    stack.drain();
+    Expected::none().assert(&stack);
+    assert_counted(&stack, "commit", 6);
+}

@@ -1,0 +1,9 @@
+//! Rows are a function of the events: however they are cut into batches, repeated, or ordered across repos, and
+//! whoever else has written or deleted rows.
+
+mod app_rows;
+mod folding;
+mod order;
+mod pairs;
+mod rivals;
+mod switches;

@@ -1,0 +1,138 @@
+//! The three switches that small machines may turn off, and the counts of rows that the dashboard shows.
+
+use std::collections::BTreeMap;
+
+use redis::cmd;
+use serde_json::json;
+
+use crate::records::*;
+use crate::support::Stack;
+
+const RECORD_COUNTS: &str = "db:record_counts";
+
+/// Rows of every kind that a switch is about, and what else their records cause.
+fn records() -> [Record; 6] {
+    let subject = post(ALICE, "p", "hello");
+    [
+        subject.clone(),
+        like(BOB, "l", &subject),
+        repost(CAROL, "r", &subject),
+        bookmark(DAVE, "b", &subject),
+        follow(BOB, "f", ALICE),
+        custom(DAVE, "c", "note"),
+    ]
+}
+
+fn all_rows(records: &[Record; 6]) -> Expected {
+    let [post, like, repost, bookmark, follow, custom] = records;
+    let mut expected = Expected::none()
+        .users(&[ALICE, BOB, CAROL, DAVE])
+        .post(post, 1)
+        .only_like(like, post, 2)
+        .only_repost(repost, post, 3)
+        .only_bookmark(bookmark, post)
+        .follow(follow, 5)
+        .row("generic_records", generic_row(custom));
+    expected.clear("post_aggregations");
+    expected.counts(post, json!({"like_count": 1, "repost_count": 1, "bookmark_count": 1}))
+}
+
+fn create_all(stack: &Stack, records: &[Record; 6]) {
+    for record in records {
+        record.create(stack);
+    }
+}
+
+/// With the switch off nothing is written to `table`, and all else is as ever; rows that are there are taken back.
+fn switched_off(switch: &str, table: &'static str) {
+    let records = records();
+    let name = switch.to_ascii_lowercase();
+    let stack = Stack::new(&format!("{name}_off"));
+    create_all(&stack, &records);
+    stack.drain_with(&[(switch, "false")]);
+    let mut expected = all_rows(&records);
+    expected.clear(table);
+    expected.assert(&stack);
+
+    let stack = Stack::new(&format!("{name}_off_later"));
+    create_all(&stack, &records);
+    stack.drain();
+    all_rows(&records).assert(&stack);
+    for record in &records {
+        record.delete(&stack);
+    }
+    stack.drain_with(&[(switch, "false")]);
+    Expected::none().users(&[ALICE, BOB, CAROL, DAVE]).assert(&stack);
+}
+
+#[test]
+fn without_notifications_none_are_written_and_old_ones_are_taken_back() {
+    switched_off("WRITE_NOTIFICATIONS", "notifications");
+}
+
+#[test]
+fn without_viewer_states_none_are_written_and_old_ones_are_taken_back() {
+    switched_off("WRITE_VIEWER_STATES", "post_viewer_states");
+}
+
+#[test]
+fn without_generic_records_none_are_written_and_old_ones_are_taken_back() {
+    switched_off("WRITE_GENERIC_RECORDS", "generic_records");
+}
+
+fn set_record_counts(stack: &Stack, fields: &[&str]) {
+    let mut command = cmd("HSET");
+    command.arg(RECORD_COUNTS);
+    for field in fields {
+        command.arg(field).arg(100);
+    }
+    command.exec(&mut stack.redis()).expect("HSET");
+}
+
+fn record_counts(stack: &Stack) -> BTreeMap<String, i64> {
+    cmd("HGETALL")
+        .arg(RECORD_COUNTS)
+        .query(&mut stack.redis())
+        .expect("HGETALL")
+}
+
+#[test]
+fn record_counts_move_by_the_rows_really_inserted_and_deleted() {
+    let stack = Stack::new("record_counts");
+    let fields = ["users", "posts", "likes", "reposts", "follows", "blocks", "feed_items"];
+    set_record_counts(&stack, &fields);
+    let subject = post(ALICE, "p", "hello");
+    let block = block(CAROL, "b", DAVE);
+    let gone = like(DAVE, "l", &subject);
+    let [post, like, repost, _, follow, _] = records();
+    for record in [&post, &like, &repost, &follow, &block, &gone, &like] {
+        record.create(&stack);
+    }
+    stack.drain();
+    gone.delete(&stack);
+    gone.delete(&stack);
+    like.create(&stack);
+    stack.drain();
+    let mut counts = record_counts(&stack);
+    counts.remove("post_aggregations");
+    let expected = [
+        ("users", 104),
+        ("posts", 101),
+        ("likes", 101),
+        ("reposts", 101),
+        ("follows", 101),
+        ("blocks", 101),
+        ("feed_items", 102),
+    ];
+    assert_eq!(counts, expected.map(|(field, count)| (field.to_owned(), count)).into());
+}
+
+#[test]
+fn record_counts_that_are_not_there_are_not_made() {
+    let stack = Stack::new("record_counts_absent");
+    for record in &records() {
+        record.create(&stack);
+    }
+    stack.drain();
+    assert_eq!(record_counts(&stack), BTreeMap::new());
+}
