@@ -14,7 +14,7 @@ use anyhow::Context;
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use crate::ack::{Acker, Done};
-use crate::apply::KnownUsers;
+use crate::apply::Memory;
 use crate::config::Config;
 use crate::db::Db;
 use crate::entry::Entry;
@@ -147,7 +147,7 @@ impl Pipeline {
                 inbox,
                 done: done.clone(),
                 db: self.db.clone(),
-                known: KnownUsers::default(),
+                memory: Memory::default(),
                 switches: self.config.switches,
                 max_batch_entries: self.config.max_batch_entries,
                 in_flight: Arc::clone(in_flight),

@@ -8,18 +8,20 @@ pub struct Statement {
 }
 
 macro_rules! statements {
-    ($($constant:ident = $name:literal;)*) => {
+    ($(#[$doc:meta])* $list:ident: $($constant:ident = $name:literal;)*) => {
         $(pub const $constant: Statement = Statement {
             name: $name,
             text: without_header(include_str!(concat!("../sql/", $name, ".sql"))),
         };)*
 
-        /// Every statement that the worker sends, for the test that none of them scans a table.
-        pub const ALL: &[Statement] = &[$($constant),*];
+        $(#[$doc])*
+        pub const $list: &[Statement] = &[$($constant),*];
     };
 }
 
 statements! {
+    /// Statements that name their rows by key; a test sees to it that none of them scans a table.
+    QUERIES:
     MISSING_TABLES = "missing_tables";
     BEGIN = "begin";
     OPT_OUTS = "opt_outs";
@@ -35,10 +37,12 @@ statements! {
     QUOTES_UPDATE = "quotes_update";
     QUOTES_DELETE = "quotes_delete";
     LIKES_INSERT = "likes_insert";
+    LIKES_HELD = "likes_held";
     LIKES_EXISTING = "likes_existing";
     LIKES_UPDATE = "likes_update";
     LIKES_DELETE = "likes_delete";
     REPOSTS_INSERT = "reposts_insert";
+    REPOSTS_HELD = "reposts_held";
     REPOSTS_EXISTING = "reposts_existing";
     REPOSTS_UPDATE = "reposts_update";
     REPOSTS_DELETE = "reposts_delete";
@@ -47,6 +51,7 @@ statements! {
     BOOKMARKS_UPDATE = "bookmarks_update";
     BOOKMARKS_DELETE = "bookmarks_delete";
     FOLLOWS_INSERT = "follows_insert";
+    FOLLOWS_HELD = "follows_held";
     FOLLOWS_EXISTING = "follows_existing";
     FOLLOWS_UPDATE = "follows_update";
     FOLLOWS_DELETE = "follows_delete";
@@ -95,6 +100,17 @@ statements! {
     COUNTERS_RECOUNT = "counters_recount";
 }
 
+statements! {
+    /// Statements that take rows in COPY's binary form.
+    COPIES:
+    POSTS_COPY = "posts_copy";
+    LIKES_COPY = "likes_copy";
+    REPOSTS_COPY = "reposts_copy";
+    FOLLOWS_COPY = "follows_copy";
+    FEED_ITEMS_COPY = "feed_items_copy";
+    NOTIFICATIONS_COPY = "notifications_copy";
+}
+
 /// The AppView's tables that the worker writes and reads; whole, comments too, since people read it.
 pub const SCHEMA: &str = include_str!("../sql/schema.sql");
 
@@ -112,4 +128,32 @@ const fn without_header(file: &'static str) -> &'static str {
         at += 1;
     }
     file.split_at(at).1
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Only headed files can be read by who looks after the database, and only used ones tell what the worker does.
+    #[test]
+    fn every_file_is_used_and_says_why_it_is_safe_twice_and_what_it_locks() {
+        let used: Vec<&str> = QUERIES.iter().chain(COPIES).map(|statement| statement.name).collect();
+        for file in std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/sql")).unwrap() {
+            let path = file.unwrap().path();
+            let name = path.file_stem().unwrap().to_str().unwrap();
+            let text = std::fs::read_to_string(&path).unwrap();
+            assert!(text.starts_with("-- "), "{name} has no header");
+            if ["schema", "own_schema"].contains(&name) {
+                continue;
+            }
+            assert!(used.contains(&name), "{name} is not used");
+            if name != "begin" {
+                assert!(
+                    text.contains("\n-- Safe twice: "),
+                    "{name} does not say whether it is safe twice"
+                );
+                assert!(text.contains("\n-- Locks: "), "{name} does not say what it locks");
+            }
+        }
+    }
 }

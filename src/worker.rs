@@ -11,7 +11,7 @@ use std::time::{Duration, Instant, SystemTime};
 use crossbeam_channel::{Receiver, Sender};
 
 use crate::ack::{DeadLetter, Done, Kind, Outcome};
-use crate::apply::{self, KnownUsers, Switches};
+use crate::apply::{self, Memory, Switches};
 use crate::batch;
 use crate::db::Db;
 use crate::decode::{self, EntryError};
@@ -30,7 +30,7 @@ pub struct Worker {
     pub inbox: Receiver<Entry>,
     pub done: Sender<Done>,
     pub db: Db,
-    pub known: KnownUsers,
+    pub memory: Memory,
     pub switches: Switches,
     pub max_batch_entries: usize,
     pub in_flight: Arc<InFlight>,
@@ -222,7 +222,7 @@ impl Worker {
 
     fn try_once(&mut self, ops: &[&Op]) -> Result<(), ApplyError> {
         let mut connection = self.db.get()?;
-        let applied = apply::apply(&mut connection, ops, self.switches, &mut self.known)?;
+        let applied = apply::apply(&mut connection, ops, self.switches, &mut self.memory)?;
         self.metrics.record_counts(&applied.record_counts);
         self.metrics.ignored(Ignored::OptOut, applied.opted_out as u64);
         Ok(())

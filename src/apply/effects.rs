@@ -10,8 +10,10 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 use postgres::Client;
+use postgres::types::Type;
 
-use super::params::Params;
+use super::copy::{Way, copy};
+use super::params::{Params, Timestamp};
 use crate::decode::text::fits;
 use crate::decode::time::Micros;
 use crate::fault::ApplyError;
@@ -88,6 +90,8 @@ type Viewers<'e> = BTreeMap<(Text<'e>, Text<'e>), Viewer<'e>>;
 /// The side effects of a batch.
 pub struct Effects<'e> {
     switches: Switches,
+    /// Some rows were there before, and may have caused all that they cause now.
+    has_old_rows: bool,
     pub record_counts: RecordCounts,
     counters: BTreeMap<Text<'e>, Counters>,
     feed_items: BTreeMap<Text<'e>, FeedItem<'e>>,
@@ -102,6 +106,7 @@ impl<'e> Effects<'e> {
     pub fn new(switches: Switches) -> Self {
         Effects {
             switches,
+            has_old_rows: false,
             record_counts: RecordCounts::default(),
             counters: BTreeMap::new(),
             feed_items: BTreeMap::new(),
@@ -230,6 +235,11 @@ impl<'e> Effects<'e> {
         }
     }
 
+    /// A row that was there before was changed.
+    pub fn meets_old_rows(&mut self) {
+        self.has_old_rows = true;
+    }
+
     /// The feed item of a post that is not there.
     pub fn feed_item_gone(&mut self, uri: Text<'e>) {
         self.feed_items_gone.insert(uri);
@@ -251,15 +261,16 @@ impl<'e> Effects<'e> {
     }
 
     /// Writes everything, in the global order of tables. Returns the differences of record counts.
-    pub fn write(mut self, client: &mut Client) -> Result<RecordCounts, ApplyError> {
-        self.write_feed_items(client)?;
-        self.write_notifications(client)?;
+    pub fn write(mut self, client: &mut Client, way: Way) -> Result<RecordCounts, ApplyError> {
+        let way = if self.has_old_rows { Way::Insert } else { way };
+        self.write_feed_items(client, way)?;
+        self.write_notifications(client, way)?;
         self.write_viewers(client)?;
         self.write_counters(client)?;
         Ok(self.record_counts)
     }
 
-    fn write_feed_items(&mut self, client: &mut Client) -> Result<(), ApplyError> {
+    fn write_feed_items(&mut self, client: &mut Client, way: Way) -> Result<(), ApplyError> {
         self.feed_items_gone.retain(|uri| !self.feed_items.contains_key(uri));
         if !self.feed_items_gone.is_empty() {
             let deleted = Params::new()
@@ -268,6 +279,10 @@ impl<'e> Effects<'e> {
             self.record_counts.feed_items -= deleted as i64;
         }
         if self.feed_items.is_empty() {
+            return Ok(());
+        }
+        if way.copies(self.feed_items.len()) {
+            self.record_counts.feed_items += copy_feed_items(client, &self.feed_items)? as i64;
             return Ok(());
         }
         let items = || self.feed_items.values();
@@ -283,13 +298,17 @@ impl<'e> Effects<'e> {
         Ok(())
     }
 
-    fn write_notifications(&mut self, client: &mut Client) -> Result<(), ApplyError> {
+    fn write_notifications(&mut self, client: &mut Client, way: Way) -> Result<(), ApplyError> {
         if !self.notifications_gone.is_empty() {
             Params::new()
                 .texts(self.notifications_gone.iter())
                 .execute(client, sql::NOTIFICATIONS_DELETE)?;
         }
         if self.notifications.is_empty() {
+            return Ok(());
+        }
+        if way.copies(self.notifications.len()) {
+            copy_notifications(client, &self.notifications)?;
             return Ok(());
         }
         let notifications = || self.notifications.values();
@@ -337,6 +356,65 @@ impl<'e> Effects<'e> {
         }
         Ok(())
     }
+}
+
+fn copy_feed_items(client: &mut Client, items: &BTreeMap<Text, FeedItem>) -> Result<u64, ApplyError> {
+    const TYPES: [Type; 7] = [
+        Type::TEXT,
+        Type::TEXT,
+        Type::TEXT,
+        Type::TEXT,
+        Type::TIMESTAMP,
+        Type::TIMESTAMP,
+        Type::TEXT,
+    ];
+    copy(
+        client,
+        sql::FEED_ITEMS_COPY,
+        &TYPES,
+        items.iter(),
+        |(uri, item), write| {
+            let created_at = Timestamp(item.created_at);
+            write(&[
+                uri,
+                &item.post_uri,
+                &item.originator_did,
+                &item.kind,
+                &created_at,
+                &created_at,
+                &item.cid,
+            ])
+        },
+    )
+}
+
+fn copy_notifications(client: &mut Client, items: &BTreeMap<String, Notification>) -> Result<u64, ApplyError> {
+    const TYPES: [Type; 7] = [
+        Type::TEXT,
+        Type::TEXT,
+        Type::TEXT,
+        Type::TEXT,
+        Type::TEXT,
+        Type::TEXT,
+        Type::TIMESTAMP,
+    ];
+    copy(
+        client,
+        sql::NOTIFICATIONS_COPY,
+        &TYPES,
+        items.values(),
+        |item, write| {
+            write(&[
+                &item.uri,
+                &item.recipient_did,
+                &item.author_did,
+                &item.reason,
+                &item.reason_subject,
+                &item.cid,
+                &Timestamp(item.created_at),
+            ])
+        },
+    )
 }
 
 fn viewer_params<'p>(viewers: &'p Viewers<'_>) -> Params<'p> {

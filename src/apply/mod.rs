@@ -6,6 +6,7 @@
 //!
 //! Invariant: either all of the ops are applied with all of their side effects, or none.
 
+mod copy;
 mod effects;
 mod keyed;
 mod pairs;
@@ -19,15 +20,16 @@ use std::collections::{BTreeSet, HashSet};
 use postgres::Client;
 
 pub use effects::{RecordCounts, Switches};
-pub use users::KnownUsers;
 
 use crate::fault::ApplyError;
 use crate::fold::{Changes, fold};
 use crate::rows::{Op, PairTable};
 use crate::sql;
+use copy::{Prospects, Way};
 use effects::Effects;
 use pairs::{Freed, Gone};
 use params::Params;
+use users::KnownUsers;
 
 /// What came of a batch that was applied.
 #[derive(Debug, Default)]
@@ -42,8 +44,9 @@ pub fn apply<'o>(
     client: &mut Client,
     ops: &[&'o Op<'o>],
     switches: Switches,
-    known: &mut KnownUsers,
+    memory: &mut Memory,
 ) -> Result<Applied, ApplyError> {
+    let known = &mut memory.known;
     let needs_statements = users::needs_statements(ops, known);
     let mut write_users = |client: &mut Client| write_users(client, ops, known);
     let users = if needs_statements {
@@ -52,12 +55,38 @@ pub fn apply<'o>(
         write_users(client)?
     };
     known.committed(&users.made);
-    let mut record_counts = transaction(client, |client| write(client, &users.changes, switches))?;
+    let mut record_counts = write_either_way(client, &users.changes, switches, &mut memory.prospects)?;
     record_counts.users += users.new;
     Ok(Applied {
         record_counts,
         opted_out: users.opted_out,
     })
+}
+
+/// What a worker remembers from batch to batch, to its own profit only.
+#[derive(Default)]
+pub struct Memory {
+    known: KnownUsers,
+    prospects: Prospects,
+}
+
+/// Writes with COPY if that is worth a try, and if it fails on a row that is there, over again with INSERT.
+fn write_either_way(
+    client: &mut Client,
+    changes: &Changes,
+    switches: Switches,
+    prospects: &mut Prospects,
+) -> Result<RecordCounts, ApplyError> {
+    if prospects.way() == Way::Copy {
+        match transaction(client, |client| write(client, changes, switches, Way::Copy)) {
+            Err(error) if copy::is_met(&error) => prospects.failed(),
+            written => {
+                prospects.worked();
+                return written;
+            }
+        }
+    }
+    transaction(client, |client| write(client, changes, switches, Way::Insert))
 }
 
 /// The batch after its users have been seen to.
@@ -115,17 +144,17 @@ fn transaction<T>(
     }
 }
 
-fn write(client: &mut Client, changes: &Changes, switches: Switches) -> Result<RecordCounts, ApplyError> {
+fn write(client: &mut Client, changes: &Changes, switches: Switches, way: Way) -> Result<RecordCounts, ApplyError> {
     // What pairs meet in the database outlives the effects, which borrow from it.
     let mut met = Vec::with_capacity(PairTable::ALL.len());
     let mut effects = Effects::new(switches);
     pairs::lock(client, changes)?;
     let mut freed = delete(client, changes, &mut effects)?;
-    posts::put(client, &changes.posts.put, &mut effects)?;
+    posts::put(client, &changes.posts.put, way, &mut effects)?;
     for table in PairTable::ALL {
         let rows = &changes.pair(table).put;
         let freed = freed.remove(&table).unwrap_or_default();
-        if let Some(others) = pairs::insert(client, table, rows, freed, &mut effects)? {
+        if let Some(others) = pairs::insert(client, table, rows, freed, way, &mut effects)? {
             met.push((table, others));
         }
     }
@@ -133,7 +162,7 @@ fn write(client: &mut Client, changes: &Changes, switches: Switches) -> Result<R
         pairs::settle(client, *table, items, met, &mut effects)?;
     }
     keyed::write(client, changes)?;
-    effects.write(client)
+    effects.write(client, way)
 }
 
 /// Deletes posts and rows of pairs with their notifications; returns the pairs for which other records wait.

@@ -6,10 +6,12 @@
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 
+use postgres::types::Type;
 use postgres::{Client, Row};
 
+use super::copy::{Way, copy};
 use super::effects::{Effects, counter_of, pair_notification_uri};
-use super::params::Params;
+use super::params::{JsonText, Params, Timestamp};
 use super::rivals::{Plan, plan};
 use crate::decode::time::Micros;
 use crate::entry::{EntryId, Position};
@@ -58,6 +60,74 @@ fn statements(table: PairTable) -> Statements {
             VERIFICATIONS_DELETE,
         ),
     }
+}
+
+/// The statements for many new rows, of the tables that get many.
+struct Bulk {
+    held: Statement,
+    copy: Statement,
+}
+
+fn bulk(table: PairTable) -> Option<Bulk> {
+    let of = |held, copy| Some(Bulk { held, copy });
+    match table {
+        PairTable::Likes => of(sql::LIKES_HELD, sql::LIKES_COPY),
+        PairTable::Reposts => of(sql::REPOSTS_HELD, sql::REPOSTS_COPY),
+        PairTable::Follows => of(sql::FOLLOWS_HELD, sql::FOLLOWS_COPY),
+        _ => None,
+    }
+}
+
+/// The rows whose pair another record holds, and the others.
+fn split_off_held<'e>(
+    client: &mut Client,
+    statement: Statement,
+    rows: Vec<&'e PairRow<'e>>,
+) -> Result<(Vec<&'e PairRow<'e>>, Vec<&'e PairRow<'e>>), ApplyError> {
+    let answer = Params::new()
+        .texts(rows.iter().map(|row| &row.key_a))
+        .texts(rows.iter().map(|row| &row.key_b))
+        .query(client, statement)?;
+    let held: HashSet<(&str, &str)> = answer.iter().map(|row| (row.get(0), row.get(1))).collect();
+    Ok(rows.into_iter().partition(|row| held.contains(&row.pair())))
+}
+
+fn copy_rows(client: &mut Client, statement: Statement, table: PairTable, rows: &[&PairRow]) -> Result<(), ApplyError> {
+    const TYPES: [Type; 7] = [
+        Type::TEXT,
+        Type::TEXT,
+        Type::TEXT,
+        Type::TIMESTAMP,
+        Type::TEXT,
+        Type::JSONB,
+        Type::TEXT,
+    ];
+    // Follows have no subject_cid and no via.
+    const FOLLOW_TYPES: [Type; 5] = [Type::TEXT, Type::TEXT, Type::TEXT, Type::TIMESTAMP, Type::TEXT];
+    if table == PairTable::Follows {
+        copy(client, statement, &FOLLOW_TYPES, rows.iter(), |row, write| {
+            write(&[
+                &row.uri,
+                &row.key_a,
+                &row.key_b,
+                &Timestamp(row.created_at),
+                &row.commit_seq,
+            ])
+        })?;
+        return Ok(());
+    }
+    copy(client, statement, &TYPES, rows.iter(), |row, write| {
+        write(&[
+            &row.uri,
+            &row.key_a,
+            &row.key_b,
+            &Timestamp(row.created_at),
+            &row.subject_cid,
+            &row.via.as_deref().map(JsonText),
+            &row.commit_seq,
+        ])
+    })?;
+    Ok(())
 }
 
 /// A pair of a table, freed by a delete.
@@ -196,10 +266,16 @@ pub fn insert<'e>(
     table: PairTable,
     rows: &[&'e PairRow<'e>],
     freed: Vec<(String, String)>,
+    way: Way,
     effects: &mut Effects<'e>,
 ) -> Result<Option<(Vec<&'e PairRow<'e>>, Met)>, ApplyError> {
     let (fresh, mut others) = split_off_rivals(rows, &freed);
-    if !fresh.is_empty() {
+    if let Some(bulk) = bulk(table).filter(|_| way.copies(fresh.len())) {
+        let (held, fresh) = split_off_held(client, bulk.held, fresh)?;
+        copy_rows(client, bulk.copy, table, &fresh)?;
+        fresh.into_iter().for_each(|row| effects.pair_came(table, row));
+        others.extend(held);
+    } else if !fresh.is_empty() {
         let returned = params(&fresh).query(client, statements(table).insert)?;
         let inserted: HashSet<&str> = returned.iter().map(|row| row.get("uri")).collect();
         for row in fresh {
@@ -403,6 +479,7 @@ fn update<'e>(
         }
     }
     if !rows.is_empty() {
+        effects.meets_old_rows();
         params(&sorted(&rows)).execute(client, statements(table).update)?;
     }
     Ok(())

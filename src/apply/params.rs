@@ -98,7 +98,7 @@ impl<'p> Params<'p> {
 
 /// JSON text as jsonb's binary form: a version byte, then the text.
 #[derive(Debug)]
-struct JsonText<'a>(&'a str);
+pub struct JsonText<'a>(pub &'a str);
 
 impl ToSql for JsonText<'_> {
     fn to_sql(&self, _: &Type, out: &mut BytesMut) -> Result<IsNull, Box<dyn Error + Sync + Send>> {
@@ -116,7 +116,7 @@ impl ToSql for JsonText<'_> {
 
 /// A time as PostgreSQL counts it: microseconds since 2000.
 #[derive(Debug)]
-struct Timestamp(Micros);
+pub struct Timestamp(pub Micros);
 
 /// 2000-01-01 in microseconds since 1970.
 const POSTGRES_EPOCH: i64 = 946_684_800_000_000;

@@ -7,9 +7,11 @@ use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 
 use postgres::Client;
+use postgres::types::Type;
 
+use super::copy::{Way, copy};
 use super::effects::{Counter, Effects, post_notification_uris};
-use super::params::Params;
+use super::params::{JsonText, Params, Timestamp};
 use crate::decode::json::Json;
 use crate::fault::ApplyError;
 use crate::rows::{self, Post};
@@ -101,9 +103,22 @@ fn quote_uri(post: &str) -> String {
 }
 
 /// Inserts or replaces posts, which are sorted by URI.
-pub fn put<'e>(client: &mut Client, posts: &[&'e Post<'e>], effects: &mut Effects<'e>) -> Result<(), ApplyError> {
+pub fn put<'e>(
+    client: &mut Client,
+    posts: &[&'e Post<'e>],
+    way: Way,
+    effects: &mut Effects<'e>,
+) -> Result<(), ApplyError> {
     if posts.is_empty() {
         return Ok(());
+    }
+    if way.copies(posts.len()) {
+        effects.record_counts.posts += copy_posts(client, posts)? as i64;
+        for post in posts {
+            effects.post_is(post);
+            count_reply(post, effects);
+        }
+        return put_quotes(client, posts, effects);
     }
     let rows = params(posts).query(client, sql::POSTS_INSERT)?;
     effects.record_counts.posts += rows.len() as i64;
@@ -138,6 +153,7 @@ fn replace<'e>(client: &mut Client, posts: &[&'e Post<'e>], effects: &mut Effect
         .query(client, sql::POSTS_EXISTING)?;
     let stored: HashMap<String, Stored> = rows.iter().map(Stored::read).collect();
     params(posts).execute(client, sql::POSTS_UPDATE)?;
+    effects.meets_old_rows();
     for post in posts {
         let stored = stored.get(&post.uri).ok_or(ApplyError::Vanished("posts"))?;
         replace_effects(post, stored, effects);
@@ -212,6 +228,47 @@ fn quote_params<'p>(uris: &'p [String], posts: &'p [&Post]) -> Params<'p> {
         .texts(quoted().map(|quoted| &quoted.uri))
         .optional_texts(quoted().map(|quoted| &quoted.cid))
         .times(posts.iter().map(|post| post.created_at))
+}
+
+fn copy_posts(client: &mut Client, posts: &[&Post]) -> Result<u64, ApplyError> {
+    const TYPES: [Type; 14] = [
+        Type::TEXT,
+        Type::TEXT,
+        Type::TEXT,
+        Type::TEXT,
+        Type::JSONB,
+        Type::TEXT,
+        Type::TEXT,
+        Type::TEXT,
+        Type::TEXT,
+        Type::JSONB,
+        Type::JSONB,
+        Type::JSONB,
+        Type::TIMESTAMP,
+        Type::TEXT,
+    ];
+    copy(client, sql::POSTS_COPY, &TYPES, posts.iter(), |post, write| {
+        write(&[
+            &post.uri,
+            &post.cid,
+            &post.author_did,
+            &post.text,
+            &optional_json(&post.langs),
+            &post.parent_uri,
+            &post.parent_cid,
+            &post.root_uri,
+            &post.root_cid,
+            &optional_json(&post.embed),
+            &optional_json(&post.facets),
+            &JsonText(&post.tags),
+            &Timestamp(post.created_at),
+            &post.commit_seq,
+        ])
+    })
+}
+
+fn optional_json(text: &Option<String>) -> Option<JsonText<'_>> {
+    text.as_deref().map(JsonText)
 }
 
 fn params<'p>(posts: &'p [&Post]) -> Params<'p> {

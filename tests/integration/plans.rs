@@ -106,7 +106,7 @@ fn value(column: &str, kind: &str) -> String {
 
 fn explain_all(client: &mut Client, when: &str) {
     let mut faults = Vec::new();
-    for statement in sql::ALL
+    for statement in sql::QUERIES
         .iter()
         .filter(|statement| !WITHOUT_ROWS.contains(&statement.name))
     {

@@ -1,0 +1,7 @@
+-- Reads which pairs a row of follows holds, before the rows of the others are copied.
+-- $1 key_a text[]  $2 key_b text[] (the pairs, of one length)
+-- Safe twice: reads only.
+-- Locks: none; a row made between this and the copy fails the copy, and the transaction is done over.
+SELECT pair.key_a, pair.key_b
+FROM unnest($1::text[], $2::text[]) AS pair (key_a, key_b)
+WHERE EXISTS (SELECT FROM follows AS held WHERE held.follower_did = pair.key_a AND held.following_did = pair.key_b)
