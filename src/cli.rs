@@ -117,7 +117,7 @@ pub struct Settings {
     #[arg(long, env = "CLAIM_IDLE_MS", hide_env_values = true, default_value = "30000")]
     pub claim_idle_ms: String,
 
-    /// Tries of an entry alone before it becomes a dead letter
+    /// Taken from older environment files; this version tries an entry for as long as it takes
     #[arg(long, env = "REDIS_MAX_DELIVERIES", hide_env_values = true, default_value = "10")]
     pub redis_max_deliveries: String,
 
@@ -130,7 +130,7 @@ pub struct Settings {
     )]
     pub redis_dead_letter_maxlen: String,
 
-    /// The producer's limit of the stream, for warnings
+    /// Taken from older environment files; this version does not warn of the producer's limit
     #[arg(long, env = "REDIS_MAX_STREAM_LEN", hide_env_values = true, default_value = "500000")]
     pub redis_max_stream_len: String,
 
@@ -153,4 +153,44 @@ pub struct Settings {
     /// DEBUG, INFO, WARNING, ERROR, CRITICAL or NOTSET; RUST_LOG refines it by module
     #[arg(long, env = "LOG_LEVEL", hide_env_values = true, default_value = "INFO")]
     pub log_level: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    /// Variable and default of each setting; no default where it is made from the machine's name.
+    fn settings() -> Vec<(String, String)> {
+        let command = Cli::command();
+        let settings = command.get_arguments().filter_map(|argument| {
+            let variable = argument.get_env()?.to_str()?.to_owned();
+            let default = argument.get_default_values().first()?.to_str()?.to_owned();
+            Some((variable, default))
+        });
+        settings.collect()
+    }
+
+    #[test]
+    fn the_readme_and_the_environment_file_have_every_setting_with_its_default() {
+        let readme = include_str!("../README.md");
+        let file = include_str!("../systemd/firehose-worker.default");
+        let settings = settings();
+        assert!(settings.len() > 15, "{settings:?}");
+        for (variable, default) in settings {
+            let default_in_readme = if default.is_empty() {
+                "firehose-worker-<hostname>"
+            } else {
+                &default
+            };
+            let row = format!("| `{variable}` | `{default_in_readme}` |");
+            assert!(readme.contains(&row), "README.md has no row {row}");
+            let line = format!("\n#{variable}={default}\n");
+            assert!(
+                file.contains(&line),
+                "the environment file has no line #{variable}={default}"
+            );
+        }
+    }
 }

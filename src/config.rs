@@ -54,7 +54,7 @@ impl Config {
         let redis = check.redis_url(&settings.redis_url);
         let workers = check.number("PARALLEL_CONSUMERS", &settings.parallel_consumers, 1..=64, 2);
         let pool = check.number("DB_POOL_SIZE", &settings.db_pool_size, 1..=1000, 20);
-        // Judged like the rest, so that a mistyped value is found; the delivery rules that use them read them there.
+        // Judged like the rest, so that a mistyped value in an older environment file is found.
         check.number(
             "REDIS_MAX_DELIVERIES",
             &settings.redis_max_deliveries,

@@ -263,3 +263,42 @@ impl Drop for End {
         let _ = self.ended.try_send(std::mem::take(&mut self.name));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CEILING: Duration = Duration::from_secs(60);
+
+    #[test]
+    fn a_thread_that_panics_or_fails_stops_the_others_and_is_the_result() {
+        for (name, fail) in [
+            (
+                "panics",
+                (|| panic!("as this test wants")) as fn() -> anyhow::Result<()>,
+            ),
+            ("fails", || anyhow::bail!("as this test wants")),
+        ] {
+            let stop = Stop::default();
+            let mut threads = Threads::new(stop.clone());
+            threads
+                .spawn("waits", move || {
+                    assert!(stop.wait(CEILING), "nobody requested the stop");
+                    Ok(())
+                })
+                .unwrap();
+            threads.spawn(name, fail).unwrap();
+            threads.join(CEILING);
+            let error = threads.result().unwrap_err();
+            assert!(format!("{error:#}").contains(name), "{error:#}");
+        }
+    }
+
+    #[test]
+    fn threads_that_end_by_themselves_leave_no_failure() {
+        let mut threads = Threads::new(Stop::default());
+        threads.spawn("ends", || Ok(())).unwrap();
+        threads.join(CEILING);
+        threads.result().unwrap();
+    }
+}
