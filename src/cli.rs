@@ -106,7 +106,7 @@ pub struct Settings {
     pub batch_size: String,
 
     /// Entries that share a transaction at most
-    #[arg(long, env = "MAX_BATCH_ENTRIES", hide_env_values = true, default_value = "1000")]
+    #[arg(long, env = "MAX_BATCH_ENTRIES", hide_env_values = true, default_value = "2000")]
     pub max_batch_entries: String,
 
     /// MiB of entries read and not yet acknowledged, at most

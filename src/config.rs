@@ -83,7 +83,7 @@ impl Config {
             )),
             workers: workers.min(pool),
             read_count: check.number("BATCH_SIZE", &settings.batch_size, 1..=100_000, 100),
-            max_batch_entries: check.number("MAX_BATCH_ENTRIES", &settings.max_batch_entries, 1..=10_000, 1000),
+            max_batch_entries: check.number("MAX_BATCH_ENTRIES", &settings.max_batch_entries, 1..=10_000, 2000),
             max_in_flight: check.number("MAX_IN_FLIGHT_MIB", &settings.max_in_flight_mib, 1..=4096, 8) << 20,
             claim_idle: millis(check.number("CLAIM_IDLE_MS", &settings.claim_idle_ms, 100..=86_400_000, 30_000)),
             dead_letter_maxlen: check.number(
