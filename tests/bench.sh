@@ -1,0 +1,180 @@
+#!/usr/bin/env bash
+# Measures the worker: how fast it clears a full stream, against how fast COPY loads the same rows, and what that takes.
+# The files of bench/ in reading order: contenders (who runs), databases, run, cpu, limit, trips, latency, profile, report.
+set -euo pipefail
+
+usage() {
+    cat <<'USAGE'
+usage: bash tests/bench.sh [options]
+
+  --events N       how many events to make up (default 60000)
+  --seed S         seed of the made-up events (default 1)
+  --file FILE      take these instead: one {"type","data","seq"} object a line, plain or .gz
+  --runs R         timed runs (default 5); median, lowest and highest are printed
+  --env 'N=V …'    more environment for all workers but peers; the caller's own is theirs too
+  --quick          one timed run: no round trips, no latency
+  --profile        at the end where the worker's time goes (perf, if it is there) and PostgreSQL's (pg_stat_statements)
+  --keep           keep the servers' folder, with their logs and the last databases
+  --help           this text
+
+Others to run in turn with the worker (A B A B …), each as often as wanted:
+
+  --with 'N=V …'       the worker with this environment
+  --no-side-effects    the worker with WRITE_NOTIFICATIONS=false WRITE_VIEWER_STATES=false
+  --against REV        the worker of another commit of this repository, built apart; the binary is kept for next time
+  --peer 'COMMAND'     another worker; the shell command finds its servers in REDIS_URL and DATABASE_URL
+  --rows N             the worker on tables that hold N million rows already
+
+What is printed:
+
+  events/s               entries by the time from process start until the group has no lag and nothing pending
+  share of the limit     COPY's time by the worker's. COPY (binary, from the server's files, one session, psql's
+                         \timing) puts the rows that the worker has made into new tables with the same indexes
+  CPU                    of all threads and processes, from start to the last acknowledgement; PostgreSQL's is that of
+                         the server and every backend. The kernel's own writing to disk is nobody's
+  CPU of others          what else kept the machine busy meanwhile, this script's share included: much of it, and the
+                         figures are worth little
+  peak memory            the worker's resident set at its highest
+  round trips            requests that were waited for, counted in a run of its own, by a relay before the servers
+  in turn                events/s by the worker's, of the medians, and of the runs that followed each other
+  latency                of single likes and posts in an idle system, from XADD until the group has nothing pending
+
+Servers run with the durability they have by default. Installs what is missing (see tests/setup.sh), starts servers of
+its own, stops them at the end.
+USAGE
+}
+
+# shellcheck source=tests/setup.sh
+source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
+# shellcheck source=tests/servers.sh
+source "$tests_dir/servers.sh"
+# shellcheck source=tests/bench/contenders.sh
+source "$tests_dir/bench/contenders.sh"
+# shellcheck source=tests/bench/databases.sh
+source "$tests_dir/bench/databases.sh"
+# shellcheck source=tests/bench/run.sh
+source "$tests_dir/bench/run.sh"
+# shellcheck source=tests/bench/cpu.sh
+source "$tests_dir/bench/cpu.sh"
+# shellcheck source=tests/bench/limit.sh
+source "$tests_dir/bench/limit.sh"
+# shellcheck source=tests/bench/trips.sh
+source "$tests_dir/bench/trips.sh"
+# shellcheck source=tests/bench/latency.sh
+source "$tests_dir/bench/latency.sh"
+# shellcheck source=tests/bench/profile.sh
+source "$tests_dir/bench/profile.sh"
+# shellcheck source=tests/bench/report.sh
+source "$tests_dir/bench/report.sh"
+
+events=60000 seed=1 file='' runs=5 environment='' is_quick='' is_profile='' is_kept=''
+withs=() againsts=() peers=() rows=()
+
+parse_options() {
+    while (($#)); do
+        case $1 in
+            --help | -h) usage && exit ;;
+            --quick) is_quick=1 runs=1 && shift && continue ;;
+            --profile) is_profile=1 && shift && continue ;;
+            --keep) is_kept=1 && shift && continue ;;
+            --no-side-effects) withs+=("WRITE_NOTIFICATIONS=false WRITE_VIEWER_STATES=false") && shift && continue ;;
+            --events | --seed | --file | --runs | --env | --with | --against | --peer | --rows)
+                (($# > 1)) || die "$1 needs a value"
+                ;;
+            *) die "unknown option $1, see --help" ;;
+        esac
+        case $1 in
+            --events) events=$(number "$@") ;;
+            --seed) seed=$(number "$@") ;;
+            --runs) runs=$(number "$@") ;;
+            --rows) rows+=("$(number "$@")") ;;
+            --env) environment=$(settings "$@") ;;
+            --with) withs+=("$(settings "$@")") ;;
+            --against) againsts+=("$2") ;;
+            --peer) peers+=("$2") ;;
+            --file)
+                [[ -r $2 ]] || die "cannot read $2"
+                file=$(realpath -- "$2")
+                ;;
+        esac
+        shift 2
+    done
+}
+
+# number OPTION VALUE
+number() {
+    [[ $2 =~ ^[1-9][0-9]*$ ]] || die "$1 $2 is not a number above 0"
+    echo "$2"
+}
+
+# settings OPTION VALUE: NAME=value words.
+settings() {
+    local word
+    for word in $2; do
+        [[ $word =~ ^[A-Za-z_][A-Za-z_0-9]*= ]] || die "$1: $word is not NAME=value"
+    done
+    echo "$2"
+}
+
+clean_up() {
+    stop_group
+    stop_contender 5
+    stop_relay
+    [[ -z $build_dir ]] || rm -rf "$build_dir"
+    if [[ -n $is_kept && -n $servers_dir ]]; then
+        say "kept: $servers_dir"
+        servers_dir=''
+    fi
+    stop_servers
+}
+
+build() {
+    say "building (a few minutes the first time)"
+    cd "$repo_dir"
+    worker_dir=${CARGO_TARGET_DIR:-$repo_dir/target}
+    in_group "$CARGO" build --release --locked --target-dir "$worker_dir" --bins \
+        --example generate --example latency --example relay
+    worker_dir=$(realpath "$worker_dir")/release
+}
+
+# Before the timed runs, so that servers, files and disk are warm for all of them.
+warm_up() {
+    local contender
+    for contender in "${!names[@]}"; do
+        say "${names[contender]}: counting round trips"
+        count_round_trips "$contender"
+    done
+}
+
+timed_runs() {
+    local run contender
+    for ((run = 1; run <= runs; run++)); do
+        for contender in "${!names[@]}"; do
+            timed_run "$contender"
+            if ((contender == 0)); then
+                measure_limit
+            fi
+            say "run $run: $(last_run "$contender")"
+        done
+    done
+}
+
+measure_latencies() {
+    local contender
+    for contender in "${!names[@]}"; do
+        say "${names[contender]}: latency of single entries"
+        measure_latency "$contender"
+    done
+}
+
+parse_options "$@"
+at_exit clean_up
+setup
+build
+add_contenders
+prepare_servers
+[[ -n $is_quick ]] || warm_up
+timed_runs
+[[ -n $is_quick ]] || measure_latencies
+report
+[[ -z $is_profile ]] || profile

@@ -1,0 +1,51 @@
+# shellcheck shell=bash
+# Who runs: the worker first, then those that run in turn with it. One index for each into these arrays.
+
+names=()        # as printed
+commands=()     # for the shell
+environments=() # NAME=value words
+templates=()    # the database that a run begins with
+
+build_dir=''
+
+# add NAME COMMAND ENVIRONMENT TEMPLATE
+add() {
+    names+=("$1") commands+=("$2") environments+=("$3") templates+=("$4")
+}
+
+add_contenders() {
+    local item worker
+    worker=$(command_of "$worker_dir/firehose-worker")
+    add worker "$worker" "$environment" empty
+    for item in "${withs[@]}"; do
+        add "$item" "$worker" "$environment $item" empty
+    done
+    for item in "${againsts[@]}"; do
+        build_revision "$item"
+        add "$item" "$(command_of "$revision_binary")" "$environment" empty
+    done
+    for item in "${peers[@]}"; do
+        add "$item" "$item" '' empty
+    done
+    for item in "${rows[@]}"; do
+        add "$item million rows" "$worker" "$environment" "filled_$item"
+    done
+}
+
+command_of() { printf 'exec %q' "$1"; }
+
+# Sets revision_binary. It stays for the next time: a commit does not change.
+build_revision() {
+    local commit
+    commit=$(git -C "$repo_dir" rev-parse --short=12 --verify --quiet "$1^{commit}") || die "there is no commit $1 here"
+    revision_binary=$worker_dir/firehose-worker-$commit
+    [[ ! -x $revision_binary ]] || return 0
+    say "building $1 (a few minutes)"
+    build_dir=$(mktemp -d "${TMPDIR:-/var/tmp}/firehose-worker-build.XXXXXX")
+    git -C "$repo_dir" archive "$commit" | tar -x -C "$build_dir"
+    in_group "$CARGO" build --quiet --release --locked --manifest-path "$build_dir/Cargo.toml" \
+        --target-dir "$build_dir/target" --bins
+    mv "$build_dir/target/release/firehose-worker" "$revision_binary"
+    rm -rf "$build_dir"
+    build_dir=''
+}
