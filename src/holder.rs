@@ -75,7 +75,7 @@ impl Holder {
                         self.is_allowed = false;
                         log::warn!(
                             "redis does not allow a key that marks the holder of {}: no standby; allow ~firehose:worker:* \
-                             +get +set +del",
+                             +get +set +del +pexpire +watch +unwatch +multi +exec",
                             self.consumer
                         );
                         return Ok(true);
@@ -108,7 +108,7 @@ impl Holder {
             Some(other) if other == self.me => Ok(None),
             // It was on this machine and is gone: no need to wait for its lease to end.
             Some(other) if is_gone(&other) => {
-                self.link.query::<()>(redis::cmd("DEL").arg(&self.key))?;
+                self.delete_if(&other)?;
                 self.try_take()
             }
             Some(other) => Ok(Some(other)),
@@ -138,7 +138,8 @@ impl Holder {
             }
         }
         // A lease that is not given up ends by itself.
-        let _ = self.give_up();
+        let me = self.me.clone();
+        let _ = self.delete_if(&me);
         Ok(())
     }
 
@@ -155,31 +156,33 @@ impl Holder {
         }
     }
 
-    fn give_up(&mut self) -> RedisResult<()> {
-        let holder: Option<String> = self.link.query(redis::cmd("GET").arg(&self.key))?;
-        if holder.as_ref() == Some(&self.me) {
-            self.link.query::<()>(redis::cmd("DEL").arg(&self.key))?;
+    /// Deletes the key while it names that holder: between a look and a plain DEL somebody else might take it.
+    fn delete_if(&mut self, holder: &str) -> RedisResult<()> {
+        self.link.query::<()>(redis::cmd("WATCH").arg(&self.key))?;
+        let current: Option<String> = self.link.query(redis::cmd("GET").arg(&self.key))?;
+        if current.as_deref() != Some(holder) {
+            return self.link.query(&redis::cmd("UNWATCH"));
         }
+        let mut delete = redis::pipe();
+        delete.atomic().cmd("DEL").arg(&self.key);
+        self.link.query_pipeline::<redis::Value>(&delete)?;
         Ok(())
     }
 }
 
 /// A process, told from all others, those before a reboot or with its number later included.
 fn mark(pid: u32) -> String {
-    format!(
-        "{} pid {pid} boot {} start {}",
-        hostname(),
-        boot_id(),
-        start_time(pid).unwrap_or_default()
-    )
+    format!("{} start {}", place(pid), start_time(pid).unwrap_or_default())
 }
 
-fn boot_id() -> String {
-    let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-    id.trim().to_owned()
+/// Where a process number means a process: host, boot and namespace.
+fn place(pid: u32) -> String {
+    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    let namespace = std::fs::read_link("/proc/self/ns/pid").unwrap_or_default();
+    format!("{} pid {pid} boot {} {}", hostname(), boot.trim(), namespace.display())
 }
 
-/// When the process started, in ticks since boot.
+/// When the process started, in ticks since boot; `None` if it does not run or is hidden from this user.
 fn start_time(pid: u32) -> Option<String> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The name in parentheses may hold spaces; the 22nd field is the 20th after it.
@@ -187,14 +190,23 @@ fn start_time(pid: u32) -> Option<String> {
     fields.split_whitespace().nth(19).map(str::to_owned)
 }
 
-/// Whether the mark is of a process that ran on this machine since it booted, and runs no more.
+/// Whether the mark is of a process that ran in this place and runs no more.
 fn is_gone(other: &str) -> bool {
     let pid = other.split_once(" pid ").and_then(|(_, rest)| rest.split(' ').next());
     let Some(pid) = pid.and_then(|pid| pid.parse().ok()) else {
         return false;
     };
-    let is_of_this_boot = other.starts_with(&format!("{} pid {pid} boot {} ", hostname(), boot_id()));
-    is_of_this_boot && mark(pid) != other
+    let Some(started) = other.strip_prefix(&format!("{} start ", place(pid))) else {
+        return false;
+    };
+    !runs(pid) || start_time(pid).is_some_and(|now| now != started)
+}
+
+/// Whether a process has that number, were it another user's and hidden in /proc.
+fn runs(pid: u32) -> bool {
+    // SAFETY: signal 0 is not sent; the call only says whether it could be.
+    let is_mine = unsafe { libc::kill(pid as libc::pid_t, 0) } == 0;
+    is_mine || std::io::Error::last_os_error().raw_os_error() != Some(libc::ESRCH)
 }
 
 #[cfg(test)]
@@ -203,12 +215,21 @@ mod tests {
 
     #[test]
     fn a_process_is_gone_only_if_it_ran_here_and_runs_no_more() {
-        let me = mark(std::process::id());
+        let pid = std::process::id();
+        let me = mark(pid);
         assert!(!is_gone(&me));
-        let ended = me.replace(&start_time(std::process::id()).unwrap(), "1");
+        let ended = format!("{} start 1", place(pid));
         assert!(is_gone(&ended));
-        assert!(!is_gone(&ended.replace(&boot_id(), "another")));
-        assert!(!is_gone("elsewhere pid 1 boot x start 1"));
+        assert!(!is_gone(&ended.replace("boot ", "boot another ")));
+        assert!(!is_gone("elsewhere pid 1 boot x y start 1"));
         assert!(!is_gone("nonsense"));
+    }
+
+    #[test]
+    fn a_number_that_no_process_has_is_gone() {
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        let other = mark(child.id());
+        child.wait().unwrap();
+        assert!(is_gone(&other));
     }
 }

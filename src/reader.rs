@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{SendTimeoutError, Sender};
+use crossbeam_channel::{SendError, Sender};
 use redis::{RedisError, RedisResult};
 
 use crate::ack::Done;
@@ -54,7 +54,7 @@ pub struct Reader {
 /// What a read came to.
 enum Read {
     Entries(usize),
-    /// The stop was requested while the entries were handed over.
+    /// A worker has given up while the entries were handed over.
     Stopped,
 }
 
@@ -241,8 +241,8 @@ impl Reader {
         Ok(true)
     }
 
-    /// Gives each entry to its worker, in order, unless it is in flight already; how many were given. `None` if a stop
-    /// was requested before all were taken; those that were not stay pending.
+    /// Gives each entry to its worker, in order, unless it is in flight already; how many were given. `None` if a worker
+    /// has given up; what was not taken stays pending.
     fn hand_over(&mut self, delivered: Vec<Delivered>) -> Option<usize> {
         let mut given = 0;
         for delivered in delivered {
@@ -265,19 +265,14 @@ impl Reader {
         Some(given)
     }
 
+    /// Waits for room in the worker's channel, after a stop too: what was read is finished. A worker that has given up
+    /// closes its channel.
     fn send(&self, entry: Entry) -> Option<()> {
         let worker = &self.workers[worker_of(&entry, self.workers.len())];
-        let mut entry = entry;
-        loop {
-            match worker.send_timeout(entry, BLOCK) {
-                Ok(()) => return Some(()),
-                Err(SendTimeoutError::Timeout(back)) if !self.stop.is_requested() => entry = back,
-                Err(SendTimeoutError::Timeout(back) | SendTimeoutError::Disconnected(back)) => {
-                    self.in_flight.remove(std::iter::once(back.id));
-                    return None;
-                }
-            }
-        }
+        worker
+            .send(entry)
+            .map_err(|SendError(back)| self.in_flight.remove(std::iter::once(back.id)))
+            .ok()
     }
 
     /// Whether, with nothing new to read, everything read is acknowledged too.
