@@ -1,5 +1,7 @@
 -- Reads the rows of list_items that have one of the uris or one of the pairs.
 -- $1 uri text[]  $2 key_a text[]  $3 key_b text[] (the pairs, of one length)
+-- A pair is found as the first from it on in the order of the pair's own index: by an equality the planner may take the index of
+-- list_uri or of subject_did alone, and read all that an account or a subject has.
 -- Safe twice: reads only.
 -- Locks: the rows read, in uri order, until the end of the transaction.
 SELECT r.uri, r.list_uri AS key_a, r.subject_did AS key_b, r.created_at,
@@ -9,8 +11,15 @@ WHERE r.uri IN (
     SELECT unnest($1::text[])
     UNION
     SELECT held.uri
-    FROM unnest($2::text[], $3::text[]) AS pair (key_a, key_b)
-    JOIN list_items AS held ON held.list_uri = pair.key_a AND held.subject_did = pair.key_b
+    FROM unnest($2::text[], $3::text[]) AS pair (key_a, key_b),
+        LATERAL (
+            SELECT uri, list_uri AS key_a, subject_did AS key_b
+            FROM list_items
+            WHERE (list_uri, subject_did) >= (pair.key_a, pair.key_b)
+            ORDER BY list_uri, subject_did
+            LIMIT 1
+        ) AS held
+    WHERE (held.key_a, held.key_b) = (pair.key_a, pair.key_b)
 )
 ORDER BY r.uri
 FOR UPDATE OF r

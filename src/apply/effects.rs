@@ -326,7 +326,7 @@ impl<'e> Effects<'e> {
 
     fn write_viewers(&mut self, client: &mut Client) -> Result<(), ApplyError> {
         if !self.viewers_gone.is_empty() {
-            viewer_params(&self.viewers_gone).execute(client, sql::VIEWER_STATES_CLEAR)?;
+            clear_viewers(client, &self.viewers_gone)?;
         }
         if self.switches.viewer_states && !self.viewers.is_empty() {
             viewer_params(&self.viewers).execute(client, sql::VIEWER_STATES_SET)?;
@@ -415,6 +415,17 @@ fn copy_notifications(client: &mut Client, items: &BTreeMap<String, Notification
             ])
         },
     )
+}
+
+fn clear_viewers(client: &mut Client, gone: &Viewers) -> Result<(), ApplyError> {
+    // Twice only where a state vanished at that very moment.
+    for _ in 0..2 {
+        let rows = viewer_params(gone).query(client, sql::VIEWER_STATES_CLEAR)?;
+        if rows.first().is_none_or(|row| row.get::<_, i64>(0) == 0) {
+            return Ok(());
+        }
+    }
+    Err(ApplyError::Vanished("post_viewer_states"))
 }
 
 fn viewer_params<'p>(viewers: &'p Viewers<'_>) -> Params<'p> {
