@@ -12,6 +12,7 @@ usage: bash tests/bench.sh [options]
   --file FILE      take these instead: one {"type","data","seq"} object a line, plain or .gz
   --runs R         timed runs (default 5); median, lowest and highest are printed
   --env 'N=V …'    more environment for all workers but peers; the caller's own is theirs too
+  --postgres 'N=V …'  settings of the PostgreSQL server
   --quick          one timed run: no round trips, no latency
   --profile        at the end where the worker's time goes (perf, if it is there) and PostgreSQL's (pg_stat_statements)
   --keep           keep the servers' folder, with their logs and the last databases
@@ -68,7 +69,7 @@ source "$tests_dir/bench/profile.sh"
 source "$tests_dir/bench/report.sh"
 
 events=60000 seed=1 file='' runs=5 environment='' is_quick='' is_profile='' is_kept=''
-withs=() againsts=() peers=() rows=()
+withs=() againsts=() peers=() rows=() server_settings=()
 
 parse_options() {
     while (($#)); do
@@ -78,7 +79,7 @@ parse_options() {
             --profile) is_profile=1 && shift && continue ;;
             --keep) is_kept=1 && shift && continue ;;
             --no-side-effects) withs+=("WRITE_NOTIFICATIONS=false WRITE_VIEWER_STATES=false") && shift && continue ;;
-            --events | --seed | --file | --runs | --env | --with | --against | --peer | --rows)
+            --events | --seed | --file | --runs | --env | --postgres | --with | --against | --peer | --rows)
                 (($# > 1)) || die "$1 needs a value"
                 ;;
             *) die "unknown option $1, see --help" ;;
@@ -89,6 +90,7 @@ parse_options() {
             --runs) runs=$(number "$@") ;;
             --rows) rows+=("$(number "$@")") ;;
             --env) environment=$(settings "$@") ;;
+            --postgres) read -ra server_settings <<<"$(settings "$@")" ;;
             --with) withs+=("$(settings "$@")") ;;
             --against) againsts+=("$2") ;;
             --peer) peers+=("$2") ;;

@@ -7,8 +7,9 @@ group=firehose-processors
 prepare_servers() {
     local count
     say "starting redis and postgresql"
+    postgres_settings=("${server_settings[@]}")
     if [[ -n $is_profile ]] && have_statement_statistics; then
-        postgres_settings=(shared_preload_libraries=pg_stat_statements pg_stat_statements.track_utility=on)
+        postgres_settings+=(shared_preload_libraries=pg_stat_statements pg_stat_statements.track_utility=on)
     fi
     start_servers
     base_time=$((${EPOCHREALTIME/./} / 1000))

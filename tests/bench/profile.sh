@@ -12,7 +12,7 @@ profile() {
     else
         add "the worker" "${commands[0]}" "${environments[0]}" "${templates[0]}"
     fi
-    if ((${#postgres_settings[@]})); then
+    if have_statement_statistics; then
         is_by_statement=1
         ask_postgres --dbname=postgres --command='CREATE EXTENSION pg_stat_statements'
     fi
