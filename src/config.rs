@@ -13,12 +13,12 @@ use redis::IntoConnectionInfo;
 
 use crate::apply::Switches;
 use crate::cli::Settings;
-use crate::database_url;
+use crate::database_url::{self, Database};
 
 /// What the worker runs with. Has no `Debug`: it holds passwords.
 pub struct Config {
     pub redis: redis::ConnectionInfo,
-    pub postgres: postgres::Config,
+    pub postgres: Database,
     /// What was accepted but has no effect, to be said at the start.
     pub warnings: Vec<String>,
     pub stream: String,
@@ -187,18 +187,19 @@ impl Check {
         })
     }
 
-    fn database_url(&mut self, value: &str) -> postgres::Config {
+    fn database_url(&mut self, value: &str) -> Database {
         let value = or_default(value, "postgresql://postgres:password@localhost:5432/atproto");
         match database_url::parse(&value) {
-            Ok((config, warnings)) => {
+            Ok((database, warnings)) => {
                 self.warnings.extend(warnings);
-                config
+                database
             }
             Err(reason) => {
                 self.faults.push(format!(
                     "DATABASE_URL is unusable (its value is not shown, it may hold a password): {reason}"
                 ));
-                postgres::Config::new()
+                let (database, _) = database_url::parse("sslmode=disable").expect("an address that reads no file");
+                database
             }
         }
     }

@@ -1,21 +1,20 @@
 //! The pool of PostgreSQL connections.
 //!
-//! Owns how connections are opened, and the wait for the server and the schema at the start. A connection holds no state
+//! Owns when connections are opened (`connect` knows how), and the wait for the server and the schema at the start. A connection holds no state
 //! of ours; each transaction brings its settings (sql/begin.sql).
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use postgres::{Client, NoTls};
+use postgres::Client;
 use r2d2::{HandleError, PooledConnection};
-use r2d2_postgres::PostgresConnectionManager;
 
+use crate::connect::{ConnectError, Manager};
+use crate::database_url::Database;
 use crate::fault::{ApplyError, describe_postgres};
 use crate::retry::{Backoff, Outage};
 use crate::shutdown::Stop;
 use crate::sql;
-
-type Manager = PostgresConnectionManager<NoTls>;
 
 /// A connection out of the pool.
 pub type Connection = PooledConnection<Manager>;
@@ -33,7 +32,7 @@ pub struct Db {
 
 impl Db {
     /// Opens no connection yet: the server may not be there.
-    pub fn new(config: postgres::Config, size: usize) -> Db {
+    pub fn new(database: Database, size: usize) -> Db {
         let last_error = LastError::default();
         let pool = r2d2::Pool::builder()
             .max_size(size as u32)
@@ -42,7 +41,7 @@ impl Db {
             .test_on_check_out(false)
             .connection_timeout(CHECKOUT)
             .error_handler(Box::new(last_error.clone()))
-            .build_unchecked(Manager::new(config, NoTls));
+            .build_unchecked(Manager(database));
         Db {
             pool,
             last_error,
@@ -105,9 +104,9 @@ impl LastError {
     }
 }
 
-impl HandleError<postgres::Error> for LastError {
-    fn handle_error(&self, error: postgres::Error) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(describe_postgres(&error));
+impl HandleError<ConnectError> for LastError {
+    fn handle_error(&self, error: ConnectError) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(error.to_string());
     }
 }
 

@@ -25,6 +25,7 @@ pub mod metrics;
 // What they stand on.
 pub mod cli;
 pub mod config;
+pub mod connect;
 pub mod database_url;
 pub mod db;
 pub mod fault;
@@ -35,3 +36,5 @@ pub mod logging;
 pub mod pipeline;
 pub mod retry;
 pub mod shutdown;
+pub mod socket;
+pub mod tls;

@@ -1,0 +1,236 @@
+//! TLS to PostgreSQL, as libpq's parameters ask for it.
+//!
+//! Owns which server certificate is good enough for which sslmode, and the files of certificates and keys. They are read
+//! for each connection, so that renewed ones are taken without a restart. Redis' crate does the same for its own.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{verify_server_cert_signed_by_trust_anchor, verify_server_name};
+use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, ring};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::server::ParsedCertificate;
+use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+
+/// libpq's sslmode.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd)]
+pub enum Mode {
+    Disable,
+    Allow,
+    Prefer,
+    Require,
+    VerifyCa,
+    VerifyFull,
+}
+
+impl Mode {
+    pub fn parse(text: &str) -> Option<Mode> {
+        Some(match text {
+            "disable" => Mode::Disable,
+            "allow" => Mode::Allow,
+            "prefer" => Mode::Prefer,
+            "require" => Mode::Require,
+            "verify-ca" => Mode::VerifyCa,
+            "verify-full" => Mode::VerifyFull,
+            _ => return None,
+        })
+    }
+}
+
+/// Whose signature makes a server's certificate a good one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Roots {
+    /// Nobody's is asked for.
+    None,
+    /// That of the authorities which the system trusts.
+    System,
+    File(PathBuf),
+}
+
+/// The TLS part of a PostgreSQL address.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    pub mode: Mode,
+    pub roots: Roots,
+    /// The client's certificate and its key.
+    pub identity: Option<(PathBuf, PathBuf)>,
+}
+
+impl Settings {
+    /// What a handshake needs; with the files as they are at this moment.
+    ///
+    /// # Errors
+    ///
+    /// Which file is of no use, and why.
+    pub fn client_config(&self) -> Result<ClientConfig, String> {
+        let provider = Arc::new(ring::default_provider());
+        let verifier = Verifier {
+            roots: Trusted::load(&self.roots)?,
+            checks_name: self.mode == Mode::VerifyFull,
+            algorithms: provider.signature_verification_algorithms,
+        };
+        let builder = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .map_err(|error| error.to_string())?
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(verifier));
+        let Some((certificate, key)) = &self.identity else {
+            return Ok(builder.with_no_client_auth());
+        };
+        let chain = certificates(certificate)?;
+        let private = PrivateKeyDer::from_pem_file(key)
+            .map_err(|error| format!("no usable private key in {}: {error}", key.display()))?;
+        builder.with_client_auth_cert(chain, private).map_err(|error| {
+            format!(
+                "{} and {} do not belong together: {error}",
+                certificate.display(),
+                key.display()
+            )
+        })
+    }
+}
+
+/// Makes ring the library for all TLS of the process: the redis crate takes the process's.
+pub fn use_one_provider() {
+    // It is an error that there is one already, and that one is ours.
+    let _ = CryptoProvider::install_default(ring::default_provider());
+}
+
+/// The certificates in a PEM file.
+///
+/// # Errors
+///
+/// Why it holds none.
+pub fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
+    let unusable = |error: &dyn std::fmt::Display| format!("no usable certificate in {}: {error}", path.display());
+    let certificates = CertificateDer::pem_file_iter(path)
+        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+        .map_err(|error| unusable(&error))?;
+    match certificates.is_empty() {
+        true => Err(unusable(&"it is empty or not PEM")),
+        false => Ok(certificates),
+    }
+}
+
+/// What the certificate of a server is held against.
+#[derive(Debug)]
+struct Trusted {
+    store: RootCertStore,
+    /// The same as they were read: a server may show one of them as its own, as self-signed ones are.
+    certificates: Vec<CertificateDer<'static>>,
+}
+
+impl Trusted {
+    fn load(roots: &Roots) -> Result<Option<Trusted>, String> {
+        let certificates = match roots {
+            Roots::None => return Ok(None),
+            Roots::File(path) => certificates(path)?,
+            Roots::System => rustls_native_certs::load_native_certs().certs,
+        };
+        let mut store = RootCertStore::empty();
+        let (added, _) = store.add_parsable_certificates(certificates.iter().cloned());
+        match (added, roots) {
+            (0, Roots::File(path)) => Err(format!("no usable certificate in {}", path.display())),
+            (0, _) => Err("the system trusts no certificate authority: install ca-certificates".to_owned()),
+            _ => Ok(Some(Trusted { store, certificates })),
+        }
+    }
+}
+
+/// Judges a server's certificate as libpq does: by its issuer wherever one is to be trusted, by its name with verify-full.
+#[derive(Debug)]
+struct Verifier {
+    roots: Option<Trusted>,
+    checks_name: bool,
+    algorithms: WebPkiSupportedAlgorithms,
+}
+
+impl ServerCertVerifier for Verifier {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        let Some(roots) = &self.roots else {
+            return Ok(ServerCertVerified::assertion());
+        };
+        let certificate = ParsedCertificate::try_from(end_entity)?;
+        if !roots.certificates.contains(end_entity) {
+            verify_server_cert_signed_by_trust_anchor(
+                &certificate,
+                &roots.store,
+                intermediates,
+                now,
+                self.algorithms.all,
+            )?;
+        }
+        if self.checks_name {
+            verify_server_name(&certificate, server_name)?;
+        }
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        rustls::crypto::verify_tls12_signature(message, certificate, signature, &self.algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        rustls::crypto::verify_tls13_signature(message, certificate, signature, &self.algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.algorithms.supported_schemes()
+    }
+}
+
+/// What the operator can do about a handshake that failed.
+pub fn advice(error: &rustls::Error) -> Option<&'static str> {
+    use rustls::AlertDescription as Alert;
+    Some(match error {
+        rustls::Error::InvalidCertificate(reason) => match reason {
+            CertificateError::UnknownIssuer => "name the file of the authority that signed the server's certificate",
+            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+                "connect to a name that the server's certificate has"
+            }
+            CertificateError::Expired | CertificateError::ExpiredContext { .. } => "renew the server's certificate",
+            CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+                "look at the clocks of both machines"
+            }
+            _ => "give the server a certificate that its authority has signed for its name",
+        },
+        rustls::Error::AlertReceived(
+            Alert::CertificateRequired | Alert::HandshakeFailure | Alert::BadCertificate | Alert::UnknownCA,
+        ) => "the server may want another certificate of this client",
+        rustls::Error::InvalidMessage(_) => "the port may be one without TLS",
+        _ => return None,
+    })
+}
+
+/// The TLS error that an error was made of.
+pub fn cause<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a rustls::Error> {
+    let mut error = Some(error);
+    while let Some(current) = error {
+        let inner = current.downcast_ref::<std::io::Error>().and_then(|io| io.get_ref());
+        let tls = inner.and_then(|inner| inner.downcast_ref::<rustls::Error>());
+        if let Some(tls) = tls.or_else(|| current.downcast_ref()) {
+            return Some(tls);
+        }
+        error = current.source();
+    }
+    None
+}
