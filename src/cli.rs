@@ -2,6 +2,8 @@
 //!
 //! Owns the texts only. Values are read as they are and judged by `config`, which reports all faults at once.
 
+use std::path::PathBuf;
+
 use clap::{Args, Parser, Subcommand};
 
 /// Feeds an AT Protocol AppView's PostgreSQL from a Redis stream of firehose events.
@@ -38,23 +40,51 @@ pub enum Command {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Settings")]
 pub struct Settings {
-    /// redis:// or unix:// URL with user, password and database number
+    /// redis://, rediss:// (TLS) or unix:// URL with user, password and database number
+    /// [default: redis://localhost:6379]
     #[arg(
         long,
         env = "REDIS_URL",
         hide_env_values = true,
-        default_value = "redis://localhost:6379"
+        default_value = "",
+        hide_default_value = true
     )]
     pub redis_url: String,
 
-    /// postgresql:// URL or key=value pairs, as libpq takes them
+    /// A file that holds REDIS_URL's value, instead of it
+    #[arg(
+        long,
+        env = "REDIS_URL_FILE",
+        hide_env_values = true,
+        default_value = "",
+        hide_default_value = true
+    )]
+    pub redis_url_file: String,
+
+    /// postgresql:// URL or key=value pairs, as libpq takes them, TLS included
+    /// [default: postgresql://postgres:password@localhost:5432/atproto]
     #[arg(
         long,
         env = "DATABASE_URL",
         hide_env_values = true,
-        default_value = "postgresql://postgres:password@localhost:5432/atproto"
+        default_value = "",
+        hide_default_value = true
     )]
     pub database_url: String,
+
+    /// A file that holds DATABASE_URL's value, instead of it
+    #[arg(
+        long,
+        env = "DATABASE_URL_FILE",
+        hide_env_values = true,
+        default_value = "",
+        hide_default_value = true
+    )]
+    pub database_url_file: String,
+
+    /// Where systemd puts the files redis_url and database_url, if the unit loads them as credentials
+    #[arg(long, env = "CREDENTIALS_DIRECTORY", hide = true)]
+    pub credentials: Option<PathBuf>,
 
     /// The stream to read
     #[arg(
@@ -160,6 +190,7 @@ mod tests {
     use clap::CommandFactory;
 
     use super::*;
+    use crate::config::{DEFAULT_DATABASE_URL, DEFAULT_REDIS_URL};
 
     /// Variable and default of each setting; no default where it is made from the machine's name.
     fn settings() -> Vec<(String, String)> {
@@ -167,6 +198,12 @@ mod tests {
         let settings = command.get_arguments().filter_map(|argument| {
             let variable = argument.get_env()?.to_str()?.to_owned();
             let default = argument.get_default_values().first()?.to_str()?.to_owned();
+            // The command line must not know these: then it would not be known whether one is set.
+            let default = match variable.as_str() {
+                "REDIS_URL" => DEFAULT_REDIS_URL.to_owned(),
+                "DATABASE_URL" => DEFAULT_DATABASE_URL.to_owned(),
+                _ => default,
+            };
             Some((variable, default))
         });
         settings.collect()
@@ -179,12 +216,12 @@ mod tests {
         let settings = settings();
         assert!(settings.len() > 15, "{settings:?}");
         for (variable, default) in settings {
-            let default_in_readme = if default.is_empty() {
-                "firehose-worker-<hostname>"
-            } else {
-                &default
+            let default_in_readme = match (variable.as_str(), default.as_str()) {
+                ("CONSUMER_ID", _) => "`firehose-worker-<hostname>`".to_owned(),
+                (_, "") => String::new(),
+                (_, default) => format!("`{default}`"),
             };
-            let row = format!("| `{variable}` | `{default_in_readme}` |");
+            let row = format!("| `{variable}` | {default_in_readme} |");
             assert!(readme.contains(&row), "README.md has no row {row}");
             let line = format!("\n#{variable}={default}\n");
             assert!(

@@ -9,15 +9,20 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use log::LevelFilter;
-use redis::IntoConnectionInfo;
 
 use crate::apply::Switches;
 use crate::cli::Settings;
 use crate::database_url::{self, Database};
+use crate::redis_url;
+use crate::secret::Secret;
+
+/// Where the servers are unless it is said; `cli` and the tests of the README have the same.
+pub const DEFAULT_REDIS_URL: &str = "redis://localhost:6379";
+pub const DEFAULT_DATABASE_URL: &str = "postgresql://postgres:password@localhost:5432/atproto";
 
 /// What the worker runs with. Has no `Debug`: it holds passwords.
 pub struct Config {
-    pub redis: redis::ConnectionInfo,
+    pub redis: redis_url::Address,
     pub postgres: Database,
     /// What was accepted but has no effect, to be said at the start.
     pub warnings: Vec<String>,
@@ -50,8 +55,8 @@ impl Config {
     /// All that is unusable about them.
     pub fn new(settings: &Settings) -> Result<Config, Faults> {
         let mut check = Check::default();
-        let postgres = check.database_url(&settings.database_url);
-        let redis = check.redis_url(&settings.redis_url);
+        let postgres = check.database_url(settings);
+        let redis = check.redis_url(settings);
         let workers = check.number("PARALLEL_CONSUMERS", &settings.parallel_consumers, 1..=64, 2);
         let pool = check.number("DB_POOL_SIZE", &settings.db_pool_size, 1..=1000, 20);
         // Judged like the rest, so that a mistyped value in an older environment file is found.
@@ -175,58 +180,46 @@ impl Check {
         }
     }
 
-    fn redis_url(&mut self, value: &str) -> redis::ConnectionInfo {
-        let value = or_default(value, "redis://localhost:6379");
-        redis_info(&value).unwrap_or_else(|reason| {
-            self.faults.push(format!(
-                "REDIS_URL is unusable (its value is not shown, it may hold a password): {reason}"
-            ));
-            redis::ConnectionAddr::Tcp("localhost".into(), 6379)
-                .into_connection_info()
-                .expect("an address is connection info")
-        })
+    fn redis_url(&mut self, settings: &Settings) -> redis_url::Address {
+        let secret = Secret {
+            variable: "REDIS_URL",
+            value: &settings.redis_url,
+            file: &settings.redis_url_file,
+            credentials: settings.credentials.as_deref(),
+        };
+        self.address(&secret, DEFAULT_REDIS_URL, "redis://unused", redis_url::parse)
     }
 
-    fn database_url(&mut self, value: &str) -> Database {
-        let value = or_default(value, "postgresql://postgres:password@localhost:5432/atproto");
-        match database_url::parse(&value) {
-            Ok((database, warnings)) => {
-                self.warnings.extend(warnings);
-                database
-            }
-            Err(reason) => {
-                self.faults.push(format!(
-                    "DATABASE_URL is unusable (its value is not shown, it may hold a password): {reason}"
-                ));
-                let (database, _) = database_url::parse("sslmode=disable").expect("an address that reads no file");
-                database
-            }
-        }
+    fn database_url(&mut self, settings: &Settings) -> Database {
+        let secret = Secret {
+            variable: "DATABASE_URL",
+            value: &settings.database_url,
+            file: &settings.database_url_file,
+            credentials: settings.credentials.as_deref(),
+        };
+        self.address(&secret, DEFAULT_DATABASE_URL, "sslmode=disable", database_url::parse)
+    }
+
+    /// The address; after a fault, `stand_in`, which names no file and which nobody connects to.
+    fn address<T>(&mut self, secret: &Secret, default: &str, stand_in: &str, parse: Parse<T>) -> T {
+        let parsed = secret.read().and_then(|value| {
+            parse(value.as_deref().unwrap_or(default)).map_err(|reason| {
+                format!(
+                    "{} is unusable (its value is not shown, it may hold a password): {reason}",
+                    secret.variable
+                )
+            })
+        });
+        let (address, warnings) = parsed.unwrap_or_else(|fault| {
+            self.faults.push(fault);
+            parse(stand_in).expect("a stand-in is an address")
+        });
+        self.warnings.extend(warnings);
+        address
     }
 }
 
-fn redis_info(value: &str) -> Result<redis::ConnectionInfo, String> {
-    const ALLOWED: &str = "redis://[user:password@]host[:port][/database] or unix:///path[?db=database]";
-    let url = url::Url::parse(value).map_err(|error| format!("{error}; allowed is {ALLOWED}"))?;
-    if url.scheme() == "rediss" {
-        return Err(format!("this version speaks no TLS; allowed is {ALLOWED}"));
-    }
-    let info = value
-        .into_connection_info()
-        .map_err(|error| format!("{}; allowed is {ALLOWED}", error.category()))?;
-    // redis-py takes the database number as ?db= too, also for TCP.
-    let db = url.query_pairs().find(|(name, _)| name == "db");
-    match (url.scheme(), db) {
-        ("redis", Some((_, number))) => {
-            let number = number
-                .parse()
-                .map_err(|_| format!("db is not a number; allowed is {ALLOWED}"))?;
-            let settings = info.redis_settings().clone().set_db(number);
-            Ok(info.set_redis_settings(settings))
-        }
-        _ => Ok(info),
-    }
-}
+type Parse<T> = fn(&str) -> Result<(T, Vec<String>), String>;
 
 fn or_default(value: &str, default: &str) -> String {
     let value = value.trim();
@@ -301,18 +294,5 @@ mod tests {
         let config = config.map_err(|faults| faults.to_string()).unwrap();
         assert_eq!(config.workers, 3);
         assert_eq!(config.warnings.len(), 1);
-    }
-
-    #[test]
-    fn a_redis_database_is_taken_from_path_or_query() {
-        for (url, db) in [
-            ("redis://h/3", 3),
-            ("redis://h?db=4", 4),
-            ("unix:///run/redis.sock?db=5", 5),
-            ("redis://h?ssl_cert_reqs=none", 0),
-        ] {
-            assert_eq!(redis_info(url).unwrap().redis_settings().db(), db, "{url}");
-        }
-        assert!(redis_info("rediss://h").unwrap_err().contains("TLS"));
     }
 }

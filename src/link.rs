@@ -7,9 +7,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use redis::io::tcp::{TcpSettings, socket2};
-use redis::{Connection, ConnectionInfo, FromRedisValue, RedisError, RedisResult, ServerErrorKind};
+use redis::{Connection, FromRedisValue, RedisError, RedisResult, ServerErrorKind};
 
+use crate::redis_url::Address;
 use crate::retry::Outage;
+use crate::tls;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -19,15 +21,12 @@ pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 /// How to reach Redis.
 #[derive(Clone)]
 pub struct Redis {
-    client: redis::Client,
+    address: Address,
     outage: Arc<Outage>,
 }
 
 impl Redis {
-    /// # Errors
-    ///
-    /// The address is of a kind that this build cannot connect to.
-    pub fn new(info: ConnectionInfo) -> RedisResult<Redis> {
+    pub fn new(address: Address) -> Redis {
         let keepalive = socket2::TcpKeepalive::new()
             .with_time(Duration::from_secs(5))
             .with_interval(Duration::from_secs(2))
@@ -36,13 +35,15 @@ impl Redis {
             .set_nodelay(true)
             .set_keepalive(keepalive)
             .set_user_timeout(Duration::from_secs(10));
-        // CLIENT SETINFO tells nobody anything here, and a restricted user may not send it.
-        let settings = info.redis_settings().clone().set_skip_set_lib_name();
-        let info = info.set_tcp_settings(tcp).set_redis_settings(settings);
-        Ok(Redis {
-            client: redis::Client::open(info)?,
+        let address = address.map(|info| {
+            // CLIENT SETINFO tells nobody anything here, and a restricted user may not send it.
+            let settings = info.redis_settings().clone().set_skip_set_lib_name();
+            info.set_tcp_settings(tcp).set_redis_settings(settings)
+        });
+        Redis {
+            address,
             outage: Arc::new(Outage::new("redis")),
-        })
+        }
     }
 
     /// A link whose commands block on the server for `block` at most. Connects when it is first used.
@@ -87,16 +88,7 @@ impl Link {
 
     fn connect(&mut self) -> RedisResult<&mut Connection> {
         if self.connection.is_none() {
-            let connected = self
-                .redis
-                .client
-                .get_connection_with_timeout(CONNECT_TIMEOUT)
-                .and_then(|connection| {
-                    connection.set_read_timeout(Some(self.block + ANSWER_TIMEOUT))?;
-                    connection.set_write_timeout(Some(ANSWER_TIMEOUT))?;
-                    Ok(connection)
-                });
-            match connected {
+            match self.try_connect() {
                 Ok(connection) => self.connection = Some(connection),
                 Err(error) => {
                     self.redis.outage.down(&describe(&error));
@@ -107,6 +99,16 @@ impl Link {
         self.connection
             .as_mut()
             .ok_or_else(|| (redis::ErrorKind::Io, "no connection").into())
+    }
+
+    fn try_connect(&self) -> RedisResult<Connection> {
+        let client = self.redis.address.client()?;
+        let mut connection = client.get_connection_with_timeout(CONNECT_TIMEOUT)?;
+        connection.set_read_timeout(Some(ANSWER_TIMEOUT))?;
+        connection.set_write_timeout(Some(ANSWER_TIMEOUT))?;
+        hear(&mut connection)?;
+        connection.set_read_timeout(Some(self.block + ANSWER_TIMEOUT))?;
+        Ok(connection)
     }
 
     fn checked<T>(&mut self, result: RedisResult<T>) -> RedisResult<T> {
@@ -124,6 +126,15 @@ impl Link {
     pub fn unserved(&mut self, error: &RedisError) {
         self.connection = None;
         self.redis.outage.down(&describe(error));
+    }
+}
+
+/// Fails unless the server answers: a handshake for TLS waits for the first command, and who listens may say nothing.
+fn hear(connection: &mut Connection) -> RedisResult<()> {
+    match redis::cmd("PING").query::<redis::Value>(connection) {
+        Err(error) if is_connection_error(&error) => Err(error),
+        // That the user may not ask is an answer, too.
+        _ => Ok(()),
     }
 }
 
@@ -148,5 +159,9 @@ pub fn is_unready(error: &RedisError) -> bool {
 
 /// The error on one line.
 pub fn describe(error: &RedisError) -> String {
-    error.to_string().split_whitespace().collect::<Vec<_>>().join(" ")
+    let text = error.to_string().split_whitespace().collect::<Vec<_>>().join(" ");
+    match tls::cause(error).and_then(tls::advice) {
+        Some(advice) => format!("{text}; {advice}"),
+        None => text,
+    }
 }

@@ -49,7 +49,7 @@ pub fn run(config: Config, is_drain: bool) -> anyhow::Result<()> {
     config.warnings.iter().for_each(|warning| log::warn!("{warning}"));
     let stop = Stop::default();
     handle_signals(&stop)?;
-    let redis = Redis::new(config.redis.clone()).context("failed to set up the connection to redis")?;
+    let redis = Redis::new(config.redis.clone());
     let db = Db::new(config.postgres.clone(), config.workers);
     let mut holder = Holder::new(&redis, &config);
     if !holder.take(!is_drain, &stop)? {

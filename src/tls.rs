@@ -1,7 +1,7 @@
 //! TLS to PostgreSQL, as libpq's parameters ask for it.
 //!
 //! Owns which server certificate is good enough for which sslmode, and the files of certificates and keys. They are read
-//! for each connection, so that renewed ones are taken without a restart. Redis' crate does the same for its own.
+//! for each connection, so that renewed ones are taken without a restart. `redis_url` has those of Redis.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -223,8 +223,13 @@ pub fn advice(error: &rustls::Error) -> Option<&'static str> {
 
 /// The TLS error that an error was made of.
 pub fn cause<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a rustls::Error> {
+    type Shared = Arc<dyn std::error::Error + Send + Sync>;
     let mut error = Some(error);
-    while let Some(current) = error {
+    while let Some(mut current) = error {
+        // The redis crate's errors share theirs.
+        if let Some(shared) = current.downcast_ref::<Shared>() {
+            current = &**shared;
+        }
         let inner = current.downcast_ref::<std::io::Error>().and_then(|io| io.get_ref());
         let tls = inner.and_then(|inner| inner.downcast_ref::<rustls::Error>());
         if let Some(tls) = tls.or_else(|| current.downcast_ref()) {
