@@ -47,6 +47,7 @@ lint() {
 
 at_exit stop_group
 setup
+setup_pgbouncer
 setup_lint
 cd "$repo_dir"
 if command -v shellcheck >/dev/null; then

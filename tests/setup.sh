@@ -208,8 +208,9 @@ install_packages() {
     guard_services
     guard_cluster "$@"
     install_log=$(mktemp)
-    local redis_was_there
+    local redis_was_there pgbouncer_was_there
     redis_was_there=$(command -v redis-server || true)
+    pgbouncer_was_there=$(if have_pgbouncer; then echo yes; fi)
     # --no-remove: Debian's own rustc, for one, may be there and in the way; that is for its owner to remove.
     DEBIAN_FRONTEND=noninteractive NEEDRESTART_SUSPEND=1 \
         apt-get install --yes --quiet --no-install-recommends --no-remove -o DPkg::Lock::Timeout=300 "$@" \
@@ -220,6 +221,9 @@ install_packages() {
     if [[ -z $redis_was_there ]]; then
         # Not to be started at the next boot either.
         update-rc.d redis-server disable >/dev/null 2>&1 || true
+    fi
+    if [[ -z $pgbouncer_was_there ]]; then
+        update-rc.d pgbouncer disable >/dev/null 2>&1 || true
     fi
 }
 
@@ -270,6 +274,17 @@ setup() {
     find_rust || die "no rust $min_rust or newer found, though it is installed"
 }
 
+# The pooler that only the tests need.
+setup_pgbouncer() {
+    ! have_pgbouncer || return 0
+    update_lists pgbouncer
+    install_missing pgbouncer
+    have_pgbouncer || die "pgbouncer is installed but not found"
+}
+
+# Debian has it where only root's PATH leads.
+have_pgbouncer() { [[ -x /usr/sbin/pgbouncer ]] || command -v pgbouncer >/dev/null; }
+
 # rustfmt and clippy, which only the tests need. Where they cannot be had, `have_lint` goes on saying no.
 setup_lint() {
     ! have_lint || return 0
@@ -286,6 +301,7 @@ if [[ ${BASH_SOURCE[0]} == "$0" ]]; then
         install_packages "${@:2}"
     else
         setup
+        setup_pgbouncer
         printf '%s\n' "redis       $REDIS_SERVER" "postgresql  $PG_BIN" "cargo       $CARGO ($(version_of "$CARGO"))"
     fi
 fi

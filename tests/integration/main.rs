@@ -16,6 +16,10 @@ mod generated;
 mod servers;
 // From start to stop: configuration, waiting for servers, signals, draining.
 mod lifecycle;
+// How it connects: encrypted, by files, through sockets and PgBouncer.
+mod pgbouncer;
+mod secrets;
+mod tls;
 // Pending entries: of an earlier run, of others that are gone.
 mod delivery;
 // Whole streams: totals, counters against rows, redelivery, dialects, real records.

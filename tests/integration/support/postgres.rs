@@ -321,7 +321,7 @@ fn bin_dir() -> PathBuf {
 }
 
 /// The ids of `postgres` or `nobody` where we are root; nothing where we are not.
-fn lesser_user() -> Option<(u32, u32)> {
+pub(crate) fn lesser_user() -> Option<(u32, u32)> {
     // SAFETY: geteuid takes nothing and cannot fail.
     if unsafe { libc::geteuid() } != 0 {
         return None;

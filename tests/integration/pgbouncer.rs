@@ -1,0 +1,86 @@
+//! Behind PgBouncer, which gives a connection to somebody else after each transaction.
+
+use crate::generator::Events;
+use crate::support::entries::{did, follow};
+use crate::support::pgbouncer::PgBouncer;
+use crate::support::stack::shown;
+use crate::support::{Stack, assert_same, wait_until};
+
+/// Connections to PostgreSQL that four worker threads share.
+const N_CONNECTIONS: usize = 2;
+
+#[test]
+fn a_stream_through_pgbouncer_makes_the_same_rows_and_leaves_no_state_behind() {
+    let direct = Stack::new("direct");
+    direct.push_events(Events::new(21, 4_000));
+    direct.drain();
+
+    let stack = Stack::new("bounced");
+    let sent = stack.push_events(Events::new(21, 4_000));
+    let bouncer = PgBouncer::start(&stack.database, "transaction", N_CONNECTIONS);
+    let url = bouncer.url(&stack.database);
+    for _ in 0..2 {
+        stack.drain_with(&[
+            ("DATABASE_URL", &url),
+            ("PARALLEL_CONSUMERS", "4"),
+            ("MAX_BATCH_ENTRIES", "100"),
+        ]);
+        stack.assert_all_acknowledged();
+        assert_same(&direct.snapshot(), &stack.snapshot());
+        stack.redeliver();
+    }
+    stack.drain_with(&[("DATABASE_URL", &url)]);
+    stack.assert_counted(sent.times(3));
+    assert_eq!(
+        sessions_state(&url),
+        [(); N_CONNECTIONS].map(|()| "on 0 Asia/Kolkata 0".to_owned())
+    );
+}
+
+/// The settings that a worker's transactions change, and prepared statements, in each of PgBouncer's connections: clients
+/// whose transactions run at a time have one each.
+fn sessions_state(url: &str) -> [String; N_CONNECTIONS] {
+    let mut clients = [(); N_CONNECTIONS].map(|()| postgres::Client::connect(url, postgres::NoTls).expect("pgbouncer"));
+    let mut transactions = clients.each_mut().map(|client| {
+        let mut transaction = client.transaction().expect("BEGIN");
+        transaction.batch_execute("select 1").expect("a statement");
+        transaction
+    });
+    transactions.each_mut().map(|transaction| {
+        let query = "select concat_ws(' ', current_setting('enable_seqscan'), current_setting('statement_timeout'),
+                            current_setting('timezone'), count(*)) from pg_prepared_statements";
+        let messages = transaction.simple_query(query).expect("the settings");
+        let row = messages.iter().find_map(|message| match message {
+            postgres::SimpleQueryMessage::Row(row) => row.get(0),
+            _ => None,
+        });
+        row.expect("a row").to_owned()
+    })
+}
+
+#[test]
+fn a_pgbouncer_that_allows_no_transactions_is_named_as_the_reason() {
+    let stack = Stack::new("statement_mode");
+    stack.create(&did("alice"), "app.bsky.graph.follow/1", follow(&did("bob")));
+    let bouncer = PgBouncer::start(&stack.database, "statement", N_CONNECTIONS);
+    let mut worker = stack
+        .worker()
+        .env("DATABASE_URL", &bouncer.url(&stack.database))
+        .spawn();
+    wait_until("the worker says why it waits", || {
+        let log = worker.log();
+        if log.contains("statement pooling") {
+            Ok(())
+        } else {
+            Err(shown(&log))
+        }
+    });
+    worker.signal(libc::SIGTERM);
+    assert_eq!(
+        worker.wait_exit(std::time::Duration::from_secs(60)).code(),
+        Some(0),
+        "{}",
+        shown(&worker.log())
+    );
+    assert_eq!(stack.count("follows"), 0);
+}
