@@ -58,11 +58,14 @@ impl Db {
         match self.pool.get() {
             Ok(connection) => {
                 self.outage.up();
+                self.last_error.take();
                 Ok(connection)
             }
             Err(error) => {
-                let reason = self.last_error.take().unwrap_or_else(|| error.to_string());
-                self.outage.down(&reason);
+                // A try that has not ended yet ends with a reason, and that is what is worth a line.
+                if let Some(reason) = self.last_error.take() {
+                    self.outage.down(&reason);
+                }
                 Err(ApplyError::Connect(error))
             }
         }

@@ -106,7 +106,15 @@ impl Link {
         let mut connection = client.get_connection_with_timeout(CONNECT_TIMEOUT)?;
         connection.set_read_timeout(Some(ANSWER_TIMEOUT))?;
         connection.set_write_timeout(Some(ANSWER_TIMEOUT))?;
-        hear(&mut connection)?;
+        hear(&mut connection).map_err(|error| match error.is_timeout() && self.redis.address.is_tls() {
+            true => (
+                redis::ErrorKind::Io,
+                "no answer in time",
+                "the port may be one without TLS".to_owned(),
+            )
+                .into(),
+            false => error,
+        })?;
         connection.set_read_timeout(Some(self.block + ANSWER_TIMEOUT))?;
         Ok(connection)
     }
@@ -159,7 +167,11 @@ pub fn is_unready(error: &RedisError) -> bool {
 
 /// The error on one line.
 pub fn describe(error: &RedisError) -> String {
-    let text = error.to_string().split_whitespace().collect::<Vec<_>>().join(" ");
+    let text = match error.detail() {
+        // The system's own words for it are "resource temporarily unavailable".
+        None if error.is_timeout() => "no answer in time".to_owned(),
+        _ => error.to_string().split_whitespace().collect::<Vec<_>>().join(" "),
+    };
     match tls::cause(error).and_then(tls::advice) {
         Some(advice) => format!("{text}; {advice}"),
         None => text,

@@ -162,7 +162,7 @@ impl Address {
         Ok(true)
     }
 
-    fn is_tls(&self) -> bool {
+    pub fn is_tls(&self) -> bool {
         matches!(self.info.addr(), ConnectionAddr::TcpTls { .. })
     }
 

@@ -203,7 +203,9 @@ pub fn advice(error: &rustls::Error) -> Option<&'static str> {
     use rustls::AlertDescription as Alert;
     Some(match error {
         rustls::Error::InvalidCertificate(reason) => match reason {
-            CertificateError::UnknownIssuer => "name the file of the authority that signed the server's certificate",
+            CertificateError::UnknownIssuer | CertificateError::BadSignature => {
+                "name the file of the authority that signed the server's certificate"
+            }
             CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
                 "connect to a name that the server's certificate has"
             }

@@ -12,11 +12,12 @@ const N_CONNECTIONS: usize = 2;
 #[test]
 fn a_stream_through_pgbouncer_makes_the_same_rows_and_leaves_no_state_behind() {
     let direct = Stack::new("direct");
-    direct.push_events(Events::new(21, 4_000));
+    let events: Vec<_> = Events::new(21, 4_000).collect();
+    direct.push_events(events.iter().cloned());
     direct.drain();
 
     let stack = Stack::new("bounced");
-    let sent = stack.push_events(Events::new(21, 4_000));
+    let sent = stack.push_events(events);
     let bouncer = PgBouncer::start(&stack.database, "transaction", N_CONNECTIONS);
     let url = bouncer.url(&stack.database);
     for _ in 0..2 {

@@ -328,7 +328,7 @@ fn client_certificates_acl_users_and_sockets_open_redis() {
         (tls, "waiting for redis"),
         (
             format!("redis://worker:hunter2wrong@127.0.0.1:{plain_port}"),
-            "WRONGPASS",
+            "authentication failed",
         ),
     ] {
         assert_waits(stack.worker().env("REDIS_URL", &url), &url, &[words]);
