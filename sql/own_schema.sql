@@ -23,3 +23,12 @@ CREATE TABLE IF NOT EXISTS firehose_worker.rivals (
     verified_at timestamp
 );
 CREATE INDEX IF NOT EXISTS rivals_pair ON firehose_worker.rivals (key_a, key_b);
+
+-- How far a job that walks whole tables has come, so that the next start goes on from there. A row is here only while its
+-- job is unfinished; runner is the process that works on it, and one that finds another's name there stops.
+CREATE TABLE IF NOT EXISTS firehose_worker.progress (
+    job text PRIMARY KEY,
+    runner text NOT NULL,
+    state jsonb NOT NULL,
+    updated_at timestamp NOT NULL DEFAULT now()
+);

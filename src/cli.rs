@@ -34,6 +34,32 @@ pub enum Command {
         #[arg(long)]
         own: bool,
     },
+
+    /// Make counters, viewer states and quotes right that other workers have left wrong; safe while workers run
+    ///
+    /// Goes over the tables in slices, and goes on where it was when it is started again after a stop or a kill. Prints on
+    /// standard output what was wrong and by how much. Exits with 0 when it has finished or was stopped by SIGTERM or
+    /// SIGINT, with 1 when it could not go on.
+    Repair(Repair),
+}
+
+#[derive(Debug, Args)]
+pub struct Repair {
+    /// Report what is wrong and change nothing
+    #[arg(long)]
+    pub dry_run: bool,
+
+    /// Report as JSON
+    #[arg(long)]
+    pub json: bool,
+
+    /// Rows of a table to look at in one go
+    #[arg(long, value_name = "ROWS", default_value = "5000", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub slice: u32,
+
+    /// Milliseconds to leave the server alone after each slice
+    #[arg(long, value_name = "MS", default_value = "0")]
+    pub pause_ms: u64,
 }
 
 /// Every setting, as text.

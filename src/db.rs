@@ -114,7 +114,7 @@ impl HandleError<ConnectError> for LastError {
 }
 
 /// What is missing for the worker to run; makes its own tables if it may.
-fn missing(client: &mut Client) -> Option<String> {
+pub fn missing(client: &mut Client) -> Option<String> {
     match missing_tables(client) {
         Ok(tables) if tables.is_empty() => {}
         Ok(tables) => {
@@ -144,7 +144,7 @@ fn missing_tables(client: &mut Client) -> Result<Vec<String>, postgres::Error> {
 }
 
 fn make_own_tables(client: &mut Client) -> Result<(), postgres::Error> {
-    let own = ["firehose_worker.rivals"];
+    let own = ["firehose_worker.rivals", "firehose_worker.progress"];
     let missing = client.query_typed(
         sql::MISSING_TABLES.text,
         &[(&own.as_slice(), postgres::types::Type::TEXT_ARRAY)],

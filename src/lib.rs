@@ -22,6 +22,9 @@ pub mod sql;
 pub mod ack;
 pub mod metrics;
 
+// Beside them, a command of its own: what other workers have left wrong.
+pub mod repair;
+
 // What they stand on.
 pub mod cli;
 pub mod config;

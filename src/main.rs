@@ -1,11 +1,11 @@
-//! The program: reads the command line, runs the worker, and turns what came of it into an exit code.
+//! The program: reads the command line, runs what it asks for, and turns what came of it into an exit code.
 
 use std::process::ExitCode;
 
 use clap::Parser;
 use firehose_worker::cli::{Cli, Command};
 use firehose_worker::config::Config;
-use firehose_worker::{logging, pipeline, sql};
+use firehose_worker::{logging, pipeline, repair, sql};
 
 const FAILED: u8 = 1;
 const UNUSABLE_CONFIGURATION: u8 = 2;
@@ -15,11 +15,25 @@ fn main() -> ExitCode {
     match cli.command {
         Some(Command::Schema { own: false }) => print(sql::SCHEMA),
         Some(Command::Schema { own: true }) => print(sql::OWN_SCHEMA),
-        None => run(&cli),
+        Some(Command::Repair(ref options)) => {
+            with_config(&cli, |config| repair::run(config, options), |report| print(&report))
+        }
+        None => with_config(
+            &cli,
+            |config| pipeline::run(config, cli.drain),
+            |()| {
+                log::info!("stopped");
+                ExitCode::SUCCESS
+            },
+        ),
     }
 }
 
-fn run(cli: &Cli) -> ExitCode {
+fn with_config<T>(
+    cli: &Cli,
+    run: impl FnOnce(Config) -> anyhow::Result<T>,
+    finish: impl FnOnce(T) -> ExitCode,
+) -> ExitCode {
     let config = match Config::new(&cli.settings) {
         Ok(config) => config,
         Err(faults) => {
@@ -28,11 +42,8 @@ fn run(cli: &Cli) -> ExitCode {
         }
     };
     logging::start(config.log_level);
-    match pipeline::run(config, cli.drain) {
-        Ok(()) => {
-            log::info!("stopped");
-            ExitCode::SUCCESS
-        }
+    match run(config) {
+        Ok(value) => finish(value),
         Err(error) => {
             log::error!("failed: {error:#}");
             ExitCode::from(FAILED)

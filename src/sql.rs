@@ -20,7 +20,8 @@ macro_rules! statements {
 }
 
 statements! {
-    /// Statements that name their rows by key; a test sees to it that none of them scans a table.
+    /// Statements that name their rows by key, or by the range of keys that a slice is; a test sees to it that none of
+    /// them scans a table.
     QUERIES:
     MISSING_TABLES = "missing_tables";
     BEGIN = "begin";
@@ -98,6 +99,22 @@ statements! {
     VIEWER_STATES_CLEAR = "viewer_states_clear";
     COUNTERS_ADD = "counters_add";
     COUNTERS_RECOUNT = "counters_recount";
+    REPAIR_RIGHTS = "repair_rights";
+    REPAIR_YIELD = "repair_yield";
+    REPAIR_PROGRESS_TAKE = "repair_progress_take";
+    REPAIR_PROGRESS_SAVE = "repair_progress_save";
+    REPAIR_PROGRESS_END = "repair_progress_end";
+    REPAIR_QUOTES_FIND = "repair_quotes_find";
+    REPAIR_QUOTES_INSERT = "repair_quotes_insert";
+    REPAIR_COUNTERS_BOUND = "repair_counters_bound";
+    REPAIR_COUNTERS_FIND = "repair_counters_find";
+    REPAIR_STATES_FIND = "repair_states_find";
+    REPAIR_LIKES_FIND = "repair_likes_find";
+    REPAIR_REPOSTS_FIND = "repair_reposts_find";
+    REPAIR_BOOKMARKS_FIND = "repair_bookmarks_find";
+    REPAIR_STATES_MAKE = "repair_states_make";
+    REPAIR_STATES_LOCK = "repair_states_lock";
+    REPAIR_STATES_SET = "repair_states_set";
 }
 
 statements! {

@@ -10,7 +10,7 @@ mod copy;
 mod effects;
 mod keyed;
 mod pairs;
-mod params;
+pub mod params;
 mod posts;
 mod rivals;
 mod users;
@@ -125,7 +125,7 @@ fn wanted<'o>(kept: &[&'o Op<'o>], ignored: &[&'o Op<'o>]) -> Vec<&'o str> {
 }
 
 /// Runs `work` in a transaction with the worker's settings; rolled back if it fails.
-fn transaction<T>(
+pub fn transaction<T>(
     client: &mut Client,
     work: impl FnOnce(&mut Client) -> Result<T, ApplyError>,
 ) -> Result<T, ApplyError> {

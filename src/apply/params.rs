@@ -33,6 +33,15 @@ impl<'p> Params<'p> {
         self.push(value, Type::TEXT)
     }
 
+    pub fn long(self, value: i64) -> Self {
+        self.push(value, Type::INT8)
+    }
+
+    /// JSON text for jsonb.
+    pub fn json(self, text: &'p str) -> Self {
+        self.push(JsonText(text), Type::JSONB)
+    }
+
     pub fn texts<T: AsRef<str> + ?Sized + 'p>(self, values: impl Iterator<Item = &'p T>) -> Self {
         self.push(values.map(AsRef::as_ref).collect::<Vec<&str>>(), Type::TEXT_ARRAY)
     }

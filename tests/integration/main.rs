@@ -34,5 +34,7 @@ mod actor;
 mod exactness;
 // Everything that may stand in an entry.
 mod wire;
+// What other workers have left wrong is made right.
+mod repair;
 // Every statement finds its rows by key.
 mod plans;

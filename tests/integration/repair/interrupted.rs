@@ -1,0 +1,111 @@
+//! A repair that is stopped, killed, taken over, or left without its server goes on where it was.
+
+use serde_json::{Value, json};
+
+use super::{EXIT_LIMIT, command, filled, filled_in, repair, report, run};
+use crate::support::stack::shown;
+use crate::support::{PostgresOptions, PostgresServer, Stack, Worker, assert_same, wait_until};
+
+/// A repair that has done its first slice and takes its time before the next.
+fn started(stack: &Stack, pause_ms: &str) -> Worker {
+    let worker = command(stack, &["--json", "--slice", "20", "--pause-ms", pause_ms]).spawn();
+    wait_until("the repair has stored that it has done a slice", || {
+        place(stack) != first_place()
+    });
+    worker
+}
+
+/// Where the unfinished repair is; null where there is none.
+fn place(stack: &Stack) -> Value {
+    let rows = stack.query("SELECT state -> 'place' AS place FROM firehose_worker.progress");
+    rows.first().map_or_else(first_place, |row| row["place"].clone())
+}
+
+fn first_place() -> Value {
+    json!({"step": "quotes", "after": [""]})
+}
+
+const DAMAGE: &str = "UPDATE post_aggregations SET like_count = like_count + 1; DELETE FROM quotes;
+    DELETE FROM post_viewer_states";
+
+const FOR_EVER: &str = "3600000";
+
+#[test]
+fn a_killed_repair_goes_on_where_it_was() {
+    let stack = filled("repair_killed");
+    let good = stack.snapshot();
+    stack.sql(DAMAGE);
+    let n_posts = stack.count("posts");
+    started(&stack, FOR_EVER).kill();
+    let output = run(command(&stack, &["--json"]));
+    assert!(
+        output.log.contains("going on with an unfinished repair"),
+        "{}",
+        output.log
+    );
+    let report = report(&output);
+    assert_eq!(
+        report["quotes"]["posts_looked_at"], n_posts,
+        "no post is looked at twice: {report}"
+    );
+    assert_same(&good, &stack.snapshot());
+    assert_eq!(
+        stack.count("firehose_worker.progress"),
+        0,
+        "a finished repair leaves no progress"
+    );
+}
+
+#[test]
+fn sigterm_stops_a_repair_with_its_report_and_exit_code_0() {
+    let stack = filled("repair_stopped");
+    let good = stack.snapshot();
+    stack.sql(DAMAGE);
+    let mut worker = started(&stack, FOR_EVER);
+    worker.signal(libc::SIGTERM);
+    let status = worker.wait_exit(EXIT_LIMIT);
+    assert_eq!(status.code(), Some(0), "{}", shown(&worker.log()));
+    let report: Value = serde_json::from_str(&worker.stdout()).expect("a report");
+    assert_eq!(report["finished"], false);
+    assert_eq!(report["quotes"]["posts_looked_at"], 20);
+    assert!(worker.log().contains("goes on from here"), "{}", worker.log());
+    repair(&stack, &[]);
+    assert_same(&good, &stack.snapshot());
+}
+
+#[test]
+fn a_second_repair_takes_over_from_the_first_which_then_stops() {
+    let stack = filled("repair_twice");
+    let good = stack.snapshot();
+    stack.sql(DAMAGE);
+    let mut first = started(&stack, "1000");
+    repair(&stack, &[]);
+    assert_same(&good, &stack.snapshot());
+    let status = first.wait_exit(EXIT_LIMIT);
+    assert_eq!(status.code(), Some(1), "{}", shown(&first.log()));
+    assert!(
+        first.log().contains("another process has taken the repair over"),
+        "{}",
+        first.log()
+    );
+}
+
+#[test]
+fn a_restart_of_postgresql_is_waited_for() {
+    let server = PostgresServer::start(PostgresOptions::default());
+    let stack = filled_in(Stack::with_postgres("repair_restart", server.clone()));
+    let good = stack.snapshot();
+    stack.sql(DAMAGE);
+    let mut worker = started(&stack, "100");
+    server.stop();
+    wait_until("the repair says that it waits", || {
+        worker.log().contains("waiting for postgresql")
+    });
+    server.restart();
+    let before = place(&stack);
+    wait_until("the repair goes on", || place(&stack) != before);
+    worker.signal(libc::SIGTERM);
+    assert_eq!(worker.wait_exit(EXIT_LIMIT).code(), Some(0), "{}", shown(&worker.log()));
+    repair(&stack, &[]);
+    assert_same(&good, &stack.snapshot());
+}
