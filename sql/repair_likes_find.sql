@@ -1,5 +1,6 @@
 -- Finds the likes of a slice that the viewer's state does not name.
 -- $1 uri of the last row of the slice before  $2 rows in a slice
+-- Pairs are found in the order of their own index, as in likes_held.sql.
 -- Safe twice: reads only. Returns the slice's length and end, with one such pair or none (NULL) beside it in each row.
 -- Locks: none.
 WITH slice AS MATERIALIZED (
@@ -7,7 +8,13 @@ WITH slice AS MATERIALIZED (
 ), missing AS (
     SELECT slice.post_uri, slice.user_did AS viewer_did
     FROM slice
-    LEFT JOIN post_viewer_states AS s ON s.post_uri = slice.post_uri AND s.viewer_did = slice.user_did
+    LEFT JOIN LATERAL (
+        SELECT post_uri, viewer_did, like_uri, repost_uri, bookmarked
+        FROM post_viewer_states
+        WHERE (post_uri, viewer_did) >= (slice.post_uri, slice.user_did)
+        ORDER BY post_uri, viewer_did
+        LIMIT 1
+    ) AS s ON (s.post_uri, s.viewer_did) = (slice.post_uri, slice.user_did)
     WHERE s.like_uri IS NULL
 )
 SELECT total.n, total.last_uri, missing.post_uri, missing.viewer_did

@@ -1,5 +1,6 @@
 -- Finds the viewer states of a slice that name a like, repost or bookmark that is not there.
 -- $1 post_uri  $2 viewer_did of the last state of the slice before  $3 states in a slice
+-- Pairs are found in the order of their own index, as in likes_held.sql.
 -- Safe twice: reads only. Returns the slice's length and end, with one such state or none (NULL) beside it in each row.
 -- Locks: none.
 WITH slice AS MATERIALIZED (
@@ -11,9 +12,27 @@ WITH slice AS MATERIALIZED (
 ), stale AS (
     SELECT s.post_uri, s.viewer_did
     FROM slice AS s
-    LEFT JOIN likes AS l ON l.user_did = s.viewer_did AND l.post_uri = s.post_uri
-    LEFT JOIN reposts AS r ON r.user_did = s.viewer_did AND r.post_uri = s.post_uri
-    LEFT JOIN bookmarks AS b ON b.user_did = s.viewer_did AND b.post_uri = s.post_uri
+    LEFT JOIN LATERAL (
+        SELECT uri, user_did, post_uri
+        FROM likes
+        WHERE (user_did, post_uri) >= (s.viewer_did, s.post_uri)
+        ORDER BY user_did, post_uri
+        LIMIT 1
+    ) AS l ON (l.user_did, l.post_uri) = (s.viewer_did, s.post_uri)
+    LEFT JOIN LATERAL (
+        SELECT uri, user_did, post_uri
+        FROM reposts
+        WHERE (user_did, post_uri) >= (s.viewer_did, s.post_uri)
+        ORDER BY user_did, post_uri
+        LIMIT 1
+    ) AS r ON (r.user_did, r.post_uri) = (s.viewer_did, s.post_uri)
+    LEFT JOIN LATERAL (
+        SELECT uri, user_did, post_uri
+        FROM bookmarks
+        WHERE (user_did, post_uri) >= (s.viewer_did, s.post_uri)
+        ORDER BY user_did, post_uri
+        LIMIT 1
+    ) AS b ON (b.user_did, b.post_uri) = (s.viewer_did, s.post_uri)
     WHERE s.like_uri IS NOT NULL AND s.like_uri IS DISTINCT FROM l.uri
         OR s.repost_uri IS NOT NULL AND s.repost_uri IS DISTINCT FROM r.uri
         OR s.bookmarked AND b.uri IS NULL

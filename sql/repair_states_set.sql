@@ -1,18 +1,35 @@
 -- Has viewer states name the likes, reposts and bookmarks that are there, and no others.
 -- $1 post_uri  $2 viewer_did: arrays of one length, sorted
+-- By way of a conflict, for the reason in repair_states_lock.sql; pairs are found as in likes_held.sql.
 -- Safe twice: the values are absolute; a row that has them already is not written.
 -- Locks: rows that repair_states_lock.sql locked already, a statement before: a worker that made or deleted a like,
 -- repost or bookmark of that pair has either committed, and is seen here, or waits for that lock to write its part.
-UPDATE post_viewer_states AS s
-SET like_uri = named.like_uri, repost_uri = named.repost_uri, bookmarked = named.bookmarked, updated_at = now()
-FROM (
-    SELECT pair.post_uri, pair.viewer_did, l.uri AS like_uri, r.uri AS repost_uri, b.uri IS NOT NULL AS bookmarked
-    FROM unnest($1::text[], $2::text[]) AS pair (post_uri, viewer_did)
-    LEFT JOIN likes AS l ON l.user_did = pair.viewer_did AND l.post_uri = pair.post_uri
-    LEFT JOIN reposts AS r ON r.user_did = pair.viewer_did AND r.post_uri = pair.post_uri
-    LEFT JOIN bookmarks AS b ON b.user_did = pair.viewer_did AND b.post_uri = pair.post_uri
-) AS named
-WHERE s.post_uri = named.post_uri AND s.viewer_did = named.viewer_did
-    AND (s.like_uri, s.repost_uri, s.bookmarked)
-        IS DISTINCT FROM
-        (named.like_uri, named.repost_uri, named.bookmarked)
+INSERT INTO post_viewer_states AS s (post_uri, viewer_did, like_uri, repost_uri, bookmarked)
+SELECT pair.post_uri, pair.viewer_did, l.uri, r.uri, b.uri IS NOT NULL
+FROM unnest($1::text[], $2::text[]) AS pair (post_uri, viewer_did)
+LEFT JOIN LATERAL (
+    SELECT uri, user_did, post_uri
+    FROM likes
+    WHERE (user_did, post_uri) >= (pair.viewer_did, pair.post_uri)
+    ORDER BY user_did, post_uri
+    LIMIT 1
+) AS l ON (l.user_did, l.post_uri) = (pair.viewer_did, pair.post_uri)
+LEFT JOIN LATERAL (
+    SELECT uri, user_did, post_uri
+    FROM reposts
+    WHERE (user_did, post_uri) >= (pair.viewer_did, pair.post_uri)
+    ORDER BY user_did, post_uri
+    LIMIT 1
+) AS r ON (r.user_did, r.post_uri) = (pair.viewer_did, pair.post_uri)
+LEFT JOIN LATERAL (
+    SELECT uri, user_did, post_uri
+    FROM bookmarks
+    WHERE (user_did, post_uri) >= (pair.viewer_did, pair.post_uri)
+    ORDER BY user_did, post_uri
+    LIMIT 1
+) AS b ON (b.user_did, b.post_uri) = (pair.viewer_did, pair.post_uri)
+ON CONFLICT (post_uri, viewer_did) DO UPDATE
+SET like_uri = excluded.like_uri, repost_uri = excluded.repost_uri, bookmarked = excluded.bookmarked, updated_at = now()
+WHERE (s.like_uri, s.repost_uri, s.bookmarked)
+    IS DISTINCT FROM
+    (excluded.like_uri, excluded.repost_uri, excluded.bookmarked)

@@ -67,7 +67,7 @@ pub fn make(client: &mut Client, pairs: &[Pair]) -> Result<(), ApplyError> {
 pub fn mend(client: &mut Client, pairs: &[Pair]) -> Result<u64, ApplyError> {
     transaction(client, |client| {
         Params::new().query(client, sql::REPAIR_YIELD)?;
-        params(pairs).query(client, sql::REPAIR_STATES_LOCK)?;
+        params(pairs).execute(client, sql::REPAIR_STATES_LOCK)?;
         params(pairs).execute(client, sql::REPAIR_STATES_SET)
     })
 }

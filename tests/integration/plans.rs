@@ -35,8 +35,8 @@ const WITH_HALF_KEYS: [&str; 8] = [
     "post_viewer_states",
 ];
 
-/// The one statement that means all rows of a subject.
-const OF_WHOLE_SUBJECTS: &str = "counters_recount";
+/// Statements that mean all rows of a subject.
+const OF_WHOLE_SUBJECTS: [&str; 3] = ["counters_recount", "repair_counters_bound", "repair_counters_find"];
 
 /// Statements that name no rows: settings, and a look into the catalogue.
 const WITHOUT_ROWS: [&str; 4] = ["begin", "missing_tables", "repair_rights", "repair_yield"];
@@ -248,5 +248,5 @@ fn half_key(node: &Value, statement: &str) -> Option<String> {
     let index = node["Index Name"].as_str()?;
     let of_pairs = |table: &&str| index.strip_prefix("idx_").is_some_and(|rest| rest.starts_with(*table));
     let is_half = WITH_HALF_KEYS.iter().any(of_pairs) && index != "idx_post_viewer_states_post_viewer";
-    (is_half && statement != OF_WHOLE_SUBJECTS).then(|| format!("reads by {index}, half of a key"))
+    (is_half && !OF_WHOLE_SUBJECTS.contains(&statement)).then(|| format!("reads by {index}, half of a key"))
 }
