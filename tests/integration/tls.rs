@@ -234,7 +234,11 @@ fn a_postgresql_that_speaks_no_tls_or_says_nothing_is_waited_for_with_a_reason()
             format!("sslmode=disable port={silent_port} connect_timeout=2"),
             "no answer",
         ),
-        (format!("sslmode=require port={redis_port}"), "not answer as PostgreSQL"),
+        // Redis waits for the end of the line.
+        (
+            format!("sslmode=require port={redis_port} connect_timeout=2"),
+            "no answer",
+        ),
     ] {
         let url = address(&stack, "postgres", &parameters);
         assert_waits(stack.worker().env("DATABASE_URL", &url), &url, &[words]);
