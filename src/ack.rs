@@ -1,16 +1,16 @@
 //! Thread `acker`: applied entries → XACK, dead letters → their stream.
 //!
 //! Owns the only XACK in the program. An entry comes here after its effect has committed, or with its dead letters, which
-//! are stored in one MULTI with its acknowledgement. Acknowledgements that could not be sent are kept and sent again.
+//! are stored in one MULTI with its acknowledgement. What Redis did not take is kept and sent again.
 //!
 //! Invariant: acknowledgements are sent in the order in which the entries came here, so none overtakes that of an earlier
 //! entry of its DID. An entry is counted once, when its acknowledgement is confirmed.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
-use redis::{RedisError, RedisResult, Value};
+use redis::{Cmd, RedisError, RedisResult};
 
 use crate::config::Config;
 use crate::decode;
@@ -18,7 +18,8 @@ use crate::entry::{Entry, EntryId};
 use crate::in_flight::InFlight;
 use crate::link::{self, Link, Redis};
 use crate::metrics::Metrics;
-use crate::retry::Backoff;
+use crate::once::{self, Once};
+use crate::retry::{Backoff, Refusal};
 use crate::shutdown::Stop;
 
 /// An entry that is done with.
@@ -103,11 +104,12 @@ impl DeadLetter {
 /// Acknowledgements sent in one command at most.
 const MAX_ACKS: usize = 5000;
 
-/// How long to wait for an entry before dead letters that Redis refused are offered again.
+/// How often dead letters that Redis refused are offered again.
 const TURN: Duration = Duration::from_millis(500);
 
 pub struct Acker {
     link: Link,
+    once: Once,
     stream: String,
     group: String,
     dead_letter_maxlen: usize,
@@ -117,6 +119,9 @@ pub struct Acker {
     stop: Stop,
     /// Dead letters that Redis refused; their entries stay pending.
     refused: Vec<Done>,
+    offered_at: Instant,
+    ack_refusal: Refusal,
+    dead_letter_refusal: Refusal,
 }
 
 const DEAD_LETTERS: &str = "firehose:dead-letters";
@@ -132,6 +137,7 @@ impl Acker {
     ) -> Acker {
         Acker {
             link: redis.link(Duration::ZERO),
+            once: Once::new(format!("firehose:worker:buried:{}:{}", config.group, config.consumer)),
             stream: config.stream.clone(),
             group: config.group.clone(),
             dead_letter_maxlen: config.dead_letter_maxlen,
@@ -140,6 +146,9 @@ impl Acker {
             metrics,
             stop,
             refused: Vec::new(),
+            offered_at: Instant::now(),
+            ack_refusal: Refusal::default(),
+            dead_letter_refusal: Refusal::default(),
         }
     }
 
@@ -156,8 +165,8 @@ impl Acker {
                 Err(RecvTimeoutError::Timeout) => false,
                 Err(RecvTimeoutError::Disconnected) => true,
             };
-            for done in std::mem::take(&mut self.refused) {
-                self.bury(done);
+            if is_last || self.offered_at.elapsed() >= TURN {
+                self.offer_again();
             }
             if is_last {
                 break;
@@ -170,6 +179,16 @@ impl Acker {
             );
         }
         Ok(())
+    }
+
+    fn offer_again(&mut self) {
+        for done in std::mem::take(&mut self.refused) {
+            self.bury(done);
+        }
+        if self.refused.is_empty() {
+            self.dead_letter_refusal.end("redis takes dead letters");
+        }
+        self.offered_at = Instant::now();
     }
 
     /// Sends a batch in order: dead letters one by one, all between them in one command.
@@ -195,30 +214,43 @@ impl Acker {
         for done in &batch {
             ack.arg(done.id.to_string());
         }
-        match self.insist(|link| link.query::<u64>(&ack)) {
-            // Fewer than were sent is no error: those were acknowledged by a try whose answer was lost, or the group is
-            // gone, which the reader finds out.
-            Some(Ok(acknowledged)) if acknowledged < batch.len() as u64 => {
-                log::debug!(
-                    "redis knew {acknowledged} of {} acknowledged entries as pending",
-                    batch.len()
-                );
-            }
-            Some(Ok(_)) => {}
-            Some(Err(error)) => log::error!(
-                "failed to acknowledge {} entries: {}",
-                batch.len(),
-                link::describe(&error)
-            ),
-            None => {
-                log::warn!(
-                    "{} applied entries could not be acknowledged before the stop",
-                    batch.len()
-                );
-                return;
-            }
+        let Some(acknowledged) = self.send_ack(&ack) else {
+            log::warn!(
+                "{} applied entries could not be acknowledged before the stop",
+                batch.len()
+            );
+            return;
+        };
+        // Fewer than were sent is no error: those were acknowledged by a try whose answer was lost, or the group is gone,
+        // which the reader finds out.
+        if acknowledged < batch.len() as u64 {
+            log::debug!(
+                "redis knew {acknowledged} of {} acknowledged entries as pending",
+                batch.len()
+            );
         }
         self.settled(&batch);
+    }
+
+    /// How many of them Redis acknowledges; `None` if a stop is requested while it does not take the command.
+    fn send_ack(&mut self, ack: &Cmd) -> Option<u64> {
+        let mut backoff = Backoff::default();
+        loop {
+            match insist(&mut self.link, &self.stop, |link| link.query(ack))? {
+                Ok(acknowledged) => {
+                    self.ack_refusal.end("redis takes acknowledgements");
+                    return Some(acknowledged);
+                }
+                Err(error) => self.ack_refusal.say(format!(
+                    "redis refuses acknowledgements: {}; the entries stay pending, nothing is lost; allow ~{} +xack",
+                    link::describe(&error),
+                    self.stream
+                )),
+            }
+            if self.stop.is_requested() || backoff.wait(&self.stop) {
+                return None;
+            }
+        }
     }
 
     /// Stores an entry's dead letters together with its acknowledgement.
@@ -226,54 +258,59 @@ impl Acker {
         let Outcome::Dead(letters) = &done.outcome else {
             return;
         };
-        let deliveries = self.deliveries(done.id);
-        let mut transaction = redis::pipe();
-        transaction.atomic();
-        for letter in letters {
-            let mut add = redis::cmd("XADD");
-            add.arg(DEAD_LETTERS)
-                .arg("MAXLEN")
-                .arg("~")
-                .arg(self.dead_letter_maxlen)
-                .arg("*");
-            add.arg("type")
-                .arg(&letter.kind)
-                .arg("data")
-                .arg(&letter.data)
-                .arg("seq")
-                .arg(&letter.seq);
-            add.arg("origId")
-                .arg(done.id.to_string())
-                .arg("deliveries")
-                .arg(deliveries);
-            add.arg("error").arg(&letter.error);
-            if let Some(op) = &letter.op {
-                add.arg("op").arg(op);
-            }
-            transaction.add_command(add);
-        }
-        transaction
-            .cmd("XACK")
-            .arg(&self.stream)
-            .arg(&self.group)
-            .arg(done.id.to_string());
-        match self.insist(|link| link.query_pipeline::<Value>(&transaction)) {
-            Some(Ok(_)) => {
+        let commands = self.burial(done.id, letters);
+        let once = &mut self.once;
+        match insist(&mut self.link, &self.stop, |link| once.execute(link, commands.clone())) {
+            Some(Ok(answers)) => {
+                // EXEC goes on where one of its commands fails, as on a key of another type.
+                for error in answers.into_iter().filter_map(|answer| answer.extract_error().err()) {
+                    log::error!(
+                        "entry {}: its dead letter was not stored: {}; see what {DEAD_LETTERS} is",
+                        done.id,
+                        link::describe(&error)
+                    );
+                }
                 for letter in letters {
                     log::warn!("entry {} is a dead letter: {}", done.id, letter.error);
                 }
                 self.settled(&[done]);
             }
             Some(Err(error)) => {
-                log::debug!(
-                    "entry {}: redis refused its dead letter: {}",
-                    done.id,
-                    link::describe(&error)
-                );
+                self.dead_letter_refusal.say(format!(
+                    "redis refuses dead letters: {}; their entries stay pending, nothing is lost; it may lack memory, or \
+                     its user the right: allow ~{DEAD_LETTERS} +xadd ~{} +xack {}",
+                    link::describe(&error),
+                    self.stream,
+                    once::RULE
+                ));
                 self.refused.push(done);
             }
             None => log::warn!("entry {}: its dead letter could not be stored before the stop", done.id),
         }
+    }
+
+    /// The commands that store dead letters of an entry and acknowledge it.
+    fn burial(&mut self, id: EntryId, letters: &[DeadLetter]) -> Vec<Cmd> {
+        let deliveries = self.deliveries(id);
+        let store = |letter: &DeadLetter| {
+            let mut add = redis::cmd("XADD");
+            add.arg(DEAD_LETTERS)
+                .arg("MAXLEN")
+                .arg("~")
+                .arg(self.dead_letter_maxlen);
+            add.arg("*").arg("type").arg(&letter.kind).arg("data").arg(&letter.data);
+            add.arg("seq").arg(&letter.seq).arg("origId").arg(id.to_string());
+            add.arg("deliveries").arg(deliveries).arg("error").arg(&letter.error);
+            if let Some(op) = &letter.op {
+                add.arg("op").arg(op);
+            }
+            add
+        };
+        let mut commands: Vec<Cmd> = letters.iter().map(store).collect();
+        let mut ack = redis::cmd("XACK");
+        ack.arg(&self.stream).arg(&self.group).arg(id.to_string());
+        commands.push(ack);
+        commands
     }
 
     /// How often Redis has delivered a pending entry.
@@ -285,28 +322,15 @@ impl Acker {
             .arg(id.to_string())
             .arg(id.to_string())
             .arg(1);
-        let answer = self.insist(|link| link.query::<Vec<(String, String, u64, u64)>>(&pending));
+        type Pending = Vec<(String, String, u64, u64)>;
+        let cost = "dead letters do not say how often their entry was delivered";
+        let answer = insist(&mut self.link, &self.stop, |link| {
+            let entries = link.query::<Pending>(&pending);
+            link.optional(entries, cost, "+xpending")
+        });
         match answer {
-            Some(Ok(entries)) => entries.first().map_or(1, |(_, _, _, deliveries)| *deliveries),
+            Some(Ok(Some(entries))) => entries.first().map_or(1, |(_, _, _, deliveries)| *deliveries),
             _ => 1,
-        }
-    }
-
-    /// Tries until Redis answers; `None` if a stop is requested while it does not.
-    fn insist<T>(&mut self, mut send: impl FnMut(&mut Link) -> RedisResult<T>) -> Option<Result<T, RedisError>> {
-        let mut backoff = Backoff::default();
-        loop {
-            match send(&mut self.link) {
-                Ok(answer) => return Some(Ok(answer)),
-                Err(error) if link::is_unready(&error) => self.link.unserved(&error),
-                Err(error) if link::is_connection_error(&error) => {
-                    log::debug!("sending again: {}", link::describe(&error));
-                }
-                Err(error) => return Some(Err(error)),
-            }
-            if self.stop.is_requested() || backoff.wait(&self.stop) {
-                return None;
-            }
         }
     }
 
@@ -315,5 +339,27 @@ impl Acker {
             self.metrics.acknowledged(&done.outcome);
         }
         self.in_flight.remove(batch.iter().map(|done| done.id));
+    }
+}
+
+/// Tries until Redis answers; `None` if a stop is requested while it does not.
+fn insist<T>(
+    link: &mut Link,
+    stop: &Stop,
+    mut send: impl FnMut(&mut Link) -> RedisResult<T>,
+) -> Option<Result<T, RedisError>> {
+    let mut backoff = Backoff::default();
+    loop {
+        match send(link) {
+            Ok(answer) => return Some(Ok(answer)),
+            Err(error) if link::is_unready(&error) => link.unserved(&error),
+            Err(error) if link::is_connection_error(&error) => {
+                log::debug!("sending again: {}", link::describe(&error));
+            }
+            Err(error) => return Some(Err(error)),
+        }
+        if stop.is_requested() || backoff.wait(stop) {
+            return None;
+        }
     }
 }

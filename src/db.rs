@@ -1,8 +1,9 @@
 //! The pool of PostgreSQL connections.
 //!
-//! Owns when connections are opened (`connect` knows how), and the wait for the server and the schema at the start. A connection holds no state
-//! of ours; each transaction brings its settings (sql/begin.sql).
+//! Owns when connections are opened (`connect` knows how), what is said of the server, and the wait for it and the schema
+//! at the start. A connection holds no state of ours; each transaction brings its settings (sql/begin.sql).
 
+use std::cell::RefCell;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use r2d2::{HandleError, PooledConnection};
 use crate::connect::{ConnectError, Manager};
 use crate::database_url::Database;
 use crate::fault::{ApplyError, describe_postgres};
-use crate::retry::{Backoff, Outage};
+use crate::retry::{Backoff, Outage, Party};
 use crate::shutdown::Stop;
 use crate::sql;
 
@@ -22,12 +23,24 @@ pub type Connection = PooledConnection<Manager>;
 /// How long a worker waits for a connection before it looks whether it is to stop.
 const CHECKOUT: Duration = Duration::from_secs(1);
 
-/// The pool, and whether its server is there.
-#[derive(Clone)]
+/// The pool, and whether its server serves who has this.
 pub struct Db {
     pool: r2d2::Pool<Manager>,
     last_error: LastError,
     outage: Arc<Outage>,
+    party: RefCell<Party>,
+}
+
+impl Clone for Db {
+    /// The same pool for somebody else, who waits for himself.
+    fn clone(&self) -> Db {
+        Db {
+            pool: self.pool.clone(),
+            last_error: self.last_error.clone(),
+            outage: Arc::clone(&self.outage),
+            party: RefCell::new(Party::new(&self.outage)),
+        }
+    }
 }
 
 impl Db {
@@ -42,10 +55,12 @@ impl Db {
             .connection_timeout(CHECKOUT)
             .error_handler(Box::new(last_error.clone()))
             .build_unchecked(Manager(database));
+        let outage = Outage::new("postgresql");
         Db {
             pool,
             last_error,
-            outage: Arc::new(Outage::new("postgresql")),
+            party: RefCell::new(Party::new(&outage)),
+            outage,
         }
     }
 
@@ -57,18 +72,32 @@ impl Db {
     pub fn get(&self) -> Result<Connection, ApplyError> {
         match self.pool.get() {
             Ok(connection) => {
-                self.outage.up();
-                self.last_error.take();
+                self.last_error.clear();
                 Ok(connection)
             }
             Err(error) => {
                 // A try that has not ended yet ends with a reason, and that is what is worth a line.
-                if let Some(reason) = self.last_error.take() {
-                    self.outage.down(&reason);
+                if let Some(reason) = self.last_error.reason() {
+                    self.party.borrow_mut().down(&reason);
                 }
                 Err(ApplyError::Connect(error))
             }
         }
+    }
+
+    /// The server has done what was asked. A connection alone says little: it may be a broken one, or end at once.
+    pub fn served(&self) {
+        self.party.borrow_mut().up();
+    }
+
+    /// The server is there, but does not do what is asked.
+    pub fn did_not_serve(&self, reason: &str) {
+        self.party.borrow_mut().down(reason);
+    }
+
+    /// The server does not do what is asked before somebody mends something.
+    pub fn is_blocked(&self, reason: &str) {
+        self.party.borrow_mut().blocked(reason);
     }
 
     /// Waits until the server answers, the worker's own tables are there and the AppView's tables too. `false` if a stop
@@ -85,7 +114,10 @@ impl Db {
                 Err(_) => Some(String::new()),
             };
             match missing {
-                None => return true,
+                None => {
+                    self.served();
+                    return true;
+                }
                 Some(missing) if !missing.is_empty() && missing != said => {
                     log::warn!("waiting for the schema: {missing}");
                     said = missing;
@@ -102,8 +134,12 @@ impl Db {
 struct LastError(Arc<Mutex<Option<String>>>);
 
 impl LastError {
-    fn take(&self) -> Option<String> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    fn reason(&self) -> Option<String> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn clear(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 }
 
@@ -143,6 +179,9 @@ fn missing_tables(client: &mut Client) -> Result<Vec<String>, postgres::Error> {
     Ok(rows.iter().map(|row| row.get(0)).collect())
 }
 
+/// Any number, the same for all workers.
+const OWN_SCHEMA_LOCK: i64 = 0x6669_7265_686f_7365;
+
 fn make_own_tables(client: &mut Client) -> Result<(), postgres::Error> {
     let own = ["firehose_worker.rivals", "firehose_worker.progress"];
     let missing = client.query_typed(
@@ -152,7 +191,11 @@ fn make_own_tables(client: &mut Client) -> Result<(), postgres::Error> {
     if missing.is_empty() {
         return Ok(());
     }
-    client.batch_execute(sql::OWN_SCHEMA)?;
+    // Two workers that start at once would make them both, and one would fail.
+    client.batch_execute(&format!(
+        "SELECT pg_advisory_xact_lock({OWN_SCHEMA_LOCK});\n{}",
+        sql::OWN_SCHEMA
+    ))?;
     log::info!("made the worker's own tables in the schema firehose_worker");
     Ok(())
 }

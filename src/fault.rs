@@ -2,7 +2,7 @@
 //!
 //! Owns the classes of stream.md 5.8 to 5.10, told by SQLSTATE and error kind, never by text.
 
-use postgres::error::SqlState;
+use postgres::error::{DbError, SqlState};
 use thiserror::Error;
 
 use crate::sql::Statement;
@@ -39,9 +39,38 @@ impl ApplyError {
         }
     }
 
+    /// What the server said, if it answered.
+    pub fn db_error(&self) -> Option<&DbError> {
+        match self {
+            ApplyError::Statement { source, .. } => source.as_db_error(),
+            _ => None,
+        }
+    }
+
     /// Whether the connection is gone, and with it the answer.
     pub fn is_disconnect(&self) -> bool {
         matches!(self, ApplyError::Statement { source, .. } if source.is_closed() || source.code().is_none())
+    }
+
+    /// Whether an answer did not come in time.
+    pub fn is_timeout(&self) -> bool {
+        let mut cause = std::error::Error::source(self);
+        while let Some(error) = cause {
+            if let Some(error) = error.downcast_ref::<std::io::Error>() {
+                return error.kind() == std::io::ErrorKind::TimedOut;
+            }
+            cause = error.source();
+        }
+        false
+    }
+
+    /// Whether the next try will hardly find it otherwise: a lack of disk, memory or connections, a lock, a server that is
+    /// read-only or hangs.
+    pub fn is_slow_to_pass(&self) -> bool {
+        let state = self.sqlstate().map_or("", SqlState::code);
+        ["53", "55", "58"].contains(&state.get(..2).unwrap_or_default())
+            || ["25006", "57014"].contains(&state)
+            || self.is_timeout()
     }
 
     /// Whether no server has said no: the worker found the rows other than it had left them.
@@ -78,24 +107,49 @@ pub enum Fault {
     Operator,
     /// Something in the batch can never be applied: find it.
     Data,
+    /// Nobody knows: what stays with one op while its neighbours are applied is that op's fault, all else may pass.
+    Odd,
 }
 
 /// The class of an SQLSTATE.
 fn fault_of(state: &str) -> Fault {
-    // The worker's values break no NOT NULL and no foreign key of the AppView's schema: who does has changed it.
-    const SCHEMA: [&str; 2] = ["23502", "23503"];
     match &state[..state.len().min(2)] {
-        _ if SCHEMA.contains(&state) => Fault::Operator,
-        "22" | "23" | "54" | "21" => Fault::Data,
-        "28" | "42" | "3D" | "3F" | "0A" => Fault::Operator,
-        _ => Fault::Transient,
+        "21" | "22" | "23" | "54" => Fault::Data,
+        "0A" | "28" | "3D" | "3F" | "42" => Fault::Operator,
+        "08" | "25" | "40" | "53" | "55" | "57" | "58" => Fault::Transient,
+        _ => Fault::Odd,
     }
 }
 
-/// A PostgreSQL error on one line: severity, message and SQLSTATE, without the detail, which quotes values.
+/// What to do about an SQLSTATE, where the server's message does not say it.
+fn advice(state: &str) -> Option<&'static str> {
+    Some(match state {
+        "42501" => {
+            "grant the role USAGE on the schemas public and firehose_worker, SELECT, INSERT, UPDATE, DELETE on their tables \
+             and USAGE on their sequences"
+        }
+        "42P01" | "42703" | "3F000" => "run the AppView's migrations, or `firehose-worker schema | psql`",
+        "28P01" | "28000" => "see to the user and password in DATABASE_URL, and to pg_hba.conf",
+        "3D000" => "make the database, or see to its name in DATABASE_URL",
+        "25006" => "DATABASE_URL must lead to the primary, and default_transaction_read_only be off",
+        "53100" => "make room on the server's disk",
+        "53300" => "raise max_connections, or lower PARALLEL_CONSUMERS",
+        "55P03" => "somebody holds a lock: see pg_locks",
+        "57014" => "a statement takes too long: see pg_stat_activity and pg_locks",
+        _ => return None,
+    })
+}
+
+/// A PostgreSQL error on one line: message, SQLSTATE and what to do, without the detail, which quotes values.
 pub fn describe_postgres(error: &postgres::Error) -> String {
     match error.as_db_error() {
-        Some(db) => format!("{} (SQLSTATE {})", one_line(db.message()), db.code().code()),
+        Some(db) => {
+            let said = format!("{} (SQLSTATE {})", one_line(db.message()), db.code().code());
+            match advice(db.code().code()) {
+                Some(advice) => format!("{said}; {advice}"),
+                None => said,
+            }
+        }
         None => {
             let mut text = one_line(&error.to_string());
             let mut source = std::error::Error::source(error);
@@ -124,7 +178,7 @@ mod tests {
             ("23505", Fault::Data),
             ("23514", Fault::Data),
             ("54000", Fault::Data),
-            ("23502", Fault::Operator),
+            ("23502", Fault::Data),
             ("42P01", Fault::Operator),
             ("42501", Fault::Operator),
             ("28P01", Fault::Operator),
@@ -135,7 +189,9 @@ mod tests {
             ("53100", Fault::Transient),
             ("57P03", Fault::Transient),
             ("55P03", Fault::Transient),
-            ("XX000", Fault::Transient),
+            ("58030", Fault::Transient),
+            ("P0001", Fault::Odd),
+            ("XX000", Fault::Odd),
         ] {
             assert_eq!(fault_of(state), fault, "{state}");
         }

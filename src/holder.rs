@@ -98,7 +98,11 @@ impl Holder {
             .arg("NX")
             .arg("PX")
             .arg(LEASE.as_millis() as u64);
-        let taken: Option<String> = self.link.query(&set)?;
+        let taken: Option<String> = match self.link.query(&set) {
+            // At its memory limit Redis takes no new key, but still says who holds the name.
+            Err(error) if link::code(&error) == "OOM" => return self.other(),
+            taken => taken?,
+        };
         if taken.is_some() {
             return Ok(None);
         }
@@ -113,6 +117,12 @@ impl Holder {
             }
             Some(other) => Ok(Some(other)),
         }
+    }
+
+    /// The other holder, if there is one that lives.
+    fn other(&mut self) -> RedisResult<Option<String>> {
+        let holder: Option<String> = self.link.query(redis::cmd("GET").arg(&self.key))?;
+        Ok(holder.filter(|holder| *holder != self.me && !is_gone(holder)))
     }
 
     /// Renews the lease until `stop`, then gives the name up.
@@ -163,9 +173,9 @@ impl Holder {
         if current.as_deref() != Some(holder) {
             return self.link.query(&redis::cmd("UNWATCH"));
         }
-        let mut delete = redis::pipe();
-        delete.atomic().cmd("DEL").arg(&self.key);
-        self.link.query_pipeline::<redis::Value>(&delete)?;
+        let mut delete = redis::cmd("DEL");
+        delete.arg(&self.key);
+        self.link.transaction(&[delete])?;
         Ok(())
     }
 }

@@ -1,16 +1,17 @@
 //! A thread's own connection to Redis.
 //!
-//! Owns connecting, its time limits, and the outage line in the log. Each thread has its own link, since a blocking read
-//! holds its connection.
+//! Owns connecting, its time limits, the outage line in the log, and what a restricted user may do without. Each thread
+//! has its own link, since a blocking read holds its connection.
 
-use std::sync::Arc;
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use redis::io::tcp::{TcpSettings, socket2};
-use redis::{Connection, FromRedisValue, RedisError, RedisResult, ServerErrorKind};
+use redis::{Cmd, Connection, FromRedisValue, RedisError, RedisResult, ServerErrorKind, Value};
 
 use crate::redis_url::Address;
-use crate::retry::Outage;
+use crate::retry::{Outage, Party};
 use crate::tls;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -23,6 +24,8 @@ pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 pub struct Redis {
     address: Address,
     outage: Arc<Outage>,
+    /// What the worker does without, each said once.
+    done_without: Arc<Mutex<BTreeSet<&'static str>>>,
 }
 
 impl Redis {
@@ -42,7 +45,8 @@ impl Redis {
         });
         Redis {
             address,
-            outage: Arc::new(Outage::new("redis")),
+            outage: Outage::new("redis"),
+            done_without: Arc::default(),
         }
     }
 
@@ -50,8 +54,10 @@ impl Redis {
     pub fn link(&self, block: Duration) -> Link {
         Link {
             redis: self.clone(),
+            party: Party::new(&self.outage),
             block,
             connection: None,
+            has_worked: false,
         }
     }
 }
@@ -59,8 +65,11 @@ impl Redis {
 /// One connection, made again when it broke.
 pub struct Link {
     redis: Redis,
+    party: Party,
     block: Duration,
     connection: Option<Connection>,
+    /// Whether a command has worked over the connection.
+    has_worked: bool,
 }
 
 impl Link {
@@ -75,10 +84,28 @@ impl Link {
         self.checked(result)
     }
 
-    /// Sends a pipeline in one go; errors as for `query`.
-    pub fn query_pipeline<T: FromRedisValue>(&mut self, pipeline: &redis::Pipeline) -> RedisResult<T> {
-        let result = self.connect().and_then(|connection| pipeline.query(connection));
+    /// Carries out commands as one MULTI; their answers, or `None` if a key that was watched has changed.
+    ///
+    /// MULTI goes alone: after it was refused, the others would be carried out one by one.
+    ///
+    /// # Errors
+    ///
+    /// As for `query`. One that is not of the connection means that none of the commands was carried out.
+    pub fn transaction(&mut self, commands: &[Cmd]) -> RedisResult<Option<Vec<Value>>> {
+        self.query::<()>(&redis::cmd("MULTI"))?;
+        let result = self
+            .connect()
+            .and_then(|connection| queue_and_execute(connection, commands));
+        if result.is_err() {
+            // It may be queueing still.
+            self.connection = None;
+        }
         self.checked(result)
+    }
+
+    /// Whether this link waits for the server.
+    pub fn is_down(&self) -> bool {
+        self.party.is_waiting()
     }
 
     /// Whether the next command goes over a connection that earlier ones went over.
@@ -89,9 +116,12 @@ impl Link {
     fn connect(&mut self) -> RedisResult<&mut Connection> {
         if self.connection.is_none() {
             match self.try_connect() {
-                Ok(connection) => self.connection = Some(connection),
+                Ok(connection) => {
+                    self.connection = Some(connection);
+                    self.has_worked = false;
+                }
                 Err(error) => {
-                    self.redis.outage.down(&describe(&error));
+                    self.party.down(&describe(&error));
                     return Err(error);
                 }
             }
@@ -121,19 +151,71 @@ impl Link {
 
     fn checked<T>(&mut self, result: RedisResult<T>) -> RedisResult<T> {
         match &result {
-            Ok(_) => self.redis.outage.up(),
+            Ok(_) => {
+                self.has_worked = true;
+                self.party.up();
+            }
             Err(error) if is_connection_error(error) => {
                 self.connection = None;
+                // One that worked and breaks can mostly be made again at once. A server that hangs still takes connections,
+                // and what stands before a dead one may.
+                if error.is_timeout() || !self.has_worked {
+                    self.party.down(&describe(error));
+                }
             }
             Err(_) => {}
         }
         result
     }
 
-    /// Says that Redis answers but cannot serve; the other half of the line comes when a command works.
+    /// Redis answers but cannot serve. Over a connection that has worked before that says little: after a failover the
+    /// next one leads to another server.
     pub fn unserved(&mut self, error: &RedisError) {
         self.connection = None;
-        self.redis.outage.down(&describe(error));
+        if !self.has_worked {
+            self.party.down(&describe(error));
+        }
+    }
+}
+
+impl Link {
+    /// The answer to a command that the worker can do without: `None` where its user may not send it. Says once what that
+    /// costs, and the ACL rule to add.
+    ///
+    /// # Errors
+    ///
+    /// All others.
+    pub fn optional<T>(&self, answer: RedisResult<T>, cost: &str, rule: &'static str) -> RedisResult<Option<T>> {
+        match answer {
+            Ok(answer) => Ok(Some(answer)),
+            Err(error) if code(&error) == "NOPERM" => {
+                let mut said = self.redis.done_without.lock().unwrap_or_else(PoisonError::into_inner);
+                if said.insert(rule) {
+                    log::warn!("{}: {cost}; to change that, allow {rule}", describe(&error));
+                }
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// Sends commands and EXEC behind a MULTI that was accepted.
+fn queue_and_execute(connection: &mut Connection, commands: &[Cmd]) -> RedisResult<Option<Vec<Value>>> {
+    let mut packed: Vec<u8> = commands.iter().flat_map(Cmd::get_packed_command).collect();
+    packed.extend(redis::cmd("EXEC").get_packed_command());
+    connection.send_packed_command(&packed)?;
+    let mut refusal = None;
+    for _ in commands {
+        if let Err(error) = connection.recv_response()?.extract_error() {
+            refusal.get_or_insert(error);
+        }
+    }
+    match connection.recv_response()? {
+        Value::Array(answers) => Ok(Some(answers)),
+        // That one of them was refused says more than that all were.
+        Value::ServerError(error) => Err(refusal.unwrap_or_else(|| error.into())),
+        _ => Ok(None),
     }
 }
 
@@ -162,16 +244,18 @@ pub fn is_unready(error: &RedisError) -> bool {
     matches!(
         error.kind(),
         Server(ServerErrorKind::ReadOnly | ServerErrorKind::BusyLoading | ServerErrorKind::MasterDown)
-    ) || matches!(code(error), "NOAUTH" | "MISCONF")
+    ) || matches!(code(error), "NOAUTH" | "WRONGPASS" | "MISCONF")
 }
 
-/// The error on one line.
+/// The error on one line, beginning with the server's code for it where it has one.
 pub fn describe(error: &RedisError) -> String {
-    let text = match error.detail() {
+    let text = match (error.code(), error.detail()) {
+        (Some(code), Some(detail)) => format!("{code} {detail}"),
         // The system's own words for it are "resource temporarily unavailable".
-        None if error.is_timeout() => "no answer in time".to_owned(),
-        _ => error.to_string().split_whitespace().collect::<Vec<_>>().join(" "),
+        (None, None) if error.is_timeout() => "no answer in time".to_owned(),
+        _ => error.to_string(),
     };
+    let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
     match tls::cause(error).and_then(tls::advice) {
         Some(advice) => format!("{text}; {advice}"),
         None => text,

@@ -3,19 +3,21 @@
 //! Owns the atomics that every thread counts in, and what of them Redis has confirmed. Every 500 ms, and once more after
 //! the last thread has ended, the differences go out in one MULTI.
 //!
-//! Invariant: no interval counts twice, and none is lost while the process lives. Each flush sets its number in a key of
-//! ours in the same MULTI; after an unclear answer that key tells whether it was carried out.
+//! Invariant: no interval counts twice, and none is lost while the process lives: a flush without an answer is given to
+//! `once` again as it was, until it is known to have been carried out.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-use redis::{RedisError, RedisResult, Value};
+use redis::{Cmd, RedisResult, Value};
 
 use crate::ack::{Kind, Outcome};
 use crate::apply::RecordCounts;
 use crate::config::Config;
 use crate::link::{self, Link, Redis};
+use crate::once::{self, Once};
+use crate::retry::Refusal;
 use crate::rows::Ignored;
 use crate::shutdown::Stop;
 
@@ -141,20 +143,13 @@ pub struct Flusher {
     link: Link,
     metrics: Arc<Metrics>,
     keys: Vec<String>,
-    /// Where the number of the last flush is kept, with the mark of this process.
-    number_key: String,
-    mark: String,
-    number: u64,
+    once: Once,
     /// What Redis has for sure.
     confirmed: Counts,
-    /// What was sent without a clear answer.
-    unclear: Option<Counts>,
-    /// Why Redis refused the last flush, said once.
-    refusal: String,
+    /// What was sent without an answer, and how.
+    unclear: Option<(Counts, Vec<Cmd>)>,
+    refusal: Refusal,
 }
-
-/// The number's key goes by itself once no process has flushed for a day.
-const NUMBER_TTL_SECONDS: u64 = 24 * 60 * 60;
 
 impl Flusher {
     pub fn new(redis: &Redis, config: &Config, metrics: Arc<Metrics>) -> Flusher {
@@ -162,12 +157,10 @@ impl Flusher {
             link: redis.link(Duration::ZERO),
             metrics,
             keys: config.metrics_keys.clone(),
-            number_key: format!("firehose:worker:flush:{}:{}", config.group, config.consumer),
-            mark: format!("{:x}", fastrand::u64(..)),
-            number: 0,
+            once: Once::new(format!("firehose:worker:flush:{}:{}", config.group, config.consumer)),
             confirmed: Counts::default(),
             unclear: None,
-            refusal: String::new(),
+            refusal: Refusal::default(),
         }
     }
 
@@ -195,74 +188,97 @@ impl Flusher {
         Ok(())
     }
 
+    /// Flushes what is new; errors are said.
     fn flush(&mut self) -> RedisResult<()> {
-        self.clear_up()?;
+        let flushed = self.try_flush();
+        match &flushed {
+            Ok(()) => self.refusal.end("redis takes the counters"),
+            Err(error) if link::is_connection_error(error) => {}
+            Err(error) if link::is_unready(error) => self.link.unserved(error),
+            Err(error) => self.refusal.say(format!(
+                "redis refuses the counters: {}; they are kept and sent again; it may lack memory, or its user the right: \
+                 allow {} {} +hincrby",
+                link::describe(error),
+                once::RULE,
+                self.keys.iter().map(|key| format!("~{key}")).collect::<Vec<_>>().join(" ")
+            )),
+        }
+        flushed
+    }
+
+    fn try_flush(&mut self) -> RedisResult<()> {
+        if let Some((counts, commands)) = self.unclear.clone() {
+            self.send(counts, commands)?;
+        }
         let counts = self.metrics.snapshot();
         let new = counts.since(&self.confirmed);
         if new == Counts::default() {
-            return Ok(());
+            return self.look();
         }
-        let has_record_counts =
-            new.records.iter().any(|count| *count != 0) && self.link.query(redis::cmd("EXISTS").arg(RECORD_COUNTS))?;
-        self.number += 1;
-        let transaction = self.transaction(&new, has_record_counts);
-        match self.link.query_pipeline::<Value>(&transaction) {
-            Ok(_) => {
+        let has_record_counts = new.records.iter().any(|count| *count != 0) && self.has_record_counts()?;
+        let commands = self.commands(&new, has_record_counts);
+        self.send(counts, commands)
+    }
+
+    fn send(&mut self, counts: Counts, commands: Vec<Cmd>) -> RedisResult<()> {
+        match self.once.execute(&mut self.link, commands.clone()) {
+            Ok(answers) => {
                 self.confirmed = counts;
-                self.refusal.clear();
+                self.unclear = None;
+                // EXEC goes on where one of its commands fails, as on a field that holds no number.
+                for error in answers.into_iter().filter_map(|answer| answer.extract_error().err()) {
+                    log::error!(
+                        "a count was lost: redis cannot add to one of the fields: {}",
+                        link::describe(&error)
+                    );
+                }
                 Ok(())
             }
             Err(error) => {
                 if link::is_connection_error(&error) {
-                    self.unclear = Some(counts);
-                } else {
-                    self.say_refusal(&error);
+                    self.unclear = Some((counts, commands));
                 }
                 Err(error)
             }
         }
     }
 
-    fn transaction(&self, new: &Counts, has_record_counts: bool) -> redis::Pipeline {
-        let mut transaction = redis::pipe();
-        transaction.atomic();
+    /// With nothing to send: while Redis is away, looks whether it is back.
+    fn look(&mut self) -> RedisResult<()> {
+        if !self.link.is_down() {
+            return Ok(());
+        }
+        self.link.query::<Value>(&redis::cmd("PING")).map(drop)
+    }
+
+    fn has_record_counts(&mut self) -> RedisResult<bool> {
+        let exists = self.link.query(redis::cmd("EXISTS").arg(RECORD_COUNTS));
+        let exists = self.link.optional(
+            exists,
+            "db:record_counts is not kept up to date",
+            "~db:record_counts +exists +hincrby",
+        )?;
+        Ok(exists.unwrap_or(false))
+    }
+
+    fn commands(&self, new: &Counts, has_record_counts: bool) -> Vec<Cmd> {
+        let mut commands = Vec::new();
+        let mut add = |key: &str, field: &str, count: i64| {
+            let mut add = redis::cmd("HINCRBY");
+            add.arg(key).arg(field).arg(count);
+            commands.push(add);
+        };
         for key in &self.keys {
             for (field, count) in EVENT_FIELDS.iter().zip(new.events).filter(|(_, count)| *count > 0) {
-                transaction.cmd("HINCRBY").arg(key).arg(field).arg(count);
+                add(key, field, count as i64);
             }
         }
-        for (field, count) in RECORD_FIELDS.iter().zip(new.records).filter(|(_, count)| *count != 0) {
-            // The dashboard takes its totals from this hash where it has any field: it is never made here.
-            if has_record_counts {
-                transaction.cmd("HINCRBY").arg(RECORD_COUNTS).arg(field).arg(count);
+        // The dashboard takes its totals from this hash where it has any field: it is never made here.
+        if has_record_counts {
+            for (field, count) in RECORD_FIELDS.iter().zip(new.records).filter(|(_, count)| *count != 0) {
+                add(RECORD_COUNTS, field, count);
             }
         }
-        transaction.cmd("SET").arg(&self.number_key).arg(self.marked_number());
-        transaction.arg("EX").arg(NUMBER_TTL_SECONDS);
-        transaction
-    }
-
-    fn marked_number(&self) -> String {
-        format!("{}:{}", self.mark, self.number)
-    }
-
-    /// Finds out whether a flush without a clear answer was carried out.
-    fn clear_up(&mut self) -> RedisResult<()> {
-        if let Some(sent) = self.unclear {
-            let number: Option<String> = self.link.query(redis::cmd("GET").arg(&self.number_key))?;
-            if number == Some(self.marked_number()) {
-                self.confirmed = sent;
-            }
-            self.unclear = None;
-        }
-        Ok(())
-    }
-
-    fn say_refusal(&mut self, error: &RedisError) {
-        let refusal = link::describe(error);
-        if refusal != self.refusal {
-            log::warn!("redis refuses the counters: {refusal}; they are kept and sent again");
-            self.refusal = refusal;
-        }
+        commands
     }
 }

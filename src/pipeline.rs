@@ -23,6 +23,7 @@ use crate::in_flight::InFlight;
 use crate::link::Redis;
 use crate::metrics::{Flusher, Metrics};
 use crate::reader::Reader;
+use crate::retry::Backoff;
 use crate::shutdown::{Stop, handle_signals};
 use crate::worker::Worker;
 
@@ -153,6 +154,8 @@ impl Pipeline {
                 in_flight: Arc::clone(in_flight),
                 metrics: Arc::clone(metrics),
                 stop: self.stop.clone(),
+                patience: Backoff::default(),
+                streak: 0,
             };
             path.spawn(&format!("worker-{number}"), move || worker.run())?;
             inboxes.push(tx);

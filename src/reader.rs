@@ -18,7 +18,7 @@ use crate::entry::{Entry, EntryId};
 use crate::in_flight::InFlight;
 use crate::link::{self, Link, Redis};
 use crate::partition::worker_of;
-use crate::retry::Backoff;
+use crate::retry::{Backoff, Refusal};
 use crate::shutdown::Stop;
 
 /// How long a read waits for new entries; a stop is noticed within it.
@@ -27,6 +27,9 @@ const BLOCK: Duration = Duration::from_millis(500);
 /// Entries asked for at a time at most, unless BATCH_SIZE says more: a round trip less per entry is saved by more of
 /// them, and what an answer of large entries takes before their size is known is bounded.
 const MAX_COUNT: usize = 250;
+
+const NO_CLAIMS: &str = "entries that gone consumers left pending are not taken over";
+const CLAIM_RULE: &str = "+xautoclaim +xclaim";
 
 /// What the reader needs.
 pub struct Reader {
@@ -49,6 +52,7 @@ pub struct Reader {
     claimed_at: Instant,
     /// Nothing has been read yet.
     is_first: bool,
+    refusal: Refusal,
 }
 
 /// What a read came to.
@@ -89,6 +93,7 @@ impl Reader {
             entry_weight: 1024,
             claimed_at: Instant::now(),
             is_first: true,
+            refusal: Refusal::default(),
         }
     }
 
@@ -110,7 +115,8 @@ impl Reader {
         self.make_group()?;
         if self.is_first {
             // Adopted entries are read with the own ones, all in the order of the stream.
-            if !self.claim.adopt_gone(&mut self.link, &self.stop)? {
+            let adopted = self.claim.adopt_gone(&mut self.link, &self.stop);
+            if self.link.optional(adopted, NO_CLAIMS, CLAIM_RULE)? == Some(false) {
                 return Ok(());
             }
             self.is_first = false;
@@ -118,8 +124,10 @@ impl Reader {
         if !self.read_pending()? {
             return Ok(());
         }
+        self.refusal.end("redis is read");
         loop {
-            if self.stop.is_requested() || !self.claim_gone()? {
+            let claimed = self.claim_gone();
+            if self.stop.is_requested() || self.link.optional(claimed, NO_CLAIMS, CLAIM_RULE)? == Some(false) {
                 return Ok(());
             }
             match self.read_new()? {
@@ -131,12 +139,24 @@ impl Reader {
     }
 
     fn recover(&mut self, error: &RedisError, backoff: &mut Backoff) {
-        if link::code(error) == "NOGROUP" || link::code(error) == "UNBLOCKED" {
-            log::warn!("the group {} or its stream is gone: making it again", self.group);
-        } else if link::is_connection_error(error) && !self.link.is_connected() {
+        if link::is_connection_error(error) && !self.link.is_connected() {
             log::debug!("reading failed: {}", link::describe(error));
-        } else {
+        } else if link::is_unready(error) {
             self.link.unserved(error);
+        } else if link::code(error) == "UNBLOCKED" {
+            // What has happened to the stream or its server, the next read says.
+            log::debug!("reading was interrupted: {}", link::describe(error));
+        } else if link::code(error) == "NOGROUP" {
+            self.refusal.say(format!(
+                "the group {} or its stream is gone: making it again from the stream's first entry",
+                self.group
+            ));
+        } else {
+            self.refusal.say(format!(
+                "redis refuses to be read: {}; trying on, nothing is lost; allow ~{} +xreadgroup",
+                link::describe(error),
+                self.stream
+            ));
         }
         backoff.wait(&self.stop);
     }
@@ -155,8 +175,19 @@ impl Reader {
                 log::info!("made the group {} on {}", self.group, self.stream);
                 Ok(())
             }
+            Err(error) if link::is_connection_error(&error) || link::is_unready(&error) => Err(error),
             Err(error) if link::code(&error) == "BUSYGROUP" => Ok(()),
-            Err(error) => Err(error),
+            // Redis at its memory limit, say. Whether the group is there, the read finds out.
+            Err(error) if link::code(&error) != "NOPERM" => {
+                log::debug!("failed to make the group: {}", link::describe(&error));
+                Ok(())
+            }
+            Err(error) => {
+                let cost = "a group that is missing has to be made by somebody else";
+                self.link
+                    .optional(Err(error), cost, "+xgroup|create")
+                    .map(|_: Option<()>| ())
+            }
         }
     }
 

@@ -1,6 +1,7 @@
 //! Waiting between tries, and saying so once.
 
-use std::sync::{Mutex, PoisonError};
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::shutdown::Stop;
@@ -9,18 +10,25 @@ const FIRST: Duration = Duration::from_millis(50);
 const LONGEST: Duration = Duration::from_secs(5);
 
 /// Waits that double from 50 ms to 5 s, each cut by a random part of up to half, so that processes that failed together do
-/// not try again together.
+/// not try again together. They begin anew once nothing has failed for a while.
 #[derive(Default)]
 pub struct Backoff {
     failures: u32,
+    waited_at: Option<Instant>,
 }
 
 impl Backoff {
     /// Waits before the next try; whether a stop was requested meanwhile.
     pub fn wait(&mut self, stop: &Stop) -> bool {
+        // A try may itself take as long as its time limits allow.
+        if self.waited_at.is_some_and(|at| at.elapsed() > 6 * LONGEST) {
+            self.reset();
+        }
         let full = (FIRST * 2u32.saturating_pow(self.failures)).min(LONGEST);
         self.failures = self.failures.saturating_add(1).min(16);
-        stop.wait(full.mul_f64(1.0 - fastrand::f64() / 2.0))
+        let is_stopped = stop.wait(full.mul_f64(1.0 - fastrand::f64() / 2.0));
+        self.waited_at = Some(Instant::now());
+        is_stopped
     }
 
     pub fn reset(&mut self) {
@@ -28,37 +36,141 @@ impl Backoff {
     }
 }
 
-/// Whether a server is there: one line when it goes, one when it is back, whichever threads notice.
+/// Whether a server serves: one line when the first of those who need it has to wait for it, one when the last no longer
+/// has to.
 pub struct Outage {
     server: &'static str,
-    since: Mutex<Option<Instant>>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    waiting: usize,
+    since: Option<Instant>,
+    /// Why, as far as somebody has to mend it.
+    said: BTreeSet<String>,
 }
 
 impl Outage {
-    pub fn new(server: &'static str) -> Self {
-        Outage {
+    pub fn new(server: &'static str) -> Arc<Outage> {
+        Arc::new(Outage {
             server,
-            since: Mutex::new(None),
+            state: Mutex::default(),
+        })
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes back one who waited; how long the outage was if it is over.
+    fn leave(&self) -> Option<Duration> {
+        let mut state = self.state();
+        state.waiting = state.waiting.saturating_sub(1);
+        if state.waiting > 0 {
+            return None;
+        }
+        state.said.clear();
+        Some(state.since.take()?.elapsed())
+    }
+}
+
+/// Reasons said in one outage at most: some servers put into them what differs from row to row.
+const MAX_SAID: usize = 20;
+
+/// One of those who need a server.
+pub struct Party {
+    outage: Arc<Outage>,
+    is_waiting: bool,
+}
+
+impl Party {
+    pub fn new(outage: &Arc<Outage>) -> Party {
+        Party {
+            outage: Arc::clone(outage),
+            is_waiting: false,
         }
     }
 
-    /// A connection could not be made or used.
-    pub fn down(&self, reason: &str) {
-        let mut since = self.since.lock().unwrap_or_else(PoisonError::into_inner);
-        if since.is_none() {
-            *since = Some(Instant::now());
-            log::warn!(
-                "waiting for {}: {reason}; nothing is acknowledged meanwhile, nothing is lost",
-                self.server
-            );
+    pub fn is_waiting(&self) -> bool {
+        self.is_waiting
+    }
+
+    /// The server could not be reached, or does not serve at the moment.
+    pub fn down(&mut self, reason: &str) {
+        let is_first = self.join();
+        if is_first {
+            log::warn!("waiting for {}: {reason}; nothing is lost", self.outage.server);
+        } else {
+            log::debug!("still waiting for {}: {reason}", self.outage.server);
         }
     }
 
-    /// A connection works.
-    pub fn up(&self) {
-        let mut since = self.since.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(since) = since.take() {
-            log::info!("{} is back after {:.1} s", self.server, since.elapsed().as_secs_f64());
+    /// The server will not serve before somebody mends what the reason says: said even if an outage has been said.
+    pub fn blocked(&mut self, reason: &str) {
+        self.join();
+        let is_new = {
+            let mut state = self.outage.state();
+            state.said.len() < MAX_SAID && state.said.insert(reason.to_owned())
+        };
+        if is_new {
+            log::error!("{reason}; waiting until it is mended, nothing is lost");
+        }
+    }
+
+    /// Whether nobody was waiting.
+    fn join(&mut self) -> bool {
+        let mut state = self.outage.state();
+        if !self.is_waiting {
+            self.is_waiting = true;
+            state.waiting += 1;
+        }
+        let is_first = state.since.is_none();
+        state.since.get_or_insert_with(Instant::now);
+        is_first
+    }
+
+    /// The server has served.
+    pub fn up(&mut self) {
+        if self.is_waiting {
+            self.is_waiting = false;
+            if let Some(time) = self.outage.leave() {
+                log::info!("{} is back after {:.1} s", self.outage.server, time.as_secs_f64());
+            }
+        }
+    }
+}
+
+impl Drop for Party {
+    /// Who is gone waits no longer, but has not seen the server serve either: nothing is said.
+    fn drop(&mut self) {
+        if self.is_waiting {
+            self.outage.leave();
+        }
+    }
+}
+
+/// What a server refuses though it is there: one line when it begins to, one when it does no longer.
+#[derive(Default)]
+pub struct Refusal {
+    said: Option<(String, Instant)>,
+}
+
+impl Refusal {
+    /// `line` says what is refused, why, what becomes of it meanwhile, and what to do.
+    pub fn say(&mut self, line: String) {
+        if self.said.as_ref().is_some_and(|(said, _)| *said == line) {
+            log::debug!("still: {line}");
+            return;
+        }
+        log::warn!("{line}");
+        let since = self.said.take().map_or_else(Instant::now, |(_, since)| since);
+        self.said = Some((line, since));
+    }
+
+    pub fn end(&mut self, what: &str) {
+        if let Some((_, since)) = self.said.take() {
+            log::info!("{what} again after {:.1} s", since.elapsed().as_secs_f64());
         }
     }
 }

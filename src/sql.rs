@@ -128,6 +128,25 @@ statements! {
     NOTIFICATIONS_COPY = "notifications_copy";
 }
 
+statements! {
+    /// Statements for when something is wrong, about the session and the catalog.
+    DIAGNOSES:
+    CONSTRAINT_COLUMNS = "constraint_columns";
+    SESSION_END = "session_end";
+}
+
+/// Whether the worker writes that column, going by the words of the statements that write the table.
+pub fn writes(table: &str, column: &str) -> bool {
+    QUERIES.iter().chain(COPIES).any(|statement| {
+        let words = statement.text.split(|c: char| !c.is_alphanumeric() && c != '_');
+        let words: Vec<&str> = words.filter(|word| !word.is_empty()).collect();
+        let is_of_table = words
+            .windows(2)
+            .any(|pair| matches!(pair[0], "INTO" | "UPDATE" | "COPY") && pair[1] == table);
+        is_of_table && words.contains(&column)
+    })
+}
+
 /// The AppView's tables that the worker writes and reads; whole, comments too, since people read it.
 pub const SCHEMA: &str = include_str!("../sql/schema.sql");
 
@@ -151,10 +170,25 @@ const fn without_header(file: &'static str) -> &'static str {
 mod tests {
     use super::*;
 
+    #[test]
+    fn a_column_is_written_if_a_statement_that_writes_its_table_names_it() {
+        assert!(writes("likes", "post_uri"));
+        assert!(writes("posts", "embed"));
+        assert!(writes("users", "handle"));
+        assert!(writes("post_aggregations", "like_count"));
+        assert!(!writes("likes", "like_count"));
+        assert!(!writes("likes", "reviewed_by"));
+    }
+
     /// Only headed files can be read by who looks after the database, and only used ones tell what the worker does.
     #[test]
     fn every_file_is_used_and_says_why_it_is_safe_twice_and_what_it_locks() {
-        let used: Vec<&str> = QUERIES.iter().chain(COPIES).map(|statement| statement.name).collect();
+        let used: Vec<&str> = QUERIES
+            .iter()
+            .chain(COPIES)
+            .chain(DIAGNOSES)
+            .map(|statement| statement.name)
+            .collect();
         for file in std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/sql")).unwrap() {
             let path = file.unwrap().path();
             let name = path.file_stem().unwrap().to_str().unwrap();

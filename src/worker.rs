@@ -1,18 +1,20 @@
 //! Threads `worker-N`: batch → decode → apply.
 //!
 //! Owns what is done about a batch that cannot be applied: transient faults and those that an operator must mend are
-//! waited for; one that the data is to blame for is halved until the op at fault is alone, which becomes a dead letter.
-//! Hands entries to `ack` only after their effect has committed, or with their dead letters.
+//! waited for; one that the data is to blame for is halved until each op at fault is alone, which becomes a dead letter,
+//! unless it is one of too many: then what refuses them is to blame. Hands entries to `ack` only after their effect has committed, or with their dead letters.
 
 use std::borrow::Cow;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use crossbeam_channel::{Receiver, Sender};
+use postgres::error::SqlState;
 
 use crate::ack::{DeadLetter, Done, Kind, Outcome};
 use crate::apply::{self, Memory, Switches};
 use crate::batch;
+use crate::constraint;
 use crate::db::Db;
 use crate::decode::{self, EntryError};
 use crate::entry::Entry;
@@ -22,6 +24,7 @@ use crate::metrics::Metrics;
 use crate::retry::Backoff;
 use crate::rows::{self, Change, Ignored, Op, Source, Table};
 use crate::shutdown::Stop;
+use crate::sql;
 
 /// How long a worker waits for an entry before it looks again whether anybody is left to send one.
 const TURN: Duration = Duration::from_millis(500);
@@ -36,51 +39,38 @@ pub struct Worker {
     pub in_flight: Arc<InFlight>,
     pub metrics: Arc<Metrics>,
     pub stop: Stop,
+    /// Between tries of batches that are refused as a whole.
+    pub patience: Backoff,
+    /// Ops that were refused, one batch after the other, since one was applied.
+    pub streak: usize,
 }
 
-/// A batch was given up since a stop was requested; its entries stay pending.
-struct GivenUp;
-
-/// Rows that vanish this often were not deleted by somebody else: then the op is at fault, or the worker.
-const VANISHED_TRIES: u32 = 5;
-
-/// A batch that waits: one line when it begins to, one when it has been applied.
-#[derive(Default)]
-struct Trouble {
-    tries: u32,
-    since: Option<Instant>,
-    said: String,
+/// Why a batch is not applied yet.
+enum Unfinished {
+    /// A stop was requested; its entries stay pending.
+    GivenUp,
+    /// Everything in it is refused for a reason that may be the ops' or may not: only neighbours that pass can tell.
+    Alone,
 }
 
-/// Deadlocks and the like pass by the next try; they are worth a line if they do not.
+/// Rows that vanish this often were not deleted by somebody else: then the op is at fault, or the worker. As much for
+/// errors of which nobody knows whether they pass.
+const PATIENT_TRIES: u32 = 5;
+
+/// Deadlocks, ended sessions and the like pass by the next try; they are worth a line if they do not.
 const QUIET_TRIES: u32 = 2;
 
-impl Trouble {
-    fn say(&mut self, error: &ApplyError) {
-        self.tries += 1;
-        let since = self.since.get_or_insert_with(Instant::now);
-        let description = error.describe();
-        // What keeps a connection from being made is said once for all workers, by the pool.
-        let is_said = matches!(error, ApplyError::Connect(_)) || error.is_disconnect();
-        if is_said || description == self.said {
-            log::debug!(
-                "trying again after {:.1} s: {description}",
-                since.elapsed().as_secs_f64()
-            );
-        } else if error.fault() == Fault::Operator {
-            log::error!("{description}; waiting until it is mended, nothing is lost");
-            self.said = description;
-        } else if self.tries > QUIET_TRIES {
-            log::warn!("{description}; trying until it passes, nothing is lost");
-            self.said = description;
-        }
-    }
+/// A batch that takes too long this often is tried in halves.
+const SLOW_TRIES: u32 = 3;
 
-    fn end(&self) {
-        if let (Some(since), false) = (self.since, self.said.is_empty()) {
-            log::info!("going on after {:.1} s", since.elapsed().as_secs_f64());
-        }
-    }
+/// Ops that one reason must refuse, beside most of their batch, before that reason is to blame and not they. Batches of a
+/// quiet stream are small: so many without one that is applied between them count as one.
+const MANY: usize = 10;
+
+/// An op that cannot be applied, and why.
+struct Refused<'o> {
+    op: &'o Op<'o>,
+    error: ApplyError,
 }
 
 /// What one entry has come to so far.
@@ -92,20 +82,26 @@ struct Progress {
 impl Worker {
     /// Works until the reader has gone and the channel is empty, or a stop finds a batch that cannot be applied.
     pub fn run(mut self) -> anyhow::Result<()> {
-        while let Some(entries) = batch::next(&self.inbox, self.max_batch_entries, TURN) {
-            if entries.is_empty() {
-                continue;
-            }
-            if self.step(&entries).is_err() {
-                self.give_up(entries);
-                return Ok(());
+        while let Some(mut entries) = batch::next(&self.inbox, self.max_batch_entries, TURN) {
+            while !entries.is_empty() {
+                match self.step(&entries) {
+                    Ok(()) => break,
+                    Err(Unfinished::Alone) => {
+                        let more = batch::next(&self.inbox, self.max_batch_entries, Duration::ZERO);
+                        entries.extend(more.unwrap_or_default());
+                    }
+                    Err(Unfinished::GivenUp) => {
+                        self.give_up(entries);
+                        return Ok(());
+                    }
+                }
             }
         }
         Ok(())
     }
 
     /// Applies one batch and hands it on.
-    fn step(&mut self, entries: &[Entry]) -> Result<(), GivenUp> {
+    fn step(&mut self, entries: &[Entry]) -> Result<(), Unfinished> {
         let texts: Vec<Result<Cow<str>, EntryError>> = entries.iter().map(decode::text).collect();
         let mut progress = Vec::with_capacity(entries.len());
         let mut ops = Vec::with_capacity(entries.len());
@@ -177,55 +173,151 @@ impl Worker {
         op.table == Table::GenericRecords && !self.switches.generic_records && matches!(op.change, Change::Put(_))
     }
 
-    /// Applies ops, trying for as long as it takes; halves them to find one that can never be applied.
-    fn apply(&mut self, ops: &[&Op], entries: &[Entry], progress: &mut [Progress]) -> Result<(), GivenUp> {
-        if ops.is_empty() {
+    /// Applies ops, trying for as long as it takes; those that can never be applied become dead letters.
+    fn apply(&mut self, ops: &[&Op], entries: &[Entry], progress: &mut [Progress]) -> Result<(), Unfinished> {
+        loop {
+            let mut refused = Vec::new();
+            self.isolate(ops, ops.len(), &mut refused)?;
+            let Some(last) = refused.last() else {
+                self.db.served();
+                self.streak = 0;
+                return Ok(());
+            };
+            let is_whole = refused.len() == ops.len();
+            let is_alone = is_whole && last.error.fault() == Fault::Odd;
+            if !is_alone && !self.is_too_many(&refused, ops.len()) {
+                self.db.served();
+                self.streak = if is_whole { self.streak + refused.len() } else { 0 };
+                for Refused { op, error } in refused {
+                    bury(op, &error, entries, progress);
+                }
+                return Ok(());
+            }
+            let extent = if is_whole { "all" } else { "most" };
+            let reason = last.error.describe();
+            self.db.is_blocked(&format!("{extent} of a batch is refused: {reason}"));
+            // All of them are tried again: the effects of later ops of a repo must come after those of earlier ones.
+            if self.stop.is_requested() || self.patience.wait(&self.stop) {
+                return Err(Unfinished::GivenUp);
+            }
+            if is_whole {
+                return Err(Unfinished::Alone);
+            }
+        }
+    }
+
+    /// Applies ops but for those that are at fault, or until they are too many of `all`.
+    fn isolate<'o>(
+        &mut self,
+        ops: &[&'o Op<'o>],
+        all: usize,
+        refused: &mut Vec<Refused<'o>>,
+    ) -> Result<(), Unfinished> {
+        if ops.is_empty() || self.is_too_many(refused, all) {
             return Ok(());
         }
-        let Some(error) = self.try_until_settled(ops)? else {
+        // Whether an error passes is found out with the whole, and again with each op that would be set apart.
+        let patience = match ops.len() {
+            1 => PATIENT_TRIES,
+            number if number == all => PATIENT_TRIES,
+            _ => 0,
+        };
+        let Some(error) = self.try_until_settled(ops, patience)? else {
             return Ok(());
         };
         if let [op] = ops {
-            let entry = &entries[op.entry];
-            log::error!("entry {}: set apart {}: {}", entry.id, op.path, error.describe());
-            let text = decode::text(entry).unwrap_or_default();
-            let letter = DeadLetter::op(entry, &text, op.position.op, &op.path, error.describe());
-            progress[op.entry].dead.push(letter);
+            refused.push(Refused { op, error });
             return Ok(());
         }
         let (first, second) = ops.split_at(ops.len() / 2);
-        self.apply(first, entries, progress)?;
-        self.apply(second, entries, progress)
+        self.isolate(first, all, refused)?;
+        self.isolate(second, all, refused)
     }
 
-    /// Tries until the ops are applied (`None`) or the data is at fault.
-    fn try_until_settled(&mut self, ops: &[&Op]) -> Result<Option<ApplyError>, GivenUp> {
+    /// Whether one reason refuses so much of a batch of `all` ops that it is none of theirs.
+    fn is_too_many(&self, refused: &[Refused], all: usize) -> bool {
+        let Some(last) = refused.last() else { return false };
+        let same = refused
+            .iter()
+            .filter(|other| other.error.sqlstate() == last.error.sqlstate())
+            .count();
+        let before = if same == all { self.streak } else { 0 };
+        same + before >= MANY && same > all / 2
+    }
+
+    /// Tries until the ops are applied (`None`) or are refused in a way that trying again does not change.
+    fn try_until_settled(&mut self, ops: &[&Op], patience: u32) -> Result<Option<ApplyError>, Unfinished> {
         let mut backoff = Backoff::default();
-        let mut trouble = Trouble::default();
-        loop {
-            let error = match self.try_once(ops) {
-                Ok(()) => {
-                    trouble.end();
-                    return Ok(None);
-                }
-                Err(error) => error,
+        for tries in 1.. {
+            let Err(error) = self.try_once(ops) else { break };
+            let is_settled = match error.fault() {
+                Fault::Data => !self.is_mendable(&error, tries),
+                Fault::Odd => tries > patience,
+                Fault::Transient if error.is_ours() => tries > patience,
+                Fault::Transient => is_canceled(&error) && ops.len() > 1 && tries > SLOW_TRIES,
+                Fault::Operator => false,
             };
-            if error.fault() == Fault::Data || error.is_ours() && trouble.tries >= VANISHED_TRIES {
+            if is_settled {
                 return Ok(Some(error));
             }
-            trouble.say(&error);
+            self.say(&error, tries);
             if self.stop.is_requested() || backoff.wait(&self.stop) {
-                return Err(GivenUp);
+                return Err(Unfinished::GivenUp);
             }
         }
+        Ok(None)
     }
 
     fn try_once(&mut self, ops: &[&Op]) -> Result<(), ApplyError> {
         let mut connection = self.db.get()?;
-        let applied = apply::apply(&mut connection, ops, self.switches, &mut self.memory)?;
+        let result = apply::apply(&mut connection, ops, self.switches, &mut self.memory);
+        if let Err(error) = &result
+            && error.sqlstate() == Some(&SqlState::READ_ONLY_SQL_TRANSACTION)
+        {
+            // Fails by its nature: there is nobody left to answer.
+            let _ = connection.batch_execute(sql::SESSION_END.text);
+        }
+        let applied = result?;
         self.metrics.record_counts(&applied.record_counts);
         self.metrics.ignored(Ignored::OptOut, applied.opted_out as u64);
         Ok(())
+    }
+
+    /// Whether a row was refused for what is not in it: a user who was known and is gone, or a constraint on columns that
+    /// the worker does not write.
+    fn is_mendable(&mut self, error: &ApplyError, tries: u32) -> bool {
+        let Some(refusal) = error.db_error() else {
+            return false;
+        };
+        if refusal.code() == &SqlState::FOREIGN_KEY_VIOLATION && tries == 1 {
+            self.memory.forget_users();
+            return true;
+        }
+        let is_not_ours = self
+            .db
+            .get()
+            .and_then(|mut connection| constraint::is_not_ours(&mut connection, refusal));
+        // Without an answer the next try asks again.
+        is_not_ours.unwrap_or(true)
+    }
+
+    /// Says why a batch waits, once for all workers and until all of them go on.
+    fn say(&mut self, error: &ApplyError, tries: u32) {
+        let description = error.describe();
+        log::debug!("try {tries} failed: {description}");
+        match error.fault() {
+            // What keeps a connection from being made has been said by the pool.
+            _ if matches!(error, ApplyError::Connect(_)) => {}
+            Fault::Data if tries == 1 => {}
+            Fault::Data => self.db.is_blocked(&format!(
+                "{description}; the worker does not write the columns of that constraint: give them a default, or drop it"
+            )),
+            Fault::Operator => self.db.is_blocked(&description),
+            // Whether it stays with one op is found out before long.
+            Fault::Odd => {}
+            _ if tries <= QUIET_TRIES && !error.is_slow_to_pass() => {}
+            _ => self.db.did_not_serve(&description),
+        }
     }
 
     /// Lets go of what a stop left unapplied: it stays pending for the next start.
@@ -237,4 +329,15 @@ impl Worker {
         );
         self.in_flight.remove(entries.iter().chain(&rest).map(|entry| entry.id));
     }
+}
+
+fn is_canceled(error: &ApplyError) -> bool {
+    error.sqlstate() == Some(&SqlState::QUERY_CANCELED)
+}
+
+fn bury(op: &Op, error: &ApplyError, entries: &[Entry], progress: &mut [Progress]) {
+    let entry = &entries[op.entry];
+    let text = decode::text(entry).unwrap_or_default();
+    let letter = DeadLetter::op(entry, &text, op.position.op, &op.path, error.describe());
+    progress[op.entry].dead.push(letter);
 }

@@ -20,6 +20,7 @@ use std::collections::{BTreeSet, HashSet};
 use postgres::Client;
 
 pub use effects::{RecordCounts, Switches};
+pub use params::Params;
 
 use crate::fault::ApplyError;
 use crate::fold::{Changes, fold};
@@ -28,7 +29,6 @@ use crate::sql;
 use copy::{Prospects, Way};
 use effects::Effects;
 use pairs::{Freed, Gone};
-use params::Params;
 use users::KnownUsers;
 
 /// What came of a batch that was applied.
@@ -68,6 +68,13 @@ pub fn apply<'o>(
 pub struct Memory {
     known: KnownUsers,
     prospects: Prospects,
+}
+
+impl Memory {
+    /// A users row was deleted after all: looks for each anew.
+    pub fn forget_users(&mut self) {
+        self.known = KnownUsers::default();
+    }
 }
 
 /// Writes with COPY if that is worth a try, and if it fails on a row that is there, over again with INSERT.

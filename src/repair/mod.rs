@@ -304,7 +304,10 @@ impl Repair<'_> {
         let mut tries = 0;
         loop {
             let error = match self.db.get().and_then(|mut connection| work(&mut connection)) {
-                Ok(value) => return Ok(value),
+                Ok(value) => {
+                    self.db.served();
+                    return Ok(value);
+                }
                 Err(error) => error,
             };
             if error.sqlstate() == Some(&SqlState::QUERY_CANCELED) {

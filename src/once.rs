@@ -1,0 +1,62 @@
+//! Transactions that Redis carries out once, whatever becomes of their answers.
+//!
+//! Each transaction sets its number in a key of ours in the same MULTI, and is sent only while the key holds what it held
+//! when that number was given out. So after an answer that did not come the key tells whether the transaction was carried
+//! out, and one that a stalled server or network delivers late, after it was sent again, changes nothing.
+
+use redis::{Cmd, RedisResult, Value};
+
+use crate::link::Link;
+
+/// The key goes by itself once no process has used it for a day.
+const TTL_SECONDS: u64 = 24 * 60 * 60;
+
+/// What a Redis user needs for the key.
+pub const RULE: &str = "~firehose:worker:* +watch +unwatch +get +set +multi +exec";
+
+/// The transactions of one thread, one after the other.
+pub struct Once {
+    key: String,
+    /// Of this process: another one's numbers mean nothing to it.
+    mark: String,
+    /// Of the last transaction that was carried out.
+    number: u64,
+}
+
+impl Once {
+    pub fn new(key: String) -> Once {
+        Once {
+            key,
+            mark: format!("{:x}", fastrand::u64(..)),
+            number: 0,
+        }
+    }
+
+    /// Carries out `commands`, and answers their answers; none if an earlier call, whose answer did not come, has carried
+    /// them out. After an error the same commands must be given again until they have been carried out, unless the error
+    /// is none of the connection: then nothing was carried out, and others may be given.
+    ///
+    /// # Errors
+    ///
+    /// As Redis or the system says.
+    pub fn execute(&mut self, link: &mut Link, mut commands: Vec<Cmd>) -> RedisResult<Vec<Value>> {
+        let next = format!("{}:{}", self.mark, self.number + 1);
+        let mut set = redis::cmd("SET");
+        set.arg(&self.key).arg(&next).arg("EX").arg(TTL_SECONDS);
+        commands.push(set);
+        loop {
+            link.query::<()>(redis::cmd("WATCH").arg(&self.key))?;
+            let held: Option<String> = link.query(redis::cmd("GET").arg(&self.key))?;
+            if held.as_ref() == Some(&next) {
+                link.query::<()>(&redis::cmd("UNWATCH"))?;
+                self.number += 1;
+                return Ok(Vec::new());
+            }
+            if let Some(mut answers) = link.transaction(&commands)? {
+                self.number += 1;
+                answers.pop();
+                return Ok(answers);
+            }
+        }
+    }
+}
