@@ -32,6 +32,8 @@ mod graph;
 mod actor;
 // The same rows however the events come: folded, repeated, out of order, with rivals, beside the app.
 mod exactness;
+// Servers and networks that fail.
+mod faults;
 // Everything that may stand in an entry.
 mod wire;
 // What other workers have left wrong is made right.

@@ -157,6 +157,16 @@ impl PostgresServer {
             .connect(NoTls)
     }
 
+    /// Sends a signal to the server's every process: SIGSTOP makes it hang, SIGCONT go on.
+    pub(crate) fn signal_all(&self, signal: i32) {
+        let server = self.pid();
+        let children = fs::read_to_string(format!("/proc/{server}/task/{server}/children")).unwrap_or_default();
+        for pid in std::iter::once(server).chain(children.split_whitespace().filter_map(|pid| pid.parse().ok())) {
+            // SAFETY: kill takes no pointers; the children are the server's, which has not ended and reaps them itself.
+            unsafe { libc::kill(pid, signal) };
+        }
+    }
+
     /// Stops as `pg_ctl stop -m fast`: sessions are ended, everything is written.
     pub(crate) fn stop(&self) {
         self.end(libc::SIGINT);

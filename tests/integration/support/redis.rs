@@ -72,6 +72,14 @@ impl RedisServer {
         self.with_process(|process| process.signal(signal));
     }
 
+    /// Changes a setting of the running server.
+    pub(crate) fn configure(&self, name: &str, value: &str) {
+        redis::cmd("CONFIG")
+            .arg(&["SET", name, value])
+            .exec(&mut self.connection())
+            .unwrap_or_else(|error| panic!("CONFIG SET {name}: {error}"));
+    }
+
     /// Stops the server as `SHUTDOWN` does: what it keeps on disk is complete.
     pub(crate) fn stop(&self) {
         self.end(libc::SIGTERM);

@@ -1,0 +1,113 @@
+//! A network that refuses, stalls and resets, before either server.
+
+use std::thread;
+use std::time::Duration;
+
+use super::{World, all, lines_with, wait_for_line};
+use crate::support::proxy::{Network, Proxy};
+use crate::support::wait_until;
+
+const SERVERS: [&str; 2] = ["redis", "postgresql"];
+
+fn proxy<'w>(world: &'w World, server: &str) -> &'w Proxy {
+    match server {
+        "redis" => &world.redis,
+        _ => &world.postgres,
+    }
+}
+
+#[test]
+fn a_server_that_refuses_connections_is_waited_for_with_one_line_down_and_one_back() {
+    for server in SERVERS {
+        let mut world = World::new("refused");
+        world.push(400);
+        let mut worker = world.worker().spawn();
+        world.settle();
+        proxy(&world, server).set(Network::Refuse);
+        world.push(400);
+        wait_for_line(&mut worker, &["waiting for", server]);
+        proxy(&world, server).set(Network::Forward);
+        let log = world.finish(worker);
+        assert_eq!(lines_with(&log, &["waiting for", server]), 1, "{log}");
+        assert_eq!(lines_with(&log, &[server, "is back after"]), 1, "{log}");
+    }
+}
+
+#[test]
+fn connections_that_are_reset_again_and_again_lose_nothing() {
+    for server in SERVERS {
+        let mut world = World::new("reset");
+        let worker = world.worker().spawn();
+        for _ in 0..6 {
+            world.push(150);
+            let before = proxy(&world, server).connections();
+            proxy(&world, server).reset();
+            wait_until("the worker connects again", || {
+                proxy(&world, server).connections() > before
+            });
+        }
+        world.finish(worker);
+    }
+}
+
+#[test]
+fn a_server_that_resets_each_new_connection_is_said_to_be_away() {
+    for server in SERVERS {
+        let mut world = World::new("reset_new");
+        world.push(200);
+        let mut worker = world.worker().spawn();
+        world.settle();
+        proxy(&world, server).set(Network::Reset);
+        world.push(200);
+        wait_for_line(&mut worker, &["waiting for", server]);
+        proxy(&world, server).set(Network::Forward);
+        world.finish(worker);
+    }
+}
+
+#[test]
+fn a_redis_that_takes_connections_and_never_answers_is_noticed_and_what_it_answers_late_changes_nothing() {
+    let mut world = World::new("stalled_redis");
+    world.push(200);
+    let mut worker = world.worker().spawn();
+    world.settle();
+    world.redis.set(Network::Stall);
+    world.push(300);
+    wait_for_line(&mut worker, &["waiting for redis", "no answer"]);
+    // What was held back is delivered now, also of connections that the worker has given up.
+    world.redis.set(Network::Forward);
+    world.finish(worker);
+}
+
+#[test]
+fn a_postgresql_that_takes_connections_and_never_answers_is_noticed() {
+    let mut world = World::new("stalled_postgres");
+    world.postgres.set(Network::Stall);
+    world.push(300);
+    let mut worker = world.worker().spawn();
+    wait_for_line(&mut worker, &["waiting for postgresql", "no answer"]);
+    world.postgres.set(Network::Forward);
+    world.finish(worker);
+}
+
+#[test]
+fn an_outage_of_twenty_seconds_is_waited_for() {
+    if !all() {
+        return;
+    }
+    for server in SERVERS {
+        for network in [Network::Refuse, Network::Stall, Network::Reset] {
+            let mut world = World::new("long_outage");
+            world.push(400);
+            let worker = world.worker().spawn();
+            world.settle();
+            world.push(400);
+            proxy(&world, server).set(network);
+            thread::sleep(Duration::from_secs(20));
+            proxy(&world, server).set(Network::Forward);
+            let log = world.finish(worker);
+            assert_eq!(lines_with(&log, &["waiting for", server]), 1, "{log}");
+            assert_eq!(lines_with(&log, &[server, "is back after"]), 1, "{log}");
+        }
+    }
+}

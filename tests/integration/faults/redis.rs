@@ -1,0 +1,198 @@
+//! Redis that stops, hangs, loads, is full, is a replica, or has forgotten everything.
+
+use std::time::Duration;
+
+use redis::cmd;
+
+use super::{World, all, lines_with, wait_for_line};
+use crate::support::stack::shown;
+use crate::support::wait::equal;
+use crate::support::{EVENTS, GROUP, RedisServer, wait_until};
+
+/// A server that keeps what it has answered, and takes its time to load it.
+fn durable() -> RedisServer {
+    RedisServer::start_with(&[
+        "--appendonly",
+        "yes",
+        "--appendfsync",
+        "always",
+        "--aof-use-rdb-preamble",
+        "no",
+        "--key-load-delay",
+        "200",
+    ])
+}
+
+#[test]
+fn a_redis_that_is_killed_and_loads_what_it_kept_loses_nothing() {
+    let mut world = World::with_redis("redis_restarts", durable());
+    let worker = world.worker().spawn();
+    for _ in 0..3 {
+        world.push(300);
+        wait_until("something is counted", || world.counted() > 0);
+        world.stack.redis.kill();
+        world.stack.redis.restart();
+    }
+    world.finish(worker);
+}
+
+#[test]
+fn both_servers_restarted_several_times_under_load_lose_nothing() {
+    if !all() {
+        return;
+    }
+    let server = crate::support::PostgresServer::start(crate::support::PostgresOptions::default());
+    let database = crate::support::Database::new(server.clone(), "both_restart");
+    let mut world = World::of(crate::support::Stack::of(durable(), database));
+    let worker = world.worker().spawn();
+    for n in 0..8 {
+        world.push(140);
+        if n % 2 == 0 {
+            world.stack.redis.kill();
+            server.stop_immediate();
+            world.stack.redis.restart();
+            server.restart();
+        } else {
+            server.restart();
+            world.stack.redis.restart();
+        }
+    }
+    world.finish(worker);
+}
+
+#[test]
+fn a_redis_that_hangs_and_goes_on_loses_nothing() {
+    let mut world = World::new("redis_hangs");
+    world.push(200);
+    let mut worker = world.worker().spawn();
+    world.settle();
+    world.push(200);
+    world.stack.redis.signal(libc::SIGSTOP);
+    wait_for_line(&mut worker, &["waiting for redis", "no answer"]);
+    world.stack.redis.signal(libc::SIGCONT);
+    world.finish(worker);
+}
+
+#[test]
+fn a_pause_of_all_clients_loses_nothing() {
+    let mut world = World::new("redis_pause");
+    let worker = world.worker().spawn();
+    world.push(200);
+    cmd("CLIENT")
+        .arg(&["PAUSE", "1500", "ALL"])
+        .exec(&mut world.stack.redis())
+        .expect("CLIENT PAUSE");
+    world.finish(worker);
+}
+
+#[test]
+fn a_full_redis_has_counts_and_dead_letters_wait_while_acknowledgements_go_on() {
+    let mut world = World::new("redis_full");
+    world
+        .stack
+        .push_fields(&[("type", b"commit"), ("data", b"no json"), ("seq", b"")]);
+    world.push_rest();
+    world.stack.redis.configure("maxmemory-policy", "noeviction");
+    world.stack.create_group();
+    world.stack.redis.configure("maxmemory", "1");
+    let mut worker = world.worker().spawn();
+    wait_until("all but the poison is acknowledged", || {
+        let group = &world.stack.groups()[0];
+        equal(
+            (world.stack.pending(), group["entries-read"].parse()),
+            (1, Ok(world.sent.total + 1)),
+        )
+    });
+    wait_for_line(&mut worker, &["redis refuses the counters", "OOM"]);
+    wait_for_line(&mut worker, &["redis refuses dead letters", "OOM"]);
+    assert_eq!(world.counted(), 0);
+    world.stack.redis.configure("maxmemory", "0");
+    wait_until("the error is counted", || {
+        equal(world.stack.metric("cluster:metrics", "errors"), 1)
+    });
+    world.settle();
+    assert_eq!(world.stack.dead_letters().len(), 1);
+    assert_eq!(world.stack.pending(), 0);
+    assert_eq!(
+        lines_with(&worker.log(), &["redis refuses the counters"]),
+        1,
+        "{}",
+        worker.log()
+    );
+    crate::support::assert_same(&world.stack.snapshot(), super::undisturbed());
+}
+
+#[test]
+fn a_failover_to_a_replica_is_followed() {
+    let mut world = World::new("redis_failover");
+    world.push(300);
+    let mut worker = world.worker().spawn();
+    world.settle();
+    let replica = RedisServer::start();
+    let of = world.stack.redis.port().to_string();
+    cmd("REPLICAOF")
+        .arg(&["127.0.0.1", &of])
+        .exec(&mut replica.connection())
+        .expect("REPLICAOF");
+    wait_until("the replica is in step", || {
+        let info: String = cmd("INFO")
+            .arg("replication")
+            .query(&mut replica.connection())
+            .expect("INFO");
+        info.contains("master_link_status:up")
+    });
+    cmd("FAILOVER")
+        .arg(&["TO", "127.0.0.1", &replica.port().to_string(), "TIMEOUT", "30000"])
+        .exec(&mut world.stack.redis())
+        .expect("FAILOVER");
+    wait_for_line(&mut worker, &["waiting for redis", "READONLY"]);
+    world.redis.retarget(replica.port());
+    world.stack.redis = replica;
+    world.finish(worker);
+}
+
+#[test]
+fn a_stream_or_group_that_goes_under_a_blocked_reader_is_made_again_without_a_hot_loop() {
+    let mut world = World::new("redis_forgets");
+    let worker = world.worker().env("LOG_LEVEL", "DEBUG").spawn();
+    let gone: [&[&str]; 3] = [&["FLUSHALL"], &["XGROUP", "DESTROY", EVENTS, GROUP], &["DEL", EVENTS]];
+    let mut counted = 0;
+    for command in gone {
+        world.push(200);
+        wait_until("all is acknowledged", || {
+            equal(world.counted() + counted, world.sent.total)
+        });
+        if command[0] == "FLUSHALL" {
+            counted = world.counted();
+        }
+        let before = worker.log().lines().count();
+        cmd(command[0])
+            .arg(&command[1..])
+            .exec(&mut world.stack.redis())
+            .expect("a command that takes away");
+        if command[0] == "XGROUP" {
+            // What is left in the stream is read again from its start, and counted again.
+            let left = world.stack.stream_len();
+            wait_until("it is read again", || {
+                equal(world.counted() + counted, world.sent.total + left)
+            });
+            counted -= left;
+        }
+        wait_until("the group is made again", || !world.stack.groups().is_empty());
+        let lines = worker.log().lines().count() - before;
+        assert!(lines < 30, "{lines} lines; {}", shown(&worker.log()));
+    }
+    world.push(N_REST);
+    wait_until("the rest is applied", || {
+        equal(world.counted() + counted, world.sent.total)
+    });
+    wait_until("nothing is pending", || equal(world.stack.pending(), 0));
+    assert_eq!(world.stack.dead_letters().len(), 0);
+    crate::support::assert_same(&world.stack.snapshot(), super::undisturbed());
+    worker.signal(libc::SIGTERM);
+    let mut worker = worker;
+    assert_eq!(worker.wait_exit(Duration::from_secs(45)).code(), Some(0));
+}
+
+/// What is left of the stream after three parts of 200.
+const N_REST: usize = super::N_EVENTS - 600;

@@ -1,0 +1,148 @@
+//! Tables that somebody has changed: waited for where no op is to blame.
+
+use serde_json::{Value, json};
+
+use super::{World, wait_for_line};
+use crate::support::entries::{cid_for, did, like, uri};
+use crate::support::wait::equal;
+use crate::support::{Stack, wait_until};
+
+#[test]
+fn dropped_columns_and_tables_are_waited_for() {
+    let mut world = World::new("schema_dropped");
+    world.push(200);
+    let mut worker = world.worker().spawn();
+    world.settle();
+    world.stack.sql("alter table likes rename column via to gone");
+    world.push(200);
+    wait_for_line(
+        &mut worker,
+        &["via", "42703", "migrations", "waiting until it is mended"],
+    );
+    world.stack.sql("alter table likes rename column gone to via");
+    world.settle();
+    world.stack.sql("alter table follows rename to gone");
+    world.push(300);
+    wait_for_line(&mut worker, &["follows", "42P01", "waiting until it is mended"]);
+    world.stack.sql("alter table gone rename to follows");
+    world.finish(worker);
+}
+
+#[test]
+fn constraints_on_columns_that_the_worker_does_not_write_are_waited_for() {
+    let mut world = World::new("schema_constraints");
+    let mut worker = world.worker().spawn();
+    let constraints = [
+        (
+            "alter table likes add column reviewed text; update likes set reviewed = ''; \
+          alter table likes alter reviewed set not null",
+            "23502",
+            "alter table likes drop column reviewed",
+        ),
+        (
+            "alter table likes add column checked boolean default false, \
+          add constraint only_checked check (checked) not valid",
+            "23514",
+            "alter table likes drop column checked",
+        ),
+        (
+            "create table teams (name text primary key); \
+          alter table likes add column team text; alter table likes alter team set default 'none'; \
+          alter table likes add foreign key (team) references teams",
+            "23503",
+            "alter table likes drop column team",
+        ),
+    ];
+    for (make, state, drop) in constraints {
+        world.push(150);
+        world.settle();
+        world.stack.sql(make);
+        world.push(150);
+        wait_for_line(&mut worker, &[state, "does not write", "waiting until it is mended"]);
+        world.stack.sql(drop);
+        world.settle();
+    }
+    world.finish(worker);
+}
+
+/// A commit with many likes of one account.
+fn push_likes(stack: &Stack, name: &str, number: usize) {
+    let subject = |n: usize| uri(&did("bob"), &format!("app.bsky.feed.post/{name}{n}"));
+    let op = |n: usize| -> Value {
+        let path = format!("app.bsky.feed.like/{name}{n}");
+        let record = like(&subject(n));
+        json!({"action": "create", "cid": cid_for(&path, &record), "path": path, "record": record})
+    };
+    stack.commit(&did("alice"), (0..number).map(op).collect());
+}
+
+#[test]
+fn one_reason_that_refuses_most_of_a_batch_is_waited_for() {
+    let stack = Stack::new("schema_most");
+    stack.sql("alter table likes add constraint none check (uri like '%first%')");
+    push_likes(&stack, "a", 30);
+    let mut worker = stack.worker().spawn();
+    wait_for_line(
+        &mut worker,
+        &["of a batch is refused", "23514", "waiting until it is mended"],
+    );
+    stack.sql("alter table likes drop constraint none");
+    wait_until("the likes are applied", || equal(stack.count("likes"), 30));
+    wait_until("nothing is pending", || equal(stack.pending(), 0));
+    assert_eq!(stack.dead_letters().len(), 0, "{:?}", stack.dead_letters());
+    stack.assert_counters_equal_rows();
+}
+
+#[test]
+fn an_error_of_any_kind_that_stays_with_one_op_sets_that_op_apart() {
+    let stack = Stack::new("schema_odd");
+    stack.sql(
+        "create function refuse() returns trigger language plpgsql as
+             $$ begin raise exception 'not this one'; end $$;
+         create trigger refuse before insert on likes for each row
+             when (new.uri like '%a3') execute function refuse()",
+    );
+    push_likes(&stack, "a", 8);
+    let mut worker = stack.worker().spawn();
+    wait_until("the op is set apart", || equal(stack.dead_letters().len(), 1));
+    assert_eq!(stack.dead_letters()[0]["op"], "app.bsky.feed.like/a3");
+    assert!(
+        stack.dead_letters()[0]["error"].contains("not this one"),
+        "{:?}",
+        stack.dead_letters()
+    );
+    assert_eq!(stack.count("likes"), 7);
+    // Alone it may be to blame or not; its neighbours tell.
+    stack.create(
+        &did("carol"),
+        "app.bsky.feed.like/a3",
+        like(&uri(&did("bob"), "app.bsky.feed.post/1")),
+    );
+    wait_for_line(&mut worker, &["all of a batch is refused", "not this one"]);
+    assert_eq!(stack.dead_letters().len(), 1);
+    for n in 10..20 {
+        stack.create(
+            &did("carol"),
+            &format!("app.bsky.feed.like/b{n}"),
+            like(&uri(&did("bob"), &format!("app.bsky.feed.post/{n}"))),
+        );
+    }
+    wait_until("the op is set apart", || equal(stack.dead_letters().len(), 2));
+    wait_until("its neighbours are applied", || equal(stack.count("likes"), 17));
+    wait_until("nothing is pending", || equal(stack.pending(), 0));
+}
+
+#[test]
+fn a_user_who_was_deleted_after_all_is_made_again() {
+    let stack = Stack::new("schema_users");
+    let (alice, bob) = (did("alice"), did("bob"));
+    stack.sql("alter table likes add foreign key (user_did) references users");
+    stack.create(&alice, "app.bsky.feed.like/1", like(&uri(&bob, "app.bsky.feed.post/1")));
+    let worker = stack.worker().spawn();
+    wait_until("the like is applied", || equal(stack.count("likes"), 1));
+    stack.sql(&format!("delete from likes; delete from users where did = '{alice}'"));
+    stack.create(&alice, "app.bsky.feed.like/2", like(&uri(&bob, "app.bsky.feed.post/2")));
+    wait_until("the next like is applied", || equal(stack.count("likes"), 1));
+    assert_eq!(stack.dead_letters().len(), 0);
+    drop(worker);
+}
