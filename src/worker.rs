@@ -271,6 +271,7 @@ impl Worker {
     fn try_once(&mut self, ops: &[&Op]) -> Result<(), ApplyError> {
         let mut connection = self.db.get()?;
         let result = apply::apply(&mut connection, ops, self.switches, &mut self.memory);
+        self.metrics.record_counts(&self.memory.take_users_made());
         if let Err(error) = &result
             && error.sqlstate() == Some(&SqlState::READ_ONLY_SQL_TRANSACTION)
         {

@@ -34,6 +34,7 @@ use users::KnownUsers;
 /// What came of a batch that was applied.
 #[derive(Debug, Default)]
 pub struct Applied {
+    /// Without the users, who stand though their batch fails: `Memory::take_users_made` tells them.
     pub record_counts: RecordCounts,
     /// Ops ignored since their repo has opted out.
     pub opted_out: usize,
@@ -55,10 +56,9 @@ pub fn apply<'o>(
         write_users(client)?
     };
     known.committed(&users.made);
-    let mut record_counts = write_either_way(client, &users.changes, switches, &mut memory.prospects)?;
-    record_counts.users += users.new;
+    memory.users_made += users.new;
     Ok(Applied {
-        record_counts,
+        record_counts: write_either_way(client, &users.changes, switches, &mut memory.prospects)?,
         opted_out: users.opted_out,
     })
 }
@@ -68,6 +68,18 @@ pub fn apply<'o>(
 pub struct Memory {
     known: KnownUsers,
     prospects: Prospects,
+    users_made: i64,
+}
+
+impl Memory {
+    /// The users made since this was asked last, as record counts. To be asked after every batch, also after one that has
+    /// failed: the next try finds its users made.
+    pub fn take_users_made(&mut self) -> RecordCounts {
+        RecordCounts {
+            users: std::mem::take(&mut self.users_made),
+            ..RecordCounts::default()
+        }
+    }
 }
 
 impl Memory {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use redis::cmd;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::records::*;
 use crate::support::Stack;
@@ -135,4 +135,20 @@ fn record_counts_that_are_not_there_are_not_made() {
     }
     stack.drain();
     assert_eq!(record_counts(&stack), BTreeMap::new());
+}
+
+#[test]
+fn users_are_counted_though_the_batch_that_made_them_has_failed() {
+    let stack = Stack::new("record_counts_failed");
+    set_record_counts(&stack, &["users", "posts"]);
+    let number: Value = serde_json::from_str("1e999999").expect("it is JSON");
+    // PostgreSQL's jsonb refuses the number, so the batch is applied in parts.
+    let refused = post(ALICE, "p", "hello").with(json!({"embed": {"$type": "com.example.embed", "number": number}}));
+    refused.create(&stack);
+    post(BOB, "p", "hello").create(&stack);
+    follow(BOB, "f", CAROL).create(&stack);
+    stack.drain();
+    assert_eq!(stack.dead_letters().len(), 1);
+    let counts = record_counts(&stack);
+    assert_eq!((counts["posts"], counts["users"]), (101, 103), "{counts:?}");
 }
