@@ -107,7 +107,7 @@ pub fn fold<'o>(ops: &[&'o Op<'o>]) -> Changes<'o> {
         match &op.change {
             Change::Put(Row::Handle(handle)) => last.handle = Some(handle),
             Change::Put(row) => last.put = Some(row),
-            Change::Delete => {
+            Change::PutNoRow | Change::Delete => {
                 last.was_deleted = true;
                 last.put = None;
             }

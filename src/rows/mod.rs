@@ -49,6 +49,8 @@ pub struct Op<'a> {
 #[derive(Debug)]
 pub enum Change<'a> {
     Put(Row<'a>),
+    /// The record is put, but the table tells it by having no row.
+    PutNoRow,
     Delete,
 }
 
@@ -308,7 +310,7 @@ fn put<'a>(mut record: Record<'_, 'a>, table: Table) -> Result<Change<'a>, Ignor
         Table::Labels => Row::Label(other::label(record)?),
         Table::ThreadGates => match feed::thread_gate(record) {
             Some(gate) => Row::ThreadGate(gate),
-            None => return Ok(Change::Delete),
+            None => return Ok(Change::PutNoRow),
         },
         Table::PostGates => Row::PostGate(feed::post_gate(record)),
         Table::GenericRecords => Row::Generic(Box::new(other::generic_record(record))),
@@ -388,7 +390,7 @@ impl<'a> Op<'a> {
                 (None, None)
             }
             (Change::Put(_), _) => (repo, None),
-            (Change::Delete, _) => (None, None),
+            (Change::PutNoRow | Change::Delete, _) => (None, None),
         }
     }
 
@@ -396,7 +398,7 @@ impl<'a> Op<'a> {
     pub fn heeds_opt_out(&self) -> bool {
         match (&self.change, self.table) {
             (Change::Put(Row::Handle(_)), _) | (_, Table::Labels) => false,
-            (Change::Put(_), _) => true,
+            (Change::Put(_) | Change::PutNoRow, _) => true,
             (Change::Delete, _) => false,
         }
     }

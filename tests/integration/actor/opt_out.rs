@@ -123,3 +123,18 @@ fn a_user_with_settings_who_did_not_opt_out_is_written() {
     stack.drain();
     Expected::none().users(&[ALICE]).post(&post, 1).assert(&stack);
 }
+
+#[test]
+fn an_update_that_opens_a_thread_after_an_opt_out_leaves_the_gate() {
+    let stack = stack_with_user("opt_out_open_thread", ALICE);
+    let gate = thread_gate(ALICE, "p", json!([]));
+    gate.create(&stack);
+    stack.drain();
+    forbid_collection(&stack, ALICE);
+    gate.without("allow").update(&stack);
+    stack.drain();
+    Expected::none()
+        .users(&[ALICE])
+        .row("thread_gates", thread_gate_row(&gate))
+        .assert(&stack);
+}
