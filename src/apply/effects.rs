@@ -64,7 +64,8 @@ struct FeedItem<'e> {
     originator_did: Text<'e>,
     kind: &'static str,
     created_at: Micros,
-    cid: Text<'e>,
+    /// Unknown of a row that others made, which holds none.
+    cid: Option<Text<'e>>,
 }
 
 pub struct Notification<'e> {
@@ -73,7 +74,8 @@ pub struct Notification<'e> {
     author_did: Text<'e>,
     reason: &'static str,
     reason_subject: Option<Text<'e>>,
-    cid: Text<'e>,
+    /// Unknown of a row that others made, which holds none.
+    cid: Option<Text<'e>>,
     created_at: Micros,
 }
 
@@ -147,7 +149,7 @@ impl<'e> Effects<'e> {
                 originator_did: Cow::Borrowed(&post.author_did),
                 kind: "post",
                 created_at: post.created_at,
-                cid: Cow::Borrowed(&post.cid),
+                cid: Some(Cow::Borrowed(&post.cid)),
             },
         );
         for notification in post_notifications(post) {
@@ -176,7 +178,7 @@ impl<'e> Effects<'e> {
                         originator_did: Cow::Borrowed(&row.key_a),
                         kind: "repost",
                         created_at: row.created_at,
-                        cid: Cow::Borrowed(&row.cid),
+                        cid: known_cid(row),
                     },
                 );
             }
@@ -292,7 +294,7 @@ impl<'e> Effects<'e> {
             .texts(items().map(|item| &item.originator_did))
             .texts(items().map(|item| item.kind))
             .times(items().map(|item| item.created_at))
-            .texts(items().map(|item| &item.cid))
+            .optional_texts(items().map(|item| &item.cid))
             .query(client, sql::FEED_ITEMS_UPSERT)?;
         self.record_counts.feed_items += rows.first().map_or(0, |row| row.get::<_, i64>(0));
         Ok(())
@@ -318,7 +320,7 @@ impl<'e> Effects<'e> {
             .texts(notifications().map(|n| &n.author_did))
             .texts(notifications().map(|n| n.reason))
             .optional_texts(notifications().map(|n| &n.reason_subject))
-            .texts(notifications().map(|n| &n.cid))
+            .optional_texts(notifications().map(|n| &n.cid))
             .times(notifications().map(|n| n.created_at))
             .execute(client, sql::NOTIFICATIONS_UPSERT)?;
         Ok(())
@@ -465,9 +467,14 @@ fn pair_notification<'e>(table: PairTable, row: &'e PairRow<'e>) -> Option<Notif
         author_did: Cow::Borrowed(&row.key_a),
         reason,
         reason_subject: reason_subject.map(|uri| Cow::Borrowed(uri.as_ref())),
-        cid: Cow::Borrowed(&row.cid),
+        cid: known_cid(row),
         created_at: row.created_at,
     })
+}
+
+/// The record's CID, unless the row is one that was read from a table without such a column.
+fn known_cid<'e>(row: &'e PairRow<'e>) -> Option<Text<'e>> {
+    (!row.cid.is_empty()).then_some(Cow::Borrowed(row.cid.as_ref()))
 }
 
 /// The URIs of all notifications that a post with those mentions may cause.
@@ -503,7 +510,7 @@ pub fn post_notifications<'e>(post: &'e Post<'e>) -> Vec<Notification<'e>> {
             author_did: Cow::Borrowed(&post.author_did),
             reason,
             reason_subject: Some(Cow::Borrowed(&post.uri)),
-            cid: Cow::Borrowed(&post.cid),
+            cid: Some(Cow::Borrowed(&post.cid)),
             created_at: post.created_at,
         })
         .collect()

@@ -15,6 +15,7 @@ mod posts;
 mod rivals;
 mod users;
 
+use std::borrow::Cow;
 use std::collections::{BTreeSet, HashSet};
 
 use postgres::Client;
@@ -193,6 +194,10 @@ fn delete<'e>(client: &mut Client, changes: &Changes<'e>, effects: &mut Effects<
         let uris = &changes.pair(table).deleted;
         gone.extend(pairs::delete(client, table, uris, effects)?);
         notifications.extend(uris.iter().filter_map(|uri| effects::pair_notification_uri(table, uri)));
+        // The app may have deleted the row alone; the item is found by the record's own URI.
+        if table == PairTable::Reposts {
+            uris.iter().for_each(|uri| effects.feed_item_gone(Cow::Borrowed(uri)));
+        }
         deleted.extend(uris.iter().copied());
     }
     gone.extend(delete_notifications(client, notifications, changes, &gone, effects)?);

@@ -420,6 +420,7 @@ pub fn settle<'e>(
         }
     }
     update(client, table, &plan, effects)?;
+    complete(table, met, &plan, effects);
     if !plan.insert.is_empty() {
         let rows = sorted(&plan.insert);
         let inserted = params(&rows).query(client, statements.insert)?.len();
@@ -442,17 +443,41 @@ fn went<'e>(table: PairTable, row: &'e PairRow<'e>, effects: &mut Effects<'e>) {
     );
     effects.notifications_gone(pair_notification_uri(table, &row.uri));
     if is_foreign(table, row) {
+        recount(table, row, effects);
+    }
+}
+
+fn recount<'e>(table: PairTable, row: &'e PairRow<'e>, effects: &mut Effects<'e>) {
+    if counter_of(table).is_some() {
         effects.recount(Cow::Borrowed(&row.key_b));
     }
 }
 
-/// Whether another than the worker made the row, and may have counted it or not. Rows of counted tables tell by their
-/// commit_seq, but for bookmarks, which have none.
+/// Adds what is missing of what rows of others cause that a record of their pair has met and that stay.
+fn complete<'e>(table: PairTable, met: &'e Met, plan: &Plan<'e>, effects: &mut Effects<'e>) {
+    let changed: HashSet<&str> = plan
+        .delete
+        .iter()
+        .chain(plan.update.iter().map(|(old, _)| old))
+        .map(|row| row.uri.as_ref())
+        .collect();
+    for row in met.stored.iter().filter(|row| is_foreign(table, row)) {
+        if !changed.contains(row.uri.as_ref()) {
+            effects.meets_old_rows();
+            effects.pair_is(table, row);
+            recount(table, row, effects);
+        }
+    }
+}
+
+/// Whether another than the worker may have made the row, counted it or not, and left out what else it causes. Rows tell
+/// by their commit_seq; bookmarks have none and may all be others'. The rest causes nothing.
 fn is_foreign(table: PairTable, row: &PairRow) -> bool {
-    matches!(
-        table,
-        PairTable::Likes | PairTable::Reposts | PairTable::Follows | PairTable::Blocks
-    ) && row.commit_seq.is_none()
+    match table {
+        PairTable::Likes | PairTable::Reposts | PairTable::Follows | PairTable::Blocks => row.commit_seq.is_none(),
+        PairTable::Bookmarks => true,
+        PairTable::ListBlocks | PairTable::ListItems | PairTable::Verifications => false,
+    }
 }
 
 fn update<'e>(
@@ -463,23 +488,26 @@ fn update<'e>(
 ) -> Result<(), ApplyError> {
     let mut rows = Vec::new();
     for &(old, new) in &plan.update {
-        if is_same(table, old, new) {
-            continue;
+        if !is_same(table, old, new) {
+            rows.push(new);
         }
-        rows.push(new);
+        // Also where the row stays as it is: its CID may be new, which only its side effects hold, and a row of others may
+        // have none.
         if old.pair() != new.pair() {
             went(table, old, effects);
             effects.pair_came(table, new);
         } else {
             effects.pair_is(table, new);
         }
-        if is_foreign(table, old) && counter_of(table).is_some() {
-            effects.recount(Cow::Borrowed(&old.key_b));
-            effects.recount(Cow::Borrowed(&new.key_b));
+        if is_foreign(table, old) {
+            recount(table, old, effects);
+            recount(table, new, effects);
         }
     }
-    if !rows.is_empty() {
+    if !plan.update.is_empty() {
         effects.meets_old_rows();
+    }
+    if !rows.is_empty() {
         params(&sorted(&rows)).execute(client, statements(table).update)?;
     }
     Ok(())

@@ -13,6 +13,7 @@ use super::copy::{Way, copy};
 use super::effects::{Counter, Effects, post_notification_uris};
 use super::params::{JsonText, Params, Timestamp};
 use crate::decode::json::Json;
+use crate::decode::{dialect, embed};
 use crate::fault::ApplyError;
 use crate::rows::{self, Post};
 use crate::sql;
@@ -23,6 +24,8 @@ struct Stored {
     mentions: Vec<String>,
     /// Another than the worker made the row, and may have counted it or not.
     is_foreign: bool,
+    /// What a foreign post quotes, whether there is a row of that or not.
+    foreign_quoted: Option<String>,
 }
 
 impl Stored {
@@ -32,9 +35,25 @@ impl Stored {
             parent_uri: row.get("parent_uri"),
             mentions: facets.map(stored_mentions).unwrap_or_default(),
             is_foreign: row.get("is_foreign"),
+            foreign_quoted: row.get::<_, Option<&str>>("foreign_embed").and_then(stored_quoted),
         };
         (row.get("uri"), stored)
     }
+
+    /// Has all subjects that a foreign post may have been counted for counted anew.
+    fn recount(&self, effects: &mut Effects) {
+        if self.is_foreign {
+            let subjects = [&self.parent_uri, &self.foreign_quoted].into_iter().flatten();
+            subjects.for_each(|uri| effects.recount(Cow::Owned(uri.clone())));
+        }
+    }
+}
+
+/// What a stored embed quotes. Older workers stored the dialect that the embed came in.
+fn stored_quoted(embed: &str) -> Option<String> {
+    let mut embed = serde_json::from_str(embed).ok()?;
+    dialect::normalise(&mut embed);
+    embed::quoted(&embed).map(|quoted| quoted.uri.into_owned())
 }
 
 fn stored_mentions(facets: &str) -> Vec<String> {
@@ -67,11 +86,9 @@ pub fn delete<'e>(client: &mut Client, uris: &[&'e str], effects: &mut Effects<'
             continue;
         };
         notifications.extend(post_notification_uris(uri, stored.mentions.iter()));
+        stored.recount(effects);
         if let Some(parent) = stored.parent_uri {
-            effects.count(Cow::Owned(parent.clone()), Counter::Replies, -1);
-            if stored.is_foreign {
-                effects.recount(Cow::Owned(parent));
-            }
+            effects.count(Cow::Owned(parent), Counter::Replies, -1);
         }
     }
     Ok(notifications)
@@ -173,14 +190,11 @@ fn replace_effects<'e>(post: &'e Post<'e>, stored: &Stored, effects: &mut Effect
         }
         count_reply(post, effects);
     }
+    stored.recount(effects);
     if stored.is_foreign {
         let quoted = post.quoted.as_ref().map(|quoted| quoted.uri.as_ref());
-        let old_parent = stored.parent_uri.as_deref().map(|uri| Cow::Owned(uri.to_owned()));
         let subjects = [post.parent_uri.as_deref(), quoted].into_iter().flatten();
-        subjects
-            .map(Cow::Borrowed)
-            .chain(old_parent)
-            .for_each(|subject| effects.recount(subject));
+        subjects.for_each(|uri| effects.recount(Cow::Borrowed(uri)));
     }
     let wanted: Vec<String> = super::effects::post_notifications(post)
         .into_iter()

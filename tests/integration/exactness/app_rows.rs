@@ -9,7 +9,7 @@ use crate::records::*;
 use crate::support::Stack;
 
 /// What the app's write API inserts for a like, and what a miscounting worker may have left as the count.
-fn insert_like(stack: &Stack, like: &Record, subject: &Record) {
+pub(super) fn insert_like(stack: &Stack, like: &Record, subject: &Record) {
     stack.sql(&format!(
         "INSERT INTO likes (uri, user_did, post_uri, created_at) VALUES ('{}', '{}', '{}', '2025-12-31')",
         like.uri(),
@@ -18,7 +18,7 @@ fn insert_like(stack: &Stack, like: &Record, subject: &Record) {
     ));
 }
 
-fn insert_repost(stack: &Stack, repost: &Record, subject: &Record) {
+pub(super) fn insert_repost(stack: &Stack, repost: &Record, subject: &Record) {
     stack.sql(&format!(
         "INSERT INTO reposts (uri, user_did, post_uri, created_at) VALUES ('{}', '{}', '{}', '2025-12-31')",
         repost.uri(),
@@ -38,7 +38,7 @@ fn insert_follow(stack: &Stack, follow: &Record) {
 }
 
 /// A bare post, as a reply where it has a parent.
-fn insert_post(stack: &Stack, post: &Record) {
+pub(super) fn insert_post(stack: &Stack, post: &Record) {
     let parent = post.value["reply"]["parent"]["uri"]
         .as_str()
         .map_or("NULL".to_owned(), |uri| format!("'{uri}'"));
@@ -52,7 +52,7 @@ fn insert_post(stack: &Stack, post: &Record) {
 }
 
 /// The aggregation row of `subject` as somebody else has counted.
-fn insert_counts(stack: &Stack, subject: &Record, like: i32, repost: i32, reply: i32, quote: i32) {
+pub(super) fn insert_counts(stack: &Stack, subject: &Record, like: i32, repost: i32, reply: i32, quote: i32) {
     stack.sql(&format!(
         "INSERT INTO post_aggregations (post_uri, like_count, repost_count, reply_count, quote_count)
              VALUES ('{}', {like}, {repost}, {reply}, {quote})",

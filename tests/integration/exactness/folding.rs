@@ -362,3 +362,33 @@ fn a_redelivery_from_any_step_of_every_history_gives_the_same_rows() {
         assert_same(&once, &stack.snapshot());
     }
 }
+
+#[test]
+fn the_last_of_two_writes_in_one_commit_counts_though_a_refused_op_is_applied_apart() {
+    let stack = Stack::new("folding_refused");
+    let subject = post(ALICE, "p", "hello");
+    let first = repost(BOB, "r", &subject);
+    let mut last = first.clone();
+    last.cid = like(BOB, "r", &subject).cid;
+    let number: serde_json::Value = serde_json::from_str("1e999999").expect("it is JSON");
+    // PostgreSQL's jsonb refuses the number, so the commit is applied in parts.
+    let refused = post(BOB, "p", "hello").with(json!({"embed": {"$type": "com.example.embed", "number": number}}));
+    let ops = vec![
+        first.op("create"),
+        refused.op("create"),
+        last.op("update"),
+        post(BOB, "q", "hello").op("create"),
+    ];
+    stack.push("commit", commit(BOB, ops));
+    stack.drain();
+    assert_eq!(stack.dead_letters().len(), 1);
+    assert_eq!(
+        stack.rows("notifications"),
+        [subject_notification(&last, "repost", &subject)]
+    );
+    assert!(
+        stack
+            .rows("feed_items")
+            .contains(&feed_item_row(&last, &subject.uri(), "repost"))
+    );
+}
