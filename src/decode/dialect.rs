@@ -9,13 +9,19 @@ use std::borrow::Cow;
 use super::cid;
 use super::json::{Json, Member};
 
-/// The names of the known lexicons that the SDK spells otherwise. Every other name is its own, underscores and all.
-const NAMES: [(&str, &str); 24] = [
+/// Names that the SDK (0.0.73) spells otherwise, sorted: its spelling, the lexicon's. Every other name is its own, underscores
+/// and all.
+type Names = [(&'static str, &'static str)];
+
+/// Those of the network's own lexicons, as far as a record can hold them.
+const NETWORK_NAMES: [(&str, &str); 27] = [
     ("accepts_interactions", "acceptsInteractions"),
     ("adult_only", "adultOnly"),
+    ("allow_group_invites", "allowGroupInvites"),
     ("allow_incoming", "allowIncoming"),
     ("allow_subscriptions", "allowSubscriptions"),
     ("aspect_ratio", "aspectRatio"),
+    ("associated_refs", "associatedRefs"),
     ("byte_end", "byteEnd"),
     ("byte_start", "byteStart"),
     ("content_mode", "contentMode"),
@@ -27,6 +33,10 @@ const NAMES: [(&str, &str); 24] = [
     ("duration_minutes", "durationMinutes"),
     ("embedding_rules", "embeddingRules"),
     ("hidden_replies", "hiddenReplies"),
+    (
+        "hide_from_algorithmic_recommendations",
+        "hideFromAlgorithmicRecommendations",
+    ),
     ("joined_via_starter_pack", "joinedViaStarterPack"),
     ("label_value_definitions", "labelValueDefinitions"),
     ("label_values", "labelValues"),
@@ -37,6 +47,53 @@ const NAMES: [(&str, &str); 24] = [
     ("subject_types", "subjectTypes"),
 ];
 
+/// Those of the other lexicons that the SDK has models of.
+const OTHER_NAMES: [(&str, &str); 28] = [
+    ("accent_foreground", "accentForeground"),
+    ("aspect_ratio", "aspectRatio"),
+    ("basic_theme", "basicTheme"),
+    ("bsky_post_ref", "bskyPostRef"),
+    ("canonical_url", "canonicalUrl"),
+    ("continuity_proofs", "continuityProofs"),
+    ("cover_image", "coverImage"),
+    ("created_at", "createdAt"),
+    ("current_key", "currentKey"),
+    ("display_name", "displayName"),
+    ("ended_at", "endedAt"),
+    ("expires_at", "expiresAt"),
+    ("global_", "global"),
+    ("idle_timeout_seconds", "idleTimeoutSeconds"),
+    ("key_package", "keyPackage"),
+    ("last_seen_at", "lastSeenAt"),
+    ("message_me", "messageMe"),
+    ("message_me_url", "messageMeUrl"),
+    ("notification_settings", "notificationSettings"),
+    ("pinned_by", "pinnedBy"),
+    ("pinned_message", "pinnedMessage"),
+    ("published_at", "publishedAt"),
+    ("push_notification", "pushNotification"),
+    ("self_labels", "selfLabels"),
+    ("show_button_to", "showButtonTo"),
+    ("show_in_discover", "showInDiscover"),
+    ("text_content", "textContent"),
+    ("updated_at", "updatedAt"),
+];
+
+/// Each namespace that the SDK knows, and its names. What a stranger calls `updated_at` within a post is not renamed since
+/// another lexicon knows the name.
+const NAMESPACES: [(&str, &Names); 9] = [
+    ("app.bsky.", &NETWORK_NAMES),
+    ("blob", &NETWORK_NAMES),
+    ("chat.bsky.", &NETWORK_NAMES),
+    // A lexicon may call its own members anything.
+    ("com.atproto.lexicon.", &[]),
+    ("com.atproto.", &NETWORK_NAMES),
+    ("com.germnetwork.", &OTHER_NAMES),
+    ("place.stream.", &OTHER_NAMES),
+    ("site.standard.", &OTHER_NAMES),
+    ("social.grain.", &OTHER_NAMES),
+];
+
 /// Whether the SDK dumped this record: it marks the top of each one.
 pub fn is_sdk(record: &Json) -> bool {
     record.get("py_type").is_some()
@@ -44,28 +101,26 @@ pub fn is_sdk(record: &Json) -> bool {
 
 /// Rewrites a record of a known collection, or of the SDK's dialect, as lexicon JSON.
 pub fn normalise(record: &mut Json) {
-    normalise_within(record, true);
+    normalise_within(record, &NETWORK_NAMES);
 }
 
-/// `known`: whether the names of the known lexicons are meant here, and not a stranger's own.
-fn normalise_within(value: &mut Json, known: bool) {
+/// `names`: those that are meant here; none among a stranger's own.
+fn normalise_within(value: &mut Json, names: &'static Names) {
     match value {
-        Json::Array(items) => items.iter_mut().for_each(|item| normalise_within(item, known)),
-        Json::Object(members) => normalise_object(members, known),
+        Json::Array(items) => items.iter_mut().for_each(|item| normalise_within(item, names)),
+        Json::Object(members) => normalise_object(members, names),
         _ => {}
     }
 }
 
-fn normalise_object<'a>(members: &mut Vec<Member<'a>>, known: bool) {
+fn normalise_object(members: &mut Vec<Member>, names: &'static Names) {
     members.retain(|(_, value)| !matches!(value, Json::Null));
     restore_type(members);
-    let known = type_of(members).map_or(known, is_known_type);
-    if known {
-        restore_names(members);
-    }
+    let names = type_of(members).map_or(names, names_of);
+    restore_names(members, names);
     restore_blob(members);
     for (_, value) in members {
-        normalise_within(value, known);
+        normalise_within(value, names);
     }
 }
 
@@ -88,14 +143,17 @@ fn type_of<'m>(members: &'m [Member]) -> Option<&'m str> {
     })
 }
 
-fn is_known_type(name: &str) -> bool {
-    const NAMESPACES: [&str; 3] = ["app.bsky.", "chat.bsky.", "com.atproto."];
-    name == "blob" || NAMESPACES.iter().any(|namespace| name.starts_with(namespace))
+/// The names that objects of the type and the untyped ones within them may have.
+fn names_of(type_name: &str) -> &'static Names {
+    let known = NAMESPACES
+        .iter()
+        .find(|(namespace, _)| type_name.starts_with(namespace));
+    known.map_or(&[], |(_, names)| names)
 }
 
-fn restore_names(members: &mut [Member]) {
+fn restore_names(members: &mut [Member], names: &Names) {
     for at in 0..members.len() {
-        let Some(lexicon) = lexicon_name(&members[at].0) else {
+        let Some(lexicon) = lexicon_name(&members[at].0, names) else {
             continue;
         };
         if !members.iter().any(|(name, _)| name == lexicon) {
@@ -104,12 +162,12 @@ fn restore_names(members: &mut [Member]) {
     }
 }
 
-fn lexicon_name(name: &str) -> Option<&'static str> {
+fn lexicon_name(name: &str, names: &Names) -> Option<&'static str> {
     if !name.contains('_') {
         return None;
     }
-    let at = NAMES.binary_search_by_key(&name, |&(sdk, _)| sdk).ok()?;
-    Some(NAMES[at].1)
+    let at = names.binary_search_by_key(&name, |&(sdk, _)| sdk).ok()?;
+    Some(names[at].1)
 }
 
 /// Gives a blob the form that the AppView's readers expect; the old blob `{cid, mimeType}` too. One without a CID stays
@@ -150,6 +208,34 @@ fn is_blob(members: &[Member]) -> bool {
 mod tests {
     use super::*;
 
+    #[test]
+    fn names_are_turned_back_where_their_lexicon_is_meant_and_nowhere_else() {
+        for (sdk, lexicon) in [
+            (
+                r#"{"associated_refs":[],"updated_at":1}"#,
+                r#"{"associatedRefs":[],"updated_at":1}"#,
+            ),
+            (
+                r#"{"hide_from_algorithmic_recommendations":true}"#,
+                r#"{"hideFromAlgorithmicRecommendations":true}"#,
+            ),
+            (
+                r#"{"py_type":"chat.bsky.actor.declaration","allow_group_invites":"all"}"#,
+                r#"{"$type":"chat.bsky.actor.declaration","allowGroupInvites":"all"}"#,
+            ),
+            (
+                r#"{"py_type":"site.standard.document","updated_at":1}"#,
+                r#"{"$type":"site.standard.document","updatedAt":1}"#,
+            ),
+            (
+                r#"{"py_type":"com.atproto.lexicon.schema","defs":{"created_at":{}}}"#,
+                r#"{"$type":"com.atproto.lexicon.schema","defs":{"created_at":{}}}"#,
+            ),
+        ] {
+            assert_eq!(normalised(sdk), json(lexicon), "{sdk}");
+        }
+    }
+
     fn normalised(text: &str) -> serde_json::Value {
         let mut record = serde_json::from_str(text).unwrap();
         normalise(&mut record);
@@ -162,9 +248,11 @@ mod tests {
 
     #[test]
     fn the_names_are_sorted_so_that_each_is_found() {
-        assert!(NAMES.is_sorted());
-        for (sdk, lexicon) in NAMES {
-            assert_eq!(lexicon_name(sdk), Some(lexicon));
+        for (_, names) in NAMESPACES {
+            assert!(names.is_sorted());
+            for &(sdk, lexicon) in names {
+                assert_eq!(lexicon_name(sdk, names), Some(lexicon));
+            }
         }
     }
 
