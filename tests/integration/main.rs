@@ -34,6 +34,8 @@ mod actor;
 mod exactness;
 // Servers and networks that fail.
 mod faults;
+// The same of random histories, against a model.
+mod histories;
 // Everything that may stand in an entry.
 mod wire;
 // What other workers have left wrong is made right.

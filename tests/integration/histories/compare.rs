@@ -1,0 +1,181 @@
+//! The tables against the model, history by history.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::Value;
+
+use super::history::tag;
+use super::model::{ANY, COUNTERS, Model, table};
+use crate::records::*;
+use crate::support::Snapshot;
+
+/// Tables that are compared as a whole.
+const TABLES: [&str; 22] = [
+    "users",
+    "posts",
+    "feed_items",
+    "likes",
+    "reposts",
+    "bookmarks",
+    "quotes",
+    "follows",
+    "blocks",
+    "lists",
+    "list_blocks",
+    "feed_generators",
+    "starter_packs",
+    "labeler_services",
+    "labels",
+    "label_events",
+    "thread_gates",
+    "post_gates",
+    "thread_contexts",
+    "generic_records",
+    "notifications",
+    "post_viewer_states",
+];
+
+/// Rows by history and table.
+pub(crate) struct Found(BTreeMap<String, BTreeMap<&'static str, Vec<Value>>>);
+
+impl Found {
+    /// Sorts rows to their histories by the tag that each has in its keys.
+    pub(crate) fn of(snapshot: &Snapshot) -> Self {
+        let mut found: BTreeMap<String, BTreeMap<&'static str, Vec<Value>>> = BTreeMap::new();
+        let others = ["list_items", "verifications", "post_aggregations"];
+        for table in TABLES.into_iter().chain(others) {
+            for row in snapshot.rows(table) {
+                let tag = tag_of(&row.to_string());
+                let rows = found.entry(tag).or_default().entry(table).or_default();
+                rows.push(row.clone());
+            }
+        }
+        Self(found)
+    }
+
+    fn rows(&self, seed: u64, table: &str) -> &[Value] {
+        let of_history = self.0.get(&tag(seed));
+        of_history
+            .and_then(|tables| tables.get(table))
+            .map_or(&[], Vec::as_slice)
+    }
+}
+
+/// The tag in a row; subjects that nobody owns have none.
+fn tag_of(text: &str) -> String {
+    let Some(at) = text.find("did:plc:h") else {
+        return String::new();
+    };
+    let end = text[at..].find('x').map_or(text.len(), |end| at + end + 1);
+    text[at..end].to_owned()
+}
+
+/// Every difference, table by table; empty where there is none.
+pub(crate) fn differences(model: &Model, seed: u64, found: &Found) -> String {
+    let expected = model.rows();
+    let mut text = String::new();
+    for table in TABLES {
+        let rows = expected.get(table).map_or(&[][..], Vec::as_slice);
+        text.push_str(&difference(table, rows, found.rows(seed, table), &model.open.effects));
+    }
+    for collection in [LISTITEM, VERIFICATION] {
+        text.push_str(&shared_difference(
+            model,
+            collection,
+            found.rows(seed, table(collection)),
+        ));
+    }
+    text.push_str(&counter_difference(model, seed, found.rows(seed, "post_aggregations")));
+    text
+}
+
+fn difference(table: &str, expected: &[Value], found: &[Value], open: &BTreeSet<String>) -> String {
+    let is_open = |row: &Value| open.iter().any(|uri| row.to_string().contains(uri.as_str()));
+    let mut found: Vec<&Value> = found.iter().collect();
+    let mut text = String::new();
+    for row in expected {
+        match found.iter().position(|found| is_same(row, found)) {
+            Some(at) => _ = found.remove(at),
+            None if is_side_effect(table) && is_open(row) => {}
+            None => text.push_str(&format!("\n  {table} lacks {row}")),
+        }
+    }
+    for row in found {
+        if !is_side_effect(table) || !is_open(row) {
+            text.push_str(&format!("\n  {table} has   {row}"));
+        }
+    }
+    text
+}
+
+fn is_side_effect(table: &str) -> bool {
+    matches!(table, "feed_items" | "notifications" | "post_viewer_states")
+}
+
+/// Whether the rows are equal but for what no contract names.
+fn is_same(expected: &Value, found: &Value) -> bool {
+    match (expected, found) {
+        (Value::Object(expected), Value::Object(found)) => {
+            expected.len() == found.len()
+                && expected
+                    .iter()
+                    .all(|(name, value)| value == ANY || found.get(name).is_some_and(|found| found == value))
+        }
+        _ => false,
+    }
+}
+
+/// Of every pair one row of a live record, and no others.
+fn shared_difference(model: &Model, collection: &str, found: &[Value]) -> String {
+    let mut found: Vec<&Value> = found.iter().collect();
+    let mut text = String::new();
+    for (pair, live) in model.shared(collection) {
+        match found
+            .iter()
+            .position(|found| live.iter().any(|row| is_same(row, found)))
+        {
+            Some(at) => _ = found.remove(at),
+            None => text.push_str(&format!("\n  {collection} lacks a row of {pair:?}, one of {live:?}")),
+        }
+    }
+    for row in found {
+        text.push_str(&format!("\n  {collection} has   {row}"));
+    }
+    text
+}
+
+fn counter_difference(model: &Model, seed: u64, found: &[Value]) -> String {
+    let mut expected = model.counters();
+    for post in model.own_posts() {
+        expected.entry(post.clone()).or_default();
+    }
+    let mut text = String::new();
+    let mut compare = |subject: &str, row: &Value, counted: &BTreeMap<&'static str, i64>| {
+        for counter in COUNTERS {
+            let count = counted.get(counter).copied().unwrap_or_default();
+            let is_open = model.open.counters.contains(&(subject.to_owned(), counter));
+            if row[counter] != count && !is_open {
+                text.push_str(&format!(
+                    "\n  post_aggregations: {counter} of {subject} is {}, the rows are {count}",
+                    row[counter]
+                ));
+            }
+        }
+    };
+    for row in found {
+        let subject = text_of(row, "post_uri");
+        let counted = expected.remove(&subject).unwrap_or_default();
+        compare(&subject, row, &counted);
+    }
+    let own = tag(seed);
+    for (subject, counted) in expected {
+        // Rows of subjects that are nobody's cannot be told apart.
+        let is_own = subject.contains(&own);
+        let is_open = |counter: &&'static str| model.open.counters.contains(&(subject.clone(), *counter));
+        let is_wanted = counted.is_empty() || is_own && !counted.keys().all(is_open);
+        if is_wanted {
+            text.push_str(&format!("\n  post_aggregations lacks {subject}: {counted:?}"));
+        }
+    }
+    text
+}

@@ -1,0 +1,392 @@
+//! What the tables must hold after a history, from the contracts alone: one event after the other, one op after the
+//! other, in memory. An update is a delete and a create. No batches, no folding, no SQL but the app's own.
+//!
+//! What nobody can know is left open (`Open`): the counter of a subject that the app has miscounted until an op meets
+//! one of the rows it made, and the side effects that such a row may or may not have got.
+
+mod app;
+mod pairs;
+mod posts;
+mod tables;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::{Value, json};
+
+use super::columns::Put;
+use super::history::{Event, History, Op, What, is_refused};
+use crate::records::*;
+
+/// Stands for a value that no contract names.
+pub(crate) const ANY: &str = "any value";
+
+/// Which side effects the worker is told to write.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Switched {
+    pub(crate) notifications: bool,
+    pub(crate) viewer_states: bool,
+    pub(crate) generic_records: bool,
+}
+
+/// A live record of a pair.
+#[derive(Clone)]
+pub(crate) struct Pair {
+    pub(crate) collection: String,
+    pub(crate) actor: String,
+    pub(crate) pair: (String, String),
+    pub(crate) row: Value,
+    cid: String,
+    /// Of its last create or update: second of the entry, number of the op. A row of others came before all.
+    place: (u64, usize),
+    is_foreign: bool,
+    had_rival: bool,
+}
+
+#[derive(Clone, Default)]
+struct Viewer {
+    like_uri: Option<String>,
+    repost_uri: Option<String>,
+    bookmarked: bool,
+}
+
+struct Post {
+    row: Value,
+    is_foreign: bool,
+}
+
+/// What cannot be known.
+#[derive(Default)]
+pub(crate) struct Open {
+    /// Subject and counter.
+    pub(crate) counters: BTreeSet<(String, &'static str)>,
+    /// Records whose side effects may be there or not.
+    pub(crate) effects: BTreeSet<String>,
+}
+
+pub(crate) struct Model {
+    switched: Switched,
+    seed: u64,
+    opted_out: BTreeSet<String>,
+    users: BTreeMap<String, Value>,
+    posts: BTreeMap<String, Post>,
+    pairs: BTreeMap<String, Pair>,
+    /// Rows that depend on nothing but their record, by table and key.
+    keyed: BTreeMap<(&'static str, String), Value>,
+    feed_items: BTreeMap<String, Value>,
+    quotes: BTreeMap<String, Value>,
+    notifications: BTreeMap<String, Value>,
+    viewers: BTreeMap<(String, String), Viewer>,
+    thread_contexts: BTreeSet<String>,
+    /// Notifications of the record at hand that somebody has read, as far as that is known.
+    read: BTreeMap<String, Value>,
+    /// Those that were read before an op of this phase: if one goes and comes again, a batch may have seen both or neither.
+    read_before: BTreeSet<String>,
+    /// Rows of others that a rival has met in this phase, with the rival.
+    met: Vec<(String, String)>,
+    pub(crate) open: Open,
+    pub(crate) refused: usize,
+}
+
+impl Model {
+    pub(crate) fn new(history: &History, switched: Switched) -> Self {
+        Self {
+            switched,
+            seed: history.seed,
+            opted_out: BTreeSet::new(),
+            users: BTreeMap::new(),
+            posts: BTreeMap::new(),
+            pairs: BTreeMap::new(),
+            keyed: BTreeMap::new(),
+            feed_items: BTreeMap::new(),
+            quotes: BTreeMap::new(),
+            notifications: BTreeMap::new(),
+            viewers: BTreeMap::new(),
+            thread_contexts: BTreeSet::new(),
+            read: BTreeMap::new(),
+            read_before: BTreeSet::new(),
+            met: Vec::new(),
+            open: Open::default(),
+            refused: 0,
+        }
+    }
+
+    pub(crate) fn event(&mut self, event: &Event) {
+        match &event.what {
+            What::Account { .. } => {}
+            What::Identity { did, handle } => {
+                if let Some(handle) = handle.as_deref().filter(|handle| !handle.is_empty() && *handle != did) {
+                    self.ensure(did);
+                    self.users.get_mut(did).expect("just made")["handle"] = json!(handle.to_lowercase());
+                }
+            }
+            What::Commit { repo, ops } => {
+                for (n, op) in ops.iter().enumerate() {
+                    self.op(event, repo, op, n);
+                }
+            }
+        }
+    }
+
+    fn op(&mut self, event: &Event, repo: &str, op: &Op, n: usize) {
+        let Some((collection, rkey)) = op.path.split_once('/').filter(|(_, rkey)| !rkey.contains('/')) else {
+            return;
+        };
+        let is_singleton = matches!(collection, PROFILE | LABELER);
+        if is_singleton && rkey != "self" || collection == "app.bsky.actor.status" {
+            return;
+        }
+        match (op.action, &op.record, &op.cid) {
+            ("delete", _, _) => self.delete(repo, collection, rkey),
+            ("create" | "update", Some(record), Some(cid)) if is_shaped(collection, record) => {
+                let id = format!("{}-{}", event.ms(), self.seed);
+                let put = Put {
+                    repo,
+                    collection,
+                    rkey,
+                    cid,
+                    record,
+                    event,
+                    seq: if event.has_seq { seq_of(event) } else { id },
+                };
+                self.put(&put, (event.second, n));
+            }
+            _ => {}
+        }
+    }
+
+    fn put(&mut self, put: &Put, place: (u64, usize)) {
+        let collection = put.collection;
+        if table(collection) == "generic_records" && !self.switched.generic_records {
+            return;
+        }
+        let is_ensured = !matches!(collection, LISTBLOCK | LABEL | THREADGATE | POSTGATE | CUSTOM);
+        if is_ensured {
+            self.ensure(put.repo);
+        }
+        if collection != LABEL && self.opted_out.contains(put.repo) {
+            return;
+        }
+        if matches!(collection, FOLLOW | BLOCK | LISTITEM) {
+            self.ensure(&text_of(put.record, "subject"));
+        }
+        if is_refused(put.record) {
+            self.refused += 1;
+            return;
+        }
+        match collection {
+            PROFILE => {
+                let row = self.users.get_mut(put.repo).expect("ensured");
+                *row = with(row.take(), put.profile());
+            }
+            POST => self.put_post(put),
+            _ if is_pair(collection) => self.put_pair(put, place),
+            THREADGATE if !put.record["allow"].is_array() => self.delete(put.repo, collection, put.rkey),
+            _ => self.put_keyed(put),
+        }
+    }
+
+    fn put_keyed(&mut self, put: &Put) {
+        let key = (table(put.collection), key(put.repo, put.collection, put.rkey));
+        let mut row = put.row();
+        if let Some(likes) = self.keyed.get(&key).and_then(|old| old.get("like_count")) {
+            row["like_count"] = likes.clone();
+        }
+        self.keyed.insert(key, row);
+    }
+
+    fn ensure(&mut self, did: &str) {
+        self.users.entry(did.to_owned()).or_insert_with(|| user_row(did));
+    }
+
+    fn delete(&mut self, repo: &str, collection: &str, rkey: &str) {
+        let uri = uri(repo, collection, rkey);
+        match collection {
+            PROFILE => {
+                if let Some(row) = self.users.get_mut(repo) {
+                    *row = with(user_row(repo), json!({"handle": row["handle"]}));
+                }
+            }
+            POST => self.delete_post(&uri),
+            _ if is_pair(collection) => self.delete_pair(&uri, collection, repo),
+            _ => {
+                self.keyed.remove(&(table(collection), key(repo, collection, rkey)));
+            }
+        }
+    }
+
+    /// At the end of a phase: rows of others that a rival has met are complete; if the rival has gone again, nobody
+    /// knows whether it was ever seen.
+    pub(crate) fn end_phase(&mut self) {
+        for (uri, rival) in std::mem::take(&mut self.met) {
+            let Some(holder) = self.pairs.get(&uri).filter(|holder| holder.is_foreign).cloned() else {
+                continue;
+            };
+            let stays = self.pairs.get(&rival).is_some_and(|rival| rival.pair == holder.pair);
+            if stays {
+                self.open.effects.remove(&uri);
+                self.known(&holder);
+                self.keep_read(&uri);
+                self.establish(&uri, &holder);
+            } else {
+                self.open.effects.insert(uri);
+            }
+        }
+        self.read.clear();
+        self.read_before.clear();
+    }
+
+    /// Has a record's notifications stay read where they stay.
+    fn keep_read(&mut self, uri: &str) {
+        let own = format!("{uri}#notification");
+        let of_record = self.notifications.iter().filter(|(uri, _)| uri.starts_with(&own));
+        let read = of_record.filter(|(_, row)| row["is_read"] != false);
+        self.read = read.map(|(uri, row)| (uri.clone(), row["is_read"].clone())).collect();
+        self.read_before.extend(self.read.keys().cloned());
+    }
+
+    /// A delete takes them for good: what comes after it is new.
+    fn forget_read(&mut self, uri: &str) {
+        let own = format!("{uri}#notification");
+        self.read.clear();
+        self.read_before.retain(|uri| !uri.starts_with(&own));
+    }
+
+    fn notify(&mut self, uri: String, mut row: Value) {
+        if self.switched.notifications {
+            row["is_read"] = match self.read.remove(&uri) {
+                Some(is_read) => is_read,
+                None if self.read_before.contains(&uri) => json!(ANY),
+                None => json!(false),
+            };
+            self.notifications.insert(uri, row);
+        }
+    }
+}
+
+/// The seq that an entry of the event carries.
+pub(crate) fn seq_of(event: &Event) -> String {
+    (event.second + 1).to_string()
+}
+
+pub(crate) const COUNTERS: [&str; 5] = [
+    "like_count",
+    "repost_count",
+    "reply_count",
+    "bookmark_count",
+    "quote_count",
+];
+
+fn counter(collection: &str) -> Option<&'static str> {
+    match collection {
+        LIKE => Some("like_count"),
+        REPOST => Some("repost_count"),
+        BOOKMARK => Some("bookmark_count"),
+        _ => None,
+    }
+}
+
+pub(crate) fn table(collection: &str) -> &'static str {
+    match collection {
+        POST => "posts",
+        PROFILE => "users",
+        LIKE => "likes",
+        REPOST => "reposts",
+        BOOKMARK => "bookmarks",
+        FOLLOW => "follows",
+        BLOCK => "blocks",
+        LISTBLOCK => "list_blocks",
+        LISTITEM => "list_items",
+        VERIFICATION => "verifications",
+        LIST => "lists",
+        GENERATOR => "feed_generators",
+        STARTERPACK => "starter_packs",
+        LABELER => "labeler_services",
+        LABEL => "labels",
+        THREADGATE => "thread_gates",
+        POSTGATE => "post_gates",
+        _ => "generic_records",
+    }
+}
+
+fn columns(collection: &str) -> (&'static str, &'static str) {
+    match collection {
+        FOLLOW => ("follower_did", "following_did"),
+        BLOCK => ("blocker_did", "blocked_did"),
+        _ => ("user_did", "post_uri"),
+    }
+}
+
+fn is_pair(collection: &str) -> bool {
+    matches!(
+        collection,
+        LIKE | REPOST | BOOKMARK | FOLLOW | BLOCK | LISTBLOCK | LISTITEM | VERIFICATION
+    )
+}
+
+fn is_shared(collection: &str) -> bool {
+    matches!(collection, LISTITEM | VERIFICATION)
+}
+
+/// Of whom and what a table holds one row.
+fn pair_of(collection: &str, repo: &str, record: &Value) -> (String, String) {
+    let subject = match collection {
+        LIKE | REPOST | BOOKMARK => text_of(&record["subject"], "uri"),
+        _ => text_of(record, "subject"),
+    };
+    match collection {
+        LISTITEM => (text_of(record, "list"), subject),
+        VERIFICATION => (subject, String::new()),
+        _ => (repo.to_owned(), subject),
+    }
+}
+
+/// Whether the record is one of its collection at all, and has what its row's key needs.
+fn is_shaped(collection: &str, record: &Value) -> bool {
+    let starts = |value: &Value, with: &str| value.as_str().is_some_and(|text| text.starts_with(with));
+    let is_typed = collection == CUSTOM || record["$type"] == collection;
+    is_typed
+        && match collection {
+            LIKE | REPOST | BOOKMARK => starts(&record["subject"]["uri"], "at://"),
+            FOLLOW | BLOCK | VERIFICATION => starts(&record["subject"], "did:"),
+            LISTITEM => starts(&record["subject"], "did:") && starts(&record["list"], "at://"),
+            LISTBLOCK => starts(&record["subject"], "at://"),
+            _ => true,
+        }
+}
+
+fn key(repo: &str, collection: &str, rkey: &str) -> String {
+    match collection {
+        THREADGATE | POSTGATE => uri(repo, POST, rkey),
+        _ => uri(repo, collection, rkey),
+    }
+}
+
+fn authority(uri: &str) -> &str {
+    uri.trim_start_matches("at://").split('/').next().unwrap_or_default()
+}
+
+fn is_post(uri: &str) -> bool {
+    uri.split('/').nth(3) == Some(POST)
+}
+
+fn feed_item(uri: &str, post_uri: &str, actor: &str, kind: &str, cid: &str, created_at: &Value) -> Value {
+    json!({
+        "uri": uri, "post_uri": post_uri, "originator_did": actor, "type": kind, "sort_at": created_at, "cid": cid,
+        "created_at": created_at,
+    })
+}
+
+fn notification(
+    uri: &str,
+    recipient: &str,
+    author: &str,
+    reason: &str,
+    subject: Value,
+    cid: Value,
+    created_at: &Value,
+) -> Value {
+    json!({
+        "uri": uri, "recipient_did": recipient, "author_did": author, "reason": reason, "reason_subject": subject,
+        "cid": cid, "is_read": false, "created_at": created_at,
+    })
+}

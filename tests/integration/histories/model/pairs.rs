@@ -1,0 +1,136 @@
+//! Records of pairs: of several live ones the first holds the row, and causes what such a row causes.
+
+use serde_json::{Value, json};
+
+use super::super::columns::Put;
+use super::{Model, Pair, authority, counter, feed_item, is_post, notification, pair_of};
+use crate::records::*;
+
+impl Model {
+    /// The record whose row the pair's is.
+    pub(super) fn holder(&self, collection: &str, pair: &(String, String)) -> Option<String> {
+        let of_pair = self
+            .pairs
+            .iter()
+            .filter(|(_, other)| other.collection == collection && other.pair == *pair);
+        of_pair.min_by_key(|(_, other)| other.place).map(|(uri, _)| uri.clone())
+    }
+
+    pub(super) fn put_pair(&mut self, put: &Put, place: (u64, usize)) {
+        let uri = put.uri();
+        self.keep_read(&uri);
+        self.remove_pair(&uri);
+        let new = Pair {
+            collection: put.collection.to_owned(),
+            actor: put.repo.to_owned(),
+            pair: pair_of(put.collection, put.repo, put.record),
+            row: put.row(),
+            cid: put.cid.to_owned(),
+            place,
+            is_foreign: false,
+            had_rival: false,
+        };
+        self.add_pair(&uri, new);
+    }
+
+    pub(super) fn add_pair(&mut self, uri: &str, mut new: Pair) {
+        let holder = self.holder(&new.collection, &new.pair);
+        new.had_rival = holder.is_some();
+        for other in self.pairs.values_mut() {
+            other.had_rival |= other.collection == new.collection && other.pair == new.pair;
+        }
+        self.pairs.insert(uri.to_owned(), new.clone());
+        match holder {
+            None => self.establish(uri, &new),
+            Some(holder) if self.pairs[&holder].is_foreign => self.met.push((holder, uri.to_owned())),
+            Some(_) => {}
+        }
+    }
+
+    /// Takes a live record out, and lets the next of its pair take its place.
+    pub(super) fn remove_pair(&mut self, uri: &str) {
+        let Some(old) = self.pairs.get(uri).cloned() else {
+            return;
+        };
+        if old.is_foreign {
+            self.known(&old);
+            self.open.effects.remove(uri);
+        }
+        let was_holder = self.holder(&old.collection, &old.pair).as_deref() == Some(uri);
+        self.pairs.remove(uri);
+        if was_holder {
+            self.take_back_pair(uri, &old.collection, &old.actor, &old.pair.1);
+            if let Some(next) = self.holder(&old.collection, &old.pair) {
+                let pair = self.pairs[&next].clone();
+                self.establish(&next, &pair);
+            }
+        }
+    }
+
+    pub(super) fn delete_pair(&mut self, uri: &str, collection: &str, actor: &str) {
+        self.forget_read(uri);
+        if self.pairs.contains_key(uri) {
+            return self.remove_pair(uri);
+        }
+        // The app has deleted the row; the notification still tells whose it was.
+        if let Some(told) = self.notifications.get(&format!("{uri}#notification")) {
+            let subject = told["reason_subject"]
+                .as_str()
+                .or(told["recipient_did"].as_str())
+                .unwrap_or_default()
+                .to_owned();
+            if let Some(counter) = counter(collection) {
+                self.open.counters.remove(&(subject.clone(), counter));
+            }
+            self.take_back_pair(uri, collection, actor, &subject);
+        }
+    }
+
+    /// A row of others is met: its subject is counted anew.
+    pub(super) fn known(&mut self, pair: &Pair) {
+        if let Some(counter) = counter(&pair.collection) {
+            self.open.counters.remove(&(pair.pair.1.clone(), counter));
+        }
+    }
+
+    pub(super) fn take_back_pair(&mut self, uri: &str, collection: &str, actor: &str, subject: &str) {
+        self.notifications.remove(&format!("{uri}#notification"));
+        self.feed_items.remove(uri);
+        let viewer = self.viewers.entry((subject.to_owned(), actor.to_owned())).or_default();
+        match collection {
+            LIKE => viewer.like_uri = viewer.like_uri.take().filter(|like| like != uri),
+            REPOST => viewer.repost_uri = viewer.repost_uri.take().filter(|repost| repost != uri),
+            BOOKMARK => viewer.bookmarked = false,
+            _ => {}
+        }
+    }
+
+    /// All that a record causes which holds its pair's row.
+    pub(super) fn establish(&mut self, uri: &str, pair: &Pair) {
+        let (subject, created_at) = (&pair.pair.1, &pair.row["created_at"]);
+        let viewer = self.viewers.entry((subject.clone(), pair.actor.clone())).or_default();
+        if self.switched.viewer_states {
+            match pair.collection.as_str() {
+                LIKE => viewer.like_uri = Some(uri.to_owned()),
+                REPOST => viewer.repost_uri = Some(uri.to_owned()),
+                BOOKMARK => viewer.bookmarked = true,
+                _ => {}
+            }
+        }
+        if pair.collection == REPOST {
+            let item = feed_item(uri, subject, &pair.actor, "repost", &pair.cid, created_at);
+            self.feed_items.insert(uri.to_owned(), item);
+        }
+        let (reason, recipient, about) = match pair.collection.as_str() {
+            LIKE if is_post(subject) => ("like", authority(subject), json!(subject)),
+            REPOST if is_post(subject) => ("repost", authority(subject), json!(subject)),
+            FOLLOW => ("follow", subject.as_str(), Value::Null),
+            _ => return,
+        };
+        if recipient.starts_with("did:") && recipient != pair.actor {
+            let own = format!("{uri}#notification");
+            let row = notification(&own, recipient, &pair.actor, reason, about, json!(pair.cid), created_at);
+            self.notify(own, row);
+        }
+    }
+}
