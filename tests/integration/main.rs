@@ -40,5 +40,7 @@ mod histories;
 mod wire;
 // What other workers have left wrong is made right.
 mod repair;
+// The index of the tests on rows: collection and op, and the test of it.
+mod index;
 // Every statement finds its rows by key.
 mod plans;
