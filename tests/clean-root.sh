@@ -15,60 +15,8 @@ built anew. Package sources, proxies and cargo's registry settings are this mach
 USAGE
 }
 
-# shellcheck source=tests/setup.sh
-source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
-
-root=''
-
-# All mounts are made in a namespace that is gone by then, so there is nothing to unmount; --one-file-system all the same.
-clean_up() {
-    stop_group
-    [[ -z $root ]] || rm -rf --one-file-system "$root"
-}
-
-# The first source that apt has for this release; nothing where only debootstrap knows one.
-mirror() {
-    # shellcheck disable=SC2016 # for apt to fill in
-    apt-get indextargets --format '$(CODENAME) $(REPO_URI)' 'Created-By: Packages' |
-        awk -v release="$1" '$1 == release && !seen++ {print $2}'
-}
-
-make_root() {
-    local release
-    release=$(sed -n 's/^VERSION_CODENAME=//p' /etc/os-release)
-    root=$(mktemp -d "${TMPDIR:-/var/tmp}/firehose-worker-root.XXXXXX")
-    chmod 755 "$root"
-    say "making a clean root of $release"
-    # shellcheck disable=SC2046 # an address is one word, and none is no argument
-    in_group debootstrap --variant=minbase "$release" "$root" $(mirror "$release") >"$root.log" 2>&1 || {
-        tail -n 20 "$root.log" >&2
-        rm -f "$root.log"
-        die "debootstrap failed"
-    }
-    rm -f "$root.log"
-}
-
-# Whatever this machine needs to reach packages and crates. Files that are there for passwords alone are left out.
-copy_settings() {
-    local name
-    rm -f "$root/etc/apt/sources.list"
-    for name in /etc/apt/sources.list /etc/apt/sources.list.d /etc/apt/keyrings /etc/apt/trusted.gpg.d \
-        /usr/share/keyrings /usr/local/share/ca-certificates /etc/resolv.conf /etc/hosts; do
-        [[ ! -e $name ]] || copy_in "$name"
-    done
-    apt-config dump | grep -E '^Acquire::(http|https|Check)' >"$root/etc/apt/apt.conf.d/99host" || true
-    for name in config.toml config; do
-        [[ ! -e ${CARGO_HOME:-$HOME/.cargo}/$name ]] ||
-            install -D -m 644 "${CARGO_HOME:-$HOME/.cargo}/$name" "$root/root/.cargo/$name"
-    done
-}
-
-# copy_in PATH: to the same place in the new root, files for links.
-copy_in() {
-    rm -rf "${root:?}$1"
-    mkdir -p "$root${1%/*}"
-    cp -rL "$1" "$root$1"
-}
+# shellcheck source=tests/root.sh
+source "$(dirname "${BASH_SOURCE[0]}")/root.sh"
 
 # What git would commit, or would ask about; without git, all but what was built.
 copy_repo() {
@@ -87,25 +35,6 @@ check_is_clean() {
     [[ -z $found ]] || die "the root is not clean: $found"
 }
 
-# Proxies and cargo's settings, tokens apart.
-passed_on() {
-    local name
-    while read -r name; do
-        printf '%s\0' "$name=${!name}"
-    done < <(compgen -e | grep -iE '^((https?|no|all)_proxy|CARGO_(HTTP|NET|REGISTR|SOURCE)[A-Z_]*)$' | grep -v TOKEN)
-}
-
-# run_inside COMMAND…: in namespaces of its own, which take the mounts and every left-over process with them.
-run_inside() {
-    local -a environment
-    mapfile -d '' environment < <(passed_on)
-    # shellcheck disable=SC2016 # for the inner shell
-    in_group unshare --mount --pid --fork --kill-child bash -c '
-        mount -t proc proc "$1/proc" && mount --rbind /dev "$1/dev" || exit
-        chroot "$1" env -i "${@:2}"' - "$root" PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LANG=C.UTF-8 \
-        "${environment[@]}" "$@"
-}
-
 run_script() {
     local status=0 started=$SECONDS
     say "in the clean root: bash tests/$1.sh ${*:2}"
@@ -119,12 +48,8 @@ case ${1:-} in
     '' | demo | run) ;;
     *) die "unknown argument $1, see --help" ;;
 esac
-((EUID == 0)) || die "only root can make another root"
 at_exit clean_up
-if ! command -v debootstrap >/dev/null; then
-    update_lists debootstrap
-    install_missing debootstrap
-fi
+# shellcheck disable=SC2119 # no more options for debootstrap
 make_root
 copy_settings
 copy_repo
