@@ -6,12 +6,18 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+/// The version with the git revision it was built from; without where the build script itself uses this file.
+pub const VERSION: &str = match option_env!("FIREHOSE_WORKER_VERSION") {
+    Some(version) => version,
+    None => env!("CARGO_PKG_VERSION"),
+};
+
 /// Feeds an AT Protocol AppView's PostgreSQL from a Redis stream of firehose events.
 ///
 /// Without a command the worker runs until SIGTERM or SIGINT. Settings come from the environment; a flag goes before its
 /// variable, and an empty variable counts as unset.
 #[derive(Debug, Parser)]
-#[command(version, max_term_width = 120, after_help = EXIT_CODES)]
+#[command(version = VERSION, max_term_width = 120, after_help = EXIT_CODES)]
 pub struct Cli {
     #[command(subcommand)]
     pub command: Option<Command>,
