@@ -21,6 +21,7 @@ use crate::metrics::Metrics;
 use crate::once::{self, Once};
 use crate::retry::{Backoff, Refusal};
 use crate::shutdown::Stop;
+use crate::turns;
 
 /// An entry that is done with.
 pub struct Done {
@@ -165,6 +166,7 @@ impl Acker {
                 Err(RecvTimeoutError::Timeout) => false,
                 Err(RecvTimeoutError::Disconnected) => true,
             };
+            turns::take();
             if is_last || self.offered_at.elapsed() >= TURN {
                 self.offer_again();
             }

@@ -27,7 +27,7 @@ const CHECKOUT: Duration = Duration::from_secs(1);
 pub struct Db {
     pool: r2d2::Pool<Manager>,
     last_error: LastError,
-    outage: Arc<Outage>,
+    pub outage: Arc<Outage>,
     party: RefCell<Party>,
 }
 

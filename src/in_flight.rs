@@ -10,6 +10,7 @@ use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::entry::EntryId;
+use crate::turns;
 
 pub struct InFlight {
     limit: usize,
@@ -62,6 +63,7 @@ impl InFlight {
             .released
             .wait_timeout_while(entries, time, is_full)
             .unwrap_or_else(PoisonError::into_inner);
+        turns::take();
         self.limit.saturating_sub(entries.bytes)
     }
 
@@ -73,6 +75,7 @@ impl InFlight {
             .released
             .wait_timeout_while(entries, time, is_busy)
             .unwrap_or_else(PoisonError::into_inner);
+        turns::take();
         entries.weights.is_empty()
     }
 }

@@ -4,7 +4,8 @@
 //! after its transaction has committed or its dead letter was stored, so no path loses one; every statement is safe to run
 //! twice, so an entry delivered again changes nothing.
 //!
-//! Threads: `reader`, `worker-0` …, `acker`, `metrics`, `holder`, `signals`; the main thread watches over them.
+//! Threads: `reader`, `worker-0` …, `acker`, `metrics`, `holder`, `signals`, under systemd `notify`; the main thread watches
+//! over them.
 
 // In the order in which data passes them.
 pub mod entry;
@@ -38,6 +39,7 @@ pub mod in_flight;
 pub mod link;
 pub mod logging;
 pub mod once;
+pub mod notify;
 pub mod pipeline;
 pub mod redis_url;
 pub mod retry;
@@ -45,3 +47,4 @@ pub mod secret;
 pub mod shutdown;
 pub mod socket;
 pub mod tls;
+pub mod turns;

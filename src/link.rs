@@ -13,6 +13,7 @@ use redis::{Cmd, Connection, FromRedisValue, RedisError, RedisResult, ServerErro
 use crate::redis_url::Address;
 use crate::retry::{Outage, Party};
 use crate::tls;
+use crate::turns;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -23,7 +24,7 @@ pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 #[derive(Clone)]
 pub struct Redis {
     address: Address,
-    outage: Arc<Outage>,
+    pub outage: Arc<Outage>,
     /// What the worker does without, each said once.
     done_without: Arc<Mutex<BTreeSet<&'static str>>>,
 }
@@ -150,6 +151,7 @@ impl Link {
     }
 
     fn checked<T>(&mut self, result: RedisResult<T>) -> RedisResult<T> {
+        turns::take();
         match &result {
             Ok(_) => {
                 self.has_worked = true;

@@ -8,7 +8,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use redis::{Cmd, RedisResult, Value};
 
@@ -90,6 +90,18 @@ impl Metrics {
         self.newest_committed_ms.fetch_max(ms, Relaxed);
     }
 
+    /// What the status tells.
+    pub fn totals(&self) -> Totals {
+        let newest = self.newest_committed_ms.load(Relaxed);
+        let [events, .., errors] = self.snapshot().events;
+        Totals {
+            events,
+            errors,
+            lost: self.lost.load(Relaxed),
+            newest_committed: (newest > 0).then(|| SystemTime::UNIX_EPOCH + Duration::from_millis(newest)),
+        }
+    }
+
     fn snapshot(&self) -> Counts {
         let [commits, identities, accounts, errors] =
             [&self.commits, &self.identities, &self.accounts, &self.errors].map(|counter| counter.load(Relaxed));
@@ -117,6 +129,15 @@ impl Metrics {
         let lost = self.lost.load(Relaxed);
         format!("{total} events, {errors} errors, {lost} entries lost; ops ignored: {ignored}")
     }
+}
+
+/// Entries that were acknowledged, since the start.
+pub struct Totals {
+    pub events: u64,
+    pub errors: u64,
+    pub lost: u64,
+    /// The time in the stream ID of the newest entry whose effect has committed.
+    pub newest_committed: Option<SystemTime>,
 }
 
 const EVENT_FIELDS: [&str; 5] = ["totalEvents", "#commit", "#identity", "#account", "errors"];

@@ -1,6 +1,6 @@
 //! The whole program on one page: threads, channels, and the order in which they end.
 //!
-//! reader → worker-N → acker, with the metrics thread and the holder's beside them. Channels are bounded. A stop closes
+//! reader → worker-N → acker, with the threads of metrics, holder and notifier beside them. Channels are bounded. A stop closes
 //! them in the data's order: the reader ends, so the workers run dry and end, so the acker does; then the last counts are
 //! flushed. A thread that ends early, by an error or a panic, requests the stop, and the process fails after the others
 //! have finished what they hold.
@@ -15,6 +15,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 
 use crate::ack::{Acker, Done};
 use crate::apply::Memory;
+use crate::cli::VERSION;
 use crate::config::Config;
 use crate::db::Db;
 use crate::entry::Entry;
@@ -22,9 +23,11 @@ use crate::holder::Holder;
 use crate::in_flight::InFlight;
 use crate::link::Redis;
 use crate::metrics::{Flusher, Metrics};
+use crate::notify::{self, Notifier, Start};
 use crate::reader::Reader;
 use crate::retry::Backoff;
 use crate::shutdown::{Stop, handle_signals};
+use crate::turns::{self, Turns};
 use crate::worker::Worker;
 
 /// Batches that wait for a worker at most: one while it applies another keeps it busy.
@@ -41,7 +44,7 @@ const DONE_CAPACITY: usize = 8192;
 pub fn run(config: Config, is_drain: bool) -> anyhow::Result<()> {
     log::info!(
         "firehose-worker {} starts: consumer {} of group {} on {}, {} workers",
-        env!("CARGO_PKG_VERSION"),
+        VERSION,
         config.consumer,
         config.group,
         config.stream,
@@ -52,42 +55,74 @@ pub fn run(config: Config, is_drain: bool) -> anyhow::Result<()> {
     handle_signals(&stop)?;
     let redis = Redis::new(config.redis.clone());
     let db = Db::new(config.postgres.clone(), config.workers);
-    let mut holder = Holder::new(&redis, &config);
-    if !holder.take(!is_drain, &stop)? {
-        return Ok(());
-    }
-    let mut threads = Threads::new(stop.clone());
+    let turns = Turns::default();
+    let _entered = turns.enter("main");
+    let mut threads = Threads::new(stop.clone(), turns);
+    let pipeline = Pipeline {
+        config,
+        redis,
+        db,
+        metrics: Arc::default(),
+        start: Start::default(),
+        stop: stop.clone(),
+        is_drain,
+    };
+    pipeline.spawn_notifier(&mut threads)?;
     let holder_stop = Stop::default();
-    threads.spawn("holder", {
-        let stop = holder_stop.clone();
-        move || holder.keep(&stop)
-    })?;
-    if db.wait_until_ready(&stop) {
-        Pipeline {
-            config,
-            redis,
-            db,
-            stop,
-            is_drain,
-        }
-        .run(&mut threads)?;
-    }
+    let result = pipeline.run_as_holder(&mut threads, &holder_stop);
+    // Whatever ended the data path, the threads beside it end too.
+    stop.request();
     holder_stop.request();
     threads.join_within(Duration::from_secs(2));
-    threads.result()
+    result.and(threads.result())
 }
 
 struct Pipeline {
     config: Config,
     redis: Redis,
     db: Db,
+    metrics: Arc<Metrics>,
+    start: Start,
     stop: Stop,
     is_drain: bool,
 }
 
 impl Pipeline {
+    fn spawn_notifier(&self, threads: &mut Threads) -> anyhow::Result<()> {
+        if !notify::is_heard() {
+            return Ok(());
+        }
+        let notifier = Notifier {
+            start: self.start.clone(),
+            redis: self.redis.clone(),
+            db: self.db.clone(),
+            metrics: Arc::clone(&self.metrics),
+            turns: threads.turns.clone(),
+            stop_timeout: self.config.stop_timeout,
+        };
+        let stop = self.stop.clone();
+        threads.spawn("notify", move || notifier.run(&stop))
+    }
+
+    /// Runs the data path once the consumer name is held and both servers are there.
+    fn run_as_holder(self, threads: &mut Threads, holder_stop: &Stop) -> anyhow::Result<()> {
+        let mut holder = Holder::new(&self.redis, &self.config);
+        if !holder.take(!self.is_drain, &self.stop)? {
+            return Ok(());
+        }
+        self.start.holds_name();
+        threads.spawn("holder", {
+            let stop = holder_stop.clone();
+            move || holder.keep(&stop)
+        })?;
+        match self.db.wait_until_ready(&self.stop) {
+            true => self.run(threads),
+            false => Ok(()),
+        }
+    }
+
     fn run(self, threads: &mut Threads) -> anyhow::Result<()> {
-        let metrics = Arc::new(Metrics::default());
+        let metrics = Arc::clone(&self.metrics);
         let in_flight = Arc::new(InFlight::new(self.config.max_in_flight));
         let (done_tx, done_rx) = bounded(DONE_CAPACITY);
         // The flush outlives the data path: it has a stop of its own.
@@ -97,7 +132,7 @@ impl Pipeline {
             let stop = flush_stop.clone();
             move || flusher.run(&stop)
         })?;
-        let mut path = Threads::new(self.stop.clone());
+        let mut path = Threads::new(self.stop.clone(), threads.turns.clone());
         self.spawn_acker(&mut path, done_rx, &in_flight, &metrics)?;
         let inboxes = self.spawn_workers(&mut path, &done_tx, &in_flight, &metrics)?;
         let reader = Reader::new(
@@ -110,6 +145,7 @@ impl Pipeline {
             self.is_drain,
         );
         path.spawn("reader", move || reader.run())?;
+        self.start.runs();
         path.join(self.config.stop_timeout);
         flush_stop.request();
         threads.failure = threads.failure.take().or(path.failure);
@@ -171,6 +207,7 @@ struct Threads {
     ended: (Sender<String>, Receiver<String>),
     /// Requested when a thread fails.
     stop: Stop,
+    turns: Turns,
     failure: Option<anyhow::Error>,
 }
 
@@ -181,11 +218,12 @@ const LOOK: Duration = Duration::from_millis(200);
 const MAX_THREADS: usize = 128;
 
 impl Threads {
-    fn new(stop: Stop) -> Threads {
+    fn new(stop: Stop, turns: Turns) -> Threads {
         Threads {
             handles: HashMap::new(),
             ended: bounded(MAX_THREADS),
             stop,
+            turns,
             failure: None,
         }
     }
@@ -196,7 +234,9 @@ impl Threads {
             name: name.to_owned(),
             ended: self.ended.0.clone(),
         };
+        let turns = self.turns.clone();
         let run = move || {
+            let _entered = turns.enter(&end.name);
             let _end = end;
             run()
         };
@@ -233,7 +273,9 @@ impl Threads {
 
     /// Waits for `time` at most for a thread to end, and sees how it did.
     fn join_one(&mut self, time: Duration) {
-        let Ok(name) = self.ended.1.recv_timeout(time) else {
+        let ended = self.ended.1.recv_timeout(time);
+        turns::take();
+        let Ok(name) = ended else {
             return;
         };
         let Some(handle) = self.handles.remove(&name) else {
@@ -283,7 +325,7 @@ mod tests {
             ("fails", || anyhow::bail!("as this test wants")),
         ] {
             let stop = Stop::default();
-            let mut threads = Threads::new(stop.clone());
+            let mut threads = Threads::new(stop.clone(), Turns::default());
             threads
                 .spawn("waits", move || {
                     assert!(stop.wait(CEILING), "nobody requested the stop");
@@ -299,7 +341,7 @@ mod tests {
 
     #[test]
     fn threads_that_end_by_themselves_leave_no_failure() {
-        let mut threads = Threads::new(Stop::default());
+        let mut threads = Threads::new(Stop::default(), Turns::default());
         threads.spawn("ends", || Ok(())).unwrap();
         threads.join(CEILING);
         threads.result().unwrap();

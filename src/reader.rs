@@ -20,6 +20,7 @@ use crate::link::{self, Link, Redis};
 use crate::partition::worker_of;
 use crate::retry::{Backoff, Refusal};
 use crate::shutdown::Stop;
+use crate::turns;
 
 /// How long a read waits for new entries; a stop is noticed within it.
 const BLOCK: Duration = Duration::from_millis(500);
@@ -289,7 +290,7 @@ impl Reader {
                 }
                 Delivered::Trimmed(id) => {
                     log::warn!("entry {id} was trimmed from the stream before it was applied: lost");
-                    self.done.send(Done::lost(id)).ok()?;
+                    turns::send(&self.done, Done::lost(id)).ok()?;
                 }
             }
         }
@@ -300,8 +301,7 @@ impl Reader {
     /// closes its channel.
     fn send(&self, entry: Entry) -> Option<()> {
         let worker = &self.workers[worker_of(&entry, self.workers.len())];
-        worker
-            .send(entry)
+        turns::send(worker, entry)
             .map_err(|SendError(back)| self.in_flight.remove(std::iter::once(back.id)))
             .ok()
     }

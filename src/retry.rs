@@ -47,6 +47,8 @@ pub struct Outage {
 struct State {
     waiting: usize,
     since: Option<Instant>,
+    /// What was said last about why.
+    reason: String,
     /// Why, as far as somebody has to mend it.
     said: BTreeSet<String>,
 }
@@ -61,6 +63,12 @@ impl Outage {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Why the server is waited for, while it is.
+    pub fn reason(&self) -> Option<String> {
+        let state = self.state();
+        (state.waiting > 0).then(|| state.reason.clone())
     }
 
     /// Takes back one who waited; how long the outage was if it is over.
@@ -98,7 +106,7 @@ impl Party {
 
     /// The server could not be reached, or does not serve at the moment.
     pub fn down(&mut self, reason: &str) {
-        let is_first = self.join();
+        let is_first = self.join(reason);
         if is_first {
             log::warn!("waiting for {}: {reason}; nothing is lost", self.outage.server);
         } else {
@@ -108,9 +116,10 @@ impl Party {
 
     /// The server will not serve before somebody mends what the reason says: said even if an outage has been said.
     pub fn blocked(&mut self, reason: &str) {
-        self.join();
+        self.join(reason);
         let is_new = {
             let mut state = self.outage.state();
+            reason.clone_into(&mut state.reason);
             state.said.len() < MAX_SAID && state.said.insert(reason.to_owned())
         };
         if is_new {
@@ -119,13 +128,16 @@ impl Party {
     }
 
     /// Whether nobody was waiting.
-    fn join(&mut self) -> bool {
+    fn join(&mut self, reason: &str) -> bool {
         let mut state = self.outage.state();
         if !self.is_waiting {
             self.is_waiting = true;
             state.waiting += 1;
         }
         let is_first = state.since.is_none();
+        if is_first {
+            reason.clone_into(&mut state.reason);
+        }
         state.since.get_or_insert_with(Instant::now);
         is_first
     }

@@ -10,6 +10,8 @@ use anyhow::Context;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
+use crate::turns;
+
 /// Asked for once, heard by all threads.
 #[derive(Clone, Default)]
 pub struct Stop(Arc<Shared>);
@@ -40,7 +42,9 @@ impl Stop {
     pub fn wait(&self, time: Duration) -> bool {
         let requested_at = self.0.requested_at.lock().unwrap_or_else(PoisonError::into_inner);
         let waited = self.0.changed.wait_timeout_while(requested_at, time, |at| at.is_none());
-        waited.unwrap_or_else(PoisonError::into_inner).0.is_some()
+        let is_requested = waited.unwrap_or_else(PoisonError::into_inner).0.is_some();
+        turns::take();
+        is_requested
     }
 }
 

@@ -25,6 +25,7 @@ use crate::retry::Backoff;
 use crate::rows::{self, Change, Ignored, Op, Source, Table};
 use crate::shutdown::Stop;
 use crate::sql;
+use crate::turns;
 
 /// How long a worker waits for an entry before it looks again whether anybody is left to send one.
 const TURN: Duration = Duration::from_millis(500);
@@ -83,6 +84,7 @@ impl Worker {
     /// Works until the reader has gone and the channel is empty, or a stop finds a batch that cannot be applied.
     pub fn run(mut self) -> anyhow::Result<()> {
         while let Some(mut entries) = batch::next(&self.inbox, self.max_batch_entries, TURN) {
+            turns::take();
             while !entries.is_empty() {
                 match self.step(&entries) {
                     Ok(()) => break,
@@ -121,7 +123,7 @@ impl Worker {
                 false => Outcome::Dead(progress.dead),
             };
             // The acker outlives the workers; if it is gone all the same, the entry stays pending.
-            let _ = self.done.send(Done { id: entry.id, outcome });
+            let _ = turns::send(&self.done, Done { id: entry.id, outcome });
         }
         Ok(())
     }
@@ -249,6 +251,7 @@ impl Worker {
     fn try_until_settled(&mut self, ops: &[&Op], patience: u32) -> Result<Option<ApplyError>, Unfinished> {
         let mut backoff = Backoff::default();
         for tries in 1.. {
+            turns::take();
             let Err(error) = self.try_once(ops) else { break };
             let is_settled = match error.fault() {
                 Fault::Data => !self.is_mendable(&error, tries),

@@ -11,6 +11,7 @@ use postgres::types::{ToSql, Type};
 
 use crate::fault::ApplyError;
 use crate::sql::Statement;
+use crate::turns;
 
 /// How rows that are expected to be new are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,5 +83,7 @@ pub fn copy<R>(
     for row in rows {
         write(row, &mut |values| writer.write(values)).map_err(of_statement)?;
     }
-    writer.finish().map_err(of_statement)
+    let result = writer.finish();
+    turns::take();
+    result.map_err(of_statement)
 }

@@ -27,6 +27,7 @@ use crate::fault::ApplyError;
 use crate::fold::{Changes, fold};
 use crate::rows::{Op, PairTable};
 use crate::sql;
+use crate::turns;
 use copy::{Prospects, Way};
 use effects::Effects;
 use pairs::{Freed, Gone};
@@ -151,9 +152,11 @@ pub fn transaction<T>(
 ) -> Result<T, ApplyError> {
     let of_begin = |source| ApplyError::of_statement(sql::BEGIN, source);
     client.batch_execute(sql::BEGIN.text).map_err(of_begin)?;
+    turns::take();
     match work(client) {
         Ok(value) => {
             client.batch_execute("COMMIT").map_err(of_begin)?;
+            turns::take();
             Ok(value)
         }
         Err(error) => {

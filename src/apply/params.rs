@@ -14,6 +14,7 @@ use postgres::{Client, Row};
 use crate::decode::time::Micros;
 use crate::fault::ApplyError;
 use crate::sql::Statement;
+use crate::turns;
 
 /// Parameters in the order of their numbers.
 #[derive(Default)]
@@ -85,16 +86,16 @@ impl<'p> Params<'p> {
 
     /// Runs the statement in the client's transaction and returns its rows.
     pub fn query(self, client: &mut Client, statement: Statement) -> Result<Vec<Row>, ApplyError> {
-        client
-            .query_typed(statement.text, &self.typed())
-            .map_err(|source| ApplyError::of_statement(statement, source))
+        let result = client.query_typed(statement.text, &self.typed());
+        turns::take();
+        result.map_err(|source| ApplyError::of_statement(statement, source))
     }
 
     /// Runs the statement in the client's transaction and returns how many rows it changed.
     pub fn execute(self, client: &mut Client, statement: Statement) -> Result<u64, ApplyError> {
-        client
-            .execute_typed(statement.text, &self.typed())
-            .map_err(|source| ApplyError::of_statement(statement, source))
+        let result = client.execute_typed(statement.text, &self.typed());
+        turns::take();
+        result.map_err(|source| ApplyError::of_statement(statement, source))
     }
 
     fn typed(&self) -> Vec<(&(dyn ToSql + Sync), Type)> {

@@ -20,6 +20,8 @@ mod lifecycle;
 mod pgbouncer;
 mod secrets;
 mod tls;
+// What is installed, and what systemd is told.
+mod notify;
 // Pending entries: of an earlier run, of others that are gone.
 mod delivery;
 // Whole streams: totals, counters against rows, redelivery, dialects, real records.

@@ -3,13 +3,16 @@
 //! A test makes a `Stack` (its own Redis, its own database in one throw-away PostgreSQL cluster), puts entries in its
 //! stream, runs the worker's binary over them, and compares rows. Nothing here knows how the worker works inside, and
 //! nothing is mocked. In reading order: scratch (directories, and the guard that ends servers when the tests are
-//! gone), process (one child), certificates, postgres, pgbouncer, redis, proxy, worker, stack, snapshot, entries, wait.
+//! gone), process (one child), certificates, postgres, pgbouncer, redis, proxy, worker, manager, freeze, stack, snapshot,
+//! entries, wait.
 
 #![allow(dead_code, reason = "a harness offers more than the tests of one day use")]
 
 pub(crate) mod certificates;
 pub(crate) mod entries;
 pub(crate) mod pgbouncer;
+pub(crate) mod freeze;
+pub(crate) mod manager;
 pub(crate) mod postgres;
 pub(crate) mod process;
 pub(crate) mod proxy;
