@@ -51,7 +51,7 @@ setup_pgbouncer
 setup_lint
 cd "$repo_dir"
 if command -v shellcheck >/dev/null; then
-    step shellcheck --external-sources tests/*.sh
+    step shellcheck --external-sources tests/*.sh systemd/install.sh systemd/deb/{postinst,prerm,postrm}
 fi
 lint
 step "$CARGO" test --locked -- "${filters[@]}"

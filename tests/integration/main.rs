@@ -21,6 +21,7 @@ mod pgbouncer;
 mod secrets;
 mod tls;
 // What is installed, and what systemd is told.
+mod install;
 mod notify;
 // Pending entries: of an earlier run, of others that are gone.
 mod delivery;

@@ -1,0 +1,120 @@
+#!/usr/bin/env bash
+# Installs a binary that was built here, for machines that do not take the .deb. Starts and enables nothing.
+set -euo pipefail
+
+usage() {
+    cat <<'USAGE'
+usage: sudo bash systemd/install.sh [--root DIR] [--binary FILE]
+       sudo bash systemd/install.sh --uninstall [--purge] [--root DIR]
+
+  --binary FILE   what to install; else what `cargo build --release` has built
+  --root DIR      into the file tree below DIR, without touching this system's users and services
+  --uninstall     stop it, and remove what was installed; the settings and the user stay
+  --purge         remove those too
+
+Binary, man pages and completions go below /usr/local, units to /etc/systemd/system, settings to
+/etc/default/firehose-worker unless they are there. Run it again to upgrade: what runs is restarted.
+USAGE
+}
+
+die() {
+    printf '%s: %s\n' "${0##*/}" "$*" >&2
+    exit 1
+}
+
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+root=
+binary=${CARGO_TARGET_DIR:-$here/../target}/release/firehose-worker
+action=install
+purge=
+
+while (($#)); do
+    case $1 in
+        --help | -h) usage && exit ;;
+        --root) root=${2:?--root takes a folder} && shift ;;
+        --binary) binary=${2:?--binary takes a file} && shift ;;
+        --uninstall) action=uninstall ;;
+        --purge) purge=1 ;;
+        *) die "unknown argument $1, see --help" ;;
+    esac
+    shift
+done
+
+units=(firehose-worker.service firehose-worker@.service)
+unit_dir=$root/etc/systemd/system
+sysusers=$root/etc/sysusers.d/firehose-worker.conf
+settings=$root/etc/default/firehose-worker
+share=$root/usr/local/share
+
+completions() {
+    printf '%s\n' firehose-worker.bash "$share/bash-completion/completions/firehose-worker" \
+        _firehose-worker "$share/zsh/site-functions/_firehose-worker" \
+        firehose-worker.fish "$share/fish/vendor_completions.d/firehose-worker.fish"
+}
+
+# Whether systemd runs here and is meant.
+live() { [[ -z $root && -d /run/systemd/system ]]; }
+
+install_files() {
+    local unit page source target
+    install -D -m 755 "$binary" "$root/usr/local/bin/firehose-worker"
+    for unit in "${units[@]}"; do
+        install -d -m 755 "$unit_dir"
+        sed 's,^ExecStart=/usr/bin/,ExecStart=/usr/local/bin/,' "$here/$unit" >"$unit_dir/$unit"
+        chmod 644 "$unit_dir/$unit"
+    done
+    install -D -m 644 "$here/firehose-worker.sysusers" "$sysusers"
+    [[ -e $settings ]] || install -D -m 600 "$here/firehose-worker.default" "$settings"
+    # Made by the build, beside the binary.
+    for page in "$(dirname "$binary")"/assets/firehose-worker*.1.gz; do
+        [[ ! -e $page ]] || install -D -m 644 -t "$share/man/man1" "$page"
+    done
+    while read -r source && read -r target; do
+        source=$(dirname "$binary")/assets/$source
+        [[ ! -e $source ]] || install -D -m 644 "$source" "$target"
+    done < <(completions)
+}
+
+remove_files() {
+    local unit target
+    for unit in "${units[@]}"; do
+        rm -f "$unit_dir/$unit"
+    done
+    rm -f "$root/usr/local/bin/firehose-worker" "$sysusers" "$share"/man/man1/firehose-worker*.1.gz
+    while read -r _ && read -r target; do
+        rm -f "$target"
+    done < <(completions)
+}
+
+case $action in
+    install)
+        [[ -x $binary ]] || die "$binary is not there: run cargo build --release --locked, or name another with --binary"
+        [[ ! -e $root/usr/lib/systemd/system/firehose-worker.service ]] ||
+            die "the package firehose-worker is installed; remove it first"
+        install_files
+        if live; then
+            systemd-sysusers firehose-worker.conf
+            systemctl daemon-reload
+            systemctl try-restart firehose-worker.service 'firehose-worker@*.service'
+        fi
+        echo "installed; set the servers' addresses in $settings, then: systemctl enable --now firehose-worker"
+        ;;
+    uninstall)
+        if live; then
+            systemctl stop firehose-worker.service 'firehose-worker@*.service'
+            systemctl disable --quiet firehose-worker.service 2>/dev/null || true
+            rm -f "$unit_dir"/*.wants/firehose-worker@*.service
+        fi
+        remove_files
+        if live; then
+            systemctl daemon-reload
+        fi
+        if [[ -z $purge ]]; then
+            echo "removed; $settings and the user firehose-worker stay, --purge removes them"
+        else
+            rm -f "$settings"
+            [[ -n $root ]] || ! getent passwd firehose-worker >/dev/null || userdel firehose-worker
+            echo "removed, settings and user too"
+        fi
+        ;;
+esac
