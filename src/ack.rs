@@ -4,7 +4,7 @@
 //! are stored in one MULTI with its acknowledgement. What Redis did not take is kept and sent again.
 //!
 //! Invariant: acknowledgements are sent in the order in which the entries came here, so none overtakes that of an earlier
-//! entry of its DID. An entry is counted once, when its acknowledgement is confirmed.
+//! entry of its DID. An entry is counted once, when its acknowledgement is confirmed, and by the process that has it then.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -15,6 +15,7 @@ use redis::{Cmd, RedisError, RedisResult};
 use crate::config::Config;
 use crate::decode;
 use crate::entry::{Entry, EntryId};
+use crate::holder::Lease;
 use crate::in_flight::InFlight;
 use crate::link::{self, Link, Redis};
 use crate::metrics::Metrics;
@@ -118,6 +119,7 @@ pub struct Acker {
     in_flight: Arc<InFlight>,
     metrics: Arc<Metrics>,
     stop: Stop,
+    lease: Lease,
     /// Dead letters that Redis refused; their entries stay pending.
     refused: Vec<Done>,
     offered_at: Instant,
@@ -135,6 +137,7 @@ impl Acker {
         in_flight: Arc<InFlight>,
         metrics: Arc<Metrics>,
         stop: Stop,
+        lease: Lease,
     ) -> Acker {
         Acker {
             link: redis.link(Duration::ZERO),
@@ -146,6 +149,7 @@ impl Acker {
             in_flight,
             metrics,
             stop,
+            lease,
             refused: Vec::new(),
             offered_at: Instant::now(),
             ack_refusal: Refusal::default(),
@@ -238,7 +242,7 @@ impl Acker {
     fn send_ack(&mut self, ack: &Cmd) -> Option<u64> {
         let mut backoff = Backoff::default();
         loop {
-            match insist(&mut self.link, &self.stop, |link| link.query(ack))? {
+            match insist(&mut self.link, &self.lease, &self.stop, |link| link.query(ack))? {
                 Ok(acknowledged) => {
                     self.ack_refusal.end("redis takes acknowledgements");
                     return Some(acknowledged);
@@ -262,7 +266,9 @@ impl Acker {
         };
         let commands = self.burial(done.id, letters);
         let once = &mut self.once;
-        match insist(&mut self.link, &self.stop, |link| once.execute(link, commands.clone())) {
+        match insist(&mut self.link, &self.lease, &self.stop, |link| {
+            once.execute(link, commands.clone())
+        }) {
             Some(Ok(answers)) => {
                 // EXEC goes on where one of its commands fails, as on a key of another type.
                 for error in answers.into_iter().filter_map(|answer| answer.extract_error().err()) {
@@ -326,7 +332,7 @@ impl Acker {
             .arg(1);
         type Pending = Vec<(String, String, u64, u64)>;
         let cost = "dead letters do not say how often their entry was delivered";
-        let answer = insist(&mut self.link, &self.stop, |link| {
+        let answer = insist(&mut self.link, &self.lease, &self.stop, |link| {
             let entries = link.query::<Pending>(&pending);
             link.optional(entries, cost, "+xpending")
         });
@@ -337,21 +343,26 @@ impl Acker {
     }
 
     fn settled(&self, batch: &[Done]) {
-        for done in batch {
+        let taken = self.in_flight.remove(batch.iter().map(|done| done.id));
+        for done in batch.iter().filter(|done| !taken.contains(&done.id)) {
             self.metrics.acknowledged(&done.outcome);
         }
-        self.in_flight.remove(batch.iter().map(|done| done.id));
     }
 }
 
-/// Tries until Redis answers; `None` if a stop is requested while it does not.
+/// Tries until Redis answers; `None` if a stop is requested while it does not. Nothing is sent while another process may
+/// hold the consumer name: it acknowledges and counts the same entries.
 fn insist<T>(
     link: &mut Link,
+    lease: &Lease,
     stop: &Stop,
     mut send: impl FnMut(&mut Link) -> RedisResult<T>,
 ) -> Option<Result<T, RedisError>> {
     let mut backoff = Backoff::default();
     loop {
+        if !lease.wait(stop) {
+            return None;
+        }
         match send(link) {
             Ok(answer) => return Some(Ok(answer)),
             Err(error) if link::is_unready(&error) => link.unserved(&error),

@@ -2,6 +2,7 @@
 //!
 //! Owns how many entries share a transaction: what waits in the worker's channel, up to a bound. One entry when it is
 //! quiet, so that it is applied at once; many under load, when a statement for many rows costs little more than for one.
+//! An entry that was delivered often is a batch of its own: it may be what ended the process.
 
 use std::time::Duration;
 
@@ -13,27 +14,65 @@ use crate::entry::Entry;
 /// as much.
 const MAX_BYTES: usize = 2 << 20;
 
-/// Takes the next batch of at most `max_entries`, waiting for its first entry.
-///
-/// Returns:
-/// - `Some` with entries in the order they were sent
-/// - `Some` with none if nothing came within `time`
-/// - `None` once the channel is closed and empty
-pub fn next(inbox: &Receiver<Entry>, max_entries: usize, time: Duration) -> Option<Vec<Entry>> {
-    let first = match inbox.recv_timeout(time) {
-        Ok(entry) => entry,
-        Err(RecvTimeoutError::Timeout) => return Some(Vec::new()),
-        Err(RecvTimeoutError::Disconnected) => return None,
-    };
-    let mut bytes = first.weight();
-    let mut entries = Vec::with_capacity(max_entries.min(inbox.len() + 1));
-    entries.push(first);
-    while entries.len() < max_entries && bytes < MAX_BYTES {
-        let Ok(entry) = inbox.try_recv() else { break };
-        bytes += entry.weight();
-        entries.push(entry);
+/// The entries of one worker's channel, in batches.
+pub struct Batches {
+    inbox: Receiver<Entry>,
+    max_entries: usize,
+    /// Entries delivered more often than this are a batch each.
+    alone_above: u64,
+    /// Taken from the channel, but for the next batch.
+    held: Option<Entry>,
+}
+
+impl Batches {
+    pub fn new(inbox: Receiver<Entry>, max_entries: usize, alone_above: u64) -> Batches {
+        Batches {
+            inbox,
+            max_entries,
+            alone_above,
+            held: None,
+        }
     }
-    Some(entries)
+
+    /// Takes the next batch, waiting for its first entry.
+    ///
+    /// Returns:
+    /// - `Some` with entries in the order they were sent
+    /// - `Some` with none if nothing came within `time`
+    /// - `None` once the channel is closed and empty
+    pub fn next(&mut self, time: Duration) -> Option<Vec<Entry>> {
+        let first = match self.held.take().map_or_else(|| self.inbox.recv_timeout(time), Ok) {
+            Ok(entry) => entry,
+            Err(RecvTimeoutError::Timeout) => return Some(Vec::new()),
+            Err(RecvTimeoutError::Disconnected) => return None,
+        };
+        if self.is_alone(&first) {
+            return Some(vec![first]);
+        }
+        let mut bytes = first.weight();
+        let mut entries = Vec::with_capacity(self.max_entries.min(self.inbox.len() + 1));
+        entries.push(first);
+        while entries.len() < self.max_entries && bytes < MAX_BYTES {
+            let Ok(entry) = self.inbox.try_recv() else { break };
+            if self.is_alone(&entry) {
+                self.held = Some(entry);
+                break;
+            }
+            bytes += entry.weight();
+            entries.push(entry);
+        }
+        Some(entries)
+    }
+
+    /// Whether the entry, which is then the only one of its batch, may be what ended the process before.
+    pub fn is_alone(&self, entry: &Entry) -> bool {
+        entry.deliveries > self.alone_above
+    }
+
+    /// What is left in the channel, for who will not come back for it.
+    pub fn rest(self) -> Vec<Entry> {
+        self.held.into_iter().chain(self.inbox.try_iter()).collect()
+    }
 }
 
 #[cfg(test)]
@@ -47,29 +86,50 @@ mod tests {
             kind: None,
             data: Some(vec![b' '; bytes]),
             seq: None,
+            deliveries: 1,
         }
+    }
+
+    fn lengths(batches: &mut Batches) -> Option<usize> {
+        Some(batches.next(Duration::ZERO)?.len())
     }
 
     #[test]
     fn a_batch_is_what_waits_up_to_its_bounds() {
         let (tx, rx) = crossbeam_channel::bounded(10);
-        let lengths = |max| {
-            let batch = next(&rx, max, Duration::ZERO)?;
-            Some(batch.len())
-        };
-        assert_eq!(lengths(3), Some(0));
+        let mut batches = Batches::new(rx, 3, 3);
+        assert_eq!(lengths(&mut batches), Some(0));
         for ms in 0..4 {
             tx.send(entry(ms, 10)).unwrap();
         }
-        assert_eq!(lengths(3), Some(3));
-        assert_eq!(lengths(3), Some(1));
+        assert_eq!(lengths(&mut batches), Some(3));
+        assert_eq!(lengths(&mut batches), Some(1));
         for ms in 0..3 {
             tx.send(entry(ms, MAX_BYTES)).unwrap();
         }
-        assert_eq!(lengths(3), Some(1));
+        assert_eq!(lengths(&mut batches), Some(1));
         drop(tx);
-        assert_eq!(lengths(3), Some(1));
-        assert_eq!(lengths(3), Some(1));
-        assert_eq!(lengths(3), None);
+        assert_eq!(lengths(&mut batches), Some(1));
+        assert_eq!(lengths(&mut batches), Some(1));
+        assert_eq!(lengths(&mut batches), None);
+    }
+
+    #[test]
+    fn an_entry_delivered_often_is_a_batch_of_its_own_in_its_place() {
+        let (tx, rx) = crossbeam_channel::bounded(10);
+        let mut batches = Batches::new(rx, 9, 3);
+        for (ms, deliveries) in [(1, 1), (2, 3), (3, 4), (4, 5), (5, 1)] {
+            let entry = Entry {
+                deliveries,
+                ..entry(ms, 10)
+            };
+            tx.send(entry).unwrap();
+        }
+        for times in [vec![1, 2], vec![3], vec![4]] {
+            let batch = batches.next(Duration::ZERO).unwrap();
+            assert_eq!(batch.iter().map(|entry| entry.id.ms).collect::<Vec<_>>(), times);
+        }
+        drop(tx);
+        assert_eq!(batches.rest().len(), 1);
     }
 }

@@ -2,12 +2,14 @@
 //!
 //! Owns XAUTOCLAIM, and the wait at the start: where another consumer holds entries and shows no sign of life, they are
 //! waited for until they may be taken, so that after a cutover from another worker nothing newer is applied before them.
+//! Entries are claimed by their IDs and read afterwards, as many at a time as there is room for.
 
 use std::time::{Duration, Instant};
 
 use redis::{FromRedisValue, RedisResult, Value};
 
-use crate::delivered::{Delivered, deleted, entries, text};
+use crate::delivered::{Delivered, entries, ids, text};
+use crate::entry::EntryId;
 use crate::link::{self, Link};
 use crate::shutdown::Stop;
 
@@ -42,23 +44,48 @@ impl Cursor {
     }
 }
 
+/// What one XAUTOCLAIM found.
+#[derive(Default)]
+pub struct Claimed {
+    /// Now the own consumer's, in the order of the stream; still to be read.
+    pub ids: Vec<EntryId>,
+    /// Pending, but trimmed from the stream; pending no more.
+    pub trimmed: Vec<EntryId>,
+}
+
 impl Claim {
-    /// Takes over the next entries.
-    pub fn entries(&self, link: &mut Link, cursor: &mut Cursor) -> RedisResult<Vec<Delivered>> {
-        let mut parts = link.query::<Vec<Value>>(&self.command(cursor))?.into_iter();
+    /// Makes the next entries of consumers that are gone the own consumer's, without reading them.
+    pub fn next(&self, link: &mut Link, cursor: &mut Cursor) -> RedisResult<Claimed> {
+        let mut claim = redis::cmd("XAUTOCLAIM");
+        claim.arg(&self.stream).arg(&self.group).arg(&self.consumer);
+        claim.arg(self.idle.as_millis() as u64);
+        claim.arg(&cursor.0).arg("COUNT").arg(COUNT).arg("JUSTID");
+        let mut parts = link.query::<Vec<Value>>(&claim)?.into_iter();
         cursor.advance(parts.next());
-        let mut delivered = entries(parts.next());
-        delivered.extend(deleted(parts.next()));
-        Ok(delivered)
+        Ok(Claimed {
+            ids: ids(parts.next()),
+            trimmed: ids(parts.next()),
+        })
+    }
+
+    /// Reads entries that were claimed, which counts as a delivery. Those that were acknowledged meanwhile do not come.
+    pub fn read(&self, link: &mut Link, ids: &[EntryId]) -> RedisResult<Vec<Delivered>> {
+        let mut claim = redis::cmd("XCLAIM");
+        claim.arg(&self.stream).arg(&self.group).arg(&self.consumer).arg(0);
+        for id in ids {
+            claim.arg(id.to_string());
+        }
+        Ok(entries(Some(link.query(&claim)?)))
     }
 
     /// Makes entries of consumers that are gone the own consumer's, without reading them; those that are not idle for
-    /// long enough yet are waited for, `idle` at most. `false` if a stop was requested first.
-    pub fn adopt_gone(&self, link: &mut Link, stop: &Stop) -> RedisResult<bool> {
+    /// long enough yet are waited for, `idle` at most. What was trimmed is added to `trimmed`. `false` if a stop was
+    /// requested first.
+    pub fn adopt_gone(&self, link: &mut Link, trimmed: &mut Vec<EntryId>, stop: &Stop) -> RedisResult<bool> {
         let start = Instant::now();
         let mut has_said = false;
         loop {
-            self.adopt(link)?;
+            self.adopt(link, trimmed)?;
             let silent = self.silent(link, start.elapsed())?;
             if silent.is_empty() || start.elapsed() > self.idle + LOOK {
                 return Ok(true);
@@ -77,22 +104,12 @@ impl Claim {
         }
     }
 
-    fn adopt(&self, link: &mut Link) -> RedisResult<()> {
+    fn adopt(&self, link: &mut Link, trimmed: &mut Vec<EntryId>) -> RedisResult<()> {
         let mut cursor = Cursor::start();
         while !cursor.is_at_end() {
-            let mut claim = self.command(&cursor);
-            claim.arg("JUSTID");
-            cursor.advance(link.query::<Vec<Value>>(&claim)?.into_iter().next());
+            trimmed.extend(self.next(link, &mut cursor)?.trimmed);
         }
         Ok(())
-    }
-
-    fn command(&self, cursor: &Cursor) -> redis::Cmd {
-        let mut claim = redis::cmd("XAUTOCLAIM");
-        claim.arg(&self.stream).arg(&self.group).arg(&self.consumer);
-        claim.arg(self.idle.as_millis() as u64);
-        claim.arg(&cursor.0).arg("COUNT").arg(COUNT);
-        claim
     }
 
     /// Other consumers that hold entries and have not spoken to Redis for `time`. Who may not ask, does not wait.

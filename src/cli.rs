@@ -179,7 +179,7 @@ pub struct Settings {
     #[arg(long, env = "CLAIM_IDLE_MS", hide_env_values = true, default_value = "30000")]
     pub claim_idle_ms: String,
 
-    /// Taken from older environment files; this version tries an entry for as long as it takes
+    /// How often an entry that ends the process each time is tried alone before it is set apart
     #[arg(long, env = "REDIS_MAX_DELIVERIES", hide_env_values = true, default_value = "10")]
     pub redis_max_deliveries: String,
 

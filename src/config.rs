@@ -36,6 +36,8 @@ pub struct Config {
     /// Bytes.
     pub max_in_flight: usize,
     pub claim_idle: Duration,
+    /// Tries alone of an entry that ends the process each time.
+    pub max_deliveries: u64,
     pub dead_letter_maxlen: usize,
     pub stop_timeout: Duration,
     pub switches: Switches,
@@ -61,12 +63,6 @@ impl Config {
         let pool = check.number("DB_POOL_SIZE", &settings.db_pool_size, 1..=1000, 20);
         // Judged like the rest, so that a mistyped value in an older environment file is found.
         check.number(
-            "REDIS_MAX_DELIVERIES",
-            &settings.redis_max_deliveries,
-            1..=1_000_000,
-            10,
-        );
-        check.number(
             "REDIS_MAX_STREAM_LEN",
             &settings.redis_max_stream_len,
             1..=usize::MAX,
@@ -91,6 +87,12 @@ impl Config {
             max_batch_entries: check.number("MAX_BATCH_ENTRIES", &settings.max_batch_entries, 1..=10_000, 2000),
             max_in_flight: check.number("MAX_IN_FLIGHT_MIB", &settings.max_in_flight_mib, 1..=4096, 8) << 20,
             claim_idle: millis(check.number("CLAIM_IDLE_MS", &settings.claim_idle_ms, 100..=86_400_000, 30_000)),
+            max_deliveries: check.number(
+                "REDIS_MAX_DELIVERIES",
+                &settings.redis_max_deliveries,
+                1..=1_000_000,
+                10,
+            ),
             dead_letter_maxlen: check.number(
                 "REDIS_DEAD_LETTER_MAXLEN",
                 &settings.redis_dead_letter_maxlen,

@@ -1,6 +1,6 @@
 //! Redis' answers → entries.
 //!
-//! Owns the forms of XREADGROUP's and XAUTOCLAIM's answers. Pure.
+//! Owns the forms of XREADGROUP's, XCLAIM's and XAUTOCLAIM's answers. Pure.
 
 use redis::Value;
 
@@ -54,6 +54,7 @@ fn entry(answer: Value) -> Option<Delivered> {
         kind: None,
         data: None,
         seq: None,
+        deliveries: 1,
     };
     let mut fields = fields.into_iter();
     while let (Some(name), Some(value)) = (fields.next(), fields.next()) {
@@ -67,14 +68,10 @@ fn entry(answer: Value) -> Option<Delivered> {
     Some(Delivered::Entry(entry))
 }
 
-/// The IDs that XAUTOCLAIM found pending but no longer in the stream (Redis 7).
-pub fn deleted(answer: Option<Value>) -> Vec<Delivered> {
+/// The IDs in a part of XAUTOCLAIM's answer; Redis 6.2 has no part for those that were trimmed.
+pub fn ids(answer: Option<Value>) -> Vec<EntryId> {
     match answer {
-        Some(Value::Array(ids)) => ids
-            .into_iter()
-            .filter_map(|id| EntryId::parse(&bytes(id)?))
-            .map(Delivered::Trimmed)
-            .collect(),
+        Some(Value::Array(ids)) => ids.into_iter().filter_map(|id| EntryId::parse(&bytes(id)?)).collect(),
         _ => Vec::new(),
     }
 }

@@ -40,6 +40,8 @@ pub struct Entry {
     pub kind: Option<Vec<u8>>,
     pub data: Option<Vec<u8>>,
     pub seq: Option<Vec<u8>>,
+    /// How often Redis had delivered it when it was asked; 1 for a new entry, for which nobody asks.
+    pub deliveries: u64,
 }
 
 impl Entry {

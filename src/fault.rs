@@ -21,6 +21,9 @@ pub enum ApplyError {
     /// Somebody else deleted a row between two statements; the next try sees it gone.
     #[error("a row of {0} vanished while it was written")]
     Vanished(&'static str),
+    /// Whoever has the name by now applies the same entries, and newer ones that must not be overwritten.
+    #[error("the consumer name was not renewed in time: another process may hold it")]
+    NameLapsed,
 }
 
 impl ApplyError {
@@ -83,13 +86,13 @@ impl ApplyError {
         match self {
             ApplyError::Connect(source) => format!("{self}: {}", one_line(&source.to_string())),
             ApplyError::Statement { source, .. } => format!("{self}: {}", describe_postgres(source)),
-            ApplyError::Vanished(_) => self.to_string(),
+            ApplyError::Vanished(_) | ApplyError::NameLapsed => self.to_string(),
         }
     }
 
     pub fn fault(&self) -> Fault {
         match self {
-            ApplyError::Connect(_) | ApplyError::Vanished(_) => Fault::Transient,
+            ApplyError::Connect(_) | ApplyError::Vanished(_) | ApplyError::NameLapsed => Fault::Transient,
             ApplyError::Statement { source, .. } => match source.code() {
                 None => Fault::Transient,
                 Some(state) => fault_of(state.code()),

@@ -1,8 +1,9 @@
 //! Who holds a consumer name.
 //!
 //! Owns the key that names the process which reads under a consumer name, so that a second one with the same name waits
-//! and takes over when the first is gone.
+//! and takes over when the first is gone; and the lease that tells the first, frozen meanwhile, to keep its hands off.
 
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use redis::RedisResult;
@@ -11,6 +12,7 @@ use crate::config::{Config, hostname};
 use crate::link::{self, Link, Redis};
 use crate::retry::Backoff;
 use crate::shutdown::Stop;
+use crate::turns;
 
 /// A holder that has not renewed its key for this long is gone.
 const LEASE: Duration = Duration::from_secs(8);
@@ -20,6 +22,81 @@ const RENEWAL: Duration = Duration::from_secs(2);
 /// How often a standby looks.
 const LOOK: Duration = Duration::from_millis(500);
 
+/// A part of the lease that is not used: what is sent at its end still has to arrive.
+const MARGIN: Duration = Duration::from_secs(1);
+
+/// Until when nobody else can hold the name: what is written or acknowledged outside of that time might overtake what
+/// another process does under it, as after a freeze.
+#[derive(Clone, Default)]
+pub struct Lease(Arc<Shared>);
+
+#[derive(Default)]
+struct Shared {
+    until: Mutex<Until>,
+    renewed: Condvar,
+}
+
+#[derive(Clone, Copy, Default)]
+enum Until {
+    /// The name is not held, or was not renewed in time.
+    #[default]
+    Past,
+    Time(Instant),
+    /// Nothing marks the holder: nobody else can be told apart.
+    End,
+}
+
+impl Until {
+    fn holds(self) -> bool {
+        match self {
+            Until::Past => false,
+            Until::Time(time) => Instant::now() < time,
+            Until::End => true,
+        }
+    }
+}
+
+impl Lease {
+    /// The lease of who knows that there is nobody else.
+    pub fn without_end() -> Lease {
+        let lease = Lease::default();
+        lease.set(Until::End);
+        lease
+    }
+
+    pub fn holds(&self) -> bool {
+        self.lock().holds()
+    }
+
+    /// Whether another process would have been kept from the name.
+    pub fn is_exclusive(&self) -> bool {
+        matches!(*self.lock(), Until::Time(time) if Instant::now() < time)
+    }
+
+    /// Waits until the name is held; `false` if a stop is requested first.
+    pub fn wait(&self, stop: &Stop) -> bool {
+        let mut until = self.lock();
+        while !until.holds() {
+            if stop.is_requested() {
+                return false;
+            }
+            let waited = self.0.renewed.wait_timeout(until, LOOK);
+            turns::take();
+            until = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        true
+    }
+
+    fn set(&self, until: Until) {
+        *self.lock() = until;
+        self.0.renewed.notify_all();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Until> {
+        self.0.until.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// This process as holder of its consumer name.
 pub struct Holder {
     link: Link,
@@ -27,6 +104,7 @@ pub struct Holder {
     me: String,
     consumer: String,
     is_allowed: bool,
+    lease: Lease,
 }
 
 impl Holder {
@@ -37,7 +115,13 @@ impl Holder {
             me: mark(std::process::id()),
             consumer: config.consumer.clone(),
             is_allowed: true,
+            lease: Lease::default(),
         }
+    }
+
+    /// What tells the threads that read, write and acknowledge whether they still may.
+    pub fn lease(&self) -> Lease {
+        self.lease.clone()
     }
 
     /// Waits until this process holds the name. `false` if a stop was requested first.
@@ -73,6 +157,7 @@ impl Holder {
                 Err(error) => {
                     if link::code(&error) == "NOPERM" {
                         self.is_allowed = false;
+                        self.lease.set(Until::End);
                         log::warn!(
                             "redis does not allow a key that marks the holder of {}: no standby; allow ~firehose:worker:* \
                              +get +set +del +pexpire +watch +unwatch +multi +exec",
@@ -92,6 +177,7 @@ impl Holder {
 
     /// The other holder, or `None` if it is now this process.
     fn try_take(&mut self) -> RedisResult<Option<String>> {
+        let sent_at = Instant::now();
         let mut set = redis::cmd("SET");
         set.arg(&self.key)
             .arg(&self.me)
@@ -104,10 +190,10 @@ impl Holder {
             taken => taken?,
         };
         if taken.is_some() {
+            self.lease.set(Until::Time(sent_at + LEASE - MARGIN));
             return Ok(None);
         }
-        let other: Option<String> = self.link.query(redis::cmd("GET").arg(&self.key))?;
-        match other {
+        match self.extend()? {
             None => self.try_take(),
             Some(other) if other == self.me => Ok(None),
             // It was on this machine and is gone: no need to wait for its lease to end.
@@ -129,23 +215,32 @@ impl Holder {
     ///
     /// # Errors
     ///
-    /// Another process has taken the name, as it may when this one was frozen for longer than its lease.
+    /// This process was frozen for longer than its lease. Another has taken the name then, or may have had it meanwhile
+    /// and applied what is still in flight here: only reading the own pending entries again tells.
     pub fn keep(mut self, stop: &Stop) -> anyhow::Result<()> {
         if !self.is_allowed {
             return Ok(());
         }
-        let mut renewed_at = Instant::now();
+        let mut looked_at = Instant::now();
         while !stop.wait(RENEWAL) {
-            match self.try_renew() {
-                Ok(None) => renewed_at = Instant::now(),
-                Ok(Some(other)) => anyhow::bail!(
-                    "the consumer name {} was taken by {other} while this process had not renewed it for {:.1} s",
+            let absent = looked_at.elapsed();
+            let holder = match absent > LEASE {
+                true => self
+                    .extend()
+                    .map(|holder| holder.filter(|holder| *holder == self.me).is_none()),
+                false => self.try_renew().map(|other| other.is_some()),
+            };
+            match holder {
+                Ok(false) => {}
+                Ok(true) => anyhow::bail!(
+                    "the consumer name {} is not this process's any more, which was silent for {:.1} s",
                     self.consumer,
-                    renewed_at.elapsed().as_secs_f64()
+                    absent.as_secs_f64()
                 ),
                 // Without Redis nobody can read under the name either.
                 Err(error) => log::debug!("failed to renew the holder's key: {}", link::describe(&error)),
             }
+            looked_at = Instant::now();
         }
         // A lease that is not given up ends by itself.
         let me = self.me.clone();
@@ -153,17 +248,30 @@ impl Holder {
         Ok(())
     }
 
+    /// The other holder, or `None` if it is still this process.
     fn try_renew(&mut self) -> RedisResult<Option<String>> {
-        let holder: Option<String> = self.link.query(redis::cmd("GET").arg(&self.key))?;
-        match holder {
-            Some(holder) if holder == self.me => {
-                let mut expire = redis::cmd("PEXPIRE");
-                self.link
-                    .query::<()>(expire.arg(&self.key).arg(LEASE.as_millis() as u64))?;
-                Ok(None)
-            }
+        match self.extend()? {
+            Some(holder) if holder == self.me => Ok(None),
             _ => self.try_take(),
         }
+    }
+
+    /// Has the key live on if it is this process's; whose it is.
+    fn extend(&mut self) -> RedisResult<Option<String>> {
+        let sent_at = Instant::now();
+        let holder: Option<String> = self.link.query(redis::cmd("GET").arg(&self.key))?;
+        if holder.as_deref() != Some(&self.me) {
+            return Ok(holder);
+        }
+        let mut expire = redis::cmd("PEXPIRE");
+        expire.arg(&self.key).arg(LEASE.as_millis() as u64);
+        // Whoever took the key since the look has it extended, and this process finds that out by the second look.
+        self.link.query::<()>(&expire)?;
+        let holder: Option<String> = self.link.query(redis::cmd("GET").arg(&self.key))?;
+        if holder.as_deref() == Some(&self.me) {
+            self.lease.set(Until::Time(sent_at + LEASE - MARGIN));
+        }
+        Ok(holder)
     }
 
     /// Deletes the key while it names that holder: between a look and a plain DEL somebody else might take it.

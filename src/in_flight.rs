@@ -1,13 +1,14 @@
 //! Entries read and not yet acknowledged.
 //!
-//! Owns the limit of their bytes, and knows which they are, so that none is read twice at a time.
+//! Owns the limit of their bytes, and knows which they are, so that none is taken in twice: not while it is in flight,
+//! and not by an answer of Redis that was on its way when the entry was acknowledged.
 //!
 //! Invariant: an entry is in here from when the reader hands it over until its acknowledgement is confirmed, or the
 //! process gives it up at a stop.
 
-use std::collections::HashMap;
-use std::sync::{Condvar, Mutex, PoisonError};
-use std::time::Duration;
+use std::collections::{HashMap, HashSet};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use crate::entry::EntryId;
 use crate::turns;
@@ -20,8 +21,18 @@ pub struct InFlight {
 
 #[derive(Default)]
 struct Entries {
-    weights: HashMap<EntryId, usize>,
+    held: HashMap<EntryId, Held>,
     bytes: usize,
+    /// What was released since the reader began to read pending entries again; nothing is noted while it does not.
+    released: Option<HashSet<EntryId>>,
+}
+
+struct Held {
+    weight: usize,
+    /// When Redis delivered it to this consumer, or when that was renewed.
+    since: Instant,
+    /// Another process has it by now: that one acknowledges and counts it.
+    is_taken: bool,
 }
 
 impl InFlight {
@@ -34,49 +45,109 @@ impl InFlight {
         }
     }
 
-    /// Takes entries in; returns those that are not in already, with what is now in flight beyond the limit or not.
+    /// To be called before Redis is asked for pending entries: the answer may hold some that are released before it is
+    /// looked at, and those must not come in again.
+    pub fn begin_reading_again(&self) {
+        self.lock().released = Some(HashSet::new());
+    }
+
+    /// To be called when all such answers have been handed over.
+    pub fn end_reading_again(&self) {
+        self.lock().released = None;
+    }
+
+    /// Takes an entry in, be there room or not; `false` if it is in, or has been since the reading of it began.
     pub fn add(&self, id: EntryId, weight: usize) -> bool {
-        let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
-        if entries.weights.contains_key(&id) {
+        let mut entries = self.lock();
+        let was_released = entries.released.as_ref().is_some_and(|ids| ids.contains(&id));
+        if was_released || entries.held.contains_key(&id) {
             return false;
         }
-        entries.weights.insert(id, weight);
+        let held = Held {
+            weight,
+            since: Instant::now(),
+            is_taken: false,
+        };
+        entries.held.insert(id, held);
         entries.bytes += weight;
         true
     }
 
-    pub fn remove(&self, ids: impl Iterator<Item = EntryId>) {
-        let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+    pub fn holds(&self, id: EntryId) -> bool {
+        self.lock().held.contains_key(&id)
+    }
+
+    /// Releases entries; answers those that another process had taken.
+    pub fn remove(&self, ids: impl Iterator<Item = EntryId>) -> Vec<EntryId> {
+        let mut entries = self.lock();
+        let mut taken = Vec::new();
         for id in ids {
-            if let Some(weight) = entries.weights.remove(&id) {
-                entries.bytes -= weight;
+            let Some(held) = entries.held.remove(&id) else {
+                continue;
+            };
+            entries.bytes -= held.weight;
+            if held.is_taken {
+                taken.push(id);
+            }
+            if let Some(released) = &mut entries.released {
+                released.insert(id);
             }
         }
         self.released.notify_all();
+        taken
+    }
+
+    /// The entries held for longer than `time` that no other process has taken, in the order of the stream.
+    pub fn held_for(&self, time: Duration) -> Vec<EntryId> {
+        let entries = self.lock();
+        let is_old = |held: &Held| !held.is_taken && held.since.elapsed() >= time;
+        let old = entries.held.iter().filter(|(_, held)| is_old(held));
+        let mut ids: Vec<EntryId> = old.map(|(id, _)| *id).collect();
+        ids.sort_unstable();
+        ids
+    }
+
+    /// The entries count as delivered at that time.
+    pub fn renewed(&self, ids: &[EntryId], at: Instant) {
+        let mut entries = self.lock();
+        for id in ids {
+            if let Some(held) = entries.held.get_mut(id) {
+                held.since = at;
+            }
+        }
+    }
+
+    /// Another process has taken the entries, or they were taken back from it when it had gone.
+    pub fn set_taken(&self, ids: &[EntryId], is_taken: bool) {
+        let mut entries = self.lock();
+        for id in ids {
+            if let Some(held) = entries.held.get_mut(id) {
+                held.is_taken = is_taken;
+            }
+        }
     }
 
     /// Waits for `time` at most until there is room; returns how many bytes.
     pub fn room(&self, time: Duration) -> usize {
-        let entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
         let is_full = |entries: &mut Entries| entries.bytes >= self.limit;
-        let (entries, _) = self
-            .released
-            .wait_timeout_while(entries, time, is_full)
-            .unwrap_or_else(PoisonError::into_inner);
-        turns::take();
+        let entries = self.wait_while(time, is_full);
         self.limit.saturating_sub(entries.bytes)
     }
 
     /// Waits for `time` at most until nothing is in flight; whether nothing is.
     pub fn is_empty(&self, time: Duration) -> bool {
-        let entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_busy = |entries: &mut Entries| !entries.weights.is_empty();
-        let (entries, _) = self
-            .released
-            .wait_timeout_while(entries, time, is_busy)
-            .unwrap_or_else(PoisonError::into_inner);
+        let entries = self.wait_while(time, |entries| !entries.held.is_empty());
+        entries.held.is_empty()
+    }
+
+    fn wait_while(&self, time: Duration, condition: impl FnMut(&mut Entries) -> bool) -> MutexGuard<'_, Entries> {
+        let waited = self.released.wait_timeout_while(self.lock(), time, condition);
         turns::take();
-        entries.weights.is_empty()
+        waited.unwrap_or_else(PoisonError::into_inner).0
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Entries> {
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -100,5 +171,31 @@ mod tests {
         assert_eq!(in_flight.room(Duration::ZERO), 40);
         in_flight.remove([id(2)].into_iter());
         assert!(in_flight.is_empty(Duration::ZERO));
+    }
+
+    #[test]
+    fn an_entry_released_while_it_is_read_again_does_not_come_in_again() {
+        let in_flight = InFlight::new(100);
+        in_flight.add(id(1), 10);
+        in_flight.begin_reading_again();
+        in_flight.remove([id(1)].into_iter());
+        assert!(!in_flight.add(id(1), 10));
+        in_flight.end_reading_again();
+        assert!(in_flight.is_empty(Duration::ZERO));
+        assert!(in_flight.add(id(1), 10));
+    }
+
+    #[test]
+    fn what_is_held_long_is_known_until_it_is_renewed_or_taken() {
+        let in_flight = InFlight::new(100);
+        for ms in [3, 1, 2] {
+            in_flight.add(id(ms), 1);
+        }
+        assert_eq!(in_flight.held_for(Duration::ZERO), [id(1), id(2), id(3)]);
+        assert_eq!(in_flight.held_for(Duration::from_secs(3600)), []);
+        in_flight.set_taken(&[id(2)], true);
+        in_flight.renewed(&[id(3)], Instant::now() + Duration::from_secs(3600));
+        assert_eq!(in_flight.held_for(Duration::from_nanos(1)), [id(1)]);
+        assert_eq!(in_flight.remove([id(1), id(2)].into_iter()), [id(2)]);
     }
 }

@@ -6,6 +6,7 @@
 //!
 //! Threads: `reader`, `worker-0` …, `acker`, `metrics`, `holder`, `signals`, under systemd `notify`; the main thread watches
 //! over them.
+//! Threads: `reader`, `worker-0` …, `acker`, `metrics`, `renewer`, `holder`, `signals`; the main thread watches over them.
 
 // In the order in which data passes them.
 pub mod entry;
@@ -18,6 +19,7 @@ pub mod batch;
 pub mod rows;
 pub mod fold;
 pub mod worker;
+pub mod poison;
 pub mod apply;
 pub mod sql;
 pub mod ack;
@@ -31,6 +33,7 @@ pub mod cli;
 pub mod config;
 pub mod connect;
 pub mod constraint;
+pub mod consumer;
 pub mod database_url;
 pub mod db;
 pub mod fault;
@@ -42,6 +45,7 @@ pub mod once;
 pub mod notify;
 pub mod pipeline;
 pub mod redis_url;
+pub mod renew;
 pub mod retry;
 pub mod secret;
 pub mod shutdown;

@@ -45,6 +45,7 @@ mod tests {
             kind: Some(kind.into()),
             data: Some(data.into()),
             seq: None,
+            deliveries: 1,
         };
         worker_of(&entry, 1000)
     }

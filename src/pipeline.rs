@@ -1,7 +1,7 @@
 //! The whole program on one page: threads, channels, and the order in which they end.
 //!
-//! reader → worker-N → acker, with the threads of metrics, holder and notifier beside them. Channels are bounded. A stop closes
-//! them in the data's order: the reader ends, so the workers run dry and end, so the acker does; then the last counts are
+//! reader → worker-N → acker, with the threads of metrics, renewal, consumer name and notifier beside them. Channels are
+//! bounded. A stop closes them in the data's order: the reader ends, so the workers run dry and end, so the acker does; then the last counts are
 //! flushed. A thread that ends early, by an error or a panic, requests the stop, and the process fails after the others
 //! have finished what they hold.
 
@@ -15,16 +15,20 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 
 use crate::ack::{Acker, Done};
 use crate::apply::Memory;
+use crate::batch::Batches;
 use crate::cli::VERSION;
 use crate::config::Config;
+use crate::consumer;
 use crate::db::Db;
 use crate::entry::Entry;
-use crate::holder::Holder;
+use crate::holder::{Holder, Lease};
 use crate::in_flight::InFlight;
 use crate::link::Redis;
 use crate::metrics::{Flusher, Metrics};
 use crate::notify::{self, Notifier, Start};
-use crate::reader::Reader;
+use crate::poison::{self, Trials};
+use crate::reader::{self, Reader};
+use crate::renew::Renewer;
 use crate::retry::Backoff;
 use crate::shutdown::{Stop, handle_signals};
 use crate::turns::{self, Turns};
@@ -59,6 +63,7 @@ pub fn run(config: Config, is_drain: bool) -> anyhow::Result<()> {
     let _entered = turns.enter("main");
     let mut threads = Threads::new(stop.clone(), turns);
     let pipeline = Pipeline {
+        in_flight: Arc::new(InFlight::new(config.max_in_flight)),
         config,
         redis,
         db,
@@ -81,6 +86,7 @@ struct Pipeline {
     config: Config,
     redis: Redis,
     db: Db,
+    in_flight: Arc<InFlight>,
     metrics: Arc<Metrics>,
     start: Start,
     stop: Stop,
@@ -101,108 +107,105 @@ impl Pipeline {
             stop_timeout: self.config.stop_timeout,
         };
         let stop = self.stop.clone();
-        threads.spawn("notify", move || notifier.run(&stop))
+        threads.spawn_beside("notify", move || notifier.run(&stop))
     }
 
     /// Runs the data path once the consumer name is held and both servers are there.
-    fn run_as_holder(self, threads: &mut Threads, holder_stop: &Stop) -> anyhow::Result<()> {
+    fn run_as_holder(&self, threads: &mut Threads, holder_stop: &Stop) -> anyhow::Result<()> {
         let mut holder = Holder::new(&self.redis, &self.config);
         if !holder.take(!self.is_drain, &self.stop)? {
             return Ok(());
         }
         self.start.holds_name();
-        threads.spawn("holder", {
+        let lease = holder.lease();
+        threads.spawn_beside("holder", {
             let stop = holder_stop.clone();
             move || holder.keep(&stop)
         })?;
-        match self.db.wait_until_ready(&self.stop) {
-            true => self.run(threads),
-            false => Ok(()),
+        if self.db.wait_until_ready(&self.stop) && self.run_path(threads, &lease)? {
+            consumer::remove(&self.redis, &self.config, &lease);
         }
-    }
-
-    fn run(self, threads: &mut Threads) -> anyhow::Result<()> {
-        let metrics = Arc::clone(&self.metrics);
-        let in_flight = Arc::new(InFlight::new(self.config.max_in_flight));
-        let (done_tx, done_rx) = bounded(DONE_CAPACITY);
-        // The flush outlives the data path: it has a stop of its own.
-        let flush_stop = Stop::default();
-        let flusher = Flusher::new(&self.redis, &self.config, Arc::clone(&metrics));
-        threads.spawn("metrics", {
-            let stop = flush_stop.clone();
-            move || flusher.run(&stop)
-        })?;
-        let mut path = Threads::new(self.stop.clone(), threads.turns.clone());
-        self.spawn_acker(&mut path, done_rx, &in_flight, &metrics)?;
-        let inboxes = self.spawn_workers(&mut path, &done_tx, &in_flight, &metrics)?;
-        let reader = Reader::new(
-            &self.redis,
-            &self.config,
-            inboxes,
-            done_tx,
-            in_flight,
-            self.stop.clone(),
-            self.is_drain,
-        );
-        path.spawn("reader", move || reader.run())?;
-        self.start.runs();
-        path.join(self.config.stop_timeout);
-        flush_stop.request();
-        threads.failure = threads.failure.take().or(path.failure);
         Ok(())
     }
 
-    fn spawn_acker(
-        &self,
-        path: &mut Threads,
-        inbox: Receiver<Done>,
-        in_flight: &Arc<InFlight>,
-        metrics: &Arc<Metrics>,
-    ) -> anyhow::Result<()> {
+    /// Runs the data's path to its end; whether all of it ended in time.
+    fn run_path(&self, threads: &mut Threads, lease: &Lease) -> anyhow::Result<bool> {
+        let (done_tx, done_rx) = bounded(DONE_CAPACITY);
+        // Flush and renewal outlive the data path: they have a stop of their own.
+        let last_stop = Stop::default();
+        let flusher = Flusher::new(&self.redis, &self.config, Arc::clone(&self.metrics));
+        threads.spawn_beside("metrics", {
+            let stop = last_stop.clone();
+            move || flusher.run(&stop)
+        })?;
+        let renewer = Renewer::new(&self.redis, &self.config, Arc::clone(&self.in_flight));
+        threads.spawn_beside("renewer", {
+            let stop = last_stop.clone();
+            move || renewer.run(&stop)
+        })?;
+        self.spawn_acker(threads, done_rx, lease)?;
+        let shared = reader::Shared {
+            workers: self.spawn_workers(threads, &done_tx, lease)?,
+            done: done_tx,
+            in_flight: Arc::clone(&self.in_flight),
+            stop: self.stop.clone(),
+            lease: lease.clone(),
+        };
+        let reader = Reader::new(&self.redis, &self.config, shared, self.is_drain);
+        threads.spawn("reader", move || reader.run())?;
+        self.start.runs();
+        let has_ended = threads.join_path(self.config.stop_timeout);
+        last_stop.request();
+        Ok(has_ended)
+    }
+
+    fn spawn_acker(&self, threads: &mut Threads, inbox: Receiver<Done>, lease: &Lease) -> anyhow::Result<()> {
         let acker = Acker::new(
             &self.redis,
             &self.config,
             inbox,
-            Arc::clone(in_flight),
-            Arc::clone(metrics),
+            Arc::clone(&self.in_flight),
+            Arc::clone(&self.metrics),
             self.stop.clone(),
+            lease.clone(),
         );
-        path.spawn("acker", move || acker.run())
+        threads.spawn("acker", move || acker.run())
     }
 
     fn spawn_workers(
         &self,
-        path: &mut Threads,
+        threads: &mut Threads,
         done: &Sender<Done>,
-        in_flight: &Arc<InFlight>,
-        metrics: &Arc<Metrics>,
+        lease: &Lease,
     ) -> anyhow::Result<Vec<Sender<Entry>>> {
         let mut inboxes = Vec::with_capacity(self.config.workers);
         for number in 0..self.config.workers {
             let (tx, inbox) = bounded(BATCHES_PER_CHANNEL * self.config.max_batch_entries);
+            let alone_above = poison::alone_above(self.config.max_deliveries);
             let worker = Worker {
-                inbox,
+                batches: Batches::new(inbox, self.config.max_batch_entries, alone_above),
                 done: done.clone(),
                 db: self.db.clone(),
                 memory: Memory::default(),
                 switches: self.config.switches,
-                max_batch_entries: self.config.max_batch_entries,
-                in_flight: Arc::clone(in_flight),
-                metrics: Arc::clone(metrics),
+                trials: Trials::new(&self.redis, &self.config, &self.stop),
+                lease: lease.clone(),
+                in_flight: Arc::clone(&self.in_flight),
+                metrics: Arc::clone(&self.metrics),
                 stop: self.stop.clone(),
                 patience: Backoff::default(),
                 streak: 0,
             };
-            path.spawn(&format!("worker-{number}"), move || worker.run())?;
+            threads.spawn(&format!("worker-{number}"), move || worker.run())?;
             inboxes.push(tx);
         }
         Ok(inboxes)
     }
 }
 
-/// Threads of one part of the program.
+/// The threads of the program.
 struct Threads {
-    handles: HashMap<String, JoinHandle<anyhow::Result<()>>>,
+    running: HashMap<String, Running>,
     /// Each thread sends its name when it ends, in whatever way.
     ended: (Sender<String>, Receiver<String>),
     /// Requested when a thread fails.
@@ -211,16 +214,22 @@ struct Threads {
     failure: Option<anyhow::Error>,
 }
 
+struct Running {
+    handle: JoinHandle<anyhow::Result<()>>,
+    /// It is on the data's way; the others serve those that are.
+    is_path: bool,
+}
+
 /// How often it is looked whether a stop was requested and is late.
 const LOOK: Duration = Duration::from_millis(200);
 
-/// More threads than there are in any part.
+/// More threads than there are.
 const MAX_THREADS: usize = 128;
 
 impl Threads {
     fn new(stop: Stop, turns: Turns) -> Threads {
         Threads {
-            handles: HashMap::new(),
+            running: HashMap::new(),
             ended: bounded(MAX_THREADS),
             stop,
             turns,
@@ -228,8 +237,26 @@ impl Threads {
         }
     }
 
-    /// Starts a thread whose error or panic requests the stop.
+    /// Starts a thread on the data's way, whose error or panic requests the stop.
     fn spawn(&mut self, name: &str, run: impl FnOnce() -> anyhow::Result<()> + Send + 'static) -> anyhow::Result<()> {
+        self.start(name, true, run)
+    }
+
+    /// Starts a thread beside the data's way, whose error or panic requests the stop as well.
+    fn spawn_beside(
+        &mut self,
+        name: &str,
+        run: impl FnOnce() -> anyhow::Result<()> + Send + 'static,
+    ) -> anyhow::Result<()> {
+        self.start(name, false, run)
+    }
+
+    fn start(
+        &mut self,
+        name: &str,
+        is_path: bool,
+        run: impl FnOnce() -> anyhow::Result<()> + Send + 'static,
+    ) -> anyhow::Result<()> {
         let end = End {
             name: name.to_owned(),
             ended: self.ended.0.clone(),
@@ -244,13 +271,14 @@ impl Threads {
             .name(name.to_owned())
             .spawn(run)
             .with_context(|| format!("failed to start the thread {name}"))?;
-        self.handles.insert(name.to_owned(), handle);
+        self.running.insert(name.to_owned(), Running { handle, is_path });
         Ok(())
     }
 
-    /// Waits for all threads, but after a stop is requested no longer than `stop_timeout`.
-    fn join(&mut self, stop_timeout: Duration) {
-        while !self.handles.is_empty() {
+    /// Waits for the threads on the data's way, but after a stop is requested no longer than `stop_timeout`; sees to all
+    /// others meanwhile. Whether all ended.
+    fn join_path(&mut self, stop_timeout: Duration) -> bool {
+        while self.running.values().any(|running| running.is_path) {
             self.join_one(LOOK);
             let is_late = self.stop.requested_at().is_some_and(|at| at.elapsed() > stop_timeout);
             if is_late {
@@ -258,15 +286,16 @@ impl Threads {
                     "the stop took longer than {:.1} s: leaving the rest pending",
                     stop_timeout.as_secs_f64()
                 );
-                return;
+                return false;
             }
         }
+        true
     }
 
     /// Waits for all threads for `time` at most.
     fn join_within(&mut self, time: Duration) {
         let deadline = Instant::now() + time;
-        while !self.handles.is_empty() && Instant::now() < deadline {
+        while !self.running.is_empty() && Instant::now() < deadline {
             self.join_one(deadline.saturating_duration_since(Instant::now()));
         }
     }
@@ -278,10 +307,10 @@ impl Threads {
         let Ok(name) = ended else {
             return;
         };
-        let Some(handle) = self.handles.remove(&name) else {
+        let Some(running) = self.running.remove(&name) else {
             return;
         };
-        let error = match handle.join() {
+        let error = match running.handle.join() {
             Ok(Ok(())) => return,
             Ok(Err(error)) => error.context(format!("the thread {name} failed")),
             Err(_) => anyhow::anyhow!("the thread {name} panicked"),
@@ -333,17 +362,34 @@ mod tests {
                 })
                 .unwrap();
             threads.spawn(name, fail).unwrap();
-            threads.join(CEILING);
+            assert!(threads.join_path(CEILING));
             let error = threads.result().unwrap_err();
             assert!(format!("{error:#}").contains(name), "{error:#}");
         }
     }
 
     #[test]
+    fn a_thread_beside_the_path_that_fails_stops_the_path() {
+        let stop = Stop::default();
+        let mut threads = Threads::new(stop.clone(), Turns::default());
+        threads
+            .spawn("waits", move || {
+                assert!(stop.wait(CEILING), "nobody requested the stop");
+                Ok(())
+            })
+            .unwrap();
+        threads
+            .spawn_beside("fails", || anyhow::bail!("as this test wants"))
+            .unwrap();
+        assert!(threads.join_path(CEILING));
+        assert!(threads.result().is_err());
+    }
+
+    #[test]
     fn threads_that_end_by_themselves_leave_no_failure() {
         let mut threads = Threads::new(Stop::default(), Turns::default());
         threads.spawn("ends", || Ok(())).unwrap();
-        threads.join(CEILING);
+        assert!(threads.join_path(CEILING));
         threads.result().unwrap();
     }
 }

@@ -15,9 +15,11 @@ use crate::claim::{Claim, Cursor};
 use crate::config::Config;
 use crate::delivered::{Delivered, entries_of_stream};
 use crate::entry::{Entry, EntryId};
+use crate::holder::Lease;
 use crate::in_flight::InFlight;
 use crate::link::{self, Link, Redis};
 use crate::partition::worker_of;
+use crate::poison::Deliveries;
 use crate::retry::{Backoff, Refusal};
 use crate::shutdown::Stop;
 use crate::turns;
@@ -31,6 +33,8 @@ const MAX_COUNT: usize = 250;
 
 const NO_CLAIMS: &str = "entries that gone consumers left pending are not taken over";
 const CLAIM_RULE: &str = "+xautoclaim +xclaim";
+/// Entries asked for at first, as long as nothing is known of their size.
+const FIRST_COUNT: usize = 16;
 
 /// What the reader needs.
 pub struct Reader {
@@ -40,13 +44,15 @@ pub struct Reader {
     consumer: String,
     read_count: usize,
     claim: Claim,
+    deliveries: Deliveries,
     workers: Vec<Sender<Entry>>,
     done: Sender<Done>,
     in_flight: Arc<InFlight>,
     stop: Stop,
+    lease: Lease,
     /// Ends when everything there is has been acknowledged.
     is_drain: bool,
-    /// Entries to ask for next: BATCH_SIZE while there is no backlog, more while answers come back full.
+    /// Entries to ask for next: few at first, BATCH_SIZE while there is no backlog, more while answers come back full.
     count: usize,
     /// Bytes to expect of an entry, going by the recent ones.
     entry_weight: usize,
@@ -63,16 +69,17 @@ enum Read {
     Stopped,
 }
 
+/// What the reader shares with other threads.
+pub struct Shared {
+    pub workers: Vec<Sender<Entry>>,
+    pub done: Sender<Done>,
+    pub in_flight: Arc<InFlight>,
+    pub stop: Stop,
+    pub lease: Lease,
+}
+
 impl Reader {
-    pub fn new(
-        redis: &Redis,
-        config: &Config,
-        workers: Vec<Sender<Entry>>,
-        done: Sender<Done>,
-        in_flight: Arc<InFlight>,
-        stop: Stop,
-        is_drain: bool,
-    ) -> Reader {
+    pub fn new(redis: &Redis, config: &Config, shared: Shared, is_drain: bool) -> Reader {
         Reader {
             link: redis.link(BLOCK),
             stream: config.stream.clone(),
@@ -85,12 +92,14 @@ impl Reader {
                 consumer: config.consumer.clone(),
                 idle: config.claim_idle,
             },
-            workers,
-            done,
-            in_flight,
-            stop,
+            deliveries: Deliveries::new(config),
+            workers: shared.workers,
+            done: shared.done,
+            in_flight: shared.in_flight,
+            stop: shared.stop,
+            lease: shared.lease,
             is_drain,
-            count: config.read_count,
+            count: config.read_count.min(FIRST_COUNT),
             entry_weight: 1024,
             claimed_at: Instant::now(),
             is_first: true,
@@ -116,8 +125,10 @@ impl Reader {
         self.make_group()?;
         if self.is_first {
             // Adopted entries are read with the own ones, all in the order of the stream.
-            let adopted = self.claim.adopt_gone(&mut self.link, &self.stop);
-            if self.link.optional(adopted, NO_CLAIMS, CLAIM_RULE)? == Some(false) {
+            let mut trimmed = Vec::new();
+            let adopted = self.claim.adopt_gone(&mut self.link, &mut trimmed, &self.stop);
+            let adopted = self.link.optional(adopted, NO_CLAIMS, CLAIM_RULE);
+            if self.hand_over_trimmed(trimmed).is_none() || adopted? == Some(false) {
                 return Ok(());
             }
             self.is_first = false;
@@ -195,44 +206,61 @@ impl Reader {
     /// Hands over the consumer's own pending entries, oldest first. `false` if a stop was requested.
     fn read_pending(&mut self) -> RedisResult<bool> {
         let mut after = EntryId::ZERO;
-        loop {
-            let room = self.in_flight.room(BLOCK);
-            if self.stop.is_requested() {
-                return Ok(false);
-            }
-            if room == 0 {
-                continue;
-            }
-            let read = self.command(self.count_for(room)).arg(after.to_string()).to_owned();
+        while let Some(room) = self.wait_for_room() {
+            let count = self.count_for(room);
+            let read = self.command(count).arg(after.to_string()).to_owned();
+            self.in_flight.begin_reading_again();
             let delivered = entries_of_stream(self.link.query(&read)?);
             let Some(last) = delivered.last().map(Delivered::id) else {
+                self.in_flight.end_reading_again();
                 return Ok(true);
             };
             after = last;
-            if self.hand_over(delivered).is_none() {
+            self.adapt_count(delivered.len(), count);
+            if self.hand_over_again(delivered)?.is_none() {
                 return Ok(false);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Waits until there is room for entries, and nobody else can be reading under the consumer name; `None` if a stop is
+    /// requested first.
+    fn wait_for_room(&self) -> Option<usize> {
+        loop {
+            let room = self.in_flight.room(BLOCK);
+            if self.stop.is_requested() || !self.lease.wait(&self.stop) {
+                return None;
+            }
+            if room > 0 {
+                return Some(room);
             }
         }
     }
 
     fn read_new(&mut self) -> RedisResult<Read> {
         let room = self.in_flight.room(BLOCK);
-        if room == 0 {
-            // Full: come back to look for a stop, then wait on.
+        if room == 0 || !self.lease.wait(&self.stop) {
+            // Full, or to stop: come back to look for a stop.
             return Ok(Read::Entries(1));
         }
         let count = self.count_for(room);
         let read = self.command(count).arg(">").to_owned();
         let delivered = entries_of_stream(self.link.query(&read)?);
         let number = delivered.len();
-        self.count = match number == count {
-            true => (self.count * 2).min(MAX_COUNT.max(self.read_count)),
-            false => self.read_count,
-        };
+        self.adapt_count(number, count);
         Ok(match self.hand_over(delivered) {
             Some(_) => Read::Entries(number),
             None => Read::Stopped,
         })
+    }
+
+    /// More at a time while answers come back full.
+    fn adapt_count(&mut self, number: usize, asked: usize) {
+        self.count = match number == asked {
+            true => (self.count * 2).min(MAX_COUNT.max(self.read_count)),
+            false => self.read_count,
+        };
     }
 
     fn command(&self, count: usize) -> redis::Cmd {
@@ -262,15 +290,47 @@ impl Reader {
         self.claimed_at = Instant::now();
         let mut cursor = Cursor::start();
         while !cursor.is_at_end() {
-            let delivered = self.claim.entries(&mut self.link, &mut cursor)?;
-            let Some(taken) = self.hand_over(delivered) else {
+            let claimed = self.claim.next(&mut self.link, &mut cursor)?;
+            if self.hand_over_trimmed(claimed.trimmed).is_none() || !self.read_claimed(claimed.ids)? {
                 return Ok(false);
-            };
-            if taken > 0 {
-                log::info!("took over {taken} pending entries of consumers that are gone");
             }
         }
         Ok(true)
+    }
+
+    /// Hands over claimed entries, as many at a time as there is room for. `false` if a stop was requested.
+    fn read_claimed(&mut self, mut ids: Vec<EntryId>) -> RedisResult<bool> {
+        // What is in flight here and was claimed all the same is this process's again, if another had it.
+        self.in_flight.set_taken(&ids, false);
+        ids.retain(|id| !self.in_flight.holds(*id));
+        let mut rest = ids.as_slice();
+        while !rest.is_empty() {
+            let Some(room) = self.wait_for_room() else {
+                return Ok(false);
+            };
+            let (page, later) = rest.split_at(self.count_for(room).min(rest.len()));
+            rest = later;
+            self.in_flight.begin_reading_again();
+            let delivered = self.claim.read(&mut self.link, page)?;
+            let Some(taken) = self.hand_over_again(delivered)? else {
+                return Ok(false);
+            };
+            log::info!("took over {taken} pending entries of consumers that are gone");
+        }
+        Ok(true)
+    }
+
+    /// Hands over entries that have been delivered before.
+    fn hand_over_again(&mut self, mut delivered: Vec<Delivered>) -> RedisResult<Option<usize>> {
+        self.deliveries.look_up(&mut self.link, &mut delivered)?;
+        let given = self.hand_over(delivered);
+        self.in_flight.end_reading_again();
+        Ok(given)
+    }
+
+    /// Has entries acknowledged of which nothing is left but their IDs. `None` if the acker has gone.
+    fn hand_over_trimmed(&mut self, ids: Vec<EntryId>) -> Option<usize> {
+        self.hand_over(ids.into_iter().map(Delivered::Trimmed).collect())
     }
 
     /// Gives each entry to its worker, in order, unless it is in flight already; how many were given. `None` if a worker
@@ -282,16 +342,18 @@ impl Reader {
                 Delivered::Entry(entry) => {
                     let weight = entry.weight();
                     // Up at once, down slowly: too few entries cost a round trip, too many cost memory.
-                    self.entry_weight = weight.max((self.entry_weight * 63 + weight) / 64 + 1);
+                    self.entry_weight = weight.max((self.entry_weight * 255 + weight) / 256 + 1);
                     if self.in_flight.add(entry.id, weight) {
                         self.send(entry)?;
                         given += 1;
                     }
                 }
-                Delivered::Trimmed(id) => {
+                // One that is in flight was read before it was trimmed.
+                Delivered::Trimmed(id) if self.in_flight.add(id, 0) => {
                     log::warn!("entry {id} was trimmed from the stream before it was applied: lost");
                     turns::send(&self.done, Done::lost(id)).ok()?;
                 }
+                Delivered::Trimmed(_) => {}
             }
         }
         Some(given)
@@ -302,7 +364,7 @@ impl Reader {
     fn send(&self, entry: Entry) -> Option<()> {
         let worker = &self.workers[worker_of(&entry, self.workers.len())];
         turns::send(worker, entry)
-            .map_err(|SendError(back)| self.in_flight.remove(std::iter::once(back.id)))
+            .map_err(|SendError(back)| drop(self.in_flight.remove(std::iter::once(back.id))))
             .ok()
     }
 
@@ -312,9 +374,10 @@ impl Reader {
             return Ok(false);
         }
         let read = self.command(1).arg(EntryId::ZERO.to_string()).to_owned();
+        self.in_flight.begin_reading_again();
         let pending = entries_of_stream(self.link.query(&read)?);
         let is_drained = pending.is_empty();
-        self.hand_over(pending);
+        self.hand_over_again(pending)?;
         Ok(is_drained)
     }
 }

@@ -2,25 +2,28 @@
 //!
 //! Owns what is done about a batch that cannot be applied: transient faults and those that an operator must mend are
 //! waited for; one that the data is to blame for is halved until each op at fault is alone, which becomes a dead letter,
-//! unless it is one of too many: then what refuses them is to blame. Hands entries to `ack` only after their effect has committed, or with their dead letters.
+//! unless it is one of too many: then what refuses them is to blame. An entry that may be what ended the process is tried
+//! alone, as `poison` counts. Hands entries to `ack` only after their effect has committed, or with their dead letters.
 
 use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use crossbeam_channel::{Receiver, Sender};
+use crossbeam_channel::Sender;
 use postgres::error::SqlState;
 
 use crate::ack::{DeadLetter, Done, Kind, Outcome};
 use crate::apply::{self, Memory, Switches};
-use crate::batch;
+use crate::batch::Batches;
 use crate::constraint;
 use crate::db::Db;
 use crate::decode::{self, EntryError};
 use crate::entry::Entry;
 use crate::fault::{ApplyError, Fault};
+use crate::holder::Lease;
 use crate::in_flight::InFlight;
 use crate::metrics::Metrics;
+use crate::poison::Trials;
 use crate::retry::Backoff;
 use crate::rows::{self, Change, Ignored, Op, Source, Table};
 use crate::shutdown::Stop;
@@ -31,12 +34,13 @@ use crate::turns;
 const TURN: Duration = Duration::from_millis(500);
 
 pub struct Worker {
-    pub inbox: Receiver<Entry>,
+    pub batches: Batches,
     pub done: Sender<Done>,
     pub db: Db,
     pub memory: Memory,
     pub switches: Switches,
-    pub max_batch_entries: usize,
+    pub trials: Trials,
+    pub lease: Lease,
     pub in_flight: Arc<InFlight>,
     pub metrics: Arc<Metrics>,
     pub stop: Stop,
@@ -83,15 +87,16 @@ struct Progress {
 impl Worker {
     /// Works until the reader has gone and the channel is empty, or a stop finds a batch that cannot be applied.
     pub fn run(mut self) -> anyhow::Result<()> {
-        while let Some(mut entries) = batch::next(&self.inbox, self.max_batch_entries, TURN) {
+        while let Some(mut entries) = self.batches.next(TURN) {
             turns::take();
             while !entries.is_empty() {
-                match self.step(&entries) {
+                let stepped = match entries.as_slice() {
+                    [suspect] if self.batches.is_alone(suspect) => self.try_alone(suspect),
+                    entries => self.step(entries),
+                };
+                match stepped {
                     Ok(()) => break,
-                    Err(Unfinished::Alone) => {
-                        let more = batch::next(&self.inbox, self.max_batch_entries, Duration::ZERO);
-                        entries.extend(more.unwrap_or_default());
-                    }
+                    Err(Unfinished::Alone) => entries.extend(self.batches.next(Duration::ZERO).unwrap_or_default()),
                     Err(Unfinished::GivenUp) => {
                         self.give_up(entries);
                         return Ok(());
@@ -100,6 +105,19 @@ impl Worker {
             }
         }
         Ok(())
+    }
+
+    /// Applies an entry that may be what ended the process, or sets it apart if it did so too often.
+    fn try_alone(&mut self, suspect: &Entry) -> Result<(), Unfinished> {
+        self.wait_for_connection()?;
+        if let Err(reason) = self.trials.begin(suspect.id) {
+            let dead = Outcome::Dead(vec![DeadLetter::entry(suspect, reason)]);
+            self.hand_on(suspect, dead);
+            return Ok(());
+        }
+        let stepped = self.step(std::slice::from_ref(suspect));
+        self.trials.end(stepped.is_ok());
+        stepped
     }
 
     /// Applies one batch and hands it on.
@@ -122,10 +140,14 @@ impl Worker {
                 true => Outcome::Applied(progress.kind),
                 false => Outcome::Dead(progress.dead),
             };
-            // The acker outlives the workers; if it is gone all the same, the entry stays pending.
-            let _ = turns::send(&self.done, Done { id: entry.id, outcome });
+            self.hand_on(entry, outcome);
         }
         Ok(())
+    }
+
+    fn hand_on(&self, entry: &Entry, outcome: Outcome) {
+        // The acker outlives the workers; if it is gone all the same, the entry stays pending.
+        let _ = turns::send(&self.done, Done { id: entry.id, outcome });
     }
 
     /// Reads an entry into ops; what cannot be read becomes a dead letter, what need not be applied is counted.
@@ -251,6 +273,9 @@ impl Worker {
     fn try_until_settled(&mut self, ops: &[&Op], patience: u32) -> Result<Option<ApplyError>, Unfinished> {
         let mut backoff = Backoff::default();
         for tries in 1.. {
+            if !self.lease.wait(&self.stop) {
+                return Err(Unfinished::GivenUp);
+            }
             turns::take();
             let Err(error) = self.try_once(ops) else { break };
             let is_settled = match error.fault() {
@@ -264,16 +289,32 @@ impl Worker {
                 return Ok(Some(error));
             }
             self.say(&error, tries);
+            self.trials.suspend();
             if self.stop.is_requested() || backoff.wait(&self.stop) {
                 return Err(Unfinished::GivenUp);
+            }
+            if self.trials.is_on() {
+                self.wait_for_connection()?;
+                self.trials.resume();
             }
         }
         Ok(None)
     }
 
+    /// A try alone that could not begin is none: ten restarts in an outage must condemn nobody.
+    fn wait_for_connection(&self) -> Result<(), Unfinished> {
+        let mut backoff = Backoff::default();
+        while self.db.get().is_err() {
+            if self.stop.is_requested() || backoff.wait(&self.stop) {
+                return Err(Unfinished::GivenUp);
+            }
+        }
+        Ok(())
+    }
+
     fn try_once(&mut self, ops: &[&Op]) -> Result<(), ApplyError> {
         let mut connection = self.db.get()?;
-        let result = apply::apply(&mut connection, ops, self.switches, &mut self.memory);
+        let result = apply::apply(&mut connection, ops, self.switches, &mut self.memory, &self.lease);
         self.metrics.record_counts(&self.memory.take_users_made());
         if let Err(error) = &result
             && error.sqlstate() == Some(&SqlState::READ_ONLY_SQL_TRANSACTION)
@@ -310,8 +351,9 @@ impl Worker {
         let description = error.describe();
         log::debug!("try {tries} failed: {description}");
         match error.fault() {
-            // What keeps a connection from being made has been said by the pool.
-            _ if matches!(error, ApplyError::Connect(_)) => {}
+            // What keeps a connection from being made has been said by the pool; that nobody renews the lease while Redis is
+            // away is no news either.
+            _ if matches!(error, ApplyError::Connect(_) | ApplyError::NameLapsed) => {}
             Fault::Data if tries == 1 => {}
             Fault::Data => self.db.is_blocked(&format!(
                 "{description}; the worker does not write the columns of that constraint: give them a default, or drop it"
@@ -326,7 +368,7 @@ impl Worker {
 
     /// Lets go of what a stop left unapplied: it stays pending for the next start.
     fn give_up(self, entries: Vec<Entry>) {
-        let rest: Vec<Entry> = self.inbox.try_iter().collect();
+        let rest = self.batches.rest();
         log::warn!(
             "{} entries could not be applied before the stop; they stay pending",
             entries.len() + rest.len()

@@ -25,6 +25,7 @@ pub use params::Params;
 
 use crate::fault::ApplyError;
 use crate::fold::{Changes, fold};
+use crate::holder::Lease;
 use crate::rows::{Op, PairTable};
 use crate::sql;
 use crate::turns;
@@ -48,19 +49,20 @@ pub fn apply<'o>(
     ops: &[&'o Op<'o>],
     switches: Switches,
     memory: &mut Memory,
+    lease: &Lease,
 ) -> Result<Applied, ApplyError> {
     let known = &mut memory.known;
     let needs_statements = users::needs_statements(ops, known);
     let mut write_users = |client: &mut Client| write_users(client, ops, known);
     let users = if needs_statements {
-        transaction(client, write_users)?
+        transaction_of_holder(client, lease, write_users)?
     } else {
         write_users(client)?
     };
     known.committed(&users.made);
     memory.users_made += users.new;
     Ok(Applied {
-        record_counts: write_either_way(client, &users.changes, switches, &mut memory.prospects)?,
+        record_counts: write_either_way(client, &users.changes, switches, &mut memory.prospects, lease)?,
         opted_out: users.opted_out,
     })
 }
@@ -97,9 +99,10 @@ fn write_either_way(
     changes: &Changes,
     switches: Switches,
     prospects: &mut Prospects,
+    lease: &Lease,
 ) -> Result<RecordCounts, ApplyError> {
     if prospects.way() == Way::Copy {
-        match transaction(client, |client| write(client, changes, switches, Way::Copy)) {
+        match transaction_of_holder(client, lease, |client| write(client, changes, switches, Way::Copy)) {
             Err(error) if copy::is_met(&error) => prospects.failed(),
             written => {
                 prospects.worked();
@@ -107,7 +110,7 @@ fn write_either_way(
             }
         }
     }
-    transaction(client, |client| write(client, changes, switches, Way::Insert))
+    transaction_of_holder(client, lease, |client| write(client, changes, switches, Way::Insert))
 }
 
 /// The batch after its users have been seen to.
@@ -143,6 +146,22 @@ fn wanted<'o>(kept: &[&'o Op<'o>], ignored: &[&'o Op<'o>]) -> Vec<&'o str> {
     let of_kept = kept.iter().flat_map(|op| <[_; 2]>::from(op.users()));
     let of_ignored = ignored.iter().map(|op| op.users().0);
     of_kept.chain(of_ignored).flatten().collect()
+}
+
+/// Runs `work` in a transaction that is rolled back if another process may have taken over meanwhile.
+fn transaction_of_holder<T>(
+    client: &mut Client,
+    lease: &Lease,
+    work: impl FnOnce(&mut Client) -> Result<T, ApplyError>,
+) -> Result<T, ApplyError> {
+    transaction(client, |client| {
+        let value = work(client)?;
+        if lease.holds() {
+            Ok(value)
+        } else {
+            Err(ApplyError::NameLapsed)
+        }
+    })
 }
 
 /// Runs `work` in a transaction with the worker's settings; rolled back if it fails.

@@ -1,0 +1,50 @@
+//! The own consumer's end.
+//!
+//! Owns the removal of the consumer from its group, so that names that are used once do not pile up there. Redis drops
+//! with a consumer what is pending under its name: so it goes only when there is nothing, and while nobody else can be
+//! reading under the name.
+
+use std::time::Duration;
+
+use redis::{RedisResult, Value};
+
+use crate::config::Config;
+use crate::holder::Lease;
+use crate::link::{self, Link, Redis};
+
+/// Removes the consumer if nothing is pending under its name. To be called once nothing reads any more.
+pub fn remove(redis: &Redis, config: &Config, lease: &Lease) {
+    if !lease.is_exclusive() {
+        return;
+    }
+    match try_remove(&mut redis.link(Duration::ZERO), config) {
+        Ok(()) => {}
+        Err(error) if link::code(&error) == "NOPERM" => {
+            log::info!(
+                "redis does not allow the consumer {} to be removed from its group: it stays; allow +xpending +xgroup|delconsumer",
+                config.consumer
+            );
+        }
+        Err(error) => log::debug!("the consumer stays in its group: {}", link::describe(&error)),
+    }
+}
+
+fn try_remove(link: &mut Link, config: &Config) -> RedisResult<()> {
+    let mut pending = redis::cmd("XPENDING");
+    pending.arg(&config.stream).arg(&config.group);
+    pending.arg("-").arg("+").arg(1).arg(&config.consumer);
+    if !link.query::<Vec<Value>>(&pending)?.is_empty() {
+        return Ok(());
+    }
+    let mut remove = redis::cmd("XGROUP");
+    remove.arg("DELCONSUMER").arg(&config.stream).arg(&config.group);
+    let dropped: u64 = link.query(remove.arg(&config.consumer))?;
+    if dropped > 0 {
+        log::error!(
+            "{dropped} entries became pending for {} while it was removed from its group, and are lost: another program \
+             reads under this name",
+            config.consumer
+        );
+    }
+    Ok(())
+}
