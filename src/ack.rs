@@ -13,7 +13,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError};
 use redis::{Cmd, RedisError, RedisResult};
 
 use crate::config::Config;
-use crate::decode;
+use crate::decode::RawCommit;
 use crate::entry::{Entry, EntryId};
 use crate::holder::Lease;
 use crate::in_flight::InFlight;
@@ -90,9 +90,9 @@ impl DeadLetter {
         }
     }
 
-    /// The op number `index` of a commit whose data is `text`; of an event that has no ops, the whole.
-    pub fn op(entry: &Entry, text: &str, index: u32, path: &str, error: String) -> DeadLetter {
-        match decode::commit_with_one_op(text, index as usize) {
+    /// The op number `index` of a commit; of an event that has no ops, the whole.
+    pub fn op(entry: &Entry, commit: Option<&RawCommit>, index: u32, path: &str, error: String) -> DeadLetter {
+        match commit.and_then(|commit| commit.with_one_op(index as usize)) {
             None => DeadLetter::entry(entry, error),
             Some(data) => DeadLetter {
                 data: data.into_bytes(),

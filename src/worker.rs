@@ -17,7 +17,7 @@ use crate::apply::{self, Memory, Switches};
 use crate::batch::Batches;
 use crate::constraint;
 use crate::db::Db;
-use crate::decode::{self, EntryError};
+use crate::decode::{self, EntryError, RawCommit};
 use crate::entry::Entry;
 use crate::fault::{ApplyError, Fault};
 use crate::holder::Lease;
@@ -175,6 +175,7 @@ impl Worker {
                 return progress;
             }
         };
+        let mut commit = None;
         for outcome in rows::outcomes(event, source) {
             match outcome {
                 rows::Outcome::Op(op) if self.is_switched_off(&op) => self.metrics.ignored(Ignored::SwitchedOff, 1),
@@ -184,8 +185,9 @@ impl Worker {
                     self.metrics.ignored(reason, 1);
                 }
                 rows::Outcome::Bad { index, error } => {
-                    let letter =
-                        DeadLetter::op(entry, text.as_deref().unwrap_or_default(), index, "", error.to_string());
+                    // Read once, were all of its ops bad.
+                    let commit = commit.get_or_insert_with(|| text.as_deref().ok().and_then(RawCommit::new));
+                    let letter = DeadLetter::op(entry, commit.as_ref(), index, "", error.to_string());
                     progress.dead.push(letter);
                 }
             }
@@ -384,6 +386,7 @@ fn is_canceled(error: &ApplyError) -> bool {
 fn bury(op: &Op, error: &ApplyError, entries: &[Entry], progress: &mut [Progress]) {
     let entry = &entries[op.entry];
     let text = decode::text(entry).unwrap_or_default();
-    let letter = DeadLetter::op(entry, &text, op.position.op, &op.path, error.describe());
+    let commit = RawCommit::new(&text);
+    let letter = DeadLetter::op(entry, commit.as_ref(), op.position.op, &op.path, error.describe());
     progress[op.entry].dead.push(letter);
 }

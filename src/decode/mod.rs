@@ -215,15 +215,27 @@ pub fn peek_did(data: &[u8]) -> Option<&[u8]> {
     (rest[end] == b'"').then_some(&rest[..end])
 }
 
-/// The commit in `text` with op number `index` alone, each as it came.
-pub fn commit_with_one_op(text: &str, index: usize) -> Option<String> {
-    let raw: RawMembers = serde_json::from_str(text).ok()?;
-    let ops: Vec<&RawValue> = serde_json::from_str(raw.get("ops")?.get()).ok()?;
-    Some(format!(
-        r#"{{"repo":{},"ops":[{}]}}"#,
-        raw.get("repo")?.get(),
-        ops.get(index)?.get()
-    ))
+/// A commit whose ops have not been read, to cut it down to one of them.
+pub struct RawCommit<'a> {
+    repo: &'a RawValue,
+    ops: Vec<&'a RawValue>,
+}
+
+impl<'a> RawCommit<'a> {
+    /// `None` if the text is no commit, but an event without ops.
+    pub fn new(text: &'a str) -> Option<RawCommit<'a>> {
+        let raw: RawMembers = serde_json::from_str(text).ok()?;
+        Some(RawCommit {
+            repo: raw.get("repo")?,
+            ops: serde_json::from_str(raw.get("ops")?.get()).ok()?,
+        })
+    }
+
+    /// The commit with op number `index` alone, each as it came.
+    pub fn with_one_op(&self, index: usize) -> Option<String> {
+        let op = self.ops.get(index)?;
+        Some(format!(r#"{{"repo":{},"ops":[{}]}}"#, self.repo.get(), op.get()))
+    }
 }
 
 /// An object whose members have not been read.
@@ -303,7 +315,7 @@ mod tests {
         assert!(matches!(read[3], Err(OpError::NotJson(_))));
         assert_eq!(read[4], Ok("a/d"));
         assert_eq!(
-            commit_with_one_op(&text, 2).as_deref(),
+            RawCommit::new(&text).unwrap().with_one_op(2).as_deref(),
             Some(r#"{"repo":"did:plc:a","ops":[{"path":7}]}"#)
         );
     }
