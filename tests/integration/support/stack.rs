@@ -296,13 +296,18 @@ impl Stack {
 
     /// The fields of every dead letter, oldest first.
     pub(crate) fn dead_letters(&self) -> Vec<BTreeMap<String, String>> {
-        let entries: Vec<(String, BTreeMap<String, String>)> = cmd("XRANGE")
+        let entries: Vec<(String, BTreeMap<String, Vec<u8>>)> = cmd("XRANGE")
             .arg(DEAD_LETTERS)
             .arg("-")
             .arg("+")
             .query(&mut self.redis())
             .expect("XRANGE");
-        entries.into_iter().map(|(_, fields)| fields).collect()
+        // What came may be no text.
+        let text = |(name, value): (String, Vec<u8>)| (name, String::from_utf8_lossy(&value).into_owned());
+        entries
+            .into_iter()
+            .map(|(_, fields)| fields.into_iter().map(text).collect())
+            .collect()
     }
 
     /// Both metrics hashes say that exactly these events were processed, and none failed.
@@ -367,6 +372,15 @@ impl Sent {
             "identity" => self.identity += 1,
             "account" => self.account += 1,
             _ => panic!("an event of type {kind}"),
+        }
+    }
+
+    pub(crate) fn plus(self, other: Self) -> Self {
+        Self {
+            total: self.total + other.total,
+            commit: self.commit + other.commit,
+            identity: self.identity + other.identity,
+            account: self.account + other.account,
         }
     }
 

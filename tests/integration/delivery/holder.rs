@@ -1,0 +1,130 @@
+//! One process under a consumer name, and one that waits for it.
+
+use std::time::Duration;
+
+use redis::cmd;
+
+use crate::support::entries::{did, follow, post};
+use crate::support::stack::shown;
+use crate::support::wait::equal;
+use crate::support::{GROUP, Stack, Worker, wait_until};
+
+/// Far above what a process takes to end that nothing keeps.
+const STOP_LIMIT: Duration = Duration::from_secs(60);
+
+fn spawn(stack: &Stack) -> Worker {
+    stack.worker().env("CONSUMER_ID", "worker-a").spawn()
+}
+
+fn key() -> String {
+    format!("firehose:worker:holder:{GROUP}:worker-a")
+}
+
+#[track_caller]
+fn wait_for_line(worker: &Worker, words: &str) {
+    wait_until(&format!("the worker says {words:?}"), || {
+        match worker.log().contains(words) {
+            true => Ok(()),
+            false => Err(shown(&worker.log())),
+        }
+    });
+}
+
+#[track_caller]
+fn follow_and_wait(stack: &Stack, n: i64) {
+    let path = format!("app.bsky.graph.follow/{n}");
+    stack.create(&did("alice"), &path, follow(&did(&format!("friend {n}"))));
+    wait_until("the follow is applied and counted", || {
+        let counted = stack.metric("cluster:metrics", "totalEvents");
+        equal((stack.count("follows"), counted), (n, n))
+    });
+}
+
+#[test]
+fn a_second_process_of_one_name_waits_and_takes_over_when_the_first_is_killed() {
+    let stack = Stack::new("standby");
+    let mut first = spawn(&stack);
+    follow_and_wait(&stack, 1);
+    let second = spawn(&stack);
+    wait_for_line(&second, "standby");
+    follow_and_wait(&stack, 2);
+    assert!(!second.log().contains("took over"), "{}", shown(&second.log()));
+    first.kill();
+    wait_for_line(&second, "took over");
+    follow_and_wait(&stack, 3);
+}
+
+#[test]
+fn a_standby_takes_over_from_a_machine_that_is_gone_once_its_lease_has_ended() {
+    let stack = Stack::new("other_machine");
+    let mut set = cmd("SET");
+    set.arg(key())
+        .arg("elsewhere pid 7 boot x y start 1")
+        .arg("PX")
+        .arg(8000);
+    set.exec(&mut stack.redis()).expect("SET");
+    let worker = spawn(&stack);
+    wait_for_line(&worker, "standby: the consumer name worker-a is held by elsewhere");
+    follow_and_wait(&stack, 1);
+}
+
+#[test]
+fn a_process_whose_name_was_taken_finishes_what_it_holds_and_fails() {
+    let stack = Stack::new("name_taken");
+    let mut worker = spawn(&stack);
+    follow_and_wait(&stack, 1);
+    // The answer to a thread that ends early: here the holder's.
+    cmd("SET")
+        .arg(key())
+        .arg("elsewhere pid 7 boot x y start 1")
+        .exec(&mut stack.redis())
+        .expect("SET");
+    let status = worker.wait_exit(STOP_LIMIT);
+    assert_eq!(status.code(), Some(1), "{}", shown(&worker.log()));
+    assert!(
+        worker.log().contains("the thread holder failed"),
+        "{}",
+        shown(&worker.log())
+    );
+    assert_eq!(stack.pending(), 0);
+    let holder: String = cmd("GET").arg(key()).query(&mut stack.redis()).expect("GET");
+    assert!(holder.starts_with("elsewhere"), "the other's key was deleted");
+}
+
+#[test]
+fn a_process_frozen_for_longer_than_its_lease_changes_nothing_when_it_wakes() {
+    let stack = Stack::new("frozen");
+    let mut frozen = spawn(&stack);
+    follow_and_wait(&stack, 1);
+    // It freezes in the middle of writing a post, which the next process writes and then deletes.
+    let mut lock = stack.database.client();
+    let mut lock = lock.transaction().expect("a transaction");
+    lock.batch_execute("lock table posts").expect("the lock");
+    stack.create(&did("alice"), "app.bsky.feed.post/1", post("to be deleted"));
+    let waits = "select pid from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'";
+    wait_until("the post is being written", || equal(stack.query(waits).len(), 1));
+    frozen.signal(libc::SIGSTOP);
+    lock.rollback().expect("the lock goes");
+
+    let next = spawn(&stack);
+    wait_for_line(&next, "took over");
+    stack.delete(&did("alice"), "app.bsky.feed.post/1");
+    wait_until("the next process has done all", || {
+        equal(stack.metric("cluster:metrics", "totalEvents"), 3)
+    });
+    frozen.signal(libc::SIGCONT);
+    let status = frozen.wait_exit(STOP_LIMIT);
+    assert_eq!(status.code(), Some(1), "{}", shown(&frozen.log()));
+    follow_and_counted(&stack);
+    assert_eq!(stack.count("posts"), 0, "{}", shown(&frozen.log()));
+    assert_eq!(stack.pending(), 0);
+}
+
+/// One more event goes through the process that runs, and nothing was counted twice.
+#[track_caller]
+fn follow_and_counted(stack: &Stack) {
+    stack.create(&did("alice"), "app.bsky.graph.follow/2", follow(&did("friend 2")));
+    wait_until("all is counted once", || {
+        equal(stack.metric("cluster:metrics", "totalEvents"), 4)
+    });
+}
