@@ -127,7 +127,8 @@ pub struct Acker {
     dead_letter_refusal: Refusal,
 }
 
-const DEAD_LETTERS: &str = "firehose:dead-letters";
+/// The stream of dead letters.
+pub const DEAD_LETTERS: &str = "firehose:dead-letters";
 
 impl Acker {
     pub fn new(

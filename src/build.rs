@@ -18,6 +18,9 @@ use flate2::{Compression, GzBuilder};
 #[allow(dead_code, reason = "the program uses the rest")]
 #[path = "cli.rs"]
 mod cli;
+#[allow(dead_code, reason = "the program uses the rest")]
+#[path = "entry.rs"]
+mod entry;
 
 /// What the binary is built from: a change of these is looked for in git.
 const SOURCES: [&str; 4] = ["src", "sql", "Cargo.toml", "Cargo.lock"];

@@ -6,6 +6,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::entry::EntryId;
+
 /// The version with the git revision it was built from; without where the build script itself uses this file.
 pub const VERSION: &str = match option_env!("FIREHOSE_WORKER_VERSION") {
     Some(version) => version,
@@ -47,6 +49,12 @@ pub enum Command {
     /// standard output what was wrong and by how much. Exits with 0 when it has finished or was stopped by SIGTERM or
     /// SIGINT, with 1 when it could not go on.
     Repair(Repair),
+
+    /// Look at dead letters, put them back on the stream, or drop them
+    DeadLetters {
+        #[command(subcommand)]
+        action: DeadLetters,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -66,6 +74,54 @@ pub struct Repair {
     /// Milliseconds to leave the server alone after each slice
     #[arg(long, value_name = "MS", default_value = "0")]
     pub pause_ms: u64,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum DeadLetters {
+    /// List them, newest first
+    List {
+        /// Print each as a JSON object on a line of its own, with all its fields
+        #[arg(long)]
+        json: bool,
+        /// Stop after this many
+        #[arg(long)]
+        limit: Option<u64>,
+    },
+    /// Print all there is about one
+    Show {
+        /// ID of the dead letter, as `list` prints it
+        #[arg(value_parser = entry_id)]
+        id: EntryId,
+    },
+    /// Put them back on the stream, as new events under their old seq, and out of the dead letters
+    Replay {
+        #[command(flatten)]
+        chosen: Chosen,
+    },
+    /// Delete them for good
+    Drop {
+        #[command(flatten)]
+        chosen: Chosen,
+        /// Do not ask before all are dropped
+        #[arg(long)]
+        yes: bool,
+    },
+}
+
+/// Which dead letters.
+#[derive(Debug, Args)]
+pub struct Chosen {
+    /// IDs of dead letters, as `list` prints them
+    #[arg(value_name = "ID", value_parser = entry_id, required_unless_present = "all", conflicts_with = "all")]
+    pub ids: Vec<EntryId>,
+
+    /// All that there are when the command begins
+    #[arg(long)]
+    pub all: bool,
+}
+
+fn entry_id(text: &str) -> Result<EntryId, String> {
+    EntryId::parse(text.as_bytes()).ok_or_else(|| "an ID is two numbers, as 1767225600000-0".to_owned())
 }
 
 /// Every setting, as text.
@@ -192,7 +248,7 @@ pub struct Settings {
     )]
     pub redis_dead_letter_maxlen: String,
 
-    /// Taken from older environment files; this version does not warn of the producer's limit
+    /// Entries that the producer keeps in the stream; it is warned before it trims unread ones
     #[arg(long, env = "REDIS_MAX_STREAM_LEN", hide_env_values = true, default_value = "500000")]
     pub redis_max_stream_len: String,
 

@@ -30,6 +30,7 @@ pub mod repair;
 
 // What they stand on.
 pub mod cli;
+pub mod commands;
 pub mod config;
 pub mod connect;
 pub mod constraint;

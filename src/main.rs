@@ -3,23 +3,34 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use firehose_worker::cli::{Cli, Command};
+use firehose_worker::cli::{Cli, Command, DeadLetters};
 use firehose_worker::config::Config;
-use firehose_worker::{logging, pipeline, repair, sql};
+use firehose_worker::{commands, logging, pipeline, repair, sql};
 
 const FAILED: u8 = 1;
 const UNUSABLE_CONFIGURATION: u8 = 2;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    match cli.command {
-        Some(Command::Schema { own: false }) => print(sql::SCHEMA),
-        Some(Command::Schema { own: true }) => print(sql::OWN_SCHEMA),
-        Some(Command::Repair(ref options)) => {
-            with_config(&cli, |config| repair::run(config, options), |report| print(&report))
+    let config = match &cli.command {
+        Some(Command::Schema { own: false }) => return print(sql::SCHEMA),
+        Some(Command::Schema { own: true }) => return print(sql::OWN_SCHEMA),
+        _ => Config::new(&cli.settings),
+    };
+    let config = match config {
+        Ok(config) => config,
+        Err(faults) => {
+            eprintln!("{faults}");
+            return ExitCode::from(UNUSABLE_CONFIGURATION);
         }
-        None => with_config(
-            &cli,
+    };
+    match &cli.command {
+        Some(Command::DeadLetters { action }) => dead_letters(&config, action),
+        Some(Command::Repair(options)) => {
+            logged(config, |config| repair::run(config, options), |report| print(&report))
+        }
+        _ => logged(
+            config,
             |config| pipeline::run(config, cli.drain),
             |()| {
                 log::info!("stopped");
@@ -29,18 +40,23 @@ fn main() -> ExitCode {
     }
 }
 
-fn with_config<T>(
-    cli: &Cli,
+/// What a person asks for: the answer on stdout, an error on stderr, no log.
+fn dead_letters(config: &Config, action: &DeadLetters) -> ExitCode {
+    match commands::dead_letters::run(config, action) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error:#}");
+            ExitCode::from(FAILED)
+        }
+    }
+}
+
+/// What runs for long: it and its failure are in the log.
+fn logged<T>(
+    config: Config,
     run: impl FnOnce(Config) -> anyhow::Result<T>,
     finish: impl FnOnce(T) -> ExitCode,
 ) -> ExitCode {
-    let config = match Config::new(&cli.settings) {
-        Ok(config) => config,
-        Err(faults) => {
-            eprintln!("{faults}");
-            return ExitCode::from(UNUSABLE_CONFIGURATION);
-        }
-    };
     logging::start(config.log_level);
     match run(config) {
         Ok(value) => finish(value),

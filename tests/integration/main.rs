@@ -48,5 +48,7 @@ mod wire;
 mod repair;
 // The index of the tests on rows: collection and op, and the test of it.
 mod index;
+// What a person does about dead letters.
+mod dead_letters;
 // Every statement finds its rows by key.
 mod plans;

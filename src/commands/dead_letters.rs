@@ -1,0 +1,430 @@
+//! `dead-letters`: list, show, replay, drop.
+//!
+//! Owns what a person can do about an entry or op that was set apart. Reads the dead letters page by page, since there may
+//! be gigabytes of them.
+//!
+//! Invariant: a replayed letter is on the stream once and out of the dead letters, or neither: both happen in one
+//! transaction, which fails if anybody has touched the dead letters since the letter was read.
+
+use std::collections::HashMap;
+use std::io::{self, BufRead, IsTerminal, Write};
+use std::time::Duration;
+
+use anyhow::{Context, bail, ensure};
+use chrono::{DateTime, SecondsFormat};
+use redis::{RedisError, RedisResult, Value};
+use serde_json::json;
+
+use super::table::{cut, harmless, one_line, terminal_width};
+use crate::ack::DEAD_LETTERS;
+use crate::cli::{Chosen, DeadLetters};
+use crate::config::Config;
+use crate::entry::EntryId;
+use crate::link::{self, Link, Redis};
+
+/// Letters read at a time; each may hold a megabyte.
+const PAGE: usize = 16;
+
+/// A worker that adds dead letters meanwhile makes a replay fail; it is tried this often.
+const TRIES: u32 = 200;
+
+/// Runs the command.
+///
+/// # Errors
+///
+/// Redis cannot be reached or refuses, or a letter that was asked for is not there.
+pub fn run(config: &Config, action: &DeadLetters) -> anyhow::Result<()> {
+    let redis = Redis::new(config.redis.clone());
+    let mut letters = Letters {
+        link: redis.link(Duration::ZERO),
+        stream: config.stream.clone(),
+    };
+    match action {
+        DeadLetters::List { json, limit } => ended_pipe_is_fine(letters.list(*json, limit.unwrap_or(u64::MAX))),
+        DeadLetters::Show { id } => ended_pipe_is_fine(letters.show(*id)),
+        DeadLetters::Replay { chosen } => letters.replay(chosen),
+        DeadLetters::Drop { chosen, yes } => letters.drop(chosen, *yes),
+    }
+}
+
+/// A reader that has gone, as `head` does, wants no more.
+fn ended_pipe_is_fine(result: anyhow::Result<()>) -> anyhow::Result<()> {
+    let is_ended = |error: &anyhow::Error| {
+        let error = error.downcast_ref::<io::Error>();
+        error.is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+    };
+    result.or_else(|error| if is_ended(&error) { Ok(()) } else { Err(error) })
+}
+
+/// One dead letter, whoever has written it: other workers leave out some fields.
+struct Letter {
+    id: EntryId,
+    fields: HashMap<String, Vec<u8>>,
+}
+
+impl Letter {
+    fn of((id, fields): Raw) -> anyhow::Result<Letter> {
+        let id = EntryId::parse(id.as_bytes()).with_context(|| format!("redis sent the ID {id:?}"))?;
+        Ok(Letter { id, fields })
+    }
+
+    fn text(&self, field: &str) -> String {
+        let bytes = self.fields.get(field).map(Vec::as_slice).unwrap_or_default();
+        String::from_utf8_lossy(bytes).into_owned()
+    }
+
+    fn time(&self) -> String {
+        let time = i64::try_from(self.id.ms).ok().and_then(DateTime::from_timestamp_millis);
+        time.map_or_else(String::new, |time| time.to_rfc3339_opts(SecondsFormat::Secs, true))
+    }
+
+    /// The repo of a commit, the DID of another event.
+    fn repo(&self) -> String {
+        let data = self.fields.get("data").map(Vec::as_slice).unwrap_or_default();
+        let data: serde_json::Value = serde_json::from_slice(data).unwrap_or_default();
+        let did = data.get("repo").or_else(|| data.get("did"));
+        did.and_then(serde_json::Value::as_str).unwrap_or_default().to_owned()
+    }
+
+    fn to_json(&self) -> serde_json::Value {
+        json!({
+            "id": self.id.to_string(),
+            "time": self.time(),
+            "type": self.text("type"),
+            "repo": self.repo(),
+            "op": self.text("op"),
+            "seq": self.text("seq"),
+            "origId": self.text("origId"),
+            "deliveries": self.text("deliveries"),
+            "error": self.text("error"),
+            "data": self.text("data"),
+        })
+    }
+
+    /// What it was on the stream, as an XADD. A field that was not there stays away, so that the entry is judged as before.
+    fn to_event(&self, stream: &str) -> redis::Cmd {
+        let mut add = redis::cmd("XADD");
+        add.arg(stream).arg("*");
+        for field in ["type", "data", "seq"] {
+            let value = self.fields.get(field).map(Vec::as_slice).unwrap_or_default();
+            if field == "seq" || !value.is_empty() {
+                add.arg(field).arg(value);
+            }
+        }
+        add
+    }
+}
+
+/// ID and fields, as Redis sends an entry.
+type Raw = (String, HashMap<String, Vec<u8>>);
+
+type Page = Vec<Raw>;
+
+struct Letters {
+    link: Link,
+    /// Where replayed letters go.
+    stream: String,
+}
+
+impl Letters {
+    fn list(&mut self, is_json: bool, limit: u64) -> anyhow::Result<()> {
+        let mut out = io::BufWriter::new(io::stdout().lock());
+        let columns = Columns::of(terminal_width());
+        if !is_json {
+            let title = ["ID", "WHEN", "TYPE", "REPO", "OP", "TRIES", "REASON"].map(str::to_owned);
+            writeln!(out, "{}", columns.line(title))?;
+        }
+        let mut left = limit;
+        let mut end = "+".to_owned();
+        while left > 0 {
+            let mut range = redis::cmd("XREVRANGE");
+            range.arg(DEAD_LETTERS).arg(&end).arg("-");
+            range.arg("COUNT").arg(left.min(PAGE as u64));
+            let page: Page = self
+                .link
+                .query(&range)
+                .map_err(|error| explained(&error, "+xrevrange"))?;
+            let Some((last, _)) = page.last() else { break };
+            end = format!("({last}");
+            left -= page.len() as u64;
+            for letter in page {
+                let letter = Letter::of(letter)?;
+                match is_json {
+                    true => writeln!(out, "{}", letter.to_json())?,
+                    false => writeln!(out, "{}", columns.line(cells(&letter)))?,
+                }
+            }
+        }
+        Ok(out.flush()?)
+    }
+
+    fn show(&mut self, id: EntryId) -> anyhow::Result<()> {
+        let mut range = redis::cmd("XRANGE");
+        range.arg(DEAD_LETTERS).arg(id.to_string()).arg(id.to_string());
+        let page: Page = self.link.query(&range).map_err(|error| explained(&error, "+xrange"))?;
+        let Some(letter) = page.into_iter().next() else {
+            bail!("{id} is not in {DEAD_LETTERS}");
+        };
+        let letter = Letter::of(letter)?;
+        let mut out = io::BufWriter::new(io::stdout().lock());
+        writeln!(out, "{:<11} {id}\n{:<11} {}", "ID", "when", letter.time())?;
+        writeln!(out, "{:<11} {}", "repo", one_line(&letter.repo()))?;
+        let mut names: Vec<&String> = letter.fields.keys().filter(|name| *name != "data").collect();
+        names.sort();
+        for name in names {
+            writeln!(out, "{:<11} {}", one_line(name), one_line(&letter.text(name)))?;
+        }
+        let data = letter.text("data");
+        let pretty = serde_json::from_str::<serde_json::Value>(&data)
+            .and_then(|value| serde_json::to_string_pretty(&value))
+            .unwrap_or(data);
+        writeln!(out, "data\n{}", harmless(&pretty))?;
+        Ok(out.flush()?)
+    }
+
+    fn replay(&mut self, chosen: &Chosen) -> anyhow::Result<()> {
+        let mut tally = Tally::new("replayed");
+        let result = match chosen.all {
+            true => self.replay_all(&mut tally),
+            false => self.replay_some(&chosen.ids, &mut tally),
+        };
+        tally.end(result)
+    }
+
+    fn replay_some(&mut self, ids: &[EntryId], tally: &mut Tally) -> anyhow::Result<()> {
+        for id in ids {
+            match self.replay_first(&id.to_string(), *id)? {
+                Some((_, event)) => tally.done(*id, &format!(" as {event}")),
+                None => tally.unknown(*id),
+            }
+        }
+        Ok(())
+    }
+
+    /// Those that are there, but not those that come back while it goes on.
+    fn replay_all(&mut self, tally: &mut Tally) -> anyhow::Result<()> {
+        let Some(end) = self.newest()? else { return Ok(()) };
+        let mut start = "-".to_owned();
+        while let Some((id, event)) = self.replay_first(&start, end)? {
+            tally.done(id, &format!(" as {event}"));
+            start = format!("({id}");
+        }
+        Ok(())
+    }
+
+    /// Replays the first letter of the range; its ID and that of the new event, or `None` if there is no letter.
+    fn replay_first(&mut self, start: &str, end: EntryId) -> anyhow::Result<Option<(EntryId, String)>> {
+        const RIGHTS: &str = "+xrange +xadd +xdel +watch +unwatch +multi +exec";
+        for _ in 0..TRIES {
+            let Some(letter) = self.watched(start, end).map_err(|error| explained(&error, RIGHTS))? else {
+                return Ok(None);
+            };
+            let letter = Letter::of(letter)?;
+            let mut delete = redis::cmd("XDEL");
+            delete.arg(DEAD_LETTERS).arg(letter.id.to_string());
+            let answer = self.link.transaction(&[letter.to_event(&self.stream), delete]);
+            match answer.and_then(|answers| answers.map(event_id).transpose()) {
+                Ok(Some(event)) => return Ok(Some((letter.id, event))),
+                Ok(None) => std::thread::sleep(Duration::from_millis(fastrand::u64(1..20))),
+                Err(error) if link::is_connection_error(&error) => bail!(
+                    "the connection broke while {} was replayed ({}): if `list` still has it, it was not",
+                    letter.id,
+                    link::describe(&error)
+                ),
+                Err(error) => return Err(explained(&error, RIGHTS)),
+            }
+        }
+        bail!("{DEAD_LETTERS} is written to too often to replay from it: stop what fails first");
+    }
+
+    /// The first letter of the range; a transaction that follows fails if anybody touches the dead letters before it.
+    fn watched(&mut self, start: &str, end: EntryId) -> RedisResult<Option<Raw>> {
+        self.link.query::<()>(redis::cmd("WATCH").arg(DEAD_LETTERS))?;
+        let mut range = redis::cmd("XRANGE");
+        range.arg(DEAD_LETTERS).arg(start).arg(end.to_string());
+        let page: Page = self.link.query(range.arg("COUNT").arg(1))?;
+        let first = page.into_iter().next();
+        if first.is_none() {
+            self.link.query::<Value>(&redis::cmd("UNWATCH"))?;
+        }
+        Ok(first)
+    }
+
+    fn newest(&mut self) -> anyhow::Result<Option<EntryId>> {
+        let mut range = redis::cmd("XREVRANGE");
+        range.arg(DEAD_LETTERS).arg("+").arg("-").arg("COUNT").arg(1);
+        let page: Page = self
+            .link
+            .query(&range)
+            .map_err(|error| explained(&error, "+xrevrange"))?;
+        let newest = page.into_iter().next().map(Letter::of).transpose()?;
+        Ok(newest.map(|letter| letter.id))
+    }
+
+    fn drop(&mut self, chosen: &Chosen, is_sure: bool) -> anyhow::Result<()> {
+        if chosen.all {
+            return self.drop_all(is_sure);
+        }
+        let mut tally = Tally::new("dropped");
+        let result = self.drop_some(&chosen.ids, &mut tally);
+        tally.end(result)
+    }
+
+    fn drop_some(&mut self, ids: &[EntryId], tally: &mut Tally) -> anyhow::Result<()> {
+        for id in ids {
+            let mut delete = redis::cmd("XDEL");
+            delete.arg(DEAD_LETTERS).arg(id.to_string());
+            let deleted: u64 = self.link.query(&delete).map_err(|error| explained(&error, "+xdel"))?;
+            match deleted {
+                0 => tally.unknown(*id),
+                _ => tally.done(*id, ""),
+            }
+        }
+        Ok(())
+    }
+
+    /// Those that are there now: what comes while a person thinks is not his to drop.
+    fn drop_all(&mut self, is_sure: bool) -> anyhow::Result<()> {
+        let number: u64 = self
+            .link
+            .query(redis::cmd("XLEN").arg(DEAD_LETTERS))
+            .map_err(|error| explained(&error, "+xlen"))?;
+        let newest = self.newest()?;
+        ensure!(
+            is_sure || newest.is_none() || is_confirmed(number)?,
+            "nothing is dropped"
+        );
+        let mut dropped = 0;
+        if let Some(EntryId { ms, n }) = newest {
+            let mut trim = redis::cmd("XTRIM");
+            trim.arg(DEAD_LETTERS)
+                .arg("MINID")
+                .arg(format!("{ms}-{}", n.saturating_add(1)));
+            dropped = self.link.query(&trim).map_err(|error| explained(&error, "+xtrim"))?;
+        }
+        say(&format!("dropped {dropped} dead letters"));
+        Ok(())
+    }
+}
+
+/// The ID that the stream gave to the event, first of the transaction's answers.
+fn event_id(answers: Vec<Value>) -> RedisResult<String> {
+    let first = answers.into_iter().next().unwrap_or(Value::Nil).extract_error()?;
+    Ok(redis::from_redis_value(first)?)
+}
+
+fn is_confirmed(number: u64) -> anyhow::Result<bool> {
+    ensure!(
+        io::stdin().is_terminal(),
+        "nobody can be asked here whether to drop {number} dead letters: say --yes"
+    );
+    eprint!("Drop {number} dead letters for good? [y/N] ");
+    let mut answer = String::new();
+    io::stdin()
+        .lock()
+        .read_line(&mut answer)
+        .context("failed to read the answer")?;
+    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
+}
+
+/// What has been done so far: said as it happens, since what was done stays done if the rest fails.
+struct Tally {
+    verb: &'static str,
+    done: u64,
+    unknown: Vec<EntryId>,
+}
+
+impl Tally {
+    fn new(verb: &'static str) -> Tally {
+        Tally {
+            verb,
+            done: 0,
+            unknown: Vec::new(),
+        }
+    }
+
+    fn done(&mut self, id: EntryId, how: &str) {
+        self.done += 1;
+        say(&format!("{} {id}{how}", self.verb));
+    }
+
+    fn unknown(&mut self, id: EntryId) {
+        self.unknown.push(id);
+    }
+
+    fn end(self, result: anyhow::Result<()>) -> anyhow::Result<()> {
+        say(&format!("{} {} dead letters", self.verb, self.done));
+        result?;
+        let unknown: Vec<String> = self.unknown.iter().map(EntryId::to_string).collect();
+        ensure!(unknown.is_empty(), "not in {DEAD_LETTERS}: {}", unknown.join(", "));
+        Ok(())
+    }
+}
+
+/// A line on stdout. What is being done goes on when nobody reads it any more.
+fn say(line: &str) {
+    let _ = writeln!(io::stdout(), "{line}");
+}
+
+fn explained(error: &RedisError, rights: &str) -> anyhow::Error {
+    // Refused inside a MULTI, the refusal is of the whole.
+    let hint = match link::code(error) {
+        "NOPERM" | "EXECABORT" => format!("; allow ~{DEAD_LETTERS} {rights}"),
+        _ => String::new(),
+    };
+    anyhow::anyhow!("redis: {}{hint}", link::describe(error))
+}
+
+fn cells(letter: &Letter) -> [String; 7] {
+    let text = |field| one_line(&letter.text(field));
+    let (id, repo) = (letter.id.to_string(), one_line(&letter.repo()));
+    let time = letter.time().replace('T', " ").replace('Z', "");
+    [
+        id,
+        time,
+        text("type"),
+        repo,
+        text("op"),
+        text("deliveries"),
+        text("error"),
+    ]
+}
+
+/// Widths of a table's columns; the last one takes what is left of the terminal's line, or all it needs.
+struct Columns {
+    widths: [usize; 6],
+    line: Option<usize>,
+}
+
+impl Columns {
+    fn of(terminal: Option<usize>) -> Columns {
+        const ID: usize = 17;
+        const TIME: usize = 19;
+        const TYPE: usize = 8;
+        const TRIES: usize = 5;
+        let left = terminal.map(|width| width.saturating_sub(ID + TIME + TYPE + TRIES + 12) / 3);
+        let [repo, op] = [32, 40].map(|most| left.map_or(most, |left| left.clamp(8, most)));
+        Columns {
+            widths: [ID, TIME, TYPE, repo, op, TRIES],
+            line: terminal,
+        }
+    }
+
+    fn line(&self, cells: [String; 7]) -> String {
+        let mut line = String::new();
+        for (cell, width) in cells.iter().zip(self.widths) {
+            // A program that reads the table wants whole values.
+            let cell = if self.line.is_some() {
+                cut(cell, width)
+            } else {
+                cell.clone()
+            };
+            line.push_str(&format!("{cell:<width$}  "));
+        }
+        line.push_str(&cells[6]);
+        match self.line {
+            Some(width) => cut(&line, width),
+            None => line.trim_end().to_owned(),
+        }
+    }
+}
