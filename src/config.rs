@@ -39,6 +39,8 @@ pub struct Config {
     /// Tries alone of an entry that ends the process each time.
     pub max_deliveries: u64,
     pub dead_letter_maxlen: usize,
+    /// Entries that the producer keeps in the stream.
+    pub max_stream_len: usize,
     pub stop_timeout: Duration,
     pub switches: Switches,
     pub log_level: LevelFilter,
@@ -61,13 +63,6 @@ impl Config {
         let redis = check.redis_url(settings);
         let workers = check.number("PARALLEL_CONSUMERS", &settings.parallel_consumers, 1..=64, 2);
         let pool = check.number("DB_POOL_SIZE", &settings.db_pool_size, 1..=1000, 20);
-        // Judged like the rest, so that a mistyped value in an older environment file is found.
-        check.number(
-            "REDIS_MAX_STREAM_LEN",
-            &settings.redis_max_stream_len,
-            1..=usize::MAX,
-            500_000,
-        );
         if pool < workers {
             check.warnings.push(format!(
                 "DB_POOL_SIZE={pool} allows only {pool} of the {workers} workers that PARALLEL_CONSUMERS asks for"
@@ -98,6 +93,12 @@ impl Config {
                 &settings.redis_dead_letter_maxlen,
                 1..=usize::MAX,
                 10_000,
+            ),
+            max_stream_len: check.number(
+                "REDIS_MAX_STREAM_LEN",
+                &settings.redis_max_stream_len,
+                1..=usize::MAX,
+                500_000,
             ),
             stop_timeout: millis(check.number("STOP_TIMEOUT_MS", &settings.stop_timeout_ms, 100..=3_600_000, 25_000)),
             switches: Switches {

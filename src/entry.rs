@@ -6,7 +6,7 @@
 use std::fmt;
 
 /// The ID of a stream entry: milliseconds since 1970 and a number within the millisecond. Orders as the stream does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct EntryId {
     pub ms: u64,
     pub n: u64,

@@ -7,6 +7,7 @@
 //! Threads: `reader`, `worker-0` …, `acker`, `metrics`, `holder`, `signals`, under systemd `notify`; the main thread watches
 //! over them.
 //! Threads: `reader`, `worker-0` …, `acker`, `metrics`, `renewer`, `holder`, `signals`; the main thread watches over them.
+//! Threads: `reader`, `worker-0` …, `acker`, `metrics`, `losses`, `holder`, `signals`; the main thread watches over them.
 
 // In the order in which data passes them.
 pub mod entry;
@@ -24,6 +25,8 @@ pub mod apply;
 pub mod sql;
 pub mod ack;
 pub mod metrics;
+pub mod losses;
+pub mod stream_info;
 
 // Beside them, a command of its own: what other workers have left wrong.
 pub mod repair;

@@ -6,8 +6,8 @@
 //! Invariant: no interval counts twice, and none is lost while the process lives: a flush without an answer is given to
 //! `once` again as it was, until it is known to have been carried out.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use redis::{Cmd, RedisResult, Value};
@@ -15,7 +15,9 @@ use redis::{Cmd, RedisResult, Value};
 use crate::ack::{Kind, Outcome};
 use crate::apply::RecordCounts;
 use crate::config::Config;
+use crate::entry::EntryId;
 use crate::link::{self, Link, Redis};
+use crate::losses;
 use crate::once::{self, Once};
 use crate::retry::Refusal;
 use crate::rows::Ignored;
@@ -33,10 +35,34 @@ pub struct Metrics {
     identities: AtomicU64,
     accounts: AtomicU64,
     errors: AtomicU64,
-    lost: AtomicU64,
+    pending_trimmed: AtomicU64,
+    unread_trimmed: AtomicU64,
+    groups_recreated: AtomicU64,
     ignored: [AtomicU64; Ignored::ALL.len()],
     record_counts: [AtomicI64; RECORD_FIELDS.len()],
     newest_committed_ms: AtomicU64,
+    reads: Mutex<Reads>,
+}
+
+/// New entries that the reader was given.
+#[derive(Clone, Copy, Default)]
+pub struct Reads {
+    pub number: u64,
+    /// The newest of them.
+    pub last: EntryId,
+    /// Numbers of two epochs do not compare: an answer between them was lost.
+    pub epoch: u64,
+}
+
+/// What never became rows.
+#[derive(Clone, Copy)]
+pub struct LossCounts {
+    /// Entries whose body was gone when they were read again.
+    pub pending_trimmed: u64,
+    /// Entries that were gone before they were read, those that other processes counted not included.
+    pub unread_trimmed: u64,
+    /// How often the group, or the whole stream, was gone and made again.
+    pub groups_recreated: u64,
 }
 
 const RECORD_FIELDS: [&str; 8] = [
@@ -59,7 +85,7 @@ impl Metrics {
             Outcome::Applied(Kind::Account) => &self.accounts,
             Outcome::Applied(Kind::Unknown) => return,
             Outcome::Dead(_) => &self.errors,
-            Outcome::Lost => &self.lost,
+            Outcome::Lost => &self.pending_trimmed,
         };
         counter.fetch_add(1, Relaxed);
     }
@@ -94,20 +120,59 @@ impl Metrics {
     pub fn totals(&self) -> Totals {
         let newest = self.newest_committed_ms.load(Relaxed);
         let [events, .., errors] = self.snapshot().events;
+        let losses = self.losses();
         Totals {
             events,
             errors,
-            lost: self.lost.load(Relaxed),
+            lost: losses.pending_trimmed + losses.unread_trimmed,
             newest_committed: (newest > 0).then(|| SystemTime::UNIX_EPOCH + Duration::from_millis(newest)),
         }
     }
 
+    /// New entries have been read, up to that ID.
+    pub fn read(&self, number: usize, last: EntryId) {
+        let mut reads = self.lock_reads();
+        reads.number += number as u64;
+        reads.last = last;
+    }
+
+    /// An answer with new entries may have been lost on its way to the reader.
+    pub fn read_unknown(&self) {
+        self.lock_reads().epoch += 1;
+    }
+
+    pub fn reads(&self) -> Reads {
+        *self.lock_reads()
+    }
+
+    fn lock_reads(&self) -> MutexGuard<'_, Reads> {
+        self.reads.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn unread_trimmed(&self, number: u64) {
+        self.unread_trimmed.fetch_add(number, Relaxed);
+    }
+
+    pub fn group_recreated(&self) {
+        self.groups_recreated.fetch_add(1, Relaxed);
+    }
+
+    pub fn losses(&self) -> LossCounts {
+        LossCounts {
+            pending_trimmed: self.pending_trimmed.load(Relaxed),
+            unread_trimmed: self.unread_trimmed.load(Relaxed),
+            groups_recreated: self.groups_recreated.load(Relaxed),
+        }
+    }
+
     fn snapshot(&self) -> Counts {
+        let losses = self.losses();
         let [commits, identities, accounts, errors] =
             [&self.commits, &self.identities, &self.accounts, &self.errors].map(|counter| counter.load(Relaxed));
         Counts {
             events: [commits + identities + accounts, commits, identities, accounts, errors],
             records: std::array::from_fn(|field| self.record_counts[field].load(Relaxed)),
+            losses: [losses.pending_trimmed, losses.groups_recreated],
         }
     }
 
@@ -126,7 +191,8 @@ impl Metrics {
         } else {
             ignored.join(", ")
         };
-        let lost = self.lost.load(Relaxed);
+        let losses = self.losses();
+        let lost = losses.pending_trimmed + losses.unread_trimmed;
         format!("{total} events, {errors} errors, {lost} entries lost; ops ignored: {ignored}")
     }
 }
@@ -142,12 +208,17 @@ pub struct Totals {
 
 const EVENT_FIELDS: [&str; 5] = ["totalEvents", "#commit", "#identity", "#account", "errors"];
 
+/// Those that `losses` does not add itself.
+const LOSS_FIELDS: [&str; 2] = ["pending_trimmed", "groups_recreated"];
+
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 struct Counts {
     /// In the order of `EVENT_FIELDS`.
     events: [u64; EVENT_FIELDS.len()],
     /// In the order of `RECORD_FIELDS`.
     records: [i64; RECORD_FIELDS.len()],
+    /// In the order of `LOSS_FIELDS`.
+    losses: [u64; LOSS_FIELDS.len()],
 }
 
 impl Counts {
@@ -155,6 +226,7 @@ impl Counts {
         Counts {
             events: std::array::from_fn(|field| self.events[field] - earlier.events[field]),
             records: std::array::from_fn(|field| self.records[field] - earlier.records[field]),
+            losses: std::array::from_fn(|field| self.losses[field] - earlier.losses[field]),
         }
     }
 }
@@ -164,6 +236,7 @@ pub struct Flusher {
     link: Link,
     metrics: Arc<Metrics>,
     keys: Vec<String>,
+    losses_key: String,
     once: Once,
     /// What Redis has for sure.
     confirmed: Counts,
@@ -178,6 +251,7 @@ impl Flusher {
             link: redis.link(Duration::ZERO),
             metrics,
             keys: config.metrics_keys.clone(),
+            losses_key: losses::key(&config.group),
             once: Once::new(format!("firehose:worker:flush:{}:{}", config.group, config.consumer)),
             confirmed: Counts::default(),
             unclear: None,
@@ -299,6 +373,9 @@ impl Flusher {
             for (field, count) in RECORD_FIELDS.iter().zip(new.records).filter(|(_, count)| *count != 0) {
                 add(RECORD_COUNTS, field, count);
             }
+        }
+        for (field, count) in LOSS_FIELDS.iter().zip(new.losses).filter(|(_, count)| *count > 0) {
+            add(&self.losses_key, field, count as i64);
         }
         commands
     }

@@ -1,9 +1,9 @@
 //! The whole program on one page: threads, channels, and the order in which they end.
 //!
-//! reader → worker-N → acker, with the threads of metrics, renewal, consumer name and notifier beside them. Channels are
-//! bounded. A stop closes them in the data's order: the reader ends, so the workers run dry and end, so the acker does; then the last counts are
-//! flushed. A thread that ends early, by an error or a panic, requests the stop, and the process fails after the others
-//! have finished what they hold.
+//! reader → worker-N → acker, with the threads of metrics, losses, renewal, consumer name and notifier beside them.
+//! Channels are bounded. A stop closes them in the data's order: the reader ends, so the workers run dry and end, so the
+//! acker does; then the last counts are flushed. A thread that ends early, by an error or a panic, requests the stop, and
+//! the process fails after the others have finished what they hold.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -24,6 +24,7 @@ use crate::entry::Entry;
 use crate::holder::{Holder, Lease};
 use crate::in_flight::InFlight;
 use crate::link::Redis;
+use crate::losses::Losses;
 use crate::metrics::{Flusher, Metrics};
 use crate::notify::{self, Notifier, Start};
 use crate::poison::{self, Trials};
@@ -131,7 +132,7 @@ impl Pipeline {
     /// Runs the data's path to its end; whether all of it ended in time.
     fn run_path(&self, threads: &mut Threads, lease: &Lease) -> anyhow::Result<bool> {
         let (done_tx, done_rx) = bounded(DONE_CAPACITY);
-        // Flush and renewal outlive the data path: they have a stop of their own.
+        // Flush, renewal and the look for losses outlive the data path: they have a stop of their own.
         let last_stop = Stop::default();
         let flusher = Flusher::new(&self.redis, &self.config, Arc::clone(&self.metrics));
         threads.spawn_beside("metrics", {
@@ -143,11 +144,18 @@ impl Pipeline {
             let stop = last_stop.clone();
             move || renewer.run(&stop)
         })?;
+        let mut losses = Losses::new(&self.redis, &self.config, Arc::clone(&self.metrics));
+        losses.look_before_reading();
+        threads.spawn_beside("losses", {
+            let stop = last_stop.clone();
+            move || losses.run(&stop)
+        })?;
         self.spawn_acker(threads, done_rx, lease)?;
         let shared = reader::Shared {
             workers: self.spawn_workers(threads, &done_tx, lease)?,
             done: done_tx,
             in_flight: Arc::clone(&self.in_flight),
+            metrics: Arc::clone(&self.metrics),
             stop: self.stop.clone(),
             lease: lease.clone(),
         };

@@ -18,6 +18,7 @@ use crate::entry::{Entry, EntryId};
 use crate::holder::Lease;
 use crate::in_flight::InFlight;
 use crate::link::{self, Link, Redis};
+use crate::metrics::Metrics;
 use crate::partition::worker_of;
 use crate::poison::Deliveries;
 use crate::retry::{Backoff, Refusal};
@@ -48,6 +49,7 @@ pub struct Reader {
     workers: Vec<Sender<Entry>>,
     done: Sender<Done>,
     in_flight: Arc<InFlight>,
+    metrics: Arc<Metrics>,
     stop: Stop,
     lease: Lease,
     /// Ends when everything there is has been acknowledged.
@@ -59,6 +61,8 @@ pub struct Reader {
     claimed_at: Instant,
     /// Nothing has been read yet.
     is_first: bool,
+    /// The group has been there.
+    has_group: bool,
     refusal: Refusal,
 }
 
@@ -74,6 +78,7 @@ pub struct Shared {
     pub workers: Vec<Sender<Entry>>,
     pub done: Sender<Done>,
     pub in_flight: Arc<InFlight>,
+    pub metrics: Arc<Metrics>,
     pub stop: Stop,
     pub lease: Lease,
 }
@@ -96,6 +101,7 @@ impl Reader {
             workers: shared.workers,
             done: shared.done,
             in_flight: shared.in_flight,
+            metrics: shared.metrics,
             stop: shared.stop,
             lease: shared.lease,
             is_drain,
@@ -103,6 +109,7 @@ impl Reader {
             entry_weight: 1024,
             claimed_at: Instant::now(),
             is_first: true,
+            has_group: false,
             refusal: Refusal::default(),
         }
     }
@@ -128,6 +135,7 @@ impl Reader {
             let mut trimmed = Vec::new();
             let adopted = self.claim.adopt_gone(&mut self.link, &mut trimmed, &self.stop);
             let adopted = self.link.optional(adopted, NO_CLAIMS, CLAIM_RULE);
+            // Redis forgets them as it finds them, so they are counted whatever else came of it.
             if self.hand_over_trimmed(trimmed).is_none() || adopted? == Some(false) {
                 return Ok(());
             }
@@ -151,6 +159,7 @@ impl Reader {
     }
 
     fn recover(&mut self, error: &RedisError, backoff: &mut Backoff) {
+        self.metrics.read_unknown();
         if link::is_connection_error(error) && !self.link.is_connected() {
             log::debug!("reading failed: {}", link::describe(error));
         } else if link::is_unready(error) {
@@ -185,22 +194,24 @@ impl Reader {
         match self.link.query::<()>(&create) {
             Ok(()) => {
                 log::info!("made the group {} on {}", self.group, self.stream);
-                Ok(())
+                if self.has_group {
+                    self.metrics.group_recreated();
+                }
             }
-            Err(error) if link::is_connection_error(&error) || link::is_unready(&error) => Err(error),
-            Err(error) if link::code(&error) == "BUSYGROUP" => Ok(()),
-            // Redis at its memory limit, say. Whether the group is there, the read finds out.
-            Err(error) if link::code(&error) != "NOPERM" => {
-                log::debug!("failed to make the group: {}", link::describe(&error));
-                Ok(())
-            }
-            Err(error) => {
+            Err(error) if link::is_connection_error(&error) || link::is_unready(&error) => return Err(error),
+            Err(error) if link::code(&error) == "BUSYGROUP" => {}
+            Err(error) if link::code(&error) == "NOPERM" => {
                 let cost = "a group that is missing has to be made by somebody else";
-                self.link
-                    .optional(Err(error), cost, "+xgroup|create")
-                    .map(|_: Option<()>| ())
+                self.link.optional(Err::<(), _>(error), cost, "+xgroup|create")?;
+            }
+            // Redis at its memory limit, say. Whether the group is there, the read finds out.
+            Err(error) => {
+                log::debug!("failed to make the group: {}", link::describe(&error));
+                return Ok(());
             }
         }
+        self.has_group = true;
+        Ok(())
     }
 
     /// Hands over the consumer's own pending entries, oldest first. `false` if a stop was requested.
@@ -248,6 +259,9 @@ impl Reader {
         let read = self.command(count).arg(">").to_owned();
         let delivered = entries_of_stream(self.link.query(&read)?);
         let number = delivered.len();
+        if let Some(last) = delivered.last() {
+            self.metrics.read(number, last.id());
+        }
         self.adapt_count(number, count);
         Ok(match self.hand_over(delivered) {
             Some(_) => Read::Entries(number),
@@ -337,6 +351,7 @@ impl Reader {
     /// has given up; what was not taken stays pending.
     fn hand_over(&mut self, delivered: Vec<Delivered>) -> Option<usize> {
         let mut given = 0;
+        let mut trimmed = Vec::new();
         for delivered in delivered {
             match delivered {
                 Delivered::Entry(entry) => {
@@ -349,14 +364,25 @@ impl Reader {
                     }
                 }
                 // One that is in flight was read before it was trimmed.
-                Delivered::Trimmed(id) if self.in_flight.add(id, 0) => {
-                    log::warn!("entry {id} was trimmed from the stream before it was applied: lost");
-                    turns::send(&self.done, Done::lost(id)).ok()?;
-                }
+                Delivered::Trimmed(id) if self.in_flight.add(id, 0) => trimmed.push(id),
                 Delivered::Trimmed(_) => {}
             }
         }
+        self.give_up(&trimmed)?;
         Some(given)
+    }
+
+    /// Has entries acknowledged and counted that are pending but no longer in the stream.
+    fn give_up(&self, trimmed: &[EntryId]) -> Option<()> {
+        if let (Some(first), Some(last)) = (trimmed.first(), trimmed.last()) {
+            log::error!(
+                "{} pending entries were trimmed from the stream before they were applied: lost, {first} to {last}",
+                trimmed.len()
+            );
+        }
+        trimmed
+            .iter()
+            .try_for_each(|id| turns::send(&self.done, Done::lost(*id)).ok())
     }
 
     /// Waits for room in the worker's channel, after a stop too: what was read is finished. A worker that has given up

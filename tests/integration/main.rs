@@ -28,6 +28,8 @@ mod notify;
 mod delivery;
 // Large entries, a stalled database, long backlogs.
 mod memory;
+// What the stream loses before it is read: counted, said, foretold.
+mod losses;
 // Whole streams: totals, counters against rows, redelivery, dialects, real records.
 mod stream;
 // What becomes of each collection's records, on whole rows.

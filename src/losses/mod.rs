@@ -1,0 +1,330 @@
+//! Thread `losses`: what the stream lost before it was read, and what it is about to lose.
+//!
+//! Owns the look at the stream every two seconds, on a link of its own and never in the data's way: unread entries that the
+//! producer trimmed are counted and said, and foretold while there is time. Says too when the dead letters near their
+//! limit. Pending entries whose body is gone are found by the reader, and counted when they are acknowledged.
+//!
+//! Invariant: a loss is counted once, whichever process sees it and however often it restarts. The last look is kept in
+//! Redis beside the counts, and replaced together with them, only where nobody else has meanwhile.
+
+pub mod forecast;
+pub mod unread;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use redis::{RedisError, RedisResult};
+
+use crate::ack::DEAD_LETTERS;
+use crate::config::Config;
+use crate::link::{self, Link, Redis};
+use crate::metrics::{Metrics, Reads};
+use crate::shutdown::Stop;
+use crate::stream_info::{self, StreamInfo};
+use forecast::{Forecast, News};
+use unread::{Given, Seen};
+
+const INTERVAL: Duration = Duration::from_secs(2);
+
+/// While there is no look to compare the next one with: what is lost before the first one is not counted.
+const FIRST_INTERVAL: Duration = Duration::from_millis(500);
+
+/// Another consumer that was idle for this much longer than the time since the last look did not read in it.
+const IDLE_MARGIN: Duration = Duration::from_secs(1);
+
+/// Looks in a row that are left out because an answer is on its way to the reader.
+const MAX_PUT_OFF: u32 = 5;
+
+/// The hash of a group's losses: `unread_trimmed`, `pending_trimmed`, `groups_recreated`, and the last look. It has no
+/// TTL: what was lost stays lost.
+pub fn key(group: &str) -> String {
+    format!("firehose:worker:losses:{group}")
+}
+
+/// The field of the last look.
+const SEEN: &str = "seen";
+
+pub struct Losses {
+    link: Link,
+    stream: String,
+    group: String,
+    consumer: String,
+    key: String,
+    dead_letter_maxlen: u64,
+    metrics: Arc<Metrics>,
+    forecast: Forecast,
+    last: Option<Look>,
+    put_off: u32,
+    /// The last look where Redis does not allow to keep it there.
+    kept: Option<Seen>,
+    said: Said,
+}
+
+/// A look that was kept.
+struct Look {
+    at: Instant,
+    seen: Seen,
+    /// Entries that the own reader had read up to where the group stood, if that was clear.
+    reads: Option<Reads>,
+}
+
+/// What has been said, so that it is said once.
+#[derive(Default)]
+struct Said {
+    no_look: bool,
+    no_keeping: bool,
+    no_dead_letters: bool,
+    old_redis: bool,
+    deletions: bool,
+    dead_letters: bool,
+}
+
+impl Losses {
+    pub fn new(redis: &Redis, config: &Config, metrics: Arc<Metrics>) -> Losses {
+        Losses {
+            link: redis.link(Duration::ZERO),
+            stream: config.stream.clone(),
+            group: config.group.clone(),
+            consumer: config.consumer.clone(),
+            key: key(&config.group),
+            dead_letter_maxlen: config.dead_letter_maxlen as u64,
+            metrics,
+            forecast: Forecast::new(config.max_stream_len as u64),
+            last: None,
+            put_off: 0,
+            kept: None,
+            said: Said::default(),
+        }
+    }
+
+    /// The look before anything is read: a gap that opened while no worker ran is plain to see only now.
+    pub fn look_before_reading(&mut self) {
+        self.look_and_say(true);
+    }
+
+    /// Looks until `stop`, which is requested after the reader has ended; then once more.
+    pub fn run(mut self, stop: &Stop) -> anyhow::Result<()> {
+        while !stop.wait(if self.last.is_none() { FIRST_INTERVAL } else { INTERVAL }) {
+            self.look_and_say(false);
+        }
+        self.look_and_say(false);
+        Ok(())
+    }
+
+    fn look_and_say(&mut self, is_before_reading: bool) {
+        if let Err(error) = self.look(is_before_reading) {
+            // The next look comes in two seconds; an outage is said by the link.
+            log::debug!("failed to look at {}: {}", self.stream, link::describe(&error));
+        }
+        if let Err(error) = self.look_at_dead_letters() {
+            log::debug!("failed to look at {DEAD_LETTERS}: {}", link::describe(&error));
+        }
+    }
+
+    fn look(&mut self, is_before_reading: bool) -> RedisResult<()> {
+        let was_connected = self.link.is_connected();
+        let info = match stream_info::read(&mut self.link, &self.stream, &self.group) {
+            Err(error) if is_refusal(&error) => {
+                say_refusal(
+                    &mut self.said.no_look,
+                    "XINFO: unread entries that are trimmed are neither counted nor foretold",
+                    "+xinfo +multi +exec",
+                );
+                return Ok(());
+            }
+            other => other?,
+        };
+        let kept = self.kept()?;
+        let Some(info) = info else {
+            self.last = None;
+            if is_before_reading && kept.is_some() {
+                log::warn!(
+                    "the group {} is gone: what was unread or pending in it is lost",
+                    self.group
+                );
+                self.metrics.group_recreated();
+            }
+            return self.forget_watch();
+        };
+        let reads = self.reads_at(&info, is_before_reading);
+        if self.is_to_put_off(&info, reads) {
+            return self.forget_watch();
+        }
+        let given = self.given(kept.as_ref(), &info, reads, was_connected);
+        let Some((seen, lost)) = unread::compare(kept.as_ref(), given, &info) else {
+            if !std::mem::replace(&mut self.said.old_redis, true) {
+                log::info!("redis before 7.0 does not tell how many unread entries were trimmed: they are not counted");
+            }
+            return self.forget_watch();
+        };
+        self.say_deletions(kept.as_ref(), &info);
+        if self.keep(kept.as_ref(), &seen, lost)? {
+            self.say_lost(lost);
+            let at = Instant::now();
+            self.last = Some(Look { at, seen, reads });
+        }
+        self.foretell(&info, &seen);
+        Ok(())
+    }
+
+    /// What the own reader had read when the group stood where it stands; `None` where an answer may be on its way.
+    fn reads_at(&self, info: &StreamInfo, is_before_reading: bool) -> Option<Reads> {
+        let reads = self.metrics.reads();
+        if is_before_reading || reads.last == info.group.delivered {
+            return Some(reads);
+        }
+        let has_stayed = |last: &&Look| last.seen.delivered == info.group.delivered;
+        self.last.as_ref().filter(has_stayed).and_then(|last| last.reads)
+    }
+
+    /// Whether an answer is on its way to the reader, so that a moment later it can be told how much the group was given.
+    fn is_to_put_off(&mut self, info: &StreamInfo, reads: Option<Reads>) -> bool {
+        let is_to_put_off = reads.is_none() && self.is_alone(info) && self.put_off < MAX_PUT_OFF;
+        self.put_off = if is_to_put_off { self.put_off + 1 } else { 0 };
+        is_to_put_off
+    }
+
+    /// Whether no other consumer can have been given entries since the last look.
+    fn is_alone(&self, info: &StreamInfo) -> bool {
+        let Some(last) = &self.last else { return false };
+        let since = (last.at.elapsed() + IDLE_MARGIN).as_millis();
+        let mut others = info.group.consumers.iter().filter(|other| other.name != self.consumer);
+        others.all(|other| u128::from(other.idle_ms) > since)
+    }
+
+    fn given(&self, kept: Option<&Seen>, info: &StreamInfo, reads: Option<Reads>, was_connected: bool) -> Given {
+        let Some(last) = &self.last else {
+            return Given::ByRedis;
+        };
+        let own = last.reads.zip(reads).filter(|(then, now)| then.epoch == now.epoch);
+        match own {
+            Some((then, now)) if self.is_alone(info) && kept == Some(&last.seen) => {
+                Given::Counted(now.number - then.number)
+            }
+            // Over a new connection it may be a Redis that has set entries-read back.
+            _ if was_connected => Given::ByRedis,
+            _ => Given::Unknown,
+        }
+    }
+
+    /// The last look, whoever took it. Watches it, so that `keep` finds out if somebody else replaces it.
+    fn kept(&mut self) -> RedisResult<Option<Seen>> {
+        let watch = self.link.query::<()>(redis::cmd("WATCH").arg(&self.key));
+        let mut get = redis::cmd("HGET");
+        get.arg(&self.key).arg(SEEN);
+        match watch.and_then(|()| self.link.query::<Option<String>>(&get)) {
+            Ok(text) => Ok(text.and_then(|text| Seen::parse(&text))),
+            Err(error) if is_refusal(&error) => {
+                say_refusal(
+                    &mut self.said.no_keeping,
+                    "a key for what was lost: it is counted for this run only",
+                    "~firehose:worker:* +watch +unwatch +hget +hset +hincrby +multi +exec",
+                );
+                Ok(self.kept)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn forget_watch(&mut self) -> RedisResult<()> {
+        if self.said.no_keeping {
+            return Ok(());
+        }
+        self.link.query(&redis::cmd("UNWATCH"))
+    }
+
+    /// Replaces the last look and adds what was lost; `false` if somebody else was quicker.
+    fn keep(&mut self, kept: Option<&Seen>, seen: &Seen, lost: u64) -> RedisResult<bool> {
+        if self.said.no_keeping {
+            self.kept = Some(*seen);
+            return Ok(true);
+        }
+        if kept == Some(seen) {
+            self.forget_watch()?;
+            return Ok(true);
+        }
+        let mut set = redis::cmd("HSET");
+        set.arg(&self.key).arg(SEEN).arg(seen.to_string());
+        let mut commands = vec![set];
+        if lost > 0 {
+            let mut add = redis::cmd("HINCRBY");
+            add.arg(&self.key).arg("unread_trimmed").arg(lost);
+            commands.push(add);
+        }
+        Ok(self.link.transaction(&commands)?.is_some())
+    }
+
+    fn say_lost(&self, lost: u64) {
+        if lost > 0 {
+            self.metrics.unread_trimmed(lost);
+            log::error!(
+                "{lost} entries were trimmed from {} before they were read: lost; the worker is too slow for the \
+                 producer's limit, or was away for too long",
+                self.stream
+            );
+        }
+    }
+
+    fn say_deletions(&mut self, kept: Option<&Seen>, info: &StreamInfo) {
+        let has_deletions = kept.is_some_and(|kept| kept.has_deletions(info));
+        if has_deletions && !std::mem::replace(&mut self.said.deletions, true) {
+            log::warn!(
+                "somebody deletes entries of {} (XDEL): while that goes on, entries lost unread are not counted",
+                self.stream
+            );
+        }
+    }
+
+    fn foretell(&mut self, info: &StreamInfo, seen: &Seen) {
+        let unread = info.unread(seen.position);
+        let added = info.added.unwrap_or_default();
+        match self.forecast.look(Instant::now(), added, unread) {
+            Some(News::Near(near)) => log::warn!(
+                "the backlog of {} grows, {unread} entries are unread: {near}, and entries are lost unread",
+                self.stream
+            ),
+            Some(News::Passed) => log::info!(
+                "the backlog of {} is {unread} entries: the producer no longer nears it",
+                self.stream
+            ),
+            None => {}
+        }
+    }
+
+    fn look_at_dead_letters(&mut self) -> RedisResult<()> {
+        let number: u64 = match self.link.query(redis::cmd("XLEN").arg(DEAD_LETTERS)) {
+            Err(error) if is_refusal(&error) => {
+                say_refusal(
+                    &mut self.said.no_dead_letters,
+                    "XLEN: nobody says when the dead letters near their limit",
+                    &format!("~{DEAD_LETTERS} +xlen"),
+                );
+                return Ok(());
+            }
+            other => other?,
+        };
+        let limit = self.dead_letter_maxlen;
+        if number * 10 >= limit * 8 {
+            if !std::mem::replace(&mut self.said.dead_letters, true) {
+                log::warn!(
+                    "{DEAD_LETTERS} holds {number} of about {limit} dead letters, then the oldest go: see `firehose-worker \
+                     dead-letters list`, and replay or drop them"
+                );
+            }
+        } else if number * 10 < limit * 7 {
+            self.said.dead_letters = false;
+        }
+        Ok(())
+    }
+}
+
+/// A command that is refused inside a MULTI comes out as the refusal of the whole.
+fn is_refusal(error: &RedisError) -> bool {
+    matches!(link::code(error), "NOPERM" | "EXECABORT")
+}
+
+fn say_refusal(said: &mut bool, what: &str, rule: &str) {
+    if !std::mem::replace(said, true) {
+        log::warn!("redis does not allow {what}; allow {rule}");
+    }
+}
