@@ -274,6 +274,7 @@ impl Worker {
     /// Tries until the ops are applied (`None`) or are refused in a way that trying again does not change.
     fn try_until_settled(&mut self, ops: &[&Op], patience: u32) -> Result<Option<ApplyError>, Unfinished> {
         let mut backoff = Backoff::default();
+        let mut reason = None;
         for tries in 1.. {
             if !self.lease.wait(&self.stop) {
                 return Err(Unfinished::GivenUp);
@@ -290,7 +291,8 @@ impl Worker {
             if is_settled {
                 return Ok(Some(error));
             }
-            self.say(&error, tries);
+            reason = error.sqlstate().is_some().then(|| error.describe()).or(reason);
+            self.say(&error, tries, reason.as_deref());
             self.trials.suspend();
             if self.stop.is_requested() || backoff.wait(&self.stop) {
                 return Err(Unfinished::GivenUp);
@@ -348,10 +350,11 @@ impl Worker {
         is_not_ours.unwrap_or(true)
     }
 
-    /// Says why a batch waits, once for all workers and until all of them go on.
-    fn say(&mut self, error: &ApplyError, tries: u32) {
-        let description = error.describe();
-        log::debug!("try {tries} failed: {description}");
+    /// Says why a batch waits, once for all workers and until all of them go on. `reason` is what the server said last: a
+    /// connection that it closed after that tells less.
+    fn say(&mut self, error: &ApplyError, tries: u32, reason: Option<&str>) {
+        let description = reason.map_or_else(|| error.describe(), str::to_owned);
+        log::debug!("try {tries} failed: {}", error.describe());
         match error.fault() {
             // What keeps a connection from being made has been said by the pool; that nobody renews the lease while Redis is
             // away is no news either.
