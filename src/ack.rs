@@ -348,6 +348,7 @@ impl Acker {
         for done in batch.iter().filter(|done| !taken.contains(&done.id)) {
             self.metrics.acknowledged(&done.outcome);
         }
+        self.metrics.progress.made();
     }
 }
 

@@ -252,6 +252,16 @@ pub struct Settings {
     #[arg(long, env = "REDIS_MAX_STREAM_LEN", hide_env_values = true, default_value = "500000")]
     pub redis_max_stream_len: String,
 
+    /// host:port to answer /metrics, /healthz and /readyz on; nothing is answered while it is empty
+    #[arg(
+        long,
+        env = "METRICS_ADDR",
+        hide_env_values = true,
+        default_value = "",
+        hide_default_value = true
+    )]
+    pub metrics_addr: String,
+
     /// Milliseconds that a stop may take
     #[arg(long, env = "STOP_TIMEOUT_MS", hide_env_values = true, default_value = "25000")]
     pub stop_timeout_ms: String,

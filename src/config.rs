@@ -41,6 +41,8 @@ pub struct Config {
     pub dead_letter_maxlen: usize,
     /// Entries that the producer keeps in the stream.
     pub max_stream_len: usize,
+    /// `host:port` for Prometheus.
+    pub metrics_addr: Option<String>,
     pub stop_timeout: Duration,
     pub switches: Switches,
     pub log_level: LevelFilter,
@@ -100,6 +102,7 @@ impl Config {
                 1..=usize::MAX,
                 500_000,
             ),
+            metrics_addr: check.host_and_port("METRICS_ADDR", &settings.metrics_addr),
             stop_timeout: millis(check.number("STOP_TIMEOUT_MS", &settings.stop_timeout_ms, 100..=3_600_000, 25_000)),
             switches: Switches {
                 notifications: check.switch("WRITE_NOTIFICATIONS", &settings.write_notifications),
@@ -181,6 +184,18 @@ impl Check {
                 LevelFilter::Info
             }
         }
+    }
+
+    fn host_and_port(&mut self, variable: &str, value: &str) -> Option<String> {
+        let value = value.trim();
+        if value.is_empty() {
+            return None;
+        }
+        let is_address = |(host, port): (&str, &str)| !host.is_empty() && port.parse::<u16>().is_ok();
+        if !value.rsplit_once(':').is_some_and(is_address) {
+            self.fault(variable, value, "host:port, such as 127.0.0.1:9188");
+        }
+        Some(value.to_owned())
     }
 
     fn redis_url(&mut self, settings: &Settings) -> redis_url::Address {
@@ -271,6 +286,7 @@ mod tests {
             "--batch-size=ten",
             "--write-viewer-states=maybe",
             "--log-level=LOUD",
+            "--metrics-addr=9188",
             "--redis-url=redis://:hunter2@host:port",
             "--database-url=postgresql://me:hunter2@host:port/db",
         ])) else {
@@ -282,12 +298,13 @@ mod tests {
             "BATCH_SIZE=ten",
             "WRITE_VIEWER_STATES=maybe",
             "LOG_LEVEL=LOUD",
+            "METRICS_ADDR=9188",
             "REDIS_URL",
             "DATABASE_URL",
         ] {
             assert!(text.contains(variable), "{variable} is not in: {text}");
         }
-        assert_eq!(text.lines().count(), 6);
+        assert_eq!(text.lines().count(), 7);
         assert!(!text.contains("hunter2"), "{text}");
     }
 

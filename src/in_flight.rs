@@ -134,6 +134,12 @@ impl InFlight {
         self.limit.saturating_sub(entries.bytes)
     }
 
+    /// How many entries are in flight, and their bytes.
+    pub fn held(&self) -> (usize, usize) {
+        let entries = self.lock();
+        (entries.held.len(), entries.bytes)
+    }
+
     /// Waits for `time` at most until nothing is in flight; whether nothing is.
     pub fn is_empty(&self, time: Duration) -> bool {
         let entries = self.wait_while(time, |entries| !entries.held.is_empty());

@@ -4,10 +4,8 @@
 //! after its transaction has committed or its dead letter was stored, so no path loses one; every statement is safe to run
 //! twice, so an entry delivered again changes nothing.
 //!
-//! Threads: `reader`, `worker-0` …, `acker`, `metrics`, `holder`, `signals`, under systemd `notify`; the main thread watches
-//! over them.
-//! Threads: `reader`, `worker-0` …, `acker`, `metrics`, `renewer`, `holder`, `signals`; the main thread watches over them.
-//! Threads: `reader`, `worker-0` …, `acker`, `metrics`, `losses`, `holder`, `signals`; the main thread watches over them.
+//! Threads: `reader`, `worker-0` …, `acker`, `metrics`, `losses`, `renewer`, `holder`, `signals`, under systemd `notify`, with
+//! METRICS_ADDR `http`; the main thread watches over them.
 
 // In the order in which data passes them.
 pub mod entry;
@@ -25,15 +23,22 @@ pub mod apply;
 pub mod sql;
 pub mod ack;
 pub mod metrics;
+
+// Beside the data's way: what it loses, what it holds, and who is told of it.
 pub mod losses;
 pub mod stream_info;
+pub mod renew;
+pub mod notify;
+pub mod progress;
+pub mod exposition;
+pub mod http;
 
-// Beside them, a command of its own: what other workers have left wrong.
+// The commands of people.
+pub mod commands;
 pub mod repair;
 
 // What they stand on.
 pub mod cli;
-pub mod commands;
 pub mod config;
 pub mod connect;
 pub mod constraint;
@@ -46,10 +51,8 @@ pub mod in_flight;
 pub mod link;
 pub mod logging;
 pub mod once;
-pub mod notify;
 pub mod pipeline;
 pub mod redis_url;
-pub mod renew;
 pub mod retry;
 pub mod secret;
 pub mod shutdown;

@@ -16,9 +16,11 @@ use crate::ack::{Kind, Outcome};
 use crate::apply::RecordCounts;
 use crate::config::Config;
 use crate::entry::EntryId;
+use crate::exposition::Timings;
 use crate::link::{self, Link, Redis};
 use crate::losses;
 use crate::once::{self, Once};
+use crate::progress::Progress;
 use crate::retry::Refusal;
 use crate::rows::Ignored;
 use crate::shutdown::Stop;
@@ -42,6 +44,8 @@ pub struct Metrics {
     record_counts: [AtomicI64; RECORD_FIELDS.len()],
     newest_committed_ms: AtomicU64,
     reads: Mutex<Reads>,
+    pub timings: Timings,
+    pub progress: Progress,
 }
 
 /// New entries that the reader was given.
@@ -63,6 +67,12 @@ pub struct LossCounts {
     pub unread_trimmed: u64,
     /// How often the group, or the whole stream, was gone and made again.
     pub groups_recreated: u64,
+}
+
+impl LossCounts {
+    pub fn entries(&self) -> u64 {
+        self.pending_trimmed + self.unread_trimmed
+    }
 }
 
 const RECORD_FIELDS: [&str; 8] = [
@@ -116,15 +126,17 @@ impl Metrics {
         self.newest_committed_ms.fetch_max(ms, Relaxed);
     }
 
-    /// What the status tells.
+    /// All there is to show.
     pub fn totals(&self) -> Totals {
+        let [events, commits, identities, accounts, errors] = self.snapshot().events;
         let newest = self.newest_committed_ms.load(Relaxed);
-        let [events, .., errors] = self.snapshot().events;
-        let losses = self.losses();
+        let ignored = |reason: Ignored| (reason.name(), self.ignored[reason as usize].load(Relaxed));
         Totals {
             events,
+            by_type: [("commit", commits), ("identity", identities), ("account", accounts)],
             errors,
-            lost: losses.pending_trimmed + losses.unread_trimmed,
+            losses: self.losses(),
+            ignored: Ignored::ALL.map(ignored),
             newest_committed: (newest > 0).then(|| SystemTime::UNIX_EPOCH + Duration::from_millis(newest)),
         }
     }
@@ -178,11 +190,10 @@ impl Metrics {
 
     /// What was ignored, lost and set apart, for the last line in the log.
     fn summary(&self) -> String {
-        let [total, .., errors] = self.snapshot().events;
-        let ignored: Vec<String> = Ignored::ALL
+        let totals = self.totals();
+        let ignored: Vec<String> = totals
+            .ignored
             .iter()
-            .zip(&self.ignored)
-            .map(|(reason, count)| (reason.name(), count.load(Relaxed)))
             .filter(|(_, count)| *count > 0)
             .map(|(name, count)| format!("{name} {count}"))
             .collect();
@@ -191,17 +202,21 @@ impl Metrics {
         } else {
             ignored.join(", ")
         };
-        let losses = self.losses();
-        let lost = losses.pending_trimmed + losses.unread_trimmed;
-        format!("{total} events, {errors} errors, {lost} entries lost; ops ignored: {ignored}")
+        let (events, errors, lost) = (totals.events, totals.errors, totals.losses.entries());
+        format!("{events} events, {errors} errors, {lost} entries lost; ops ignored: {ignored}")
     }
 }
 
-/// Entries that were acknowledged, since the start.
+/// What was counted since the start.
 pub struct Totals {
+    /// Entries that were acknowledged, those with errors left out.
     pub events: u64,
+    pub by_type: [(&'static str, u64); 3],
+    /// Entries of which a part became a dead letter.
     pub errors: u64,
-    pub lost: u64,
+    pub losses: LossCounts,
+    /// Ops by the reason for which they were ignored.
+    pub ignored: [(&'static str, u64); Ignored::ALL.len()],
     /// The time in the stream ID of the newest entry whose effect has committed.
     pub newest_committed: Option<SystemTime>,
 }

@@ -129,7 +129,9 @@ impl Notifier {
         };
         status += &format!(
             "; {} events, {} errors, {} lost",
-            totals.events, totals.errors, totals.lost
+            totals.events,
+            totals.errors,
+            totals.losses.entries()
         );
         if let Some((time, text)) = logging::last_warning()
             && !wait.is_some_and(|wait| text.starts_with(wait))

@@ -21,7 +21,9 @@ use crate::config::Config;
 use crate::consumer;
 use crate::db::Db;
 use crate::entry::Entry;
+use crate::exposition::Exposition;
 use crate::holder::{Holder, Lease};
+use crate::http::Http;
 use crate::in_flight::InFlight;
 use crate::link::Redis;
 use crate::losses::Losses;
@@ -74,6 +76,7 @@ pub fn run(config: Config, is_drain: bool) -> anyhow::Result<()> {
         is_drain,
     };
     pipeline.spawn_notifier(&mut threads)?;
+    pipeline.spawn_http(&mut threads)?;
     let holder_stop = Stop::default();
     let result = pipeline.run_as_holder(&mut threads, &holder_stop);
     // Whatever ended the data path, the threads beside it end too.
@@ -109,6 +112,16 @@ impl Pipeline {
         };
         let stop = self.stop.clone();
         threads.spawn_beside("notify", move || notifier.run(&stop))
+    }
+
+    fn spawn_http(&self, threads: &mut Threads) -> anyhow::Result<()> {
+        let Some(address) = &self.config.metrics_addr else {
+            return Ok(());
+        };
+        let exposition = Exposition::new(Arc::clone(&self.metrics), Arc::clone(&self.in_flight));
+        let http = Http::listen(address, exposition, Arc::clone(&self.metrics), threads.turns.clone())?;
+        let stop = self.stop.clone();
+        threads.spawn_beside("http", move || http.run(&stop))
     }
 
     /// Runs the data path once the consumer name is held and both servers are there.

@@ -261,6 +261,8 @@ impl Reader {
         let number = delivered.len();
         if let Some(last) = delivered.last() {
             self.metrics.read(number, last.id());
+        } else if self.in_flight.is_empty(Duration::ZERO) {
+            self.metrics.progress.made();
         }
         self.adapt_count(number, count);
         Ok(match self.hand_over(delivered) {

@@ -7,7 +7,7 @@
 
 use std::borrow::Cow;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use crossbeam_channel::Sender;
 use postgres::error::SqlState;
@@ -134,6 +134,7 @@ impl Worker {
         self.apply(&ops, entries, &mut progress)?;
         if let Some(newest) = entries.iter().map(|entry| entry.id.ms).max() {
             self.metrics.committed(newest);
+            self.metrics.timings.batch(entries.len(), newest);
         }
         for (entry, progress) in entries.iter().zip(progress) {
             let outcome = match progress.dead.is_empty() {
@@ -318,7 +319,9 @@ impl Worker {
 
     fn try_once(&mut self, ops: &[&Op]) -> Result<(), ApplyError> {
         let mut connection = self.db.get()?;
+        let started_at = Instant::now();
         let result = apply::apply(&mut connection, ops, self.switches, &mut self.memory, &self.lease);
+        self.metrics.timings.transaction(started_at.elapsed());
         self.metrics.record_counts(&self.memory.take_users_made());
         if let Err(error) = &result
             && error.sqlstate() == Some(&SqlState::READ_ONLY_SQL_TRANSACTION)

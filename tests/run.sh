@@ -47,7 +47,7 @@ lint() {
 
 at_exit stop_group
 setup
-setup_pgbouncer
+setup_test_programs
 setup_lint
 cd "$repo_dir"
 if command -v shellcheck >/dev/null; then

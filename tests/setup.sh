@@ -208,9 +208,11 @@ install_packages() {
     guard_services
     guard_cluster "$@"
     install_log=$(mktemp)
-    local redis_was_there pgbouncer_was_there
-    redis_was_there=$(command -v redis-server || true)
-    pgbouncer_was_there=$(if have_pgbouncer; then echo yes; fi)
+    local service
+    local -a new_services=()
+    for service in redis-server pgbouncer prometheus; do
+        is_program "$service" || new_services+=("$service")
+    done
     # --no-remove: Debian's own rustc, for one, may be there and in the way; that is for its owner to remove.
     DEBIAN_FRONTEND=noninteractive NEEDRESTART_SUSPEND=1 \
         apt-get install --yes --quiet --no-install-recommends --no-remove -o DPkg::Lock::Timeout=300 "$@" \
@@ -218,13 +220,10 @@ install_packages() {
         tail -n 20 "$install_log" >&2
         die "apt-get could not install: $*"
     }
-    if [[ -z $redis_was_there ]]; then
-        # Not to be started at the next boot either.
-        update-rc.d redis-server disable >/dev/null 2>&1 || true
-    fi
-    if [[ -z $pgbouncer_was_there ]]; then
-        update-rc.d pgbouncer disable >/dev/null 2>&1 || true
-    fi
+    # Not to be started at the next boot either.
+    for service in "${new_services[@]}"; do
+        update-rc.d "$service" disable >/dev/null 2>&1 || true
+    done
 }
 
 guards=()
@@ -274,16 +273,20 @@ setup() {
     find_rust || die "no rust $min_rust or newer found, though it is installed"
 }
 
-# The pooler that only the tests need.
-setup_pgbouncer() {
-    ! have_pgbouncer || return 0
-    update_lists pgbouncer
-    install_missing pgbouncer
-    have_pgbouncer || die "pgbouncer is installed but not found"
+# The pooler and the checker of metrics that only the tests need.
+setup_test_programs() {
+    local -a missing=()
+    is_program pgbouncer || missing+=(pgbouncer)
+    is_program promtool || missing+=(prometheus)
+    ((${#missing[@]})) || return 0
+    update_lists "${missing[@]}"
+    install_missing "${missing[@]}"
+    is_program pgbouncer || die "pgbouncer is installed but not found"
+    is_program promtool || die "prometheus is installed, but its promtool is not found"
 }
 
-# Debian has it where only root's PATH leads.
-have_pgbouncer() { [[ -x /usr/sbin/pgbouncer ]] || command -v pgbouncer >/dev/null; }
+# Debian has some where only root's PATH leads.
+is_program() { [[ -x /usr/sbin/$1 ]] || command -v "$1" >/dev/null; }
 
 # rustfmt and clippy, which only the tests need. Where they cannot be had, `have_lint` goes on saying no.
 setup_lint() {
@@ -301,7 +304,7 @@ if [[ ${BASH_SOURCE[0]} == "$0" ]]; then
         install_packages "${@:2}"
     else
         setup
-        setup_pgbouncer
+        setup_test_programs
         printf '%s\n' "redis       $REDIS_SERVER" "postgresql  $PG_BIN" "cargo       $CARGO ($(version_of "$CARGO"))"
     fi
 fi

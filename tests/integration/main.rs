@@ -54,3 +54,5 @@ mod index;
 mod dead_letters;
 // Every statement finds its rows by key.
 mod plans;
+// What a scraper and a health check see.
+mod prometheus;

@@ -1,0 +1,75 @@
+//! Whether the worker gets on: what `/readyz` answers.
+//!
+//! Owns the time of the last progress: an acknowledgement that Redis confirmed, so of work that is committed, or a look at
+//! the stream that found nothing to do. A process that runs, or reads, but commits nothing makes none.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+/// Shared by all threads; `Relaxed`, since the value stands alone.
+pub struct Progress {
+    started_at: Instant,
+    /// Milliseconds from `started_at` to the last progress; 0 before the first.
+    last_ms: AtomicU64,
+}
+
+impl Default for Progress {
+    fn default() -> Self {
+        Progress {
+            started_at: Instant::now(),
+            last_ms: AtomicU64::new(0),
+        }
+    }
+}
+
+/// Longer than a batch takes under any usual load, shorter than an operator waits.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+impl Progress {
+    /// Something was acknowledged, or there was nothing to do.
+    pub fn made(&self) {
+        self.made_at(self.started_at.elapsed());
+    }
+
+    fn made_at(&self, since_start: Duration) {
+        self.last_ms.fetch_max(since_start.as_millis().max(1) as u64, Relaxed);
+    }
+
+    /// Whether there was progress lately; if not, why the worker is not ready.
+    pub fn check(&self) -> Result<(), String> {
+        self.check_at(self.started_at.elapsed())
+    }
+
+    fn check_at(&self, since_start: Duration) -> Result<(), String> {
+        let last = match self.last_ms.load(Relaxed) {
+            0 => return Err("nothing has been acknowledged since the start, and the stream was not seen empty".into()),
+            ms => Duration::from_millis(ms),
+        };
+        let silence = since_start.saturating_sub(last);
+        if silence > PATIENCE {
+            return Err(format!(
+                "nothing has been acknowledged for {} s, and the stream is not empty",
+                silence.as_secs()
+            ));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn readiness_comes_with_the_first_progress_and_goes_without_more() {
+        let progress = Progress::default();
+        let at = Duration::from_secs;
+        assert!(progress.check_at(at(1)).unwrap_err().contains("since the start"));
+        progress.made_at(at(2));
+        assert_eq!(progress.check_at(at(30)), Ok(()));
+        assert!(progress.check_at(at(40)).unwrap_err().contains("for 38 s"));
+        progress.made_at(at(41));
+        progress.made_at(at(3));
+        assert_eq!(progress.check_at(at(60)), Ok(()));
+    }
+}

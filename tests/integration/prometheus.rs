@@ -1,0 +1,170 @@
+//! What METRICS_ADDR answers, to a scraper, to a health check and to Prometheus' own tool.
+
+use std::collections::BTreeSet;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::generator::Events;
+use crate::support::entries::{did, follow};
+use crate::support::postgres::Database;
+use crate::support::process::free_port;
+use crate::support::stack::shown;
+use crate::support::wait::equal;
+use crate::support::{PostgresOptions, PostgresServer, RedisServer, Stack, wait_until};
+
+/// Status and body of a GET; `None` while nobody listens.
+fn get(address: &str, path: &str) -> Option<(u16, String)> {
+    let mut stream = TcpStream::connect(address).ok()?;
+    stream
+        .set_read_timeout(Some(Duration::from_secs(30)))
+        .expect("a time limit");
+    write!(
+        stream,
+        "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n"
+    )
+    .ok()?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).ok()?;
+    let (head, body) = answer.split_once("\r\n\r\n")?;
+    let status = head.split(' ').nth(1)?.parse().ok()?;
+    Some((status, body.to_owned()))
+}
+
+/// The value of one series, as it is written.
+fn value<'t>(text: &'t str, series: &str) -> Option<&'t str> {
+    text.lines()
+        .find_map(|line| line.strip_prefix(series)?.strip_prefix(' '))
+}
+
+#[test]
+fn the_metrics_count_what_the_dashboard_counts_and_pass_promtool() {
+    let stack = Stack::new("prometheus");
+    let address = format!("127.0.0.1:{}", free_port());
+    let sent = stack.push_events(Events::new(31, 2000));
+    stack.push("commit", serde_json::json!([]));
+    let worker = stack.worker().env("METRICS_ADDR", &address).spawn();
+    wait_until("all entries are acknowledged", || {
+        equal(stack.metric("cluster:metrics", "totalEvents"), sent.total)
+    });
+    wait_until("the bad entry is set apart", || {
+        equal(stack.metric("cluster:metrics", "errors"), 1)
+    });
+    let (status, text) = get(&address, "/metrics").unwrap_or_else(|| panic!("no answer; {}", shown(&worker.log())));
+    assert_eq!(status, 200, "{text}");
+    for (series, wanted) in [
+        (r#"firehose_worker_events_total{type="commit"}"#, sent.commit),
+        (r#"firehose_worker_events_total{type="identity"}"#, sent.identity),
+        (r#"firehose_worker_events_total{type="account"}"#, sent.account),
+        ("firehose_worker_errors_total", 1),
+        ("firehose_worker_in_flight_entries", 0),
+        ("firehose_worker_in_flight_bytes", 0),
+    ] {
+        let found = value(&text, series).map(|value| value.parse::<f64>().expect("a number"));
+        assert_eq!(found, Some(wanted as f64), "{series} in\n{text}");
+    }
+    for series in [
+        "firehose_worker_batch_entries_count",
+        "firehose_worker_transaction_seconds_sum",
+        "firehose_worker_commit_freshness_seconds_sum",
+        "firehose_worker_freshness_seconds",
+        "firehose_worker_resident_memory_bytes",
+    ] {
+        let found = value(&text, series).map(|value| value.parse::<f64>().expect("a number"));
+        assert!(
+            found.is_some_and(|value| value > 0.0),
+            "{series} is {found:?} in\n{text}"
+        );
+    }
+    check_with_promtool(&text);
+    check_dashboard(&text);
+    assert_eq!(get(&address, "/nothing").map(|(status, _)| status), Some(404));
+}
+
+/// Debian's and Ubuntu's package `prometheus` has it.
+fn check_with_promtool(text: &str) {
+    let mut command = Command::new("promtool");
+    command
+        .args(["check", "metrics"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let mut promtool = match command.spawn() {
+        Ok(child) => child,
+        Err(error) => {
+            assert_ne!(std::env::var_os("CI"), Some("true".into()), "promtool: {error}");
+            eprintln!("*** NOT RUN: promtool check metrics ({error}) ***");
+            return;
+        }
+    };
+    promtool
+        .stdin
+        .take()
+        .expect("its stdin")
+        .write_all(text.as_bytes())
+        .expect("promtool reads");
+    let output = promtool.wait_with_output().expect("promtool ends");
+    assert!(
+        output.status.success(),
+        "{}{}\nof\n{text}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
+
+/// Every metric that the Grafana dashboard asks for is there.
+fn check_dashboard(text: &str) {
+    let dashboard = include_str!("../../systemd/grafana-dashboard.json");
+    serde_json::from_str::<Value>(dashboard).expect("the dashboard is JSON");
+    let asked: BTreeSet<&str> = dashboard
+        .split(|c: char| !c.is_ascii_alphanumeric() && c != '_')
+        .filter(|word| word.starts_with("firehose_worker_"))
+        .collect();
+    assert!(asked.len() > 8, "{asked:?}");
+    for name in asked {
+        let is_there = text
+            .lines()
+            .any(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' '])));
+        assert!(is_there, "the dashboard asks for {name}, which is not in\n{text}");
+    }
+}
+
+#[test]
+fn a_worker_is_ready_once_it_has_acknowledged_something_or_seen_the_stream_empty() {
+    let server = PostgresServer::start(PostgresOptions::default());
+    let stack = Stack::of(RedisServer::start(), Database::new(server.clone(), "ready"));
+    server.stop();
+    stack.create(&did("alice"), "app.bsky.graph.follow/1", follow(&did("bob")));
+    let address = format!("127.0.0.1:{}", free_port());
+    let worker = stack.worker().env("METRICS_ADDR", &address).spawn();
+    let status_of = |path: &str| get(&address, path).map(|(status, _)| status);
+    wait_until("the process answers", || equal(status_of("/healthz"), Some(200)));
+    assert_eq!(status_of("/readyz"), Some(503), "{}", shown(&worker.log()));
+    server.restart();
+    wait_until("the worker is ready", || equal(status_of("/readyz"), Some(200)));
+    assert_eq!(stack.count("follows"), 1);
+
+    let idle = Stack::new("ready_idle");
+    let address = format!("127.0.0.1:{}", free_port());
+    let _worker = idle.worker().env("METRICS_ADDR", &address).spawn();
+    wait_until("the idle worker is ready", || {
+        equal(get(&address, "/readyz").map(|(status, _)| status), Some(200))
+    });
+}
+
+#[test]
+fn an_address_that_is_taken_stops_the_worker_with_the_reason() {
+    let stack = Stack::new("metrics_taken");
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("an address").to_string();
+    let output = stack.worker().env("METRICS_ADDR", &address).run_to_exit();
+    assert_eq!(output.status.code(), Some(1), "{}", shown(&output.log));
+    assert!(
+        output.log.contains(&format!("METRICS_ADDR={address}")),
+        "{}",
+        shown(&output.log)
+    );
+}
