@@ -185,8 +185,15 @@ impl Holder {
             .arg("PX")
             .arg(LEASE.as_millis() as u64);
         let taken: Option<String> = match self.link.query(&set) {
-            // At its memory limit Redis takes no new key, but still says who holds the name.
-            Err(error) if link::code(&error) == "OOM" => return self.other(),
+            // At its memory limit Redis takes no new key, but still says who holds the name. If nobody does, this process
+            // goes on without a mark, since entries that are not applied fill the memory further.
+            Err(error) if link::code(&error) == "OOM" => {
+                let other = self.other()?;
+                if other.is_none() {
+                    self.lease.set(Until::Time(sent_at + LEASE - MARGIN));
+                }
+                return Ok(other);
+            }
             taken => taken?,
         };
         if taken.is_some() {
