@@ -268,17 +268,10 @@ impl Acker {
         let commands = self.burial(done.id, letters);
         let once = &mut self.once;
         match insist(&mut self.link, &self.lease, &self.stop, |link| {
+            ensure_takes_letters(link)?;
             once.execute(link, commands.clone())
         }) {
-            Some(Ok(answers)) => {
-                // EXEC goes on where one of its commands fails, as on a key of another type.
-                for error in answers.into_iter().filter_map(|answer| answer.extract_error().err()) {
-                    log::error!(
-                        "entry {}: its dead letter was not stored: {}; see what {DEAD_LETTERS} is",
-                        done.id,
-                        link::describe(&error)
-                    );
-                }
+            Some(Ok(_)) => {
                 for letter in letters {
                     log::warn!("entry {} is a dead letter: {}", done.id, letter.error);
                 }
@@ -286,8 +279,8 @@ impl Acker {
             }
             Some(Err(error)) => {
                 self.dead_letter_refusal.say(format!(
-                    "redis refuses dead letters: {}; their entries stay pending, nothing is lost; it may lack memory, or \
-                     its user the right: allow ~{DEAD_LETTERS} +xadd ~{} +xack {}",
+                    "redis refuses dead letters: {}; their entries stay pending, nothing is lost; it may lack memory, \
+                     {DEAD_LETTERS} be no stream, or its user lack the right: allow ~{DEAD_LETTERS} +xadd ~{} +xack {}",
                     link::describe(&error),
                     self.stream,
                     once::RULE
@@ -349,6 +342,15 @@ impl Acker {
             self.metrics.acknowledged(&done.outcome);
         }
         self.metrics.progress.made();
+    }
+}
+
+/// Fails where something else than a stream has the dead letters' key: EXEC would go on after the refused XADD, and
+/// acknowledge the entry.
+fn ensure_takes_letters(link: &mut Link) -> RedisResult<()> {
+    match link.query::<u64>(redis::cmd("XLEN").arg(DEAD_LETTERS)) {
+        Err(error) if link::code(&error) != "NOPERM" => Err(error),
+        _ => Ok(()),
     }
 }
 

@@ -123,6 +123,32 @@ fn a_full_redis_has_counts_and_dead_letters_wait_while_acknowledgements_go_on() 
 }
 
 #[test]
+fn a_key_that_takes_no_dead_letters_keeps_their_entries_pending() {
+    let mut world = World::new("no_dead_letters");
+    cmd("SET")
+        .arg(&["firehose:dead-letters", "something else"])
+        .exec(&mut world.stack.redis())
+        .expect("SET");
+    world
+        .stack
+        .push_fields(&[("type", b"commit"), ("data", b"no json"), ("seq", b"")]);
+    world.push_rest();
+    let mut worker = world.worker().spawn();
+    wait_for_line(&mut worker, &["redis refuses dead letters", "WRONGTYPE"]);
+    world.settle();
+    assert_eq!(world.stack.pending(), 1);
+    cmd("DEL")
+        .arg("firehose:dead-letters")
+        .exec(&mut world.stack.redis())
+        .expect("DEL");
+    wait_until("the dead letter is stored", || {
+        equal(world.stack.metric("cluster:metrics", "errors"), 1)
+    });
+    assert_eq!(world.stack.dead_letters().len(), 1);
+    assert_eq!(world.stack.pending(), 0);
+}
+
+#[test]
 fn a_failover_to_a_replica_is_followed() {
     let mut world = World::new("redis_failover");
     world.push(300);
