@@ -28,6 +28,13 @@ pub struct Cli {
     #[arg(long)]
     pub drain: bool,
 
+    /// A file of settings in the form of systemd's EnvironmentFile=; flags and variables go before it
+    ///
+    /// Without it, and without an address in the environment, all commands but the worker itself read
+    /// /etc/default/firehose-worker if they may.
+    #[arg(long, global = true, value_name = "FILE")]
+    pub env_file: Option<PathBuf>,
+
     #[command(flatten)]
     pub settings: Settings,
 }
@@ -41,6 +48,15 @@ pub enum Command {
         /// Print the SQL of the worker's own tables instead, for a role that may not make them itself
         #[arg(long)]
         own: bool,
+    },
+
+    /// Look whether the worker can run: settings, servers, rights, tables; a line each, with what to do
+    ///
+    /// Changes nothing, and may be run beside workers. Exits with 0 if nothing fails, with 1 if anything does.
+    Check {
+        /// Report as JSON
+        #[arg(long)]
+        json: bool,
     },
 
     /// Make counters, viewer states and quotes right that other workers have left wrong; safe while workers run

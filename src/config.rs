@@ -21,6 +21,7 @@ pub const DEFAULT_REDIS_URL: &str = "redis://localhost:6379";
 pub const DEFAULT_DATABASE_URL: &str = "postgresql://postgres:password@localhost:5432/atproto";
 
 /// What the worker runs with. Has no `Debug`: it holds passwords.
+#[derive(Clone)]
 pub struct Config {
     pub redis: redis_url::Address,
     pub postgres: Database,

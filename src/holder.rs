@@ -97,6 +97,16 @@ impl Lease {
     }
 }
 
+/// The key that marks who holds a consumer name.
+pub fn key(group: &str, consumer: &str) -> String {
+    format!("firehose:worker:holder:{group}:{consumer}")
+}
+
+/// Host and process number of a mark.
+pub fn process(mark: &str) -> &str {
+    mark.split_once(" boot ").map_or(mark, |(process, _)| process)
+}
+
 /// This process as holder of its consumer name.
 pub struct Holder {
     link: Link,
@@ -111,7 +121,7 @@ impl Holder {
     pub fn new(redis: &Redis, config: &Config) -> Holder {
         Holder {
             link: redis.link(Duration::ZERO),
-            key: format!("firehose:worker:holder:{}:{}", config.group, config.consumer),
+            key: key(&config.group, &config.consumer),
             me: mark(std::process::id()),
             consumer: config.consumer.clone(),
             is_allowed: true,

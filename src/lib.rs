@@ -45,6 +45,7 @@ pub mod constraint;
 pub mod consumer;
 pub mod database_url;
 pub mod db;
+pub mod env_file;
 pub mod fault;
 pub mod holder;
 pub mod in_flight;

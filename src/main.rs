@@ -2,16 +2,23 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
-use firehose_worker::cli::{Cli, Command, DeadLetters};
+use clap::{CommandFactory, FromArgMatches, Parser};
+use firehose_worker::cli::{Cli, Command};
 use firehose_worker::config::Config;
-use firehose_worker::{commands, logging, pipeline, repair, sql};
+use firehose_worker::env_file::EnvFile;
+use firehose_worker::{commands, env_file, logging, pipeline, repair, sql};
 
 const FAILED: u8 = 1;
 const UNUSABLE_CONFIGURATION: u8 = 2;
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match read_settings(Cli::parse()) {
+        Ok(cli) => cli,
+        Err(fault) => {
+            eprintln!("{fault}");
+            return ExitCode::from(UNUSABLE_CONFIGURATION);
+        }
+    };
     let config = match &cli.command {
         Some(Command::Schema { own: false }) => return print(sql::SCHEMA),
         Some(Command::Schema { own: true }) => return print(sql::OWN_SCHEMA),
@@ -25,7 +32,8 @@ fn main() -> ExitCode {
         }
     };
     match &cli.command {
-        Some(Command::DeadLetters { action }) => dead_letters(&config, action),
+        Some(Command::DeadLetters { action }) => told(commands::dead_letters::run(&config, action).map(|()| true)),
+        Some(Command::Check { json }) => told(commands::check::run(&config, *json)),
         Some(Command::Repair(options)) => {
             logged(config, |config| repair::run(config, options), |report| print(&report))
         }
@@ -40,10 +48,24 @@ fn main() -> ExitCode {
     }
 }
 
-/// What a person asks for: the answer on stdout, an error on stderr, no log.
-fn dead_letters(config: &Config, action: &DeadLetters) -> ExitCode {
-    match commands::dead_letters::run(config, action) {
-        Ok(()) => ExitCode::SUCCESS,
+/// The command line again, with the values of a settings file, if there is one.
+fn read_settings(cli: Cli) -> Result<Cli, String> {
+    let file = match (&cli.env_file, &cli.command) {
+        (_, Some(Command::Schema { .. })) | (None, None) => return Ok(cli),
+        (Some(path), _) => EnvFile::read(path).map_err(|error| format!("--env-file is unusable: {error}"))?,
+        (None, Some(_)) => env_file::of_the_unit(),
+    };
+    for warning in &file.warnings {
+        eprintln!("warning: settings file: {warning}");
+    }
+    Cli::from_arg_matches(&file.matches(Cli::command())).map_err(|error| error.to_string())
+}
+
+/// What a person asks for: the answer on stdout, an error on stderr, no log. Whether all is well is the exit code.
+fn told(result: anyhow::Result<bool>) -> ExitCode {
+    match result {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::from(FAILED),
         Err(error) => {
             eprintln!("{error:#}");
             ExitCode::from(FAILED)

@@ -4,8 +4,8 @@
 //! connection, so that renewed ones are taken without a restart.
 
 use std::borrow::Cow;
-use std::fs;
 use std::path::PathBuf;
+use std::{fmt, fs};
 
 use percent_encoding::percent_decode_str;
 use redis::{
@@ -148,7 +148,23 @@ fn decoded(text: &str) -> Result<Cow<'_, str>, String> {
         .map_err(|_| "it is not UTF-8 once its percent signs are decoded".to_owned())
 }
 
+/// The address without user and password.
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let database = self.info.redis_settings().db();
+        write!(f, "{}, database {database}", self.info.addr())?;
+        if self.is_tls() {
+            write!(f, ", TLS")?;
+        }
+        Ok(())
+    }
+}
+
 impl Address {
+    pub fn user(&self) -> &str {
+        self.info.redis_settings().username().unwrap_or("default")
+    }
+
     /// Whether the parameter is one of redis-py's that matter.
     fn take(&mut self, name: &str, value: Cow<str>) -> Result<bool, String> {
         let settings = self.info.redis_settings().clone();

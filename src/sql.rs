@@ -118,6 +118,15 @@ statements! {
 }
 
 statements! {
+    /// Statements that look into the catalogue, for `check`.
+    LOOKS:
+    CHECK_SERVER = "check_server";
+    CHECK_COLUMNS = "check_columns";
+    CHECK_KEYS = "check_keys";
+    CHECK_RIGHTS = "check_rights";
+}
+
+statements! {
     /// Statements that take rows in COPY's binary form.
     COPIES:
     POSTS_COPY = "posts_copy";
@@ -187,6 +196,7 @@ mod tests {
             .iter()
             .chain(COPIES)
             .chain(DIAGNOSES)
+            .chain(LOOKS)
             .map(|statement| statement.name)
             .collect();
         for file in std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/sql")).unwrap() {

@@ -1,4 +1,5 @@
-//! What a person asks of the program beside running it. Each command has its own links, and no thread.
+//! What a person asks of the program beside running it. Each command has its own links, and no thread of the worker's.
 
+pub mod check;
 pub mod dead_letters;
 pub mod table;

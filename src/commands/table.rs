@@ -45,6 +45,16 @@ pub fn cut(text: &str, width: usize) -> String {
     kept + "…"
 }
 
+/// A time in its largest unit that leaves more than one of it.
+pub fn duration(seconds: u64) -> String {
+    match seconds {
+        0..120 => format!("{seconds} s"),
+        120..7200 => format!("{} min", seconds / 60),
+        7200..172_800 => format!("{} h", seconds / 3600),
+        _ => format!("{} d", seconds / 86_400),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -63,5 +73,13 @@ mod tests {
         assert_eq!(cut("abc", 3), "abc");
         assert_eq!(cut("abcd", 3), "ab…");
         assert_eq!(cut("äöüß", 2), "ä…");
+    }
+
+    #[test]
+    fn a_time_is_told_in_its_largest_unit() {
+        assert_eq!(
+            [0, 119, 120, 7199, 7200, 172_800].map(duration),
+            ["0 s", "119 s", "2 min", "119 min", "2 h", "2 d"]
+        );
     }
 }

@@ -56,3 +56,5 @@ mod dead_letters;
 mod plans;
 // What a scraper and a health check see.
 mod prometheus;
+// What a person asks: can it run, how does it fare.
+mod check;

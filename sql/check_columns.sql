@@ -1,0 +1,10 @@
+-- Reads the columns of tables; a table that is not there has none.
+-- $1 table name text[], with a schema or found by search_path
+-- Safe twice: reads only.
+-- Locks: none.
+SELECT name AS table_name, a.attname::text AS column_name, format_type(a.atttypid, a.atttypmod) AS type,
+    a.attnotnull AS is_required,
+    a.atthasdef OR a.attidentity <> '' AS has_default
+FROM unnest($1::text[]) AS name
+JOIN pg_attribute AS a ON a.attrelid = to_regclass(name)
+WHERE a.attnum > 0 AND NOT a.attisdropped

@@ -1,0 +1,297 @@
+//! `check`: whether the worker can run, and what to do where it cannot.
+//!
+//! Owns the order of the looks, and that each has an end: the looks at a server are taken in a thread of their own, which
+//! is left behind where one takes too long. Changes nothing on either server.
+
+mod finding;
+mod postgres;
+mod redis;
+mod rights;
+mod schema;
+mod statements;
+mod stream;
+mod tables;
+
+use std::io::{self, IsTerminal, Write};
+use std::time::Duration;
+
+use anyhow::Context;
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
+use serde_json::json;
+
+use crate::config::Config;
+use crate::link::Redis;
+pub use finding::{Finding, Level};
+
+use super::table::terminal_width;
+
+/// A server that has not answered a look for this long will not.
+const LIMIT: Duration = Duration::from_secs(5);
+
+/// Clocks may differ by this much before it shows: in the freshness, and in the times of records without one.
+const CLOCK_MARGIN: f64 = 2.0;
+
+/// More than the looks at a server report.
+const CHANNEL_CAPACITY: usize = 1024;
+
+/// Takes all looks, and prints what they find; whether nothing failed.
+///
+/// # Errors
+///
+/// A thread cannot be started, or nobody reads what is printed.
+pub fn run(config: &Config, is_json: bool) -> anyhow::Result<bool> {
+    let mut out = Out::new(is_json);
+    for finding in configuration(config) {
+        out.take(finding)?;
+    }
+    // Both at a time, and told one after the other.
+    let redis = start("redis", config, |config, report| {
+        let redis = Redis::new(config.redis.clone());
+        redis::look(&redis, &config, report)?;
+        stream::look(redis.link(Duration::ZERO), &config, report)
+    })?;
+    let postgres = start("postgresql", config, |config, report| postgres::look(&config, report))?;
+    follow("redis", &redis, &mut out)?;
+    follow("postgresql", &postgres, &mut out)?;
+    out.finish()
+}
+
+/// What a thread of looks tells.
+enum Told {
+    /// It begins to look at something.
+    Looking(&'static str),
+    Found(Finding),
+}
+
+/// Where looks report to.
+pub struct Report(Sender<Told>);
+
+/// That looks at this server have an end: it is of no use to go on.
+struct Unusable;
+
+type Looked = Result<(), Unusable>;
+
+impl Report {
+    fn looking(&self, what: &'static str) {
+        self.send(Told::Looking(what));
+    }
+
+    fn ok(&self, what: &'static str, found: impl Into<String>) {
+        self.found(Level::Ok, what, found, "");
+    }
+
+    /// With a word for who wants to make it better still.
+    fn hint(&self, what: &'static str, found: impl Into<String>, remedy: impl Into<String>) {
+        self.found(Level::Ok, what, found, remedy);
+    }
+
+    fn warn(&self, what: &'static str, found: impl Into<String>, remedy: impl Into<String>) {
+        self.found(Level::Warn, what, found, remedy);
+    }
+
+    fn fail(&self, what: &'static str, found: impl Into<String>, remedy: impl Into<String>) {
+        self.found(Level::Fail, what, found, remedy);
+    }
+
+    fn found(&self, level: Level, what: &'static str, found: impl Into<String>, remedy: impl Into<String>) {
+        self.send(Told::Found(Finding {
+            level,
+            what,
+            found: found.into(),
+            remedy: remedy.into(),
+        }));
+    }
+
+    fn send(&self, told: Told) {
+        // Nobody listens any more to a thread that took too long.
+        let _ = self.0.send(told);
+    }
+}
+
+/// Starts the looks at a server.
+fn start(name: &str, config: &Config, look: fn(Config, &Report) -> Looked) -> anyhow::Result<Receiver<Told>> {
+    let (tx, rx) = bounded(CHANNEL_CAPACITY);
+    let config = config.clone();
+    std::thread::Builder::new()
+        .name(format!("check {name}"))
+        .spawn(move || {
+            // What made it unusable is in the report.
+            let _ = look(config, &Report(tx));
+        })
+        .context("failed to start a thread")?;
+    Ok(rx)
+}
+
+/// Hands on what the looks at a server tell, until they end or one of them takes too long.
+fn follow(server: &'static str, told: &Receiver<Told>, out: &mut Out) -> anyhow::Result<()> {
+    let mut looking_at = server;
+    loop {
+        match told.recv_timeout(LIMIT) {
+            Ok(Told::Looking(what)) => looking_at = what,
+            Ok(Told::Found(finding)) => out.take(finding)?,
+            Err(RecvTimeoutError::Disconnected) => return Ok(()),
+            Err(RecvTimeoutError::Timeout) => {
+                return out.take(Finding {
+                    level: Level::Fail,
+                    what: looking_at,
+                    found: format!("no answer within {} s", LIMIT.as_secs()),
+                    remedy: format!(
+                        "see to {server}: it is there and does not answer, or a firewall swallows what is sent"
+                    ),
+                });
+            }
+        }
+    }
+}
+
+/// What is printed.
+struct Out {
+    findings: Vec<Finding>,
+    is_json: bool,
+    width: Option<usize>,
+    has_colours: bool,
+}
+
+impl Out {
+    fn new(is_json: bool) -> Out {
+        let width = terminal_width();
+        let no_colour = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+        Out {
+            findings: Vec::new(),
+            is_json,
+            width,
+            has_colours: io::stdout().is_terminal() && !no_colour,
+        }
+    }
+
+    /// Prints a line as soon as it is known: a look may take its time.
+    fn take(&mut self, finding: Finding) -> anyhow::Result<()> {
+        if !self.is_json {
+            writeln!(io::stdout(), "{}", finding.line(self.width, self.has_colours))?;
+        }
+        self.findings.push(finding);
+        Ok(())
+    }
+
+    fn finish(self) -> anyhow::Result<bool> {
+        let count = |level| self.findings.iter().filter(|finding| finding.level == level).count();
+        let is_ok = count(Level::Fail) == 0;
+        let mut out = io::stdout();
+        if self.is_json {
+            let findings: Vec<_> = self.findings.iter().map(Finding::to_json).collect();
+            let report = json!({ "ok": is_ok, "findings": findings });
+            writeln!(out, "{}", serde_json::to_string_pretty(&report)?)?;
+        } else {
+            writeln!(
+                out,
+                "\n{} ok, {} to see to, {} failed",
+                count(Level::Ok),
+                count(Level::Warn),
+                count(Level::Fail)
+            )?;
+        }
+        Ok(is_ok)
+    }
+}
+
+/// What the worker would run with.
+fn configuration(config: &Config) -> Vec<Finding> {
+    let finding = |level, found, remedy: &str| Finding {
+        level,
+        what: "configuration",
+        found,
+        remedy: remedy.to_owned(),
+    };
+    let servers: Vec<String> = config.postgres.servers.iter().map(ToString::to_string).collect();
+    let database = config.postgres.config.get_dbname().unwrap_or("the user's own");
+    let user = config.postgres.config.get_user().unwrap_or("the system's");
+    let mut findings = vec![
+        finding(
+            Level::Ok,
+            format!("redis {}, user {}", config.redis, config.redis.user()),
+            "",
+        ),
+        finding(
+            Level::Ok,
+            format!("postgresql {}, database {database}, user {user}", servers.join(", ")),
+            "",
+        ),
+        finding(
+            Level::Ok,
+            format!(
+                "consumer {} of group {} on {}; {} workers, up to {} entries a transaction",
+                config.consumer, config.group, config.stream, config.workers, config.max_batch_entries
+            ),
+            "",
+        ),
+    ];
+    let switches = [
+        ("notifications", config.switches.notifications),
+        ("post_viewer_states", config.switches.viewer_states),
+        ("generic_records", config.switches.generic_records),
+    ];
+    let off: Vec<&str> = switches
+        .iter()
+        .filter(|(_, is_on)| !is_on)
+        .map(|(name, _)| *name)
+        .collect();
+    if !off.is_empty() {
+        findings.push(finding(Level::Ok, format!("not written: {}", off.join(", ")), ""));
+    }
+    for warning in &config.warnings {
+        findings.push(finding(Level::Warn, warning.clone(), "take it out of the settings"));
+    }
+    findings
+}
+
+/// Reports how far a server's clock is from this machine's, both in seconds.
+fn report_clock(report: &Report, what: &'static str, theirs: f64, ours: f64) {
+    match clock_difference(theirs - ours) {
+        None => report.ok(what, "as this machine's"),
+        Some(found) => report.warn(
+            what,
+            found,
+            "let both machines keep time by NTP (timedatectl set-ntp true): freshness and the times of records go by it",
+        ),
+    }
+}
+
+/// In words, if it is more than can be borne.
+fn clock_difference(seconds: f64) -> Option<String> {
+    let direction = if seconds > 0.0 { "ahead of" } else { "behind" };
+    (seconds.abs() > CLOCK_MARGIN).then(|| format!("{:.1} s {direction} this machine's", seconds.abs()))
+}
+
+/// Seconds since 1970 by this machine's clock.
+fn now() -> f64 {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    now.unwrap_or_default().as_secs_f64()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clocks_may_differ_a_little() {
+        for (seconds, words) in [
+            (0.0, None),
+            (1.9, None),
+            (-1.9, None),
+            (2.5, Some("2.5 s ahead of this machine's")),
+            (-3600.0, Some("3600.0 s behind this machine's")),
+        ] {
+            assert_eq!(clock_difference(seconds).as_deref(), words);
+        }
+    }
+
+    #[test]
+    fn a_look_without_an_answer_is_given_up() {
+        let (_tx, rx) = bounded(1);
+        let mut out = Out::new(true);
+        _tx.send(Told::Looking("redis")).unwrap();
+        follow("redis", &rx, &mut out).unwrap();
+        assert_eq!(out.findings.len(), 1);
+        assert_eq!(out.findings[0].level, Level::Fail);
+    }
+}

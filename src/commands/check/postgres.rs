@@ -1,0 +1,249 @@
+//! The looks at PostgreSQL as a server: is it there, may it be written to, has it room.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use postgres::Client;
+use postgres::config::Host;
+use postgres::types::Type;
+use r2d2::ManageConnection;
+
+use super::{Looked, Report, Unusable, now, report_clock, tables};
+use crate::config::Config;
+use crate::connect::Manager;
+use crate::database_url::{self, Database};
+use crate::fault::describe_postgres;
+use crate::sql;
+
+/// Less than the limit of a look, so that the reason is known.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(4);
+
+/// Begins the transaction of a look, which is rolled back.
+pub const TRANSACTION: &str = "BEGIN READ ONLY; SET LOCAL statement_timeout = '4s'; SET LOCAL lock_timeout = '4s'";
+
+/// A setting that PostgreSQL takes at the start of a session, and a pooler does not hand on.
+const MARK: &str = "firehose_worker.check";
+
+/// What the server says of itself and the session.
+pub struct Server {
+    pub role: String,
+    pub may_make_schemas: bool,
+    pub has_own_schema: bool,
+    pub may_use_own_schema: bool,
+    pub may_extend_own_schema: bool,
+}
+
+/// Looks at the servers of the address, and at the tables of the first that answers.
+pub fn look(config: &Config, report: &Report) -> Looked {
+    let mut database = config.postgres.clone();
+    database.config.connect_timeout(CONNECT_TIMEOUT);
+    let (mut client, server) = connect(&database, report)?;
+    if let Err(error) = client.batch_execute(TRANSACTION) {
+        report.fail("transactions", describe_postgres(&error), remedy(&error));
+        return Err(Unusable);
+    }
+    let looked = look_at_server(&mut client, &server, config, report);
+    // A connection that broke has been said.
+    let _ = client.batch_execute("ROLLBACK");
+    let about = looked?;
+    look_for_a_pooler(&server, report);
+    tables::look(&mut client, &about, report)
+}
+
+/// A connection to the first server that gives one, with an address of that server alone.
+fn connect(database: &Database, report: &Report) -> Result<(Client, Database), Unusable> {
+    let what = "postgresql";
+    let is_alone = database.servers.len() == 1;
+    let mut connected = None;
+    for server in &database.servers {
+        report.looking(what);
+        let mut only = database.clone();
+        only.servers = vec![server.clone()];
+        match Manager(only.clone()).connect() {
+            Ok(client) => {
+                if !is_alone {
+                    report.ok(what, format!("{server} answers"));
+                }
+                connected = connected.or(Some((client, only)));
+            }
+            Err(error) if is_alone => report.fail(what, error.to_string(), ADDRESS),
+            Err(error) => report.warn(what, error.to_string(), ADDRESS),
+        }
+    }
+    if connected.is_none() && !is_alone {
+        report.fail(what, "none of the servers can be used", ADDRESS);
+    }
+    connected.ok_or(Unusable)
+}
+
+const ADDRESS: &str = "start PostgreSQL, or mend DATABASE_URL";
+
+fn remedy(error: &postgres::Error) -> &'static str {
+    if describe_postgres(error).contains("statement pooling") {
+        return "set PgBouncer's pool_mode to transaction or session";
+    }
+    // Its last words may not come through before it hangs up.
+    if error.is_closed() {
+        return "see the server's log; if it is a PgBouncer, set its pool_mode to transaction or session";
+    }
+    "see to what PostgreSQL says"
+}
+
+fn look_at_server(
+    client: &mut Client,
+    database: &Database,
+    config: &Config,
+    report: &Report,
+) -> Result<Server, Unusable> {
+    let what = "postgresql";
+    report.looking(what);
+    let before = now();
+    let row = match client.query_typed(sql::CHECK_SERVER.text, &[]) {
+        Ok(rows) => rows.into_iter().next(),
+        Err(error) => {
+            report.fail(what, describe_postgres(&error), remedy(&error));
+            return Err(Unusable);
+        }
+    };
+    let ours = (before + now()) / 2.0;
+    let Some(row) = row else {
+        report.fail(what, "the role or the database is not in the catalogue", ADDRESS);
+        return Err(Unusable);
+    };
+    look_at_version(&row, database, report);
+    report_clock(report, "postgresql clock", row.get("now"), ours);
+    look_at_writing(&row, report);
+    look_at_durability(&row, report);
+    look_at_room(&row, config, report);
+    Ok(Server {
+        role: row.get("role"),
+        may_make_schemas: row.get("may_make_schemas"),
+        has_own_schema: row.get("has_own_schema"),
+        may_use_own_schema: row.get("may_use_own_schema"),
+        may_extend_own_schema: row.get("may_extend_own_schema"),
+    })
+}
+
+fn look_at_version(row: &postgres::Row, database: &Database, report: &Report) {
+    let what = "postgresql";
+    let version: &str = row.get("version");
+    let version = version.split(' ').next().unwrap_or(version);
+    if row.get::<_, i32>("version_number") < 130_000 {
+        report.fail(what, format!("version {version}"), "13 or newer is needed");
+        return;
+    }
+    let is_encrypted = row.get::<_, Option<bool>>("is_encrypted").unwrap_or(false);
+    let is_far = database.servers.first().is_some_and(is_far);
+    match (is_encrypted, is_far) {
+        (true, _) => report.ok(what, format!("version {version}, with TLS")),
+        (false, false) => report.ok(what, format!("version {version}, without TLS on this machine")),
+        (false, true) => report.warn(
+            what,
+            format!("version {version}, without TLS to another machine"),
+            "set ssl = on there, and sslmode=verify-full in DATABASE_URL",
+        ),
+    }
+}
+
+/// Whether what is sent leaves this machine.
+fn is_far(server: &database_url::Server) -> bool {
+    match &server.host {
+        Host::Unix(_) => false,
+        Host::Tcp(name) => {
+            let address = server.address.or_else(|| name.parse::<IpAddr>().ok());
+            !address.map_or(name == "localhost", |address| address.is_loopback())
+        }
+    }
+}
+
+fn look_at_writing(row: &postgres::Row, report: &Report) {
+    let what = "writing";
+    if row.get("is_in_recovery") {
+        report.fail(
+            what,
+            "a standby, which takes no writes",
+            "let DATABASE_URL name the primary, or all servers with target_session_attrs=primary",
+        );
+    } else if row.get::<_, &str>("read_only") == "on" {
+        report.fail(
+            what,
+            "default_transaction_read_only is on",
+            "switch it off for the server, the database or the role (ALTER … RESET default_transaction_read_only)",
+        );
+    } else {
+        report.ok(what, "a primary that takes writes");
+    }
+}
+
+fn look_at_durability(row: &postgres::Row, report: &Report) {
+    let what = "durability";
+    let synchronous: &str = row.get("synchronous_commit");
+    if row.get::<_, &str>("fsync") == "off" {
+        report.warn(
+            what,
+            "fsync is off: a crash of the machine may damage the database",
+            "set fsync = on, unless the data may be lost",
+        );
+    } else if matches!(synchronous, "off" | "local") {
+        report.ok(
+            what,
+            format!("synchronous_commit is {synchronous}; the worker switches it on for its own transactions"),
+        );
+    } else {
+        report.ok(what, format!("synchronous_commit is {synchronous}"));
+    }
+}
+
+fn look_at_room(row: &postgres::Row, config: &Config, report: &Report) {
+    let needed = config.workers as i64;
+    // Those of a worker that runs, and the one that asks, are not in the way.
+    let ours: i64 = row.get("ours");
+    let limits = [
+        ("max_connections", "server_limit", "server_used"),
+        ("the role's CONNECTION LIMIT", "role_limit", "role_used"),
+        ("the database's CONNECTION LIMIT", "database_limit", "database_used"),
+    ];
+    let free = limits.map(|(name, limit, used)| {
+        let (limit, used): (i64, Option<i64>) = (row.get(limit), row.get(used));
+        let free = if limit < 0 {
+            i64::MAX
+        } else {
+            limit - used.unwrap_or(0) + ours
+        };
+        (free, name)
+    });
+    let (free, name) = *free.iter().min().expect("three limits");
+    if free < needed {
+        report.fail(
+            "connections",
+            format!("{} left by {name} for {needed} workers", free.max(0)),
+            format!(
+                "raise {name}, let others use fewer connections, or set PARALLEL_CONSUMERS={}",
+                free.max(1)
+            ),
+        );
+    } else {
+        report.ok("connections", format!("{free} left for {needed} workers"));
+    }
+}
+
+/// Whether a pooler such as PgBouncer is between: it does not hand on what a session is started with.
+fn look_for_a_pooler(database: &Database, report: &Report) {
+    report.looking("pooler");
+    let mut marked = database.clone();
+    let options = marked.config.get_options().unwrap_or_default();
+    marked.config.options(&format!("{options} -c {MARK}=1"));
+    let is_direct = match Manager(marked).connect() {
+        Ok(mut client) => client
+            .query_typed("SELECT current_setting($1, true) = '1'", &[(&MARK, Type::TEXT)])
+            .is_ok_and(|rows| rows.first().and_then(|row| row.get(0)) == Some(true)),
+        // PgBouncer's words, unless it is told to swallow what it does not know.
+        Err(error) if error.to_string().contains("startup parameter") => false,
+        // Room for one connection more is not needed.
+        Err(_) => return,
+    };
+    match is_direct {
+        true => report.ok("pooler", "none between"),
+        false => report.ok("pooler", "PgBouncer or the like is between, and allows transactions"),
+    }
+}

@@ -1,0 +1,279 @@
+//! The looks at what is in Redis: stream, group, consumers, what is pending, dead or lost, and who reads and writes.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use redis::RedisResult;
+use serde::Deserialize;
+
+use super::{Looked, Report};
+use crate::ack::DEAD_LETTERS;
+use crate::commands::table::duration;
+use crate::config::Config;
+use crate::holder;
+use crate::link::{self, Link};
+use crate::losses;
+use crate::stream_info::{self, StreamInfo};
+
+/// Between the two looks that rates are taken from.
+const SAMPLE: Duration = Duration::from_millis(1500);
+
+/// A standstill of the worker that must not lose anything, in minutes: an upgrade, a restart of a server.
+const SHORTEST_HEADROOM: f64 = 2.0;
+
+/// A share of the limit at which to see to it, in percent.
+const FULL_PERCENT: u64 = 80;
+
+/// Looks at all of it; what may not be asked was said with the rights.
+pub fn look(mut link: Link, config: &Config, report: &Report) -> Looked {
+    let link = &mut link;
+    report.looking("stream");
+    let started_at = Instant::now();
+    let first = stream_info::read(link, &config.stream, &config.group);
+    match &first {
+        Ok(Some(info)) => look_at_group(info, config, report),
+        Ok(None) => look_at_stream(link, config, report),
+        Err(error) => match link::code(error) {
+            "WRONGTYPE" => look_at_stream(link, config, report),
+            "NOPERM" => report.warn(
+                "stream",
+                "this user may not ask about it",
+                "allow what is said about the rights above: +xinfo +multi +exec",
+            ),
+            _ => report.fail("stream", link::describe(error), "see to what Redis says"),
+        },
+    }
+    look_at_dead_letters(link, config, report);
+    look_at_losses(link, config, report);
+    look_at_holder(link, config, report);
+    look_at_producer(link, report);
+    if let Ok(Some(first)) = first {
+        std::thread::sleep(SAMPLE.saturating_sub(started_at.elapsed()));
+        report.looking("trim headroom");
+        if let Ok(Some(second)) = stream_info::read(link, &config.stream, &config.group) {
+            look_at_headroom(
+                &first,
+                &second,
+                started_at.elapsed(),
+                config.max_stream_len as u64,
+                report,
+            );
+        }
+    }
+    Ok(())
+}
+
+/// There is no group: is there a stream?
+fn look_at_stream(link: &mut Link, config: &Config, report: &Report) {
+    let stream = &config.stream;
+    match link.query::<String>(redis::cmd("TYPE").arg(stream)).as_deref() {
+        Ok("none") => report.warn(
+            "stream",
+            format!("{stream} is not there yet"),
+            "start the firehose consumer, or let REDIS_STREAM_KEY name its stream and REDIS_URL its database",
+        ),
+        Ok("stream") => {
+            let length: u64 = link.query(redis::cmd("XLEN").arg(stream)).unwrap_or(0);
+            report.ok("stream", format!("{stream} has {length} entries"));
+            report.warn(
+                "group",
+                format!(
+                    "{} is not there yet: the worker makes it and reads all {length} entries",
+                    config.group
+                ),
+                "nothing, unless another group is meant: then set REDIS_CONSUMER_GROUP",
+            );
+        }
+        Ok(other) => report.fail(
+            "stream",
+            format!("the key {stream} holds a {other} and no stream"),
+            "let REDIS_STREAM_KEY name the producer's stream",
+        ),
+        Err(_) => report.warn(
+            "stream",
+            format!("whether {stream} is there may not be asked"),
+            "allow +type",
+        ),
+    }
+}
+
+fn look_at_group(info: &StreamInfo, config: &Config, report: &Report) {
+    report.ok("stream", format!("{} has {} entries", config.stream, info.length));
+    report.ok("group", config.group.clone());
+    look_at_consumers(info, config, report);
+    let limit = config.max_stream_len as u64;
+    let unread = info.unread(None);
+    if info.has_gap() {
+        report.warn(
+            "backlog",
+            format!("{unread} entries are unread, and others were trimmed before they were read"),
+            "start the worker, or find out what it waits for: firehose-worker status",
+        );
+    } else if unread * 100 > limit * FULL_PERCENT {
+        report.warn(
+            "backlog",
+            format!("{unread} entries are unread, of {limit} that the producer keeps"),
+            "start the worker, or find out what it waits for: firehose-worker status",
+        );
+    } else {
+        report.ok("backlog", format!("{unread} entries are unread"));
+    }
+}
+
+fn look_at_consumers(info: &StreamInfo, config: &Config, report: &Report) {
+    let consumers = &info.group.consumers;
+    let pending = info.group.pending;
+    let describe = |name: &str, pending: u64, idle_ms: u64| {
+        format!("{name} ({pending} pending, idle {})", duration(idle_ms / 1000))
+    };
+    let shown: Vec<String> = consumers
+        .iter()
+        .filter(|consumer| consumer.pending > 0 || consumer.name == config.consumer)
+        .map(|consumer| describe(&consumer.name, consumer.pending, consumer.idle_ms))
+        .collect();
+    let mut found = format!("{} consumers, {pending} entries pending", consumers.len());
+    if !shown.is_empty() {
+        found += &format!(": {}", shown.join(", "));
+    }
+    let claim_idle = config.claim_idle.as_millis() as u64;
+    let is_left = consumers
+        .iter()
+        .any(|consumer| consumer.pending > 0 && consumer.idle_ms > claim_idle);
+    match is_left {
+        true => report.warn(
+            "pending",
+            found,
+            format!(
+                "a running worker takes over what a consumer has left for {} s (CLAIM_IDLE_MS): see that one runs",
+                claim_idle / 1000
+            ),
+        ),
+        false => report.ok("pending", found),
+    }
+}
+
+fn look_at_dead_letters(link: &mut Link, config: &Config, report: &Report) {
+    let what = "dead letters";
+    report.looking(what);
+    let Ok(number) = link.query::<u64>(redis::cmd("XLEN").arg(DEAD_LETTERS)) else {
+        return;
+    };
+    let limit = config.dead_letter_maxlen as u64;
+    let found = format!("{number} of about {limit} that are kept");
+    if number * 100 >= limit * FULL_PERCENT {
+        report.warn(
+            what,
+            format!("{found}: beyond that the oldest go"),
+            "firehose-worker dead-letters list, then replay or drop; or raise REDIS_DEAD_LETTER_MAXLEN",
+        );
+    } else if number > 0 {
+        report.hint(what, found, "firehose-worker dead-letters list shows them");
+    } else {
+        report.ok(what, "none");
+    }
+}
+
+fn look_at_losses(link: &mut Link, config: &Config, report: &Report) {
+    let answer: RedisResult<HashMap<String, String>> =
+        link.query(redis::cmd("HGETALL").arg(losses::key(&config.group)));
+    let Ok(losses) = answer else { return };
+    let number = |field: &str| losses.get(field).and_then(|text| text.parse::<u64>().ok()).unwrap_or(0);
+    let (unread, pending) = (number("unread_trimmed"), number("pending_trimmed"));
+    match unread + pending {
+        0 => report.ok("losses", "none counted"),
+        _ => report.warn(
+            "losses",
+            format!("{unread} entries were trimmed before they were read, {pending} before they were applied"),
+            format!(
+                "raise the producer's limit of entries, or make the worker faster; redis-cli DEL {} forgets them",
+                losses::key(&config.group)
+            ),
+        ),
+    }
+}
+
+fn look_at_holder(link: &mut Link, config: &Config, report: &Report) {
+    report.looking("worker");
+    let key = holder::key(&config.group, &config.consumer);
+    match link.query::<Option<String>>(redis::cmd("GET").arg(key)) {
+        Ok(Some(mark)) => report.ok(
+            "worker",
+            format!("{} runs as {}", holder::process(&mark), config.consumer),
+        ),
+        Ok(None) => report.warn(
+            "worker",
+            format!("none runs as {}", config.consumer),
+            "systemctl start firehose-worker, once nothing here fails",
+        ),
+        Err(_) => {}
+    }
+}
+
+/// What a producer says of itself.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Producer {
+    connected: bool,
+    current_cursor: Option<String>,
+}
+
+fn look_at_producer(link: &mut Link, report: &Report) {
+    let what = "producer";
+    let Ok(status) = link.query::<Option<String>>(redis::cmd("GET").arg("firehose:status")) else {
+        return;
+    };
+    let Some(status) = status else {
+        report.warn(what, "none says that it lives", "start the firehose consumer");
+        return;
+    };
+    match serde_json::from_str::<Producer>(&status) {
+        Ok(producer) if producer.connected => {
+            let cursor = producer.current_cursor.as_deref().unwrap_or("none yet");
+            report.ok(what, format!("connected to the firehose, cursor {cursor}"));
+        }
+        Ok(_) => report.warn(
+            what,
+            "it lives, and is not connected to the firehose",
+            "see its log, and whether the relay can be reached",
+        ),
+        Err(error) => report.warn(
+            what,
+            format!("firehose:status is not what a firehose consumer writes: {error}"),
+            "see what writes it",
+        ),
+    }
+}
+
+fn look_at_headroom(first: &StreamInfo, second: &StreamInfo, time: Duration, limit: u64, report: &Report) {
+    let what = "trim headroom";
+    let (Some(before), Some(after)) = (first.added, second.added) else {
+        return;
+    };
+    let per_second = |number: f64| number / time.as_secs_f64();
+    let added = per_second(after.saturating_sub(before) as f64);
+    let growth = per_second(second.unread(None) as f64 - first.unread(None) as f64);
+    let room = limit.saturating_sub(second.unread(None)) as f64;
+    if added == 0.0 {
+        report.ok(what, format!("nothing was added for {:.1} s", time.as_secs_f64()));
+        return;
+    }
+    let minutes = room / added / 60.0;
+    let mut found = format!("{added:.0} entries/s are added: a standstill of {minutes:.0} min loses none");
+    let remedy = format!("raise the producer's limit of {limit} entries, and REDIS_MAX_STREAM_LEN with it");
+    // Within so short a time a burst looks like a trend: only one that would be over soon is worth a word.
+    if growth > added / 10.0 && room / growth < 300.0 {
+        found += &format!(
+            "; the backlog grows by {growth:.0}/s, which leaves {:.0} s",
+            room / growth
+        );
+        report.warn(
+            what,
+            found,
+            "see why the worker is slower than the producer: firehose-worker status",
+        );
+    } else if minutes < SHORTEST_HEADROOM {
+        report.warn(what, found, remedy);
+    } else {
+        report.ok(what, found);
+    }
+}

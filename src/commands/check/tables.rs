@@ -1,0 +1,336 @@
+//! The looks at PostgreSQL's tables: are all columns there, of types that take what the worker writes, with the keys that
+//! its conflict clauses go by, and may the role use them.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use postgres::Client;
+use postgres::types::Type;
+
+use super::postgres::Server;
+use super::schema::{self, Table};
+use super::statements::{self, Failure};
+use super::{Looked, Report, Unusable};
+use crate::fault::describe_postgres;
+use crate::sql::{self, Statement};
+
+/// A column as the database has it.
+struct Found {
+    kind: String,
+    is_required: bool,
+    has_default: bool,
+}
+
+type Columns = BTreeMap<String, BTreeMap<String, Found>>;
+
+/// Looks at all tables. The worker's own may not be there yet.
+pub fn look(client: &mut Client, server: &Server, report: &Report) -> Looked {
+    report.looking("tables");
+    let tables = schema::tables();
+    let names: Vec<&str> = tables.iter().map(|table| table.name).collect();
+    let columns = columns(client, &names).map_err(|error| failed(report, "tables", &error))?;
+    let missing: Vec<&str> = names
+        .iter()
+        .copied()
+        .filter(|name| !columns.contains_key(*name))
+        .collect();
+    if !missing.is_empty() {
+        report.fail(
+            "tables",
+            format!("missing: {}", missing.join(", ")),
+            "start the AppView, which makes them, or run firehose-worker schema | psql",
+        );
+    }
+    let mut faults = Vec::new();
+    for table in &tables {
+        if let Some(found) = columns.get(table.name) {
+            faults.extend(column_faults(table, found));
+        }
+    }
+    let is_complete = missing.is_empty() && faults.is_empty();
+    for (fault, remedy) in faults {
+        report.fail("columns", fault, remedy);
+    }
+    if is_complete {
+        report.ok("tables", format!("all {} are there, with their columns", tables.len()));
+    }
+    look_at_keys(client, &tables, &columns, report).map_err(|error| failed(report, "keys", &error))?;
+    let has_own = look_at_own(client, server, report).map_err(|error| failed(report, "own tables", &error))?;
+    look_at_statements(client, server, &names, has_own, is_complete, report)
+        .map_err(|error| failed(report, "statements", &error))
+}
+
+fn failed(report: &Report, what: &'static str, error: &postgres::Error) -> Unusable {
+    report.fail(what, describe_postgres(error), "see to what PostgreSQL says");
+    Unusable
+}
+
+fn query(client: &mut Client, statement: Statement, names: &[&str]) -> Result<Vec<postgres::Row>, postgres::Error> {
+    client.query_typed(statement.text, &[(&names, Type::TEXT_ARRAY)])
+}
+
+fn columns(client: &mut Client, names: &[&str]) -> Result<Columns, postgres::Error> {
+    let mut columns = Columns::new();
+    for row in query(client, sql::CHECK_COLUMNS, names)? {
+        let table: String = row.get("table_name");
+        let found = Found {
+            kind: row.get("type"),
+            is_required: row.get("is_required"),
+            has_default: row.get("has_default"),
+        };
+        columns.entry(table).or_default().insert(row.get("column_name"), found);
+    }
+    Ok(columns)
+}
+
+/// What is wrong with a table's columns, each with its remedy.
+fn column_faults(table: &Table, found: &BTreeMap<String, Found>) -> Vec<(String, String)> {
+    let name = table.name;
+    let alter = |rest: String| format!("ALTER TABLE {name} {rest}");
+    let mut faults = Vec::new();
+    for column in &table.columns {
+        let full = format!("{name}.{}", column.name);
+        let Some(there) = found.get(column.name) else {
+            if statements::is_used(name, column.name) {
+                let remedy = alter(format!("ADD COLUMN {}", column.definition));
+                faults.push((format!("{full} is missing"), remedy));
+            }
+            continue;
+        };
+        if !statements::is_used(name, column.name) {
+            if there.is_required && !there.has_default {
+                faults.push(unwritten(name, column.name));
+            }
+            continue;
+        }
+        if !fits(column.kind, &there.kind) {
+            let remedy = alter(format!("ALTER COLUMN {} TYPE {}", column.name, column.kind));
+            faults.push((
+                format!("{full} is {}, and {} is written to it", there.kind, column.kind),
+                remedy,
+            ));
+        }
+        if there.is_required && !column.is_required {
+            let remedy = alter(format!("ALTER COLUMN {} DROP NOT NULL", column.name));
+            faults.push((format!("{full} is NOT NULL, and may have no value"), remedy));
+        }
+    }
+    let is_known = |name: &str| table.columns.iter().any(|column| column.name == name);
+    let strange = found.iter().filter(|(column, _)| !is_known(column));
+    let in_the_way = strange.filter(|(_, there)| there.is_required && !there.has_default);
+    faults.extend(in_the_way.map(|(column, _)| unwritten(name, column)));
+    faults
+}
+
+fn unwritten(table: &str, column: &str) -> (String, String) {
+    (
+        format!("{table}.{column} is NOT NULL without a default, and the worker does not write it"),
+        format!("ALTER TABLE {table} ALTER COLUMN {column} SET DEFAULT …, or DROP NOT NULL"),
+    )
+}
+
+/// Whether a column takes all that one of the wanted type would.
+fn fits(wanted: &str, found: &str) -> bool {
+    let length = |kind: &str| kind.rsplit_once('(')?.1.trim_end_matches(')').parse::<u32>().ok();
+    match wanted {
+        "text" => matches!(found, "text" | "character varying"),
+        _ if wanted.starts_with("varchar") => match found {
+            "text" | "character varying" => true,
+            _ => found.starts_with("character varying(") && length(found) >= length(wanted),
+        },
+        "integer" | "serial" => matches!(found, "integer" | "bigint"),
+        "bigint" | "bigserial" => found == "bigint",
+        "timestamp" => found == "timestamp without time zone",
+        _ => found == wanted,
+    }
+}
+
+fn look_at_keys(
+    client: &mut Client,
+    tables: &[Table],
+    columns: &Columns,
+    report: &Report,
+) -> Result<(), postgres::Error> {
+    report.looking("keys");
+    let names: Vec<&str> = tables.iter().map(|table| table.name).collect();
+    let mut keys: BTreeSet<(String, Vec<String>)> = BTreeSet::new();
+    let mut counter_indexes = 0;
+    for row in query(client, sql::CHECK_KEYS, &names)? {
+        let (table, columns): (String, Vec<String>) = (row.get("table_name"), row.get("columns"));
+        if row.get("is_key") {
+            keys.insert((table, columns));
+        } else if table == "post_aggregations" && columns.iter().any(|column| column.ends_with("_count")) {
+            counter_indexes += 1;
+        }
+    }
+    let mut is_complete = true;
+    for table in tables.iter().filter(|table| columns.contains_key(table.name)) {
+        for key in &table.keys {
+            let wanted: Vec<String> = key.columns.iter().map(|&column| column.to_owned()).collect();
+            // Of a table that is only read, or by a column that numbers its rows, none is gone by.
+            let is_gone_by = key.columns.iter().all(|column| statements::is_used(table.name, column));
+            if is_gone_by && !keys.contains(&(table.name.to_owned(), wanted)) {
+                is_complete = false;
+                report.fail(
+                    "keys",
+                    format!("{} has no unique key on ({})", table.name, key.columns.join(", ")),
+                    key.statement.clone(),
+                );
+            }
+        }
+    }
+    match counter_indexes {
+        _ if !is_complete => {}
+        0 => report.ok("keys", "all unique keys are there"),
+        n => report.hint(
+            "keys",
+            format!("all unique keys are there; {n} indexes on the counters of post_aggregations"),
+            "each like, reply and repost writes all of these: drop those that no reader sorts by",
+        ),
+    }
+    Ok(())
+}
+
+/// Whether the worker's own tables are there and may be used.
+fn look_at_own(client: &mut Client, server: &Server, report: &Report) -> Result<bool, postgres::Error> {
+    let what = "own tables";
+    report.looking(what);
+    let role = &server.role;
+    if server.has_own_schema && !server.may_use_own_schema {
+        report.fail(
+            what,
+            format!("the role {role} may not use the schema firehose_worker"),
+            format!("GRANT USAGE ON SCHEMA firehose_worker TO {role}"),
+        );
+        return Ok(false);
+    }
+    let names: Vec<&str> = schema::own_tables().iter().map(|table| table.name).collect();
+    let there = columns(client, &names)?;
+    let missing: Vec<&str> = names
+        .iter()
+        .copied()
+        .filter(|name| !there.contains_key(*name))
+        .collect();
+    let may_make = if server.has_own_schema {
+        server.may_extend_own_schema
+    } else {
+        server.may_make_schemas
+    };
+    match (missing.is_empty(), may_make) {
+        (true, _) => report.ok(what, "the schema firehose_worker is there"),
+        (false, true) => report.ok(what, format!("the worker makes them at its start: {}", missing.join(", "))),
+        (false, false) => report.fail(
+            what,
+            format!("{} are missing, and the role {role} may not make them", missing.join(", ")),
+            "run firehose-worker schema --own | psql as a role that may, and grant USAGE on the schema and SELECT, INSERT, \
+             UPDATE, DELETE on its tables",
+        ),
+    }
+    Ok(missing.is_empty())
+}
+
+fn look_at_statements(
+    client: &mut Client,
+    server: &Server,
+    names: &[&'static str],
+    has_own: bool,
+    is_complete: bool,
+    report: &Report,
+) -> Result<(), postgres::Error> {
+    report.looking("statements");
+    let failures = statements::failures(client, has_own, || report.looking("statements"))?;
+    let (refused, others): (Vec<&Failure>, Vec<&Failure>) = failures.iter().partition(|failure| failure.is_refusal);
+    if refused.is_empty() {
+        report.ok(
+            "rights",
+            format!("the role {} may do all that the worker does", server.role),
+        );
+    } else {
+        look_at_rights(client, server, names, has_own, &refused, report)?;
+    }
+    // What is missing was said in words that tell more than a statement's failure.
+    if let Some(first) = others.first().filter(|_| is_complete) {
+        report.fail(
+            "statements",
+            format!(
+                "{} would not run; sql/{}.sql: {}",
+                others.len(),
+                first.statement,
+                first.reason
+            ),
+            "compare the table with what firehose-worker schema prints",
+        );
+    } else if failures.is_empty() {
+        report.ok("statements", "all of the worker's run here");
+    }
+    Ok(())
+}
+
+fn look_at_rights(
+    client: &mut Client,
+    server: &Server,
+    names: &[&'static str],
+    has_own: bool,
+    refused: &[&Failure],
+    report: &Report,
+) -> Result<(), postgres::Error> {
+    let mut names = names.to_vec();
+    if has_own {
+        names.extend(schema::own_tables().iter().map(|table| table.name));
+    }
+    let rights = statements::rights(&names);
+    let tables: Vec<&str> = rights.iter().map(|right| right.table).collect();
+    let privileges: Vec<&str> = rights.iter().map(|right| right.privilege).collect();
+    let rows = client.query_typed(
+        sql::CHECK_RIGHTS.text,
+        &[(&tables, Type::TEXT_ARRAY), (&privileges, Type::TEXT_ARRAY)],
+    )?;
+    let role = &server.role;
+    // Tables that lack the same share a line.
+    let mut grants: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for row in rows {
+        grants
+            .entry(row.get("privileges"))
+            .or_default()
+            .push(row.get("table_name"));
+    }
+    for (privileges, tables) in &grants {
+        let tables = tables.join(", ");
+        report.fail(
+            "rights",
+            format!("the role {role} lacks {privileges} on {tables}"),
+            format!("GRANT {privileges} ON {tables} TO {role}"),
+        );
+    }
+    if grants.is_empty() {
+        let first = refused[0];
+        report.fail(
+            "rights",
+            format!("sql/{}.sql: {}", first.statement, first.reason),
+            format!("grant it to {role}"),
+        );
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_column_fits_if_it_takes_all_that_is_written() {
+        for (wanted, found, does_fit) in [
+            ("varchar(255)", "character varying(255)", true),
+            ("varchar(255)", "character varying(512)", true),
+            ("varchar(255)", "character varying(64)", false),
+            ("varchar(255)", "text", true),
+            ("text", "character varying(512)", false),
+            ("timestamp", "timestamp without time zone", true),
+            ("timestamp", "timestamp with time zone", false),
+            ("integer", "bigint", true),
+            ("jsonb", "json", false),
+            ("boolean", "boolean", true),
+        ] {
+            assert_eq!(fits(wanted, found), does_fit, "{wanted} in {found}");
+        }
+    }
+}

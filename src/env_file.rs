@@ -1,0 +1,213 @@
+//! A file of settings, in the form of systemd's EnvironmentFile=.
+//!
+//! Owns that form, and which file a command of people reads when they name none. What a variable means is `cli`'s.
+
+use std::collections::HashMap;
+use std::io::ErrorKind;
+use std::iter::Peekable;
+use std::path::Path;
+use std::str::Chars;
+use std::{env, fs};
+
+use clap::{ArgMatches, Command};
+
+/// Where the package and the README put the settings of the unit.
+pub const DEFAULT: &str = "/etc/default/firehose-worker";
+
+/// With any of these in the environment, it is known which servers are meant.
+const ADDRESSES: [&str; 5] = [
+    "REDIS_URL",
+    "REDIS_URL_FILE",
+    "DATABASE_URL",
+    "DATABASE_URL_FILE",
+    "CREDENTIALS_DIRECTORY",
+];
+
+/// What a file sets.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct EnvFile {
+    pub variables: HashMap<String, String>,
+    /// Lines that are not quite in the form; hold no values.
+    pub warnings: Vec<String>,
+}
+
+impl EnvFile {
+    /// Reads a file.
+    ///
+    /// # Errors
+    ///
+    /// Why it cannot be read.
+    pub fn read(path: &Path) -> Result<EnvFile, String> {
+        let text = fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
+        Ok(parse(&text))
+    }
+
+    /// Parses the command line with the file's values below those of flags and of the environment.
+    pub fn matches(&self, mut command: Command) -> ArgMatches {
+        let names: Vec<_> = command
+            .get_arguments()
+            .map(|argument| argument.get_id().clone())
+            .collect();
+        for name in names {
+            command = command.mut_arg(name, |argument| {
+                let variable = argument.get_env().and_then(|name| name.to_str()).map(str::to_owned);
+                let value = variable.as_ref().and_then(|name| self.variables.get(name));
+                match (variable.as_deref(), value) {
+                    (Some(variable), Some(value)) => {
+                        let argument = argument.default_value(value.clone());
+                        // An empty variable counts as unset.
+                        if is_set(variable) {
+                            argument
+                        } else {
+                            argument.env(None::<&'static str>)
+                        }
+                    }
+                    _ => argument,
+                }
+            });
+        }
+        command.get_matches()
+    }
+}
+
+fn is_set(variable: &str) -> bool {
+    env::var_os(variable).is_some_and(|value| !value.is_empty())
+}
+
+/// The unit's settings, for a person who names no servers; says on standard error that they are used.
+pub fn of_the_unit() -> EnvFile {
+    if ADDRESSES.iter().any(|variable| is_set(variable)) {
+        return EnvFile::default();
+    }
+    match fs::read_to_string(DEFAULT) {
+        Ok(text) => {
+            eprintln!("settings are those of {DEFAULT}");
+            parse(&text)
+        }
+        Err(error) if error.kind() == ErrorKind::PermissionDenied => {
+            eprintln!("{DEFAULT} may not be read by this user, and its settings are not used: try sudo");
+            EnvFile::default()
+        }
+        Err(_) => EnvFile::default(),
+    }
+}
+
+fn parse(text: &str) -> EnvFile {
+    let mut file = EnvFile::default();
+    let mut rest = text.chars().peekable();
+    let mut line = 1;
+    while rest.peek().is_some() {
+        let begin = line;
+        skip_blanks(&mut rest);
+        match rest.peek() {
+            Some('#' | ';') => while rest.next_if(|next| *next != '\n').is_some() {},
+            Some('\n') | None => {}
+            Some(_) => file.take(begin, &mut rest, &mut line),
+        }
+        rest.next();
+        line += 1;
+    }
+    file
+}
+
+fn skip_blanks(rest: &mut Peekable<Chars>) {
+    while rest.next_if(|next| *next != '\n' && next.is_whitespace()).is_some() {}
+}
+
+impl EnvFile {
+    /// One assignment, up to the end of its last line.
+    fn take(&mut self, begin: usize, rest: &mut Peekable<Chars>, line: &mut usize) {
+        let mut name = String::new();
+        while let Some(next) = rest.next_if(|next| !matches!(next, '=' | '\n')) {
+            name.push(next);
+        }
+        if rest.next_if_eq(&'=').is_none() {
+            self.warnings
+                .push(format!("line {begin} is no NAME=value, and is left out"));
+            return;
+        }
+        let mut name = name.trim();
+        if let Some(exported) = name.strip_prefix("export ") {
+            self.warnings.push(format!(
+                "line {begin} begins with export: systemd leaves it out, so take the word away"
+            ));
+            name = exported.trim();
+        }
+        let value = value(rest, line);
+        self.variables.insert(name.to_owned(), value);
+    }
+}
+
+/// A value up to the end of its line: quotes go, and what they hold stays; blanks at the end go, unless they are quoted.
+fn value(rest: &mut Peekable<Chars>, line: &mut usize) -> String {
+    let mut value = String::new();
+    let mut kept = 0;
+    skip_blanks(rest);
+    let mut quote = None;
+    while let Some(next) = rest.next_if(|next| quote.is_some() || *next != '\n') {
+        *line += usize::from(next == '\n');
+        match (next, quote) {
+            ('\\', None | Some('"')) => {
+                let Some(escaped) = rest.next() else { break };
+                *line += usize::from(escaped == '\n');
+                let stays = quote.is_some() && !matches!(escaped, '"' | '\\' | '$' | '`' | '\n');
+                value.extend(stays.then_some('\\'));
+                value.extend((escaped != '\n').then_some(escaped));
+                kept = value.len();
+            }
+            (_, Some(open)) if next == open => quote = None,
+            ('"' | '\'', None) => {
+                quote = Some(next);
+                kept = value.len();
+            }
+            _ => {
+                value.push(next);
+                if quote.is_some() || !next.is_whitespace() {
+                    kept = value.len();
+                }
+            }
+        }
+    }
+    value.truncate(kept);
+    value
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn variables(text: &str) -> Vec<(String, String)> {
+        let mut variables: Vec<_> = parse(text).variables.into_iter().collect();
+        variables.sort();
+        variables
+    }
+
+    #[test]
+    fn values_are_those_that_systemd_reads() {
+        for (line, value) in [
+            ("A=b", "b"),
+            ("  A = b c \t", "b c"),
+            ("A=", ""),
+            ("A='b # \"c\"' ", "b # \"c\""),
+            ("A=\"b \\\" \\$ \\x \"", "b \" $ \\x "),
+            ("A=redis://u:p=q#1@h", "redis://u:p=q#1@h"),
+            ("A=b\\\nc", "bc"),
+            ("A=b\\ ", "b "),
+            ("A='b\nc'", "b\nc"),
+        ] {
+            assert_eq!(variables(line), [("A".to_owned(), value.to_owned())], "{line:?}");
+        }
+        assert_eq!(variables("#A=1\n;A=2\n\n  # A=3\nA=4\n").len(), 1);
+    }
+
+    #[test]
+    fn export_and_lines_without_a_value_are_said_by_their_numbers() {
+        let file = parse("A='1\n2'\nexport B=3\nhunter2\nC=4");
+        assert_eq!(file.variables.len(), 3);
+        assert_eq!(file.variables["B"], "3");
+        let warnings = file.warnings.join("\n");
+        assert!(warnings.contains("line 3 begins with export"), "{warnings}");
+        assert!(warnings.contains("line 4 is no NAME=value"), "{warnings}");
+        assert!(!warnings.contains("hunter2"), "{warnings}");
+    }
+}
