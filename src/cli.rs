@@ -59,6 +59,19 @@ pub enum Command {
         json: bool,
     },
 
+    /// Show how the stream and its workers fare
+    ///
+    /// Asks Redis alone, so it works wherever the workers run. Exits with 1 if Redis cannot be reached.
+    Status {
+        /// Show it over and over, every second or every SECONDS, until Ctrl-C
+        #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "1",
+              value_parser = clap::value_parser!(u64).range(1..=3600))]
+        watch: Option<u64>,
+        /// Print it as JSON; with --watch an object a line
+        #[arg(long)]
+        json: bool,
+    },
+
     /// Make counters, viewer states and quotes right that other workers have left wrong; safe while workers run
     ///
     /// Goes over the tables in slices, and goes on where it was when it is started again after a stop or a kill. Prints on

@@ -102,6 +102,11 @@ pub fn key(group: &str, consumer: &str) -> String {
     format!("firehose:worker:holder:{group}:{consumer}")
 }
 
+/// Host and number of this process.
+pub fn this_process() -> String {
+    format!("{} pid {}", hostname(), std::process::id())
+}
+
 /// Host and process number of a mark.
 pub fn process(mark: &str) -> &str {
     mark.split_once(" boot ").map_or(mark, |(process, _)| process)

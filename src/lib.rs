@@ -25,6 +25,7 @@ pub mod ack;
 pub mod metrics;
 
 // Beside the data's way: what it loses, what it holds, and who is told of it.
+pub mod status;
 pub mod losses;
 pub mod stream_info;
 pub mod renew;

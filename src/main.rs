@@ -1,6 +1,7 @@
 //! The program: reads the command line, runs what it asks for, and turns what came of it into an exit code.
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{CommandFactory, FromArgMatches, Parser};
 use firehose_worker::cli::{Cli, Command};
@@ -33,6 +34,10 @@ fn main() -> ExitCode {
     };
     match &cli.command {
         Some(Command::DeadLetters { action }) => told(commands::dead_letters::run(&config, action).map(|()| true)),
+        Some(Command::Status { watch, json }) => {
+            let interval = watch.map(Duration::from_secs);
+            told(commands::status::run(&config, interval, *json).map(|()| true))
+        }
         Some(Command::Check { json }) => told(commands::check::run(&config, *json)),
         Some(Command::Repair(options)) => {
             logged(config, |config| repair::run(config, options), |report| print(&report))

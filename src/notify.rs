@@ -54,6 +54,10 @@ impl Start {
         self.ready();
     }
 
+    pub fn has_run(&self) -> bool {
+        self.0.runs.load(Relaxed)
+    }
+
     /// The configuration is good and signals are heard; servers may still be waited for. Says so once.
     fn ready(&self) {
         if !self.0.is_ready.swap(true, Relaxed) {

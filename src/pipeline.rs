@@ -1,9 +1,9 @@
 //! The whole program on one page: threads, channels, and the order in which they end.
 //!
-//! reader → worker-N → acker, with the threads of metrics, losses, renewal, consumer name and notifier beside them.
-//! Channels are bounded. A stop closes them in the data's order: the reader ends, so the workers run dry and end, so the
-//! acker does; then the last counts are flushed. A thread that ends early, by an error or a panic, requests the stop, and
-//! the process fails after the others have finished what they hold.
+//! reader → worker-N → acker, with the threads of metrics, losses, status, renewal, consumer name and notifier beside
+//! them. Channels are bounded. A stop closes them in the data's order: the reader ends, so the workers run dry and end, so
+//! the acker does; then the last counts are flushed. A thread that ends early, by an error or a panic, requests the stop,
+//! and the process fails after the others have finished what they hold.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -34,6 +34,7 @@ use crate::reader::{self, Reader};
 use crate::renew::Renewer;
 use crate::retry::Backoff;
 use crate::shutdown::{Stop, handle_signals};
+use crate::status::Publisher;
 use crate::turns::{self, Turns};
 use crate::worker::Worker;
 
@@ -135,6 +136,12 @@ impl Pipeline {
         threads.spawn_beside("holder", {
             let stop = holder_stop.clone();
             move || holder.keep(&stop)
+        })?;
+        let metrics = Arc::clone(&self.metrics);
+        let publisher = Publisher::new(&self.redis, &self.db, &self.config, metrics, self.start.clone());
+        threads.spawn_beside("status", {
+            let stop = holder_stop.clone();
+            move || publisher.run(&stop)
         })?;
         if self.db.wait_until_ready(&self.stop) && self.run_path(threads, &lease)? {
             consumer::remove(&self.redis, &self.config, &lease);

@@ -2,4 +2,5 @@
 
 pub mod check;
 pub mod dead_letters;
+pub mod status;
 pub mod table;

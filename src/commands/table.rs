@@ -7,10 +7,15 @@ use std::io::{self, IsTerminal};
 
 /// Columns of the terminal that stdout is; `None` if it is none.
 pub fn terminal_width() -> Option<usize> {
+    terminal_size().map(|(width, _)| width)
+}
+
+/// Columns and lines of the terminal that stdout is; `None` if it is none.
+pub fn terminal_size() -> Option<(usize, usize)> {
     if !io::stdout().is_terminal() {
         return None;
     }
-    terminal_size::terminal_size().map(|(width, _)| width.0.into())
+    terminal_size::terminal_size().map(|(width, height)| (width.0.into(), height.0.into()))
 }
 
 /// The text with escapes for what a terminal would obey, except for line feeds.

@@ -58,3 +58,4 @@ mod plans;
 mod prometheus;
 // What a person asks: can it run, how does it fare.
 mod check;
+mod status;
