@@ -100,6 +100,11 @@ impl Db {
         self.party.borrow_mut().blocked(reason);
     }
 
+    /// A connection for what can wait, if one is free within a second.
+    pub fn spare(&self) -> Option<Connection> {
+        self.pool.get().ok()
+    }
+
     /// Waits until the server answers, the worker's own tables are there and the AppView's tables too. `false` if a stop
     /// was requested first.
     pub fn wait_until_ready(&self, stop: &Stop) -> bool {
@@ -151,7 +156,7 @@ impl HandleError<ConnectError> for LastError {
 
 /// What is missing for the worker to run; makes its own tables if it may.
 pub fn missing(client: &mut Client) -> Option<String> {
-    match missing_tables(client) {
+    match missing_tables(client, sql::SCHEMA) {
         Ok(tables) if tables.is_empty() => {}
         Ok(tables) => {
             return Some(format!(
@@ -169,8 +174,8 @@ pub fn missing(client: &mut Client) -> Option<String> {
     })
 }
 
-fn missing_tables(client: &mut Client) -> Result<Vec<String>, postgres::Error> {
-    let names: Vec<&str> = sql::SCHEMA
+fn missing_tables(client: &mut Client, schema: &str) -> Result<Vec<String>, postgres::Error> {
+    let names: Vec<&str> = schema
         .lines()
         .filter_map(|line| line.strip_prefix("CREATE TABLE IF NOT EXISTS "))
         .filter_map(|rest| rest.split_whitespace().next())
@@ -183,12 +188,7 @@ fn missing_tables(client: &mut Client) -> Result<Vec<String>, postgres::Error> {
 const OWN_SCHEMA_LOCK: i64 = 0x6669_7265_686f_7365;
 
 fn make_own_tables(client: &mut Client) -> Result<(), postgres::Error> {
-    let own = ["firehose_worker.rivals", "firehose_worker.progress"];
-    let missing = client.query_typed(
-        sql::MISSING_TABLES.text,
-        &[(&own.as_slice(), postgres::types::Type::TEXT_ARRAY)],
-    )?;
-    if missing.is_empty() {
+    if missing_tables(client, sql::OWN_SCHEMA)?.is_empty() {
         return Ok(());
     }
     // Two workers that start at once would make them both, and one would fail.
