@@ -3,7 +3,7 @@
 -- No parameters: sent as simple text, in one message.
 -- Every statement names its rows by key. Plans made while the tables were empty or unanalysed would scan them, so scans and the
 -- joins that need them are priced out. synchronous_commit is never weakened: an acknowledgement follows the commit. A process
--- that freezes in a transaction keeps its rows from the one that takes over, for ten seconds at most.
+-- that freezes in a transaction keeps its locks from others for ten seconds at most.
 BEGIN;
 SELECT set_config('TimeZone', 'UTC', true),
     set_config('enable_seqscan', 'off', true),

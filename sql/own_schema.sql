@@ -32,3 +32,31 @@ CREATE TABLE IF NOT EXISTS firehose_worker.progress (
     state jsonb NOT NULL,
     updated_at timestamp NOT NULL DEFAULT now()
 );
+
+-- The processes that write to this database. A process alone in here keeps the order of a repo's ops by itself; several write
+-- versions. Before each commit a process looks whether others have come, and whether it has been taken out itself.
+CREATE TABLE IF NOT EXISTS firehose_worker.members (
+    id bigint PRIMARY KEY,
+    consumer text NOT NULL,
+    -- The key in Redis that holds mark while the process lives; empty if it may not keep one.
+    lease_key text NOT NULL,
+    mark text NOT NULL,
+    has_left boolean NOT NULL DEFAULT false,
+    -- Every entry before this place has been acknowledged: what the process still holds of them is done.
+    settled_ms bigint NOT NULL DEFAULT 0,
+    settled_n bigint NOT NULL DEFAULT 0
+);
+
+-- The place of the last op on each record, while several processes apply ops of one repo in any order: an op from before that
+-- place comes too late. key is the record's URI; `at://DID/` for a handle; the DID alone for a repo, whose row is the lock by
+-- which the transactions on it come one after the other. Pruned behind the oldest entry that is not acknowledged.
+CREATE TABLE IF NOT EXISTS firehose_worker.versions (
+    key text PRIMARY KEY,
+    entry_ms bigint NOT NULL,
+    entry_n bigint NOT NULL,
+    op integer NOT NULL,
+    is_deleted boolean NOT NULL,
+    -- Of records of a pair: most of their tables have no column for it.
+    cid text
+);
+CREATE INDEX IF NOT EXISTS versions_entry ON firehose_worker.versions (entry_ms, entry_n);

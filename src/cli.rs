@@ -240,7 +240,7 @@ pub struct Settings {
     )]
     pub redis_metrics_keys: String,
 
-    /// Upper bound of PostgreSQL connections; one for each worker thread is opened
+    /// Upper bound of PostgreSQL connections; one for each worker thread is opened, and one more
     #[arg(long, env = "DB_POOL_SIZE", hide_env_values = true, default_value = "20")]
     pub db_pool_size: String,
 

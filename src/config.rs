@@ -32,6 +32,8 @@ pub struct Config {
     pub consumer: String,
     pub metrics_keys: Vec<String>,
     pub workers: usize,
+    /// PostgreSQL connections at most.
+    pub connections: usize,
     pub read_count: usize,
     pub max_batch_entries: usize,
     /// Bytes.
@@ -81,6 +83,8 @@ impl Config {
                 "firehose:metrics,cluster:metrics",
             )),
             workers: workers.min(pool),
+            // One for each worker, and one to look for other processes.
+            connections: (workers + 1).min(pool),
             read_count: check.number("BATCH_SIZE", &settings.batch_size, 1..=100_000, 100),
             max_batch_entries: check.number("MAX_BATCH_ENTRIES", &settings.max_batch_entries, 1..=10_000, 2000),
             max_in_flight: check.number("MAX_IN_FLIGHT_MIB", &settings.max_in_flight_mib, 1..=4096, 8) << 20,

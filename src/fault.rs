@@ -24,6 +24,12 @@ pub enum ApplyError {
     /// Whoever has the name by now applies the same entries, and newer ones that must not be overwritten.
     #[error("the consumer name was not renewed in time: another process may hold it")]
     NameLapsed,
+    /// The batch is to be written over, with versions.
+    #[error("another process has joined while the batch was written")]
+    Joined,
+    /// Others may have applied what this process holds, and newer ops after it; `members` stops the process.
+    #[error("this process was taken for gone by another")]
+    Removed,
 }
 
 impl ApplyError {
@@ -86,13 +92,19 @@ impl ApplyError {
         match self {
             ApplyError::Connect(source) => format!("{self}: {}", one_line(&source.to_string())),
             ApplyError::Statement { source, .. } => format!("{self}: {}", describe_postgres(source)),
-            ApplyError::Vanished(_) | ApplyError::NameLapsed => self.to_string(),
+            ApplyError::Vanished(_) | ApplyError::NameLapsed | ApplyError::Joined | ApplyError::Removed => {
+                self.to_string()
+            }
         }
     }
 
     pub fn fault(&self) -> Fault {
         match self {
-            ApplyError::Connect(_) | ApplyError::Vanished(_) | ApplyError::NameLapsed => Fault::Transient,
+            ApplyError::Connect(_)
+            | ApplyError::Vanished(_)
+            | ApplyError::NameLapsed
+            | ApplyError::Joined
+            | ApplyError::Removed => Fault::Transient,
             ApplyError::Statement { source, .. } => match source.code() {
                 None => Fault::Transient,
                 Some(state) => fault_of(state.code()),

@@ -15,7 +15,7 @@ use crate::shutdown::Stop;
 use crate::turns;
 
 /// A holder that has not renewed its key for this long is gone.
-const LEASE: Duration = Duration::from_secs(8);
+pub const LEASE: Duration = Duration::from_secs(8);
 
 const RENEWAL: Duration = Duration::from_secs(2);
 
@@ -57,13 +57,6 @@ impl Until {
 }
 
 impl Lease {
-    /// The lease of who knows that there is nobody else.
-    pub fn without_end() -> Lease {
-        let lease = Lease::default();
-        lease.set(Until::End);
-        lease
-    }
-
     pub fn holds(&self) -> bool {
         self.lock().holds()
     }
@@ -137,6 +130,16 @@ impl Holder {
     /// What tells the threads that read, write and acknowledge whether they still may.
     pub fn lease(&self) -> Lease {
         self.lease.clone()
+    }
+
+    /// The key that proves that this process lives, empty if it may keep none, and what the key then holds.
+    pub fn proof(&self) -> (String, String) {
+        let key = if self.is_allowed {
+            self.key.clone()
+        } else {
+            String::new()
+        };
+        (key, self.me.clone())
     }
 
     /// Waits until this process holds the name. `false` if a stop was requested first.
@@ -331,7 +334,7 @@ fn start_time(pid: u32) -> Option<String> {
 }
 
 /// Whether the mark is of a process that ran in this place and runs no more.
-fn is_gone(other: &str) -> bool {
+pub fn is_gone(other: &str) -> bool {
     let pid = other.split_once(" pid ").and_then(|(_, rest)| rest.split(' ').next());
     let Some(pid) = pid.and_then(|pid| pid.parse().ok()) else {
         return false;

@@ -6,6 +6,11 @@
 //!
 //! Threads: `reader`, `worker-0` …, `acker`, `metrics`, `losses`, `renewer`, `holder`, `signals`, under systemd `notify`, with
 //! METRICS_ADDR `http`; the main thread watches over them.
+//! Threads: `reader`, `worker-0` …, `acker`, `metrics`, `holder`, `signals`, under systemd `notify`; the main thread watches
+//! over them.
+//! Threads: `reader`, `worker-0` …, `acker`, `metrics`, `renewer`, `holder`, `signals`; the main thread watches over them.
+//! Threads: `reader`, `worker-0` …, `acker`, `metrics`, `losses`, `holder`, `signals`; the main thread watches over them.
+//! Threads: `reader`, `worker-0` …, `acker`, `metrics`, `holder`, `members`, `signals`; the main thread watches over them.
 
 // In the order in which data passes them.
 pub mod entry;
@@ -53,6 +58,8 @@ pub mod in_flight;
 pub mod link;
 pub mod logging;
 pub mod once;
+pub mod notify;
+pub mod members;
 pub mod pipeline;
 pub mod redis_url;
 pub mod retry;

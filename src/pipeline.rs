@@ -1,9 +1,9 @@
 //! The whole program on one page: threads, channels, and the order in which they end.
 //!
-//! reader → worker-N → acker, with the threads of metrics, losses, status, renewal, consumer name and notifier beside
-//! them. Channels are bounded. A stop closes them in the data's order: the reader ends, so the workers run dry and end, so
-//! the acker does; then the last counts are flushed. A thread that ends early, by an error or a panic, requests the stop,
-//! and the process fails after the others have finished what they hold.
+//! reader → worker-N → acker, with the threads of metrics, losses, status, renewal, consumer name, members and notifier
+//! beside them. Channels are bounded. A stop closes them in the data's order: the reader ends, so the workers run dry and
+//! end, so the acker does; then the last counts are flushed. A thread that ends early, by an error or a panic, requests the
+//! stop, and the process fails after the others have finished what they hold.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use anyhow::Context;
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use crate::ack::{Acker, Done};
-use crate::apply::Memory;
+use crate::apply::{Member, Memory};
 use crate::batch::Batches;
 use crate::cli::VERSION;
 use crate::config::Config;
@@ -27,6 +27,7 @@ use crate::http::Http;
 use crate::in_flight::InFlight;
 use crate::link::Redis;
 use crate::losses::Losses;
+use crate::members::Members;
 use crate::metrics::{Flusher, Metrics};
 use crate::notify::{self, Notifier, Start};
 use crate::poison::{self, Trials};
@@ -62,7 +63,7 @@ pub fn run(config: Config, is_drain: bool) -> anyhow::Result<()> {
     let stop = Stop::default();
     handle_signals(&stop)?;
     let redis = Redis::new(config.redis.clone());
-    let db = Db::new(config.postgres.clone(), config.workers);
+    let db = Db::new(config.postgres.clone(), config.connections);
     let turns = Turns::default();
     let _entered = turns.enter("main");
     let mut threads = Threads::new(stop.clone(), turns);
@@ -133,6 +134,7 @@ impl Pipeline {
         }
         self.start.holds_name();
         let lease = holder.lease();
+        let mut members = Members::new(&self.redis, &self.db, &self.config, &holder);
         threads.spawn_beside("holder", {
             let stop = holder_stop.clone();
             move || holder.keep(&stop)
@@ -143,14 +145,22 @@ impl Pipeline {
             let stop = holder_stop.clone();
             move || publisher.run(&stop)
         })?;
-        if self.db.wait_until_ready(&self.stop) && self.run_path(threads, &lease)? {
+        if !self.db.wait_until_ready(&self.stop) || !members.join(&self.stop) {
+            return Ok(());
+        }
+        let member = members.member();
+        threads.spawn_beside("members", {
+            let stop = holder_stop.clone();
+            move || members.keep(&stop)
+        })?;
+        if self.run_path(threads, &lease, &member)? {
             consumer::remove(&self.redis, &self.config, &lease);
         }
         Ok(())
     }
 
     /// Runs the data's path to its end; whether all of it ended in time.
-    fn run_path(&self, threads: &mut Threads, lease: &Lease) -> anyhow::Result<bool> {
+    fn run_path(&self, threads: &mut Threads, lease: &Lease, member: &Member) -> anyhow::Result<bool> {
         let (done_tx, done_rx) = bounded(DONE_CAPACITY);
         // Flush, renewal and the look for losses outlive the data path: they have a stop of their own.
         let last_stop = Stop::default();
@@ -172,7 +182,7 @@ impl Pipeline {
         })?;
         self.spawn_acker(threads, done_rx, lease)?;
         let shared = reader::Shared {
-            workers: self.spawn_workers(threads, &done_tx, lease)?,
+            workers: self.spawn_workers(threads, &done_tx, lease, member)?,
             done: done_tx,
             in_flight: Arc::clone(&self.in_flight),
             metrics: Arc::clone(&self.metrics),
@@ -205,6 +215,7 @@ impl Pipeline {
         threads: &mut Threads,
         done: &Sender<Done>,
         lease: &Lease,
+        member: &Member,
     ) -> anyhow::Result<Vec<Sender<Entry>>> {
         let mut inboxes = Vec::with_capacity(self.config.workers);
         for number in 0..self.config.workers {
@@ -214,7 +225,7 @@ impl Pipeline {
                 batches: Batches::new(inbox, self.config.max_batch_entries, alone_above),
                 done: done.clone(),
                 db: self.db.clone(),
-                memory: Memory::default(),
+                memory: Memory::of(member.clone()),
                 switches: self.config.switches,
                 trials: Trials::new(&self.redis, &self.config, &self.stop),
                 lease: lease.clone(),

@@ -72,6 +72,17 @@ statements! {
     VERIFICATIONS_EXISTING = "verifications_existing";
     VERIFICATIONS_UPDATE = "verifications_update";
     VERIFICATIONS_DELETE = "verifications_delete";
+    MEMBERS_CHECK = "members_check";
+    MEMBERS_GATE = "members_gate";
+    MEMBERS_JOIN = "members_join";
+    MEMBERS_READ = "members_read";
+    MEMBERS_LEAVE = "members_leave";
+    MEMBERS_REMOVE = "members_remove";
+    MEMBERS_SETTLE = "members_settle";
+    MEMBERS_SETTLED = "members_settled";
+    VERSIONS_TAKE = "versions_take";
+    VERSIONS_PLACES = "versions_places";
+    VERSIONS_PRUNE = "versions_prune";
     RIVALS_TAKE = "rivals_take";
     RIVALS_EXISTING = "rivals_existing";
     RIVALS_UPSERT = "rivals_upsert";

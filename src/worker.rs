@@ -320,7 +320,7 @@ impl Worker {
     fn try_once(&mut self, ops: &[&Op]) -> Result<(), ApplyError> {
         let mut connection = self.db.get()?;
         let started_at = Instant::now();
-        let result = apply::apply(&mut connection, ops, self.switches, &mut self.memory, &self.lease);
+        let result = apply::apply(&mut connection, ops, self.switches, &mut self.memory);
         self.metrics.timings.transaction(started_at.elapsed());
         self.metrics.record_counts(&self.memory.take_users_made());
         if let Err(error) = &result
@@ -359,9 +359,12 @@ impl Worker {
         let description = reason.map_or_else(|| error.describe(), str::to_owned);
         log::debug!("try {tries} failed: {}", error.describe());
         match error.fault() {
-            // What keeps a connection from being made has been said by the pool; that nobody renews the lease while Redis is
-            // away is no news either.
-            _ if matches!(error, ApplyError::Connect(_) | ApplyError::NameLapsed) => {}
+            // What keeps a connection from being made has been said by the pool, and who comes and goes by `members`; that
+            // nobody renews the lease while Redis is away is no news either.
+            _ if matches!(
+                error,
+                ApplyError::Connect(_) | ApplyError::NameLapsed | ApplyError::Joined | ApplyError::Removed
+            ) => {}
             Fault::Data if tries == 1 => {}
             Fault::Data => self.db.is_blocked(&format!(
                 "{description}; the worker does not write the columns of that constraint: give them a default, or drop it"

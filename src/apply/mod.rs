@@ -1,19 +1,21 @@
 //! Ops → rows: one transaction per batch.
 //!
-//! Owns the order in which a transaction writes tables, the same for every worker: users (in a short transaction of
-//! their own), then what is deleted, posts, pairs, the other tables, their side effects, and the counters, which all
-//! workers share, last. Does not decide what to do about an error: that is `worker`'s.
+//! Owns the order in which a transaction writes tables, the same for every worker: versions, where there are several
+//! processes, users (in a short transaction of their own), then what is deleted, posts, pairs, the other tables, their side
+//! effects, and the counters, which all workers share, last. Does not decide what to do about an error: that is `worker`'s.
 //!
 //! Invariant: either all of the ops are applied with all of their side effects, or none.
 
 mod copy;
 mod effects;
 mod keyed;
+mod member;
 mod pairs;
 pub mod params;
 mod posts;
 mod rivals;
 mod users;
+mod versions;
 
 use std::borrow::Cow;
 use std::collections::{BTreeSet, HashSet};
@@ -21,16 +23,17 @@ use std::collections::{BTreeSet, HashSet};
 use postgres::Client;
 
 pub use effects::{RecordCounts, Switches};
+pub use member::Member;
 pub use params::Params;
 
 use crate::fault::ApplyError;
 use crate::fold::{Changes, fold};
-use crate::holder::Lease;
-use crate::rows::{Op, PairTable};
+use crate::rows::{Op, PairTable, Table};
 use crate::sql;
 use crate::turns;
 use copy::{Prospects, Way};
 use effects::Effects;
+use member::Mode;
 use pairs::{Freed, Gone};
 use users::KnownUsers;
 
@@ -49,33 +52,46 @@ pub fn apply<'o>(
     ops: &[&'o Op<'o>],
     switches: Switches,
     memory: &mut Memory,
-    lease: &Lease,
 ) -> Result<Applied, ApplyError> {
-    let known = &mut memory.known;
+    let Memory {
+        known,
+        prospects,
+        users_made,
+        member,
+    } = memory;
     let needs_statements = users::needs_statements(ops, known);
-    let mut write_users = |client: &mut Client| write_users(client, ops, known);
+    let mut write_users = |client: &mut Client, mode| write_users(client, ops, known, mode);
     let users = if needs_statements {
-        transaction_of_holder(client, lease, write_users)?
+        transaction_of(client, member.as_ref(), write_users)?
     } else {
-        write_users(client)?
+        write_users(client, Mode::Alone)?
     };
     known.committed(&users.made);
-    memory.users_made += users.new;
+    *users_made += users.new;
     Ok(Applied {
-        record_counts: write_either_way(client, &users.changes, switches, &mut memory.prospects, lease)?,
+        record_counts: write_either_way(client, &users, switches, prospects, member.as_ref())?,
         opted_out: users.opted_out,
     })
 }
 
-/// What a worker remembers from batch to batch, to its own profit only.
+/// What a worker remembers from batch to batch, to its own profit, and as what it commits.
 #[derive(Default)]
 pub struct Memory {
     known: KnownUsers,
     prospects: Prospects,
     users_made: i64,
+    /// `None`: nobody else can write to the database.
+    member: Option<Member>,
 }
 
 impl Memory {
+    pub fn of(member: Member) -> Memory {
+        Memory {
+            member: Some(member),
+            ..Memory::default()
+        }
+    }
+
     /// The users made since this was asked last, as record counts. To be asked after every batch, also after one that has
     /// failed: the next try finds its users made.
     pub fn take_users_made(&mut self) -> RecordCounts {
@@ -84,9 +100,7 @@ impl Memory {
             ..RecordCounts::default()
         }
     }
-}
 
-impl Memory {
     /// A users row was deleted after all: looks for each anew.
     pub fn forget_users(&mut self) {
         self.known = KnownUsers::default();
@@ -96,13 +110,14 @@ impl Memory {
 /// Writes with COPY if that is worth a try, and if it fails on a row that is there, over again with INSERT.
 fn write_either_way(
     client: &mut Client,
-    changes: &Changes,
+    batch: &WithUsers,
     switches: Switches,
     prospects: &mut Prospects,
-    lease: &Lease,
+    member: Option<&Member>,
 ) -> Result<RecordCounts, ApplyError> {
+    let write = |way| move |client: &mut Client, mode| write_timely(client, batch, switches, way, mode);
     if prospects.way() == Way::Copy {
-        match transaction_of_holder(client, lease, |client| write(client, changes, switches, Way::Copy)) {
+        match transaction_of(client, member, write(Way::Copy)) {
             Err(error) if copy::is_met(&error) => prospects.failed(),
             written => {
                 prospects.worked();
@@ -110,11 +125,29 @@ fn write_either_way(
             }
         }
     }
-    transaction_of_holder(client, lease, |client| write(client, changes, switches, Way::Insert))
+    transaction_of(client, member, write(Way::Insert))
+}
+
+/// Writes those of the batch's ops that do not come too late.
+fn write_timely(
+    client: &mut Client,
+    batch: &WithUsers,
+    switches: Switches,
+    way: Way,
+    mode: Mode,
+) -> Result<RecordCounts, ApplyError> {
+    let Mode::Versioned { member } = mode else {
+        return write(client, &batch.changes, switches, way, mode);
+    };
+    let (_, on_records) = split_off_users(&batch.kept);
+    let timely = versions::timely(client, &on_records, member)?;
+    write(client, &fold(&timely), switches, way, mode)
 }
 
 /// The batch after its users have been seen to.
 struct WithUsers<'o> {
+    /// The ops that no opt-out keeps from being applied.
+    kept: Vec<&'o Op<'o>>,
     changes: Changes<'o>,
     made: BTreeSet<&'o str>,
     new: i64,
@@ -125,19 +158,30 @@ fn write_users<'o>(
     client: &mut Client,
     ops: &[&'o Op<'o>],
     known: &mut KnownUsers,
+    mode: Mode,
 ) -> Result<WithUsers<'o>, ApplyError> {
     let forbidden = users::forbidden(client, ops, known)?;
     let (ignored, kept): (Vec<&Op>, Vec<&Op>) = ops
         .iter()
         .partition(|op| op.heeds_opt_out() && forbidden.contains(op.repo.as_ref()));
-    let changes = fold(&kept);
+    let mut changes = fold(&kept);
+    if let Mode::Versioned { member } = mode {
+        let (on_users, _) = split_off_users(&kept);
+        changes.users = fold(&versions::timely(client, &on_users, member)?).users;
+    }
     let made = users::missing(wanted(&kept, &ignored).into_iter(), &changes.users, known);
     Ok(WithUsers {
         new: users::write(client, &made, &changes.users)?,
+        kept,
         changes,
         made,
         opted_out: ignored.len(),
     })
+}
+
+/// The ops on users, which are written in their own transaction, and the others.
+fn split_off_users<'o>(ops: &[&'o Op<'o>]) -> (Vec<&'o Op<'o>>, Vec<&'o Op<'o>>) {
+    ops.iter().partition(|op| op.table == Table::Users)
 }
 
 /// The users that must exist: those of every valid create, folded away or not, and the repo of one that its opt-out
@@ -148,31 +192,29 @@ fn wanted<'o>(kept: &[&'o Op<'o>], ignored: &[&'o Op<'o>]) -> Vec<&'o str> {
     of_kept.chain(of_ignored).flatten().collect()
 }
 
-/// Runs `work` in a transaction that is rolled back if another process may have taken over meanwhile.
-fn transaction_of_holder<T>(
-    client: &mut Client,
-    lease: &Lease,
-    work: impl FnOnce(&mut Client) -> Result<T, ApplyError>,
-) -> Result<T, ApplyError> {
-    transaction(client, |client| {
-        let value = work(client)?;
-        if lease.holds() {
-            Ok(value)
-        } else {
-            Err(ApplyError::NameLapsed)
-        }
-    })
-}
-
 /// Runs `work` in a transaction with the worker's settings; rolled back if it fails.
 pub fn transaction<T>(
     client: &mut Client,
     work: impl FnOnce(&mut Client) -> Result<T, ApplyError>,
 ) -> Result<T, ApplyError> {
+    transaction_of(client, None, |client, _| work(client))
+}
+
+/// The same, rolled back too if what it took for granted about other processes does not hold at its end.
+fn transaction_of<T>(
+    client: &mut Client,
+    member: Option<&Member>,
+    work: impl FnOnce(&mut Client, Mode) -> Result<T, ApplyError>,
+) -> Result<T, ApplyError> {
     let of_begin = |source| ApplyError::of_statement(sql::BEGIN, source);
+    let mode = member.map_or(Mode::Alone, Member::mode);
     client.batch_execute(sql::BEGIN.text).map_err(of_begin)?;
     turns::take();
-    match work(client) {
+    let worked = work(client, mode).and_then(|value| {
+        member.map_or(Ok(()), |member| member.check(client, mode))?;
+        Ok(value)
+    });
+    match worked {
         Ok(value) => {
             client.batch_execute("COMMIT").map_err(of_begin)?;
             turns::take();
@@ -186,7 +228,13 @@ pub fn transaction<T>(
     }
 }
 
-fn write(client: &mut Client, changes: &Changes, switches: Switches, way: Way) -> Result<RecordCounts, ApplyError> {
+fn write(
+    client: &mut Client,
+    changes: &Changes,
+    switches: Switches,
+    way: Way,
+    mode: Mode,
+) -> Result<RecordCounts, ApplyError> {
     // What pairs meet in the database outlives the effects, which borrow from it.
     let mut met = Vec::with_capacity(PairTable::ALL.len());
     let mut effects = Effects::new(switches);
@@ -199,6 +247,12 @@ fn write(client: &mut Client, changes: &Changes, switches: Switches, way: Way) -
         if let Some(others) = pairs::insert(client, table, rows, freed, way, &mut effects)? {
             met.push((table, others));
         }
+    }
+    if mode != Mode::Alone {
+        versions::place(
+            client,
+            met.iter_mut().flat_map(|(_, (_, met))| met.stored_rows()).collect(),
+        )?;
     }
     for (table, (items, met)) in &met {
         pairs::settle(client, *table, items, met, &mut effects)?;

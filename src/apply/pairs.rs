@@ -260,6 +260,13 @@ pub struct Met {
     freed: Vec<(String, String)>,
 }
 
+impl Met {
+    /// The rows as the table holds them, which does not tell their places.
+    pub fn stored_rows(&mut self) -> impl Iterator<Item = &mut PairRow<'static>> {
+        self.stored.iter_mut()
+    }
+}
+
 /// Inserts the records that meet nothing; returns those that do, with what they meet.
 pub fn insert<'e>(
     client: &mut Client,

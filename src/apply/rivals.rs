@@ -5,7 +5,8 @@
 //! insert and remember. `pairs` does so.
 //!
 //! The place of a record is that of its last create or update, since the state after it is that of delete + create. A
-//! record that never had a rival has no place written down; it came before every rival of its.
+//! record that never had a rival has no place written down; it came before every rival of its. Where several processes
+//! apply ops of one repo, in any order, its version tells its place.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -89,7 +90,7 @@ impl<'p> Planner<'p> {
                 .get(row.uri.as_ref())
                 .filter(|known| known.pair() == pair);
             // Remembered values are whole: the table has no column for some of them.
-            contenders.push(known.map_or((Position::FIRST, row), |known| (known.position, *known)));
+            contenders.push(known.map_or((row.position, row), |known| (known.position, *known)));
         }
         contenders.sort_by_key(|&(place, row)| (place, &row.uri));
         let Some(&(place, winner)) = contenders.first() else {

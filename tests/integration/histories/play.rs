@@ -7,7 +7,6 @@ use firehose_worker::apply::{self, Memory, RecordCounts, Switches};
 use firehose_worker::decode::{self, EntryError};
 use firehose_worker::entry::{Entry, EntryId};
 use firehose_worker::fault::Fault;
-use firehose_worker::holder::Lease;
 use firehose_worker::partition;
 use firehose_worker::rows::{self, Change, Op, Source, Table};
 use postgres::Client;
@@ -314,8 +313,7 @@ impl Applier {
     fn ops(&mut self, ops: &[&Op]) {
         let mut tries = 0;
         loop {
-            let lease = Lease::without_end();
-            let applied = apply::apply(&mut self.client, ops, self.switches, &mut self.memory, &lease);
+            let applied = apply::apply(&mut self.client, ops, self.switches, &mut self.memory);
             add(&mut self.counted, &self.memory.take_users_made());
             match applied {
                 Ok(applied) => return add(&mut self.counted, &applied.record_counts),
