@@ -30,6 +30,8 @@ mod delivery;
 mod memory;
 // What the stream loses before it is read: counted, said, foretold.
 mod losses;
+// Several workers on one group.
+mod processes;
 // Whole streams: totals, counters against rows, redelivery, dialects, real records.
 mod stream;
 // What becomes of each collection's records, on whole rows.
