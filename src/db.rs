@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use postgres::Client;
+use postgres::error::SqlState;
 use r2d2::{HandleError, PooledConnection};
 
 use crate::connect::{ConnectError, Manager};
@@ -132,6 +133,26 @@ impl Db {
             backoff.wait(stop);
         }
     }
+}
+
+/// Has `work` use the connection. A session that turns out to be read-only is ended: after a failover the next one leads to
+/// another server.
+///
+/// # Errors
+///
+/// Those of `work`.
+pub fn with<T>(
+    mut connection: Connection,
+    work: impl FnOnce(&mut Client) -> Result<T, ApplyError>,
+) -> Result<T, ApplyError> {
+    let result = work(&mut connection);
+    if let Err(error) = &result
+        && error.sqlstate() == Some(&SqlState::READ_ONLY_SQL_TRANSACTION)
+    {
+        // Fails by its nature: there is nobody left to answer.
+        let _ = connection.batch_execute(sql::SESSION_END.text);
+    }
+    result
 }
 
 /// Keeps the last connection error, which r2d2 hands over to this and not to who waits.

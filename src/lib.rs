@@ -4,13 +4,8 @@
 //! after its transaction has committed or its dead letter was stored, so no path loses one; every statement is safe to run
 //! twice, so an entry delivered again changes nothing.
 //!
-//! Threads: `reader`, `worker-0` …, `acker`, `metrics`, `losses`, `renewer`, `holder`, `signals`, under systemd `notify`, with
-//! METRICS_ADDR `http`; the main thread watches over them.
-//! Threads: `reader`, `worker-0` …, `acker`, `metrics`, `holder`, `signals`, under systemd `notify`; the main thread watches
-//! over them.
-//! Threads: `reader`, `worker-0` …, `acker`, `metrics`, `renewer`, `holder`, `signals`; the main thread watches over them.
-//! Threads: `reader`, `worker-0` …, `acker`, `metrics`, `losses`, `holder`, `signals`; the main thread watches over them.
-//! Threads: `reader`, `worker-0` …, `acker`, `metrics`, `holder`, `members`, `signals`; the main thread watches over them.
+//! Threads: `reader`, `worker-0` …, `acker`, `metrics`, `losses`, `status`, `renewer`, `holder`, `members`, `signals`, under
+//! systemd `notify`, with METRICS_ADDR `http`; the main thread watches over them.
 
 // In the order in which data passes them.
 pub mod entry;
@@ -57,9 +52,8 @@ pub mod holder;
 pub mod in_flight;
 pub mod link;
 pub mod logging;
-pub mod once;
-pub mod notify;
 pub mod members;
+pub mod once;
 pub mod pipeline;
 pub mod redis_url;
 pub mod retry;

@@ -16,7 +16,7 @@ use crate::ack::{DeadLetter, Done, Kind, Outcome};
 use crate::apply::{self, Memory, Switches};
 use crate::batch::Batches;
 use crate::constraint;
-use crate::db::Db;
+use crate::db::{self, Db};
 use crate::decode::{self, EntryError, RawCommit};
 use crate::entry::Entry;
 use crate::fault::{ApplyError, Fault};
@@ -27,7 +27,6 @@ use crate::poison::Trials;
 use crate::retry::Backoff;
 use crate::rows::{self, Change, Ignored, Op, Source, Table};
 use crate::shutdown::Stop;
-use crate::sql;
 use crate::turns;
 
 /// How long a worker waits for an entry before it looks again whether anybody is left to send one.
@@ -318,17 +317,13 @@ impl Worker {
     }
 
     fn try_once(&mut self, ops: &[&Op]) -> Result<(), ApplyError> {
-        let mut connection = self.db.get()?;
+        let connection = self.db.get()?;
         let started_at = Instant::now();
-        let result = apply::apply(&mut connection, ops, self.switches, &mut self.memory);
+        let result = db::with(connection, |client| {
+            apply::apply(client, ops, self.switches, &mut self.memory)
+        });
         self.metrics.timings.transaction(started_at.elapsed());
         self.metrics.record_counts(&self.memory.take_users_made());
-        if let Err(error) = &result
-            && error.sqlstate() == Some(&SqlState::READ_ONLY_SQL_TRANSACTION)
-        {
-            // Fails by its nature: there is nobody left to answer.
-            let _ = connection.batch_execute(sql::SESSION_END.text);
-        }
         let applied = result?;
         self.metrics.record_counts(&applied.record_counts);
         self.metrics.ignored(Ignored::OptOut, applied.opted_out as u64);
