@@ -160,12 +160,12 @@ fn a_failover_to_a_replica_is_followed() {
         .arg(&["127.0.0.1", &of])
         .exec(&mut replica.connection())
         .expect("REPLICAOF");
-    wait_until("the replica is in step", || {
+    wait_until("the replica is in step, as its primary sees it", || {
         let info: String = cmd("INFO")
             .arg("replication")
-            .query(&mut replica.connection())
+            .query(&mut world.stack.redis())
             .expect("INFO");
-        info.contains("master_link_status:up")
+        info.contains("state=online")
     });
     cmd("FAILOVER")
         .arg(&["TO", "127.0.0.1", &replica.port().to_string(), "TIMEOUT", "30000"])
