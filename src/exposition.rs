@@ -73,7 +73,7 @@ impl Exposition {
         );
         registry.register(
             "transaction_seconds",
-            "Time that the transactions of a batch took, from BEGIN to COMMIT",
+            "Time that a batch's transactions took, failed ones too",
             timings.transaction_seconds.clone(),
         );
         registry.register(
