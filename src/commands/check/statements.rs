@@ -37,9 +37,11 @@ pub struct Right {
     pub privilege: &'static str,
 }
 
-/// Whether it is the worker's own, not a repair's, and names rows.
+/// Whether it is the worker's own, not a repair's, and can be explained: several in one message cannot, and touch no rows
+/// that others do not.
 fn is_the_workers(statement: &&Statement) -> bool {
-    !statement.name.starts_with("repair_") && !["begin", "missing_tables"].contains(&statement.name)
+    let is_one = !statement.text.trim_end().trim_end_matches(';').contains(';');
+    !statement.name.starts_with("repair_") && is_one && statement.name != "missing_tables"
 }
 
 /// All statements of the worker that read or write rows of these tables only, or of none.
