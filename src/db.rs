@@ -149,8 +149,10 @@ pub fn with<T>(
     if let Err(error) = &result
         && error.sqlstate() == Some(&SqlState::READ_ONLY_SQL_TRANSACTION)
     {
-        // Fails by its nature: there is nobody left to answer.
+        // Fails by its nature: there is nobody left to answer. The second try finds the end of the connection, by which the
+        // pool knows that it is none any more.
         let _ = connection.batch_execute(sql::SESSION_END.text);
+        let _ = connection.is_valid(CHECKOUT);
     }
     result
 }
