@@ -56,11 +56,6 @@ impl ApplyError {
         }
     }
 
-    /// Whether the connection is gone, and with it the answer.
-    pub fn is_disconnect(&self) -> bool {
-        matches!(self, ApplyError::Statement { source, .. } if source.is_closed() || source.code().is_none())
-    }
-
     /// Whether an answer did not come in time.
     pub fn is_timeout(&self) -> bool {
         let mut cause = std::error::Error::source(self);

@@ -54,8 +54,19 @@ impl Start {
         self.ready();
     }
 
-    pub fn has_run(&self) -> bool {
-        self.0.runs.load(Relaxed)
+    /// What keeps the worker from applying entries: a server, with the reason, or a step of the start.
+    pub fn awaits(&self, redis: &Redis, db: &Db) -> Option<String> {
+        let outage = [("redis", &redis.outage), ("postgresql", &db.outage)]
+            .into_iter()
+            .find_map(|(server, outage)| Some(format!("{server}: {}", outage.reason()?)));
+        if outage.is_some() || self.0.runs.load(Relaxed) {
+            return outage;
+        }
+        let step = match self.0.holds_name.load(Relaxed) {
+            false => "the consumer name",
+            true => "postgresql's tables",
+        };
+        Some(step.to_owned())
     }
 
     /// The configuration is good and signals are heard; servers may still be waited for. Says so once.
@@ -107,20 +118,8 @@ impl Notifier {
         Ok(())
     }
 
-    /// What keeps the worker from applying entries.
     fn wait(&self) -> Option<String> {
-        let reached = |step: &AtomicBool| step.load(Relaxed);
-        let start = &self.start.0;
-        let outage = [("redis", &self.redis.outage), ("postgresql", &self.db.outage)]
-            .into_iter()
-            .find_map(|(server, outage)| Some(format!("waiting for {server}: {}", outage.reason()?)));
-        if outage.is_some() || reached(&start.runs) {
-            return outage;
-        }
-        let awaited = match reached(&start.holds_name) {
-            false => "the consumer name",
-            true => "postgresql's tables",
-        };
+        let awaited = self.start.awaits(&self.redis, &self.db)?;
         Some(format!("waiting for {awaited}"))
     }
 

@@ -137,23 +137,13 @@ impl Publisher {
             started_ms: millis(self.started),
             told_ms: millis(SystemTime::now()),
             threads: self.threads,
-            waiting_for: self.waiting_for(),
+            waiting_for: self.start.awaits(&self.redis, &self.db),
             newest_committed_ms: totals.newest_committed.map(millis),
             events_per_second: self.rates.over(SHORT),
             events_per_second_over_a_minute: self.rates.over(LONG),
             events,
             ignored: named(&totals.ignored),
         }
-    }
-
-    fn waiting_for(&self) -> Option<String> {
-        let servers = [("redis", &self.redis.outage), ("postgresql", &self.db.outage)];
-        let outage = servers
-            .into_iter()
-            .find_map(|(server, outage)| Some(format!("{server}: {}", outage.reason()?)));
-        // Before the data path runs, it is PostgreSQL's tables that are waited for.
-        let tables = || (!self.start.has_run()).then(|| "postgresql's tables".to_owned());
-        outage.or_else(tables)
     }
 }
 
