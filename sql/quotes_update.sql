@@ -16,4 +16,4 @@ WHERE q.uri = new.uri
     AND (q.cid, q.post_uri, q.quoted_uri, q.quoted_cid, q.created_at)
         IS DISTINCT FROM
         (new.cid, new.post_uri, new.quoted_uri, new.quoted_cid, new.created_at)
-RETURNING old.quoted_uri AS old_quoted_uri, q.quoted_uri
+RETURNING q.post_uri, old.quoted_uri AS old_quoted_uri, q.quoted_uri

@@ -255,9 +255,21 @@ impl<'e> Effects<'e> {
         }
     }
 
+    /// A notification that stays but is for somebody else now: the new one is written over the old, and where none are
+    /// written, the old one goes.
+    pub fn notification_moved(&mut self, uri: String) {
+        if !self.switches.notifications {
+            self.notifications_gone.insert(uri);
+        }
+    }
+
+    /// Where notifications are switched off, one that went stays gone, though what causes it has come again.
     fn notify(&mut self, notification: Notification<'e>) {
+        if !self.switches.notifications {
+            return;
+        }
         self.notifications_gone.remove(&notification.uri);
-        if self.switches.notifications && fits(&notification.uri, URI_MAX) {
+        if fits(&notification.uri, URI_MAX) {
             self.notifications.insert(notification.uri.clone(), notification);
         }
     }
@@ -479,9 +491,19 @@ fn known_cid<'e>(row: &'e PairRow<'e>) -> Option<Text<'e>> {
 
 /// The URIs of all notifications that a post with those mentions may cause.
 pub fn post_notification_uris(uri: &str, mentions: impl Iterator<Item: AsRef<str>>) -> Vec<String> {
-    let mut uris = vec![format!("{uri}#notification/reply"), format!("{uri}#notification/quote")];
+    let mut uris = vec![reply_notification_uri(uri), quote_notification_uri(uri)];
     uris.extend(mentions.map(|did| mention_uri(uri, did.as_ref())));
     uris
+}
+
+/// The URI of the notification of a post's reply.
+pub fn reply_notification_uri(uri: &str) -> String {
+    format!("{uri}#notification/reply")
+}
+
+/// The URI of the notification of a post's quote.
+pub fn quote_notification_uri(uri: &str) -> String {
+    format!("{uri}#notification/quote")
 }
 
 fn mention_uri(uri: &str, did: &str) -> String {
@@ -492,10 +514,9 @@ fn mention_uri(uri: &str, did: &str) -> String {
 pub fn post_notifications<'e>(post: &'e Post<'e>) -> Vec<Notification<'e>> {
     let parent_author = post.parent_uri.as_deref().and_then(authority);
     let quoted_author = post.quoted.as_ref().and_then(|quoted| post_author(&quoted.uri));
-    let own = |kind: &str| format!("{}#notification/{kind}", post.uri);
     let mut wanted = Vec::new();
-    wanted.extend(parent_author.map(|did| ("reply", own("reply"), did)));
-    wanted.extend(quoted_author.map(|did| ("quote", own("quote"), did)));
+    wanted.extend(parent_author.map(|did| ("reply", reply_notification_uri(&post.uri), did)));
+    wanted.extend(quoted_author.map(|did| ("quote", quote_notification_uri(&post.uri), did)));
     wanted.extend(
         post.mentions
             .iter()
@@ -517,14 +538,14 @@ pub fn post_notifications<'e>(post: &'e Post<'e>) -> Vec<Notification<'e>> {
 }
 
 /// The DID that an `at://` URI belongs to.
-fn authority(uri: &str) -> Option<&str> {
+pub fn authority(uri: &str) -> Option<&str> {
     let rest = uri.strip_prefix("at://")?;
     let did = rest.split('/').next()?;
     (did.starts_with("did:") && fits(did, DID_MAX)).then_some(did)
 }
 
 /// The DID that a post's URI belongs to; other records' owners are not notified.
-fn post_author(uri: &str) -> Option<&str> {
+pub fn post_author(uri: &str) -> Option<&str> {
     let did = authority(uri)?;
     let path = uri.strip_prefix("at://")?.strip_prefix(did)?;
     path.starts_with("/app.bsky.feed.post/").then_some(did)

@@ -10,7 +10,7 @@ use postgres::Client;
 use postgres::types::Type;
 
 use super::copy::{Way, copy};
-use super::effects::{Counter, Effects, post_notification_uris};
+use super::effects::{self, Counter, Effects, post_notification_uris};
 use super::params::{JsonText, Params, Timestamp};
 use crate::decode::json::Json;
 use crate::decode::{dialect, embed};
@@ -184,11 +184,15 @@ fn replace<'e>(client: &mut Client, posts: &[&'e Post<'e>], effects: &mut Effect
 }
 
 fn replace_effects<'e>(post: &'e Post<'e>, stored: &Stored, effects: &mut Effects<'e>) {
-    if stored.parent_uri.as_deref() != post.parent_uri.as_deref() {
-        if let Some(parent) = &stored.parent_uri {
-            effects.count(Cow::Owned(parent.clone()), Counter::Replies, -1);
+    let (before, now) = (stored.parent_uri.as_deref(), post.parent_uri.as_deref());
+    if before != now {
+        if let Some(parent) = before {
+            effects.count(Cow::Owned(parent.to_owned()), Counter::Replies, -1);
         }
         count_reply(post, effects);
+    }
+    if before.and_then(effects::authority) != now.and_then(effects::authority) {
+        effects.notification_moved(effects::reply_notification_uri(&post.uri));
     }
     stored.recount(effects);
     if stored.is_foreign {
@@ -196,10 +200,7 @@ fn replace_effects<'e>(post: &'e Post<'e>, stored: &Stored, effects: &mut Effect
         let subjects = [post.parent_uri.as_deref(), quoted].into_iter().flatten();
         subjects.for_each(|uri| effects.recount(Cow::Borrowed(uri)));
     }
-    let wanted: Vec<String> = super::effects::post_notifications(post)
-        .into_iter()
-        .map(|n| n.uri)
-        .collect();
+    let wanted: Vec<String> = effects::post_notifications(post).into_iter().map(|n| n.uri).collect();
     let possible = post_notification_uris(&post.uri, stored.mentions.iter());
     effects.notifications_gone(possible.into_iter().filter(|uri| !wanted.contains(uri)));
 }
@@ -227,8 +228,12 @@ fn put_quotes<'e>(client: &mut Client, posts: &[&'e Post<'e>], effects: &mut Eff
         return Ok(());
     }
     for row in quote_params(&old_uris, &old).query(client, sql::QUOTES_UPDATE)? {
-        effects.count(Cow::Owned(row.get("old_quoted_uri")), Counter::Quotes, -1);
-        effects.count(Cow::Owned(row.get("quoted_uri")), Counter::Quotes, 1);
+        let (before, now): (String, String) = (row.get("old_quoted_uri"), row.get("quoted_uri"));
+        if effects::post_author(&before) != effects::post_author(&now) {
+            effects.notification_moved(effects::quote_notification_uri(row.get("post_uri")));
+        }
+        effects.count(Cow::Owned(before), Counter::Quotes, -1);
+        effects.count(Cow::Owned(now), Counter::Quotes, 1);
     }
     Ok(())
 }

@@ -80,6 +80,40 @@ fn without_generic_records_none_are_written_and_old_ones_are_taken_back() {
     switched_off("WRITE_GENERIC_RECORDS", "generic_records");
 }
 
+#[test]
+fn without_notifications_those_for_somebody_who_is_no_longer_meant_are_taken_back() {
+    let stack = Stack::new("notifications_off_moved");
+    let [of_carol, of_dave] = [CAROL, DAVE].map(|did| post(did, "p", "hello"));
+    let about = |subject: &Record| {
+        let quoting = |rkey: &str| {
+            let embed = json!({"$type": "app.bsky.embed.record", "record": strong_ref(subject)});
+            post(BOB, rkey, "look").with(json!({"embed": embed}))
+        };
+        [
+            follow(BOB, "f", &subject.repo),
+            like(BOB, "l", subject),
+            repost(BOB, "r", subject),
+            reply(BOB, "a", subject, subject),
+            quoting("q"),
+        ]
+    };
+    let stays = [
+        like(ALICE, "l", &of_carol),
+        follow(ALICE, "f", CAROL),
+        reply(ALICE, "a", &of_carol, &of_carol),
+    ];
+    for record in about(&of_carol).iter().chain(&stays) {
+        record.create(&stack);
+    }
+    stack.drain();
+    for record in about(&of_dave).iter().chain(&stays) {
+        record.update(&stack);
+    }
+    stack.drain_with(&[("WRITE_NOTIFICATIONS", "false")]);
+    let left: Vec<Value> = stack.query("SELECT recipient_did, author_did FROM notifications");
+    assert_eq!(left, vec![json!({"recipient_did": CAROL, "author_did": ALICE}); 3]);
+}
+
 fn set_record_counts(stack: &Stack, fields: &[&str]) {
     let mut command = cmd("HSET");
     command.arg(RECORD_COUNTS);
