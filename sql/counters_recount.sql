@@ -1,21 +1,28 @@
 -- Sets counters from the rows, for subjects of rows that somebody else made or deleted, counted or not.
--- $1 post_uri text[], sorted
+-- $1 post_uri text[], sorted  $2 likes  $3 reposts  $4 replies  $5 bookmarks  $6 quotes: boolean[], whether that counter is
+-- set; counting the rest would hold the row's lock for nothing
 -- Safe twice: the values are absolute.
 -- Locks: rows that counters_add.sql locked already, a statement before: whoever changed such a subject's rows has either
 -- committed, and is seen here, or waits for that lock to add its difference.
 UPDATE post_aggregations AS a
-SET like_count = counted.likes, repost_count = counted.reposts, reply_count = counted.replies,
-    bookmark_count = counted.bookmarks, quote_count = counted.quotes
+SET like_count = coalesce(counted.likes, a.like_count),
+    repost_count = coalesce(counted.reposts, a.repost_count),
+    reply_count = coalesce(counted.replies, a.reply_count),
+    bookmark_count = coalesce(counted.bookmarks, a.bookmark_count),
+    quote_count = coalesce(counted.quotes, a.quote_count)
 FROM (
     SELECT post_uri,
-        (SELECT count(*) FROM likes WHERE likes.post_uri = subject.post_uri) AS likes,
-        (SELECT count(*) FROM reposts WHERE reposts.post_uri = subject.post_uri) AS reposts,
-        (SELECT count(*) FROM posts WHERE posts.parent_uri = subject.post_uri) AS replies,
-        (SELECT count(*) FROM bookmarks WHERE bookmarks.post_uri = subject.post_uri) AS bookmarks,
-        (SELECT count(*) FROM quotes WHERE quotes.quoted_uri = subject.post_uri) AS quotes
-    FROM unnest($1::text[]) AS subject (post_uri)
+        CASE WHEN likes THEN (SELECT count(*) FROM likes WHERE post_uri = subject.post_uri) END AS likes,
+        CASE WHEN reposts THEN (SELECT count(*) FROM reposts WHERE post_uri = subject.post_uri) END AS reposts,
+        CASE WHEN replies THEN (SELECT count(*) FROM posts WHERE parent_uri = subject.post_uri) END AS replies,
+        CASE WHEN bookmarks THEN (SELECT count(*) FROM bookmarks WHERE post_uri = subject.post_uri) END AS bookmarks,
+        CASE WHEN quotes THEN (SELECT count(*) FROM quotes WHERE quoted_uri = subject.post_uri) END AS quotes
+    FROM unnest($1::text[], $2::boolean[], $3::boolean[], $4::boolean[], $5::boolean[], $6::boolean[])
+        AS subject (post_uri, likes, reposts, replies, bookmarks, quotes)
 ) AS counted
 WHERE a.post_uri = counted.post_uri
     AND (a.like_count, a.repost_count, a.reply_count, a.bookmark_count, a.quote_count)
         IS DISTINCT FROM
-        (counted.likes, counted.reposts, counted.replies, counted.bookmarks, counted.quotes)
+        (coalesce(counted.likes, a.like_count), coalesce(counted.reposts, a.repost_count),
+            coalesce(counted.replies, a.reply_count), coalesce(counted.bookmarks, a.bookmark_count),
+            coalesce(counted.quotes, a.quote_count))

@@ -56,7 +56,7 @@ pub enum Counter {
 #[derive(Default)]
 struct Counters {
     differences: [i32; 5],
-    is_recounted: bool,
+    recounted: [bool; 5],
 }
 
 struct FeedItem<'e> {
@@ -127,10 +127,17 @@ impl<'e> Effects<'e> {
         }
     }
 
-    /// Has a subject's counters set from its rows: somebody else made or deleted some, and may have counted or not.
-    pub fn recount(&mut self, subject: Text<'e>) {
+    /// Has a subject's counter set from its rows: somebody else made or deleted some, and may have counted or not.
+    pub fn recount(&mut self, subject: Text<'e>, counter: Counter) {
         if let Some(counters) = self.counters(subject) {
-            counters.is_recounted = true;
+            counters.recounted[counter as usize] = true;
+        }
+    }
+
+    /// The same for the counter that rows of the table make up, if they do.
+    pub fn recount_pair(&mut self, table: PairTable, subject: Text<'e>) {
+        if let Some(counter) = counter_of(table) {
+            self.recount(subject, counter);
         }
     }
 
@@ -362,14 +369,34 @@ impl<'e> Effects<'e> {
             .ints(differences(Counter::Quotes))
             .query(client, sql::COUNTERS_ADD)?;
         self.record_counts.post_aggregations += rows.first().map_or(0, |row| row.get::<_, i64>(0));
-        let recounted = || self.counters.iter().filter(|(_, counters)| counters.is_recounted);
-        if recounted().next().is_some() {
-            Params::new()
-                .texts(recounted().map(|(subject, _)| subject))
-                .execute(client, sql::COUNTERS_RECOUNT)?;
-        }
-        Ok(())
+        let recounted = self
+            .counters
+            .iter()
+            .filter(|(_, counters)| counters.recounted.contains(&true));
+        recount(
+            client,
+            recounted
+                .map(|(subject, counters)| (subject.as_ref(), counters.recounted))
+                .collect(),
+        )
     }
+}
+
+/// Sets counters of subjects, which are sorted, from their rows: those of the five that are wanted.
+fn recount(client: &mut Client, subjects: Vec<(&str, [bool; 5])>) -> Result<(), ApplyError> {
+    if subjects.is_empty() {
+        return Ok(());
+    }
+    let is_wanted = |counter: Counter| subjects.iter().map(move |(_, wanted)| wanted[counter as usize]);
+    Params::new()
+        .texts(subjects.iter().map(|(subject, _)| *subject))
+        .bools(is_wanted(Counter::Likes))
+        .bools(is_wanted(Counter::Reposts))
+        .bools(is_wanted(Counter::Replies))
+        .bools(is_wanted(Counter::Bookmarks))
+        .bools(is_wanted(Counter::Quotes))
+        .execute(client, sql::COUNTERS_RECOUNT)?;
+    Ok(())
 }
 
 fn copy_feed_items(client: &mut Client, items: &BTreeMap<Text, FeedItem>) -> Result<u64, ApplyError> {
@@ -452,7 +479,7 @@ fn viewer_params<'p>(viewers: &'p Viewers<'_>) -> Params<'p> {
 }
 
 /// The counter that rows of the table make up.
-pub fn counter_of(table: PairTable) -> Option<Counter> {
+fn counter_of(table: PairTable) -> Option<Counter> {
     match table {
         PairTable::Likes => Some(Counter::Likes),
         PairTable::Reposts => Some(Counter::Reposts),

@@ -10,7 +10,7 @@ use postgres::types::Type;
 use postgres::{Client, Row};
 
 use super::copy::{Way, copy};
-use super::effects::{Effects, counter_of, pair_notification_uri};
+use super::effects::{Effects, pair_notification_uri};
 use super::params::{JsonText, Params, Timestamp};
 use super::rivals::{Plan, plan};
 use crate::decode::time::Micros;
@@ -176,8 +176,8 @@ pub fn delete<'e>(
             Cow::Owned(row.key_a.clone()),
             Cow::Owned(row.key_b.clone()),
         );
-        if row.is_foreign && counter_of(table).is_some() {
-            effects.recount(Cow::Owned(row.key_b.clone()));
+        if row.is_foreign {
+            effects.recount_pair(table, Cow::Owned(row.key_b.clone()));
         }
     }
     Ok(gone)
@@ -219,9 +219,7 @@ pub fn delete_from_notification(
         Cow::Owned(author.clone()),
         Cow::Owned(subject.clone()),
     );
-    if counter_of(table).is_some() {
-        effects.recount(Cow::Owned(subject.clone()));
-    }
+    effects.recount_pair(table, Cow::Owned(subject.clone()));
     Gone {
         table,
         uri: uri.to_owned(),
@@ -455,9 +453,7 @@ fn went<'e>(table: PairTable, row: &'e PairRow<'e>, effects: &mut Effects<'e>) {
 }
 
 fn recount<'e>(table: PairTable, row: &'e PairRow<'e>, effects: &mut Effects<'e>) {
-    if counter_of(table).is_some() {
-        effects.recount(Cow::Borrowed(&row.key_b));
-    }
+    effects.recount_pair(table, Cow::Borrowed(&row.key_b));
 }
 
 /// Adds what is missing of what rows of others cause that a record of their pair has met and that stay.

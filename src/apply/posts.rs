@@ -43,8 +43,14 @@ impl Stored {
     /// Has all subjects that a foreign post may have been counted for counted anew.
     fn recount(&self, effects: &mut Effects) {
         if self.is_foreign {
-            let subjects = [&self.parent_uri, &self.foreign_quoted].into_iter().flatten();
-            subjects.for_each(|uri| effects.recount(Cow::Owned(uri.clone())));
+            let subjects = [
+                (&self.parent_uri, Counter::Replies),
+                (&self.foreign_quoted, Counter::Quotes),
+            ];
+            for (uri, counter) in subjects {
+                uri.iter()
+                    .for_each(|uri| effects.recount(Cow::Owned(uri.clone()), counter));
+            }
         }
     }
 }
@@ -109,7 +115,7 @@ fn delete_quotes(
         let (post, quoted): (&str, String) = (row.get("post_uri"), row.get("quoted_uri"));
         effects.count(Cow::Owned(quoted.clone()), Counter::Quotes, -1);
         if stored.get(post).is_none_or(|stored| stored.is_foreign) {
-            effects.recount(Cow::Owned(quoted));
+            effects.recount(Cow::Owned(quoted), Counter::Quotes);
         }
     }
     Ok(())
@@ -197,8 +203,10 @@ fn replace_effects<'e>(post: &'e Post<'e>, stored: &Stored, effects: &mut Effect
     stored.recount(effects);
     if stored.is_foreign {
         let quoted = post.quoted.as_ref().map(|quoted| quoted.uri.as_ref());
-        let subjects = [post.parent_uri.as_deref(), quoted].into_iter().flatten();
-        subjects.for_each(|uri| effects.recount(Cow::Borrowed(uri)));
+        for (uri, counter) in [(now, Counter::Replies), (quoted, Counter::Quotes)] {
+            uri.into_iter()
+                .for_each(|uri| effects.recount(Cow::Borrowed(uri), counter));
+        }
     }
     let wanted: Vec<String> = effects::post_notifications(post).into_iter().map(|n| n.uri).collect();
     let possible = post_notification_uris(&post.uri, stored.mentions.iter());

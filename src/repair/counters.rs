@@ -97,7 +97,15 @@ pub fn mend(client: &mut Client, miscounts: &[Miscount]) -> Result<u64, ApplyErr
             .ints(none())
             .ints(none())
             .query(client, sql::COUNTERS_ADD)?;
-        Params::new().texts(subjects()).execute(client, sql::COUNTERS_RECOUNT)?;
+        let all = || miscounts.iter().map(|_| true);
+        Params::new()
+            .texts(subjects())
+            .bools(all())
+            .bools(all())
+            .bools(all())
+            .bools(all())
+            .bools(all())
+            .execute(client, sql::COUNTERS_RECOUNT)?;
         Ok(miscounts.len() as u64)
     })
 }
