@@ -3,9 +3,9 @@
 -- `firehose-worker schema --own | psql …`, and grants USAGE on the schema and SELECT, INSERT, UPDATE, DELETE on its tables.
 CREATE SCHEMA IF NOT EXISTS firehose_worker;
 
--- Live records of a pair (a like of one post by one account, …) of which the AppView's table has room for one. position
--- orders them as the stream did: the record with the lowest position holds the row. A record in that row is in here too
--- if it was a rival once, since its position is then known; one that is not came before all others.
+-- Live records of a pair (a like of one post by one account, …) of which the AppView's table has room for one. entry_ms,
+-- entry_n and op order them as the stream did: the first holds the row. That one is in here too, so that its delete frees the
+-- pair though the app may have deleted the row before; all zeros mean that it came before all others.
 CREATE TABLE IF NOT EXISTS firehose_worker.rivals (
     uri text PRIMARY KEY,
     table_name text NOT NULL,

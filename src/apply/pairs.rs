@@ -4,13 +4,13 @@
 //! that meets a row of its URI or its pair costs reads, and `rivals` decides about it.
 
 use std::borrow::Cow;
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use postgres::types::Type;
 use postgres::{Client, Row};
 
 use super::copy::{Way, copy};
-use super::effects::{Effects, pair_notification_uri};
+use super::effects::{Effects, authority, pair_notification_uri};
 use super::params::{JsonText, Params, Timestamp};
 use super::rivals::{Plan, plan};
 use crate::decode::time::Micros;
@@ -130,8 +130,21 @@ fn copy_rows(client: &mut Client, statement: Statement, table: PairTable, rows: 
     Ok(())
 }
 
-/// A pair of a table, freed by a delete.
-pub type Freed = HashMap<PairTable, Vec<(String, String)>>;
+/// The pairs of each table that a delete has freed, or may have freed.
+pub type Freed = HashMap<PairTable, Vec<FreedPair>>;
+
+pub struct FreedPair {
+    key_a: String,
+    key_b: String,
+    /// Whether the row that held it went in this transaction, or its notification did: then it was counted.
+    is_counted: bool,
+}
+
+impl FreedPair {
+    fn pair(&self) -> (&str, &str) {
+        (&self.key_a, &self.key_b)
+    }
+}
 
 /// Locks the pairs that records of several repos may be of, before any row is written.
 pub fn lock(client: &mut Client, changes: &Changes) -> Result<(), ApplyError> {
@@ -193,6 +206,10 @@ pub struct Gone {
 }
 
 impl Gone {
+    fn pair(&self) -> (&str, &str) {
+        (&self.key_a, &self.key_b)
+    }
+
     fn read(table: PairTable, row: &Row) -> Gone {
         Gone {
             table,
@@ -229,7 +246,7 @@ pub fn delete_from_notification(
     }
 }
 
-/// Forgets deleted records, and returns which of the pairs that went have records waiting for them.
+/// Forgets deleted records, and returns the pairs that went or were theirs, as far as other records wait for them.
 pub fn take_rivals(client: &mut Client, deleted: &[&str], gone: &[Gone]) -> Result<Freed, ApplyError> {
     let mut freed = Freed::new();
     if deleted.is_empty() {
@@ -241,11 +258,16 @@ pub fn take_rivals(client: &mut Client, deleted: &[&str], gone: &[Gone]) -> Resu
         .texts(gone.iter().map(|row| &row.key_a))
         .texts(gone.iter().map(|row| &row.key_b))
         .query(client, sql::RIVALS_TAKE)?;
+    let gone: HashSet<_> = gone.iter().map(|row| (row.table, row.pair())).collect();
     for row in &rows {
         let name: &str = row.get("table_name");
+        let (key_a, key_b): (String, String) = (row.get("key_a"), row.get("key_b"));
         if let Some(table) = PairTable::ALL.into_iter().find(|table| table.name() == name) {
-            let pair = (row.get("key_a"), row.get("key_b"));
-            freed.entry(table).or_default().push(pair);
+            freed.entry(table).or_default().push(FreedPair {
+                is_counted: gone.contains(&(table, (&key_a, &key_b))),
+                key_a,
+                key_b,
+            });
         }
     }
     Ok(freed)
@@ -255,7 +277,7 @@ pub fn take_rivals(client: &mut Client, deleted: &[&str], gone: &[Gone]) -> Resu
 pub struct Met {
     stored: Vec<PairRow<'static>>,
     remembered: Vec<PairRow<'static>>,
-    freed: Vec<(String, String)>,
+    freed: Vec<FreedPair>,
 }
 
 impl Met {
@@ -270,7 +292,7 @@ pub fn insert<'e>(
     client: &mut Client,
     table: PairTable,
     rows: &[&'e PairRow<'e>],
-    freed: Vec<(String, String)>,
+    freed: Vec<FreedPair>,
     way: Way,
     effects: &mut Effects<'e>,
 ) -> Result<Option<(Vec<&'e PairRow<'e>>, Met)>, ApplyError> {
@@ -300,29 +322,21 @@ pub fn insert<'e>(
 
 /// The records that are alone in the batch with their pair, or the first of those that have it; and the others, whose
 /// pair is known to have rivals.
-fn split_off_rivals<'e>(
-    rows: &[&'e PairRow<'e>],
-    freed: &[(String, String)],
-) -> (Vec<&'e PairRow<'e>>, Vec<&'e PairRow<'e>>) {
+fn split_off_rivals<'e>(rows: &[&'e PairRow<'e>], freed: &[FreedPair]) -> (Vec<&'e PairRow<'e>>, Vec<&'e PairRow<'e>>) {
     let mut first: HashMap<(&str, &str), Position> = HashMap::with_capacity(rows.len());
     for row in rows {
         let place = first.entry(row.pair()).or_insert(row.position);
         *place = row.position.min(*place);
     }
-    let freed: HashSet<(&str, &str)> = freed.iter().map(|(a, b)| (a.as_str(), b.as_str())).collect();
+    let freed: HashSet<(&str, &str)> = freed.iter().map(FreedPair::pair).collect();
     rows.iter()
         .partition(|row| first.get(&row.pair()) == Some(&row.position) && !freed.contains(&row.pair()))
 }
 
-fn read(
-    client: &mut Client,
-    table: PairTable,
-    items: &[&PairRow],
-    freed: Vec<(String, String)>,
-) -> Result<Met, ApplyError> {
+fn read(client: &mut Client, table: PairTable, items: &[&PairRow], freed: Vec<FreedPair>) -> Result<Met, ApplyError> {
     let uris: Vec<&str> = items.iter().map(|item| item.uri.as_ref()).collect();
     let mut pairs: Vec<(&str, &str)> = items.iter().map(|item| item.pair()).collect();
-    pairs.extend(freed.iter().map(|(a, b)| (a.as_str(), b.as_str())));
+    pairs.extend(freed.iter().map(FreedPair::pair));
     let mut stored = read_stored(client, table, &uris, &pairs)?;
     let of_stored = stored.iter().map(|row| row.uri.as_ref());
     let uris: Vec<&str> = uris.iter().copied().chain(of_stored).collect();
@@ -338,6 +352,7 @@ fn read(
         let rows = read_stored(client, table, &elsewhere, &[])?;
         stored.extend(rows);
     }
+    let remembered = without_forbidden(client, remembered, &stored)?;
     Ok(Met {
         stored,
         remembered,
@@ -346,6 +361,29 @@ fn read(
 }
 
 type Rows = Vec<PairRow<'static>>;
+
+/// Forgets the records that wait and whose repo forbids that its data be collected: its deletes still apply, but must not
+/// bring forth rows.
+fn without_forbidden(client: &mut Client, remembered: Rows, stored: &Rows) -> Result<Rows, ApplyError> {
+    let seated: HashSet<&str> = stored.iter().map(|row| row.uri.as_ref()).collect();
+    let waits = |row: &&PairRow| !seated.contains(row.uri.as_ref());
+    let repos: BTreeSet<&str> = remembered
+        .iter()
+        .filter(waits)
+        .filter_map(|row| authority(&row.uri))
+        .collect();
+    if repos.is_empty() {
+        return Ok(remembered);
+    }
+    let answer = Params::new().texts(repos.into_iter()).query(client, sql::OPT_OUTS)?;
+    let forbidden: HashSet<&str> = answer.iter().map(|row| row.get(0)).collect();
+    let is_forbidden = |row: &PairRow| authority(&row.uri).is_some_and(|repo| forbidden.contains(repo));
+    let (forgotten, kept): (Rows, Rows) = remembered.into_iter().partition(|row| waits(&row) && is_forbidden(row));
+    let mut uris: Vec<&str> = forgotten.iter().map(|row| row.uri.as_ref()).collect();
+    uris.sort_unstable();
+    take_rivals(client, &uris, &[])?;
+    Ok(kept)
+}
 
 fn read_stored(
     client: &mut Client,
@@ -413,8 +451,10 @@ pub fn settle<'e>(
     met: &'e Met,
     effects: &mut Effects<'e>,
 ) -> Result<(), ApplyError> {
-    let plan = plan(items, &met.stored, &met.remembered, &met.freed);
+    let freed: Vec<(&str, &str)> = met.freed.iter().map(FreedPair::pair).collect();
+    let plan = plan(items, &met.stored, &met.remembered, &freed);
     let statements = statements(table);
+    recount_freed(table, met, effects);
     if !plan.delete.is_empty() {
         let uris = sorted(&plan.delete);
         Params::new()
@@ -454,6 +494,16 @@ fn went<'e>(table: PairTable, row: &'e PairRow<'e>, effects: &mut Effects<'e>) {
 
 fn recount<'e>(table: PairTable, row: &'e PairRow<'e>, effects: &mut Effects<'e>) {
     effects.recount_pair(table, Cow::Borrowed(&row.key_b));
+}
+
+/// Has the subjects counted anew of pairs whose row the app has deleted, counted or not, with nothing left that tells of it.
+fn recount_freed<'e>(table: PairTable, met: &'e Met, effects: &mut Effects<'e>) {
+    let held: HashSet<(&str, &str)> = met.stored.iter().map(PairRow::pair).collect();
+    for freed in met.freed.iter().filter(|freed| !freed.is_counted) {
+        if !held.contains(&freed.pair()) {
+            effects.recount_pair(table, Cow::Borrowed(&freed.key_b));
+        }
+    }
 }
 
 /// Adds what is missing of what rows of others cause that a record of their pair has met and that stay.

@@ -7,6 +7,9 @@
 //! The place of a record is that of its last create or update, since the state after it is that of delete + create. A
 //! record that never had a rival has no place written down; it came before every rival of its. Where several processes
 //! apply ops of one repo, in any order, its version tells its place.
+//!
+//! The holder of a pair that has rivals is remembered too: if the app deletes its row, only that tells the pair that its
+//! delete frees.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -25,7 +28,7 @@ pub struct Plan<'p> {
     pub remember: Vec<(&'p PairRow<'p>, Position)>,
 }
 
-type Pair<'p> = (&'p str, &'p str);
+pub type Pair<'p> = (&'p str, &'p str);
 
 /// Plans for `items`, the records that the batch puts and that could not simply be inserted.
 ///
@@ -35,7 +38,7 @@ pub fn plan<'p>(
     items: &[&'p PairRow<'p>],
     stored: &'p [PairRow<'p>],
     remembered: &'p [PairRow<'p>],
-    freed: &'p [(String, String)],
+    freed: &[Pair<'p>],
 ) -> Plan<'p> {
     let planner = Planner {
         items: items.iter().map(|item| (item.uri.as_ref(), *item)).collect(),
@@ -44,7 +47,7 @@ pub fn plan<'p>(
         remembered: remembered.iter().map(|row| (row.uri.as_ref(), row)).collect(),
     };
     let mut pairs: BTreeSet<Pair> = items.iter().map(|item| item.pair()).collect();
-    pairs.extend(freed.iter().map(|(a, b)| (a.as_str(), b.as_str())));
+    pairs.extend(freed);
     pairs.extend(
         items
             .iter()
@@ -98,7 +101,13 @@ impl<'p> Planner<'p> {
         };
         self.seat(winner, holder, plan);
         let is_item = |row: &PairRow| self.items.contains_key(row.uri.as_ref());
-        if is_item(winner) && (contenders.len() > 1 || self.remembered.contains_key(winner.uri.as_ref())) {
+        let known = self.remembered.get(winner.uri.as_ref());
+        let has_news = if is_item(winner) {
+            contenders.len() > 1 || known.is_some()
+        } else {
+            contenders.len() > 1 && known.is_none_or(|known| known.pair() != pair)
+        };
+        if has_news {
             plan.remember.push((winner, place));
         }
         for &(place, loser) in &contenders[1..] {
@@ -187,17 +196,17 @@ mod tests {
     }
 
     #[test]
-    fn a_second_record_of_a_pair_is_remembered() {
+    fn a_second_record_of_a_pair_is_remembered_and_so_is_the_holder() {
         let (b, stored) = (row("b", "x", 2), [row("a", "x", 0)]);
         let plan = plan(&[&b], &stored, &[], &[]);
-        assert_eq!(plan.remember, [(&b, place(2))]);
+        assert_eq!(plan.remember, [(&stored[0], place(0)), (&b, place(2))]);
         assert!(plan.delete.is_empty() && plan.insert.is_empty() && plan.update.is_empty());
     }
 
     #[test]
     fn the_next_in_stream_order_takes_a_freed_pair() {
         let remembered = [row("c", "x", 3), row("b", "x", 2)];
-        let freed = [("did:plc:a".to_owned(), "x".to_owned())];
+        let freed = [("did:plc:a", "x")];
         let plan = plan(&[], &[], &remembered, &freed);
         assert_eq!(uris(&plan.insert), ["b"]);
         assert!(plan.remember.is_empty(), "its place is known already");
@@ -243,7 +252,7 @@ mod tests {
         let (a, stored) = (row("a", "new", 3), [row("a", "old", 0), row("h", "new", 0)]);
         let plan = plan(&[&a], &stored, &[], &[]);
         assert_eq!(uris(&plan.delete), ["a"]);
-        assert_eq!(plan.remember, [(&a, place(3))]);
+        assert_eq!(plan.remember, [(&stored[1], place(0)), (&a, place(3))]);
     }
 
     #[test]
@@ -251,13 +260,13 @@ mod tests {
         let (b, stored, remembered) = (row("b", "x", 2), [row("a", "x", 0)], [row("a", "q", 4)]);
         let plan = plan(&[&b], &stored, &remembered, &[]);
         assert!(plan.insert.is_empty());
-        assert_eq!(plan.remember, [(&b, place(2))]);
+        assert_eq!(plan.remember, [(&stored[0], place(0)), (&b, place(2))]);
     }
 
     #[test]
     fn a_remembered_record_that_has_moved_waits_no_more() {
         let (stored, remembered) = ([row("b", "q", 0)], [row("b", "x", 2)]);
-        let freed = [("did:plc:a".to_owned(), "x".to_owned())];
+        let freed = [("did:plc:a", "x")];
         assert_eq!(plan(&[], &stored, &remembered, &freed), Plan::default());
     }
 

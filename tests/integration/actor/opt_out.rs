@@ -138,3 +138,27 @@ fn an_update_that_opens_a_thread_after_an_opt_out_leaves_the_gate() {
         .row("thread_gates", thread_gate_row(&gate))
         .assert(&stack);
 }
+
+#[test]
+fn a_delete_after_an_opt_out_brings_forth_no_record_that_waited_for_its_row() {
+    let stack = Stack::new("opt_out_rival");
+    let post = post(BOB, "p", "hello");
+    let records = [
+        like(ALICE, "a", &post),
+        like(ALICE, "b", &post),
+        verification(ALICE, "a", BOB),
+        verification(CAROL, "b", BOB),
+    ];
+    records.iter().for_each(|record| _ = record.create(&stack));
+    stack.drain();
+    forbid_collection(&stack, ALICE);
+    forbid_collection(&stack, CAROL);
+    records[0].delete(&stack);
+    records[2].delete(&stack);
+    stack.drain();
+    assert_eq!(stack.count("likes"), 0);
+    assert_eq!(stack.count("verifications"), 0);
+    let remembered = stack.query("SELECT uri FROM firehose_worker.rivals");
+    assert!(remembered.is_empty(), "{remembered:?}");
+    stack.assert_counters_equal_rows();
+}

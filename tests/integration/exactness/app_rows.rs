@@ -338,3 +338,41 @@ fn a_delete_after_the_app_has_deleted_the_post_takes_back_feed_item_quote_and_no
         assert!(stack.rows(table).is_empty(), "{table}: {:?}", stack.rows(table));
     }
 }
+
+/// Bob's two records of one pair, of each kind that notifies nobody, and how many rows count for their subject.
+fn silent_pairs() -> Vec<[Record; 2]> {
+    let own = post(BOB, "p", "of his own");
+    let both = |record: &dyn Fn(&str) -> Record| ["a", "b"].map(record);
+    vec![
+        both(&|rkey| like(BOB, rkey, &generator(ALICE, "g"))),
+        both(&|rkey| repost(BOB, rkey, &own)),
+        both(&|rkey| bookmark(BOB, rkey, &own)),
+        both(&|rkey| block(BOB, rkey, CAROL)),
+        both(&|rkey| list_block(BOB, rkey, &list(ALICE, "l"))),
+    ]
+}
+
+#[test]
+fn a_rival_takes_the_place_of_a_record_whose_row_the_app_has_deleted_though_nothing_else_tells_of_it() {
+    let stack = Stack::new("app_deleted_holder");
+    let pairs = silent_pairs();
+    pairs.iter().flatten().for_each(|record| _ = record.create(&stack));
+    stack.drain();
+    let tables = ["likes", "reposts", "bookmarks", "blocks", "list_blocks"];
+    tables
+        .iter()
+        .for_each(|table| stack.sql(&format!("DELETE FROM {table}")));
+    pairs.iter().for_each(|[holder, _]| _ = holder.delete(&stack));
+    stack.drain();
+    for (table, [_, rival]) in tables.iter().zip(&pairs) {
+        let uris: Vec<String> = stack.rows(table).iter().map(|row| text_of(row, "uri")).collect();
+        assert_eq!(uris, [rival.uri()], "{table}");
+    }
+    stack.assert_counters_equal_rows();
+    pairs.iter().for_each(|[_, rival]| _ = rival.delete(&stack));
+    stack.drain();
+    for table in tables {
+        assert_eq!(stack.count(table), 0, "{table}");
+    }
+    stack.assert_counters_equal_rows();
+}

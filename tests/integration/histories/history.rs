@@ -24,6 +24,24 @@ pub(crate) struct Phase {
     pub(crate) events: Vec<Event>,
 }
 
+impl Phase {
+    /// The events, and before them the deletes that acts of the app have sent into the stream.
+    pub(crate) fn stream(&self) -> Vec<Event> {
+        let of_acts = self.acts.iter().filter_map(|act| match act {
+            Act::Undo { repo, path, second, .. } => Some(Event {
+                second: *second,
+                has_seq: true,
+                what: What::Commit {
+                    repo: repo.clone(),
+                    ops: vec![Op::delete(path)],
+                },
+            }),
+            _ => None,
+        });
+        of_acts.chain(self.events.iter().cloned()).collect()
+    }
+}
+
 #[derive(Clone)]
 pub(crate) struct Event {
     /// Its place in the stream, in seconds; it stays when other events are left out.
@@ -68,6 +86,13 @@ pub(crate) enum Act {
         repo: String,
         path: String,
         is_counted: bool,
+    },
+    /// The row of a record goes for which rivals wait, and its delete is the first that the stream tells of it.
+    Undo {
+        repo: String,
+        path: String,
+        is_counted: bool,
+        second: u64,
     },
     /// Notifications are read, and generators and labelers get likes.
     Touch,
@@ -120,6 +145,16 @@ impl Event {
 }
 
 impl Op {
+    fn delete(path: &str) -> Self {
+        Self {
+            action: "delete",
+            path: path.to_owned(),
+            cid: None,
+            record: None,
+            is_sdk: false,
+        }
+    }
+
     fn wire(&self) -> Value {
         let mut op = json!({"action": self.action, "path": self.path});
         if let Some(cid) = &self.cid {
@@ -145,7 +180,7 @@ impl History {
             for act in &phase.acts {
                 text.push_str(&format!("\n    app: {act:?}"));
             }
-            for event in &phase.events {
+            for event in phase.stream() {
                 let (kind, data) = event.wire();
                 text.push_str(&format!("\n    {}-{} {kind} {data}", event.ms(), self.seed));
             }
@@ -190,11 +225,17 @@ impl Maker {
     fn phase(&mut self, phase: u64) -> Phase {
         let n_acts = if self.chance(60) { self.rng.usize(..5) } else { 0 };
         let n_events = 1 + self.rng.usize(..14);
+        let start = phase * SECONDS_PER_PHASE;
+        let mut acts: Vec<Act> = (0..n_acts).map(|_| self.act()).collect();
+        // The last, so that nothing happens to the pair before its delete comes.
+        if phase > 0 && self.chance(50) {
+            acts.push(self.undo(start));
+        }
         Phase {
-            acts: (0..n_acts).map(|_| self.act()).collect(),
-            events: (0..n_events as u64)
+            acts,
+            events: (1..=n_events as u64)
                 .map(|n| Event {
-                    second: phase * SECONDS_PER_PHASE + n,
+                    second: start + n,
                     has_seq: self.chance(70),
                     what: self.what(),
                 })
@@ -223,6 +264,16 @@ impl Maker {
                 is_counted: self.rng.bool(),
             },
             _ => Act::Touch,
+        }
+    }
+
+    fn undo(&mut self, second: u64) -> Act {
+        let collection = *self.pick(&[LIKE, REPOST, BOOKMARK, FOLLOW, BLOCK]);
+        Act::Undo {
+            repo: self.user(),
+            path: self.path(collection),
+            is_counted: self.rng.bool(),
+            second,
         }
     }
 

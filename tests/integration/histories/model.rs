@@ -40,6 +40,14 @@ pub(crate) struct Pair {
     place: (u64, usize),
     is_foreign: bool,
     had_rival: bool,
+    /// Its actor has opted out since: if it waits for its row, it may have been met and forgotten.
+    pub(crate) may_be_forgotten: bool,
+}
+
+impl Pair {
+    fn is_of(&self, collection: &str, pair: &(String, String)) -> bool {
+        self.collection == collection && self.pair == *pair
+    }
 }
 
 #[derive(Clone, Default)]

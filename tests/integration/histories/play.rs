@@ -11,7 +11,7 @@ use firehose_worker::partition;
 use firehose_worker::rows::{self, Change, Op, Source, Table};
 use postgres::Client;
 
-use super::history::{Event, History};
+use super::history::{Event, History, Phase};
 use super::model::{Model, Switched, seq_of};
 use crate::records::redeliver_after;
 use crate::support::{Database, EVENTS, Stack, wait_until};
@@ -77,11 +77,7 @@ pub(crate) struct Played {
 fn entries(histories: &[History], phase: usize) -> Vec<Entry> {
     let of_history = |history: &History| {
         let seed = history.seed;
-        let events = history
-            .phases
-            .get(phase)
-            .map(|phase| phase.events.clone())
-            .unwrap_or_default();
+        let events = history.phases.get(phase).map(Phase::stream).unwrap_or_default();
         events.into_iter().map(move |event| entry(&event, seed))
     };
     let mut entries: Vec<Entry> = histories.iter().flat_map(of_history).collect();
@@ -125,8 +121,8 @@ fn act(client: &mut Client, histories: &[History], models: &mut [Model], phase: 
 /// What the models make of a phase.
 fn think(histories: &[History], models: &mut [Model], phase: usize) {
     for (history, model) in histories.iter().zip(models) {
-        for event in history.phases.get(phase).into_iter().flat_map(|phase| &phase.events) {
-            model.event(event);
+        for event in history.phases.get(phase).into_iter().flat_map(Phase::stream) {
+            model.event(&event);
         }
         model.end_phase();
     }

@@ -20,6 +20,9 @@ impl Model {
                 is_counted,
             } => self.app_inserts(repo, path, record, *is_counted),
             Act::Delete { repo, path, is_counted } => self.app_deletes(repo, path, *is_counted),
+            Act::Undo {
+                repo, path, is_counted, ..
+            } => self.app_undoes(repo, path, *is_counted),
         }
     }
 
@@ -27,6 +30,8 @@ impl Model {
         self.ensure(did);
         if is_out {
             self.opted_out.insert(did.to_owned());
+            let own = self.pairs.values_mut().filter(|pair| pair.actor == did);
+            own.for_each(|pair| pair.may_be_forgotten = true);
         } else {
             self.opted_out.remove(did);
         }
@@ -105,6 +110,7 @@ impl Model {
             place: (0, 0),
             is_foreign: true,
             had_rival: false,
+            may_be_forgotten: false,
         };
         self.pairs.insert(uri, new);
         Some(sql)
@@ -146,6 +152,23 @@ impl Model {
             self.open.counters.insert((quoted, "quote_count"));
         }
         self.posts.insert(uri.to_owned(), Post { row, is_foreign: true });
+        Some(sql)
+    }
+
+    /// Only rows for which rivals wait that its delete brings forth. Whoever counted the row, the delete counts anew.
+    fn app_undoes(&mut self, repo: &str, path: &str, is_counted: bool) -> Option<String> {
+        let (collection, _) = path.split_once('/')?;
+        let uri = format!("at://{repo}/{path}");
+        let pair = self.pairs.get(&uri)?.pair.clone();
+        let mut of_pair = self.pairs.iter().filter(|(_, other)| other.is_of(collection, &pair));
+        let has_rival = of_pair.any(|(other, _)| *other != uri);
+        let is_holder = self.holder(collection, &pair).as_ref() == Some(&uri);
+        if !has_rival || !is_holder || self.opted_out.contains(repo) {
+            return None;
+        }
+        self.pairs.get_mut(&uri).expect("just found").is_foreign = true;
+        let mut sql = format!("DELETE FROM {} WHERE uri = '{uri}';", table(collection));
+        sql.extend(counter(collection).map(|counter| self.app_counts(&pair.1, counter, -1, is_counted)));
         Some(sql)
     }
 

@@ -3,16 +3,13 @@
 use serde_json::{Value, json};
 
 use super::super::columns::Put;
-use super::{Model, Pair, authority, counter, feed_item, is_post, notification, pair_of};
+use super::{Model, Pair, authority, counter, feed_item, is_post, is_shared, notification, pair_of};
 use crate::records::*;
 
 impl Model {
     /// The record whose row the pair's is.
     pub(super) fn holder(&self, collection: &str, pair: &(String, String)) -> Option<String> {
-        let of_pair = self
-            .pairs
-            .iter()
-            .filter(|(_, other)| other.collection == collection && other.pair == *pair);
+        let of_pair = self.pairs.iter().filter(|(_, other)| other.is_of(collection, pair));
         of_pair.min_by_key(|(_, other)| other.place).map(|(uri, _)| uri.clone())
     }
 
@@ -29,6 +26,7 @@ impl Model {
             place,
             is_foreign: false,
             had_rival: false,
+            may_be_forgotten: false,
         };
         self.add_pair(&uri, new);
     }
@@ -37,7 +35,7 @@ impl Model {
         let holder = self.holder(&new.collection, &new.pair);
         new.had_rival = holder.is_some();
         for other in self.pairs.values_mut() {
-            other.had_rival |= other.collection == new.collection && other.pair == new.pair;
+            other.had_rival |= other.is_of(&new.collection, &new.pair);
         }
         self.pairs.insert(uri.to_owned(), new.clone());
         match holder {
@@ -56,8 +54,14 @@ impl Model {
             self.known(&old);
             self.open.effects.remove(uri);
         }
-        let was_holder = self.holder(&old.collection, &old.pair).as_deref() == Some(uri);
+        let holder = self.holder(&old.collection, &old.pair);
+        let was_holder = holder.as_deref() == Some(uri);
         self.pairs.remove(uri);
+        if self.opted_out.contains(&old.actor) && !is_shared(&old.collection) {
+            // No row comes of those that wait, and they are forgotten.
+            self.pairs
+                .retain(|other, pair| Some(other) == holder.as_ref() || !pair.is_of(&old.collection, &old.pair));
+        }
         if was_holder {
             self.take_back_pair(uri, &old.collection, &old.actor, &old.pair.1);
             if let Some(next) = self.holder(&old.collection, &old.pair) {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use super::{Model, counter, is_shared, table};
+use super::{Model, Pair, counter, is_shared, table};
 use crate::records::*;
 
 impl Model {
@@ -55,11 +55,11 @@ impl Model {
         rows
     }
 
-    /// The pairs of a table that several actors share: rows of all live records, of which one is to be there.
-    pub(crate) fn shared(&self, collection: &str) -> BTreeMap<(String, String), Vec<Value>> {
-        let mut shared: BTreeMap<_, Vec<Value>> = BTreeMap::new();
+    /// The pairs of a table that several actors share: all live records, of which one is to have its row there.
+    pub(crate) fn shared(&self, collection: &str) -> BTreeMap<&(String, String), Vec<&Pair>> {
+        let mut shared: BTreeMap<_, Vec<&Pair>> = BTreeMap::new();
         for pair in self.pairs.values().filter(|pair| pair.collection == collection) {
-            shared.entry(pair.pair.clone()).or_default().push(pair.row.clone());
+            shared.entry(&pair.pair).or_default().push(pair);
         }
         shared
     }
