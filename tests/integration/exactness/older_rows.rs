@@ -173,3 +173,16 @@ fn the_feed_item_of_a_repost_of_oneself_goes_with_its_delete_though_the_app_has_
     stack.drain();
     assert!(stack.rows("feed_items").is_empty(), "{:?}", stack.rows("feed_items"));
 }
+
+#[test]
+fn a_feed_item_whose_cid_nobody_knows_takes_no_more_of_a_long_uri_than_fits() {
+    let stack = Stack::new("older_repost_long_uri");
+    let post = post(ALICE, "p", "hello");
+    let (older, rival) = (repost(BOB, &"r".repeat(400), &post), repost(BOB, "r", &post));
+    insert_repost(&stack, &older, &post);
+    rival.create(&stack);
+    stack.drain();
+    assert!(stack.dead_letters().is_empty(), "{:?}", stack.dead_letters());
+    let cids: Vec<String> = stack.rows("feed_items").iter().map(|row| text_of(row, "cid")).collect();
+    assert_eq!(cids, [&older.uri()[..255]]);
+}
