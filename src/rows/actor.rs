@@ -49,8 +49,10 @@ pub(super) fn identity<'a>(
     if !fits(&did, DID_MAX) {
         return Err(Ignored::KeyTooLong);
     }
+    // In lower case first: that may be longer, and the DID in capitals is the DID.
     let handle = handle
-        .filter(|handle| !handle.is_empty() && *handle != did && fits(handle, HANDLE_MAX))
+        .map(|handle| handle.to_lowercase())
+        .filter(|handle| !handle.is_empty() && *handle != did.to_lowercase() && fits(handle, HANDLE_MAX))
         .ok_or(Ignored::NoHandle)?;
     Ok(Op {
         position: Position {
@@ -62,7 +64,7 @@ pub(super) fn identity<'a>(
         key: did.to_string(),
         repo: did,
         table: Table::Users,
-        change: Change::Put(Row::Handle(Handle(handle.to_lowercase()))),
+        change: Change::Put(Row::Handle(Handle(handle))),
     })
 }
 

@@ -169,13 +169,16 @@ fn an_identity_event_without_a_handle_changes_nothing() {
     identity(&stack, ALICE, Value::Null);
     identity(&stack, ALICE, json!(""));
     identity(&stack, ALICE, json!(ALICE));
+    identity(&stack, ALICE, json!(ALICE.to_uppercase()));
     identity(&stack, ALICE, json!(5));
+    // In lower case it has two characters for each of these.
+    identity(&stack, ALICE, json!("\u{130}".repeat(200)));
     stack.push("identity", json!({"did": ALICE}));
     stack.drain();
     Expected::none()
         .row("users", user_with_handle(ALICE, "alice.example"))
         .assert(&stack);
-    assert_counted(&stack, "identity", 6);
+    assert_counted(&stack, "identity", 8);
 }
 
 #[test]
