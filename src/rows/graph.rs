@@ -109,22 +109,11 @@ pub(super) fn pair<'a>(record: Record<'_, 'a>, table: PairTable) -> Result<PairR
         via: via.map(Cow::Owned),
         commit_seq: has_commit_seq.then(|| record.source.seq.clone()),
         handle: is_verification.then(|| cut(record.text("handle"), NAME_MAX)),
-        verified_at: is_verification.then(|| verified_at(&record)),
+        verified_at: is_verification.then(|| record.first_date(["verifiedAt", "createdAt"])),
         position: record.position,
         cid: record.cid,
         uri: Cow::Owned(record.uri),
     })
-}
-
-fn verified_at(record: &Record) -> Micros {
-    let own = record
-        .json
-        .str("verifiedAt")
-        .filter(|text| crate::decode::time::parse(text).is_some());
-    match own {
-        Some(_) => record.date("verifiedAt"),
-        None => record.created_at(),
-    }
 }
 
 fn at_uri<'a>(value: Option<&Cow<'a, str>>) -> Result<Cow<'a, str>, Ignored> {

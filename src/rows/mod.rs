@@ -194,11 +194,17 @@ struct Record<'r, 'a> {
 
 impl<'a> Record<'_, 'a> {
     fn created_at(&self) -> Micros {
-        self.date("createdAt")
+        self.date(self.json.str("createdAt"))
     }
 
-    fn date(&self, name: &str) -> Micros {
-        time::created_at(self.json.str(name).map(Cow::as_ref), self.source.time)
+    /// The first of two fields that is a date.
+    fn first_date(&self, names: [&str; 2]) -> Micros {
+        let mut texts = names.into_iter().filter_map(|name| self.json.str(name));
+        self.date(texts.find(|text| time::parse(text).is_some()))
+    }
+
+    fn date(&self, text: Option<&Cow<str>>) -> Micros {
+        time::created_at(text.map(Cow::as_ref), self.source.time)
     }
 
     /// Text that must be there: empty where it is not.

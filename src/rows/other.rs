@@ -29,16 +29,11 @@ pub(super) fn label<'a>(record: Record<'_, 'a>) -> Result<Label<'a>, Ignored> {
     if !fits(&subject, URI_MAX) {
         return Err(Ignored::KeyTooLong);
     }
-    let date = if record.json.str("createdAt").is_some() {
-        "createdAt"
-    } else {
-        "cts"
-    };
     Ok(Label {
         subject,
         val: cut(val, VAL_MAX),
         neg: record.json.get("neg") == Some(&Json::Bool(true)),
-        created_at: record.date(date),
+        created_at: record.first_date(["createdAt", "cts"]),
         src: record.repo,
         uri: record.uri,
     })

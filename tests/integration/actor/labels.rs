@@ -116,6 +116,20 @@ fn a_label_of_an_account_takes_its_subject_from_did_and_its_time_from_created_at
 }
 
 #[test]
+fn a_label_whose_created_at_is_no_date_has_its_cts() {
+    let stack = Stack::new("label_cts");
+    let subject = post(BOB, "p", "hello").uri();
+    let label = label(ALICE, "l", &subject).with(json!({"createdAt": "yesterday", "cts": LATER}));
+    label.create(&stack);
+    stack.drain();
+    let dated = label.with(json!({"createdAt": LATER}));
+    Expected::none()
+        .row("labels", label_row(&dated, &subject))
+        .row("label_events", label_event_row(&label))
+        .assert(&stack);
+}
+
+#[test]
 fn an_updated_label_is_what_the_update_says_with_one_event() {
     let stack = Stack::new("label_update");
     let subject = uri(BOB, POST, "p");
