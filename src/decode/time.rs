@@ -2,6 +2,7 @@
 //!
 //! Owns the rules of records.md 2.2: which texts are dates, and what stands in for one that is missing or lies ahead.
 
+use std::borrow::Cow;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use chrono::DateTime;
@@ -25,10 +26,9 @@ const DAY_MS: u64 = 24 * 60 * 60 * 1000;
 /// The date in a record's text, if it is one: RFC 3339 with its offset converted; without a zone it is UTC, a date alone
 /// is its midnight, digits beyond microseconds are cut.
 pub fn parse(text: &str) -> Option<Micros> {
-    if text.len() > LONGEST {
-        return None;
-    }
-    let instant = DateTime::parse_from_rfc3339(text)
+    // chrono takes a minus of Unicode's too, which is none in RFC 3339.
+    let text = cut(text).filter(|text| text.is_ascii())?;
+    let instant = DateTime::parse_from_rfc3339(&text)
         .or_else(|_| DateTime::parse_from_rfc3339(&format!("{text}Z")))
         .or_else(|_| DateTime::parse_from_rfc3339(&format!("{text}T00:00:00Z")))
         .ok()?;
@@ -36,8 +36,20 @@ pub fn parse(text: &str) -> Option<Micros> {
     (micros >= FIRST).then_some(Micros(micros))
 }
 
-/// Bytes of a date with more digits than any clock has; longer texts are not worth copying.
+/// Bytes of a date with more digits than any clock has.
 const LONGEST: usize = 64;
+
+/// The text with no more digits of a second than matter; none if it is long for another reason, and not worth copying.
+fn cut(text: &str) -> Option<Cow<'_, str>> {
+    if text.len() <= LONGEST {
+        return Some(Cow::Borrowed(text));
+    }
+    let (seconds, rest) = text.split_once('.')?;
+    let zone = rest.trim_start_matches(|digit: char| digit.is_ascii_digit());
+    let digits = rest.get(..6)?;
+    let is_short = seconds.len() + zone.len() < LONGEST - digits.len();
+    (is_short && rest.len() - zone.len() >= digits.len()).then(|| Cow::Owned(format!("{seconds}.{digits}{zone}")))
+}
 
 /// 0001-01-01: PostgreSQL knows no year 0, and no reader of the AppView knows a year before it.
 const FIRST: i64 = -62_135_596_800 * SECOND;
@@ -79,6 +91,10 @@ mod tests {
             ("2024-02-29", "2024-02-29T00:00:00Z"),
             ("2024-02-29t09:00:00z", "2024-02-29T09:00:00Z"),
             ("1024-01-01T00:00:00Z", "1024-01-01T00:00:00Z"),
+            (
+                "2024-02-29T09:00:00.12345678901234567890123456789012345678901234567890+09:00",
+                "2024-02-29T00:00:00.123456Z",
+            ),
             ("0001-01-01T00:00:00Z", "0001-01-01T00:00:00Z"),
         ] {
             assert_eq!(parse(text), Some(micros(same)), "{text}");
@@ -95,6 +111,9 @@ mod tests {
             "-0001-01-01T00:00:00Z",
             "0001-01-01T00:00:00+01:00",
             "2024-01-01T25:00:00Z",
+            "2024-01-01T00:00:00\u{2212}02:00",
+            "2024-01-01T00:00:00.1é2345678901234567890123456789012345678901234567890Z",
+            "2024-01-01T00:00:00Z                                                        ",
             "Tue, 1 Jul 2003 10:52:37 +0200",
             "20240101",
             "2024-01",
