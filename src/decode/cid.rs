@@ -27,10 +27,11 @@ const SHA2_256_LEN: u8 = 0x20;
 pub fn text<'a>(value: &Json<'a>) -> Option<Cow<'a, str>> {
     match value {
         Json::String(text) => from_text(text),
+        // A member of these names may hold something else beside a CID's parts.
         Json::Object(_) => ["$link", "/", "ref", "cid"]
             .iter()
-            .find_map(|name| value.get(name))
-            .map_or_else(|| from_parts(value), |inner| text(inner)),
+            .find_map(|name| value.get(name).and_then(text))
+            .or_else(|| from_parts(value)),
         _ => None,
     }
 }
@@ -96,12 +97,16 @@ fn encode(bytes: &[u8]) -> String {
     format!("b{}", BASE32.encode(bytes))
 }
 
-/// Rebuilds a CID that came as its parts.
+/// Rebuilds a CID that came as its parts. The network has none of version 0, whose text is another.
 fn from_parts<'a>(value: &Json<'a>) -> Option<Cow<'a, str>> {
+    let version = number(value.get("version")).unwrap_or(u64::from(VERSION_1));
+    if version != u64::from(VERSION_1) {
+        return None;
+    }
     let multihash = value.get("multihash")?;
     let digest = bytes(multihash.get("digest")?)?;
     let mut cid = Vec::with_capacity(digest.len() + 8);
-    push_varint(number(value.get("version")).unwrap_or(1), &mut cid);
+    push_varint(version, &mut cid);
     push_varint(number(value.get("code"))?, &mut cid);
     push_varint(number(multihash.get("code"))?, &mut cid);
     push_varint(digest.len() as u64, &mut cid);
@@ -166,6 +171,7 @@ mod tests {
             format!("{{\"cid\":{TEXT:?},\"mimeType\":\"image/png\"}}"),
             format!("{{\"code\":85,\"version\":1,\"multihash\":{{\"code\":18,\"size\":32,\"digest\":{digest:?}}}}}"),
             format!("{{\"code\":85,\"multihash\":{{\"code\":18,\"digest\":{{{object}}}}}}}"),
+            format!("{{\"/\":{{{object}}},\"code\":85,\"multihash\":{{\"code\":18,\"digest\":{digest:?}}}}}"),
         ] {
             assert_eq!(read(&form).as_deref(), Some(TEXT), "{form}");
         }
@@ -180,6 +186,8 @@ mod tests {
             "7",
             "{}",
             r#"{"multihash":{"digest":[300]}}"#,
+            r#"{"code":112,"version":0,"multihash":{"code":18,"digest":[1,2]}}"#,
+            r#"{"/":{"0":1},"ref":7}"#,
         ] {
             assert_eq!(read(none), None, "{none}");
         }
