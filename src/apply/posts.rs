@@ -12,7 +12,7 @@ use postgres::types::Type;
 use super::copy::{Way, copy};
 use super::effects::{self, Counter, Effects, post_notification_uris};
 use super::params::{JsonText, Params, Timestamp};
-use crate::decode::json::Json;
+use crate::decode::json::{self, Json};
 use crate::decode::{dialect, embed};
 use crate::fault::ApplyError;
 use crate::rows::{self, Post};
@@ -57,13 +57,13 @@ impl Stored {
 
 /// What a stored embed quotes. Older workers stored the dialect that the embed came in.
 fn stored_quoted(embed: &str) -> Option<String> {
-    let mut embed = serde_json::from_str(embed).ok()?;
+    let mut embed = json::parse(embed).ok()?;
     dialect::normalise(&mut embed);
     embed::quoted(&embed).map(|quoted| quoted.uri.into_owned())
 }
 
 fn stored_mentions(facets: &str) -> Vec<String> {
-    match serde_json::from_str(facets) {
+    match json::parse(facets) {
         Ok(Json::Array(facets)) => rows::mentions(&facets).into_iter().map(Cow::into_owned).collect(),
         // Not an array: no worker of any kind reads mentions from it, so none were notified.
         _ => Vec::new(),

@@ -151,7 +151,7 @@ mod tests {
     }
 
     fn read(json: &str) -> Option<String> {
-        text(&serde_json::from_str::<Json>(json).unwrap()).map(Cow::into_owned)
+        text(&super::super::json::parse(json).unwrap()).map(Cow::into_owned)
     }
 
     #[test]

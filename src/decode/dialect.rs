@@ -237,7 +237,7 @@ mod tests {
     }
 
     fn normalised(text: &str) -> serde_json::Value {
-        let mut record = serde_json::from_str(text).unwrap();
+        let mut record = super::super::json::parse(text).unwrap();
         normalise(&mut record);
         serde_json::from_str(&record.to_text()).unwrap()
     }

@@ -5,7 +5,7 @@
 
 use std::borrow::Cow;
 
-use super::json::{Json, Member};
+use super::json::{Json, Member, member_mut, type_of};
 use super::{cid, dialect};
 
 /// A record that the embed quotes.
@@ -23,18 +23,18 @@ pub fn sanitise(mut embed: Json) -> Option<Json> {
     let Json::Object(members) = &mut embed else {
         return None;
     };
-    match type_of(members).as_deref() {
+    match type_of(members) {
         Some("app.bsky.embed.external") => {
-            if let Some(Json::Object(external)) = member(members, "external") {
+            if let Some(Json::Object(external)) = member_mut(members, "external") {
                 drop_without_cid(external, "thumb");
             }
         }
         Some("app.bsky.embed.images") => {
-            let Some(Json::Array(images)) = member(members, "images") else {
+            let Some(Json::Array(images)) = member_mut(members, "images") else {
                 return None;
             };
             images.retain_mut(|image| match image {
-                Json::Object(members) => member(members, "image").is_some_and(make_blob),
+                Json::Object(members) => member_mut(members, "image").is_some_and(make_blob),
                 _ => false,
             });
             if images.is_empty() {
@@ -53,9 +53,9 @@ fn sanitise_media(mut embed: Json) -> Option<Json> {
     let Json::Object(members) = &mut embed else {
         return None;
     };
-    let media = member(members, "media").map(|media| std::mem::replace(media, Json::Null));
+    let media = member_mut(members, "media").map(|media| std::mem::replace(media, Json::Null));
     if let Some(media) = media.and_then(sanitise) {
-        if let Some(place) = member(members, "media") {
+        if let Some(place) = member_mut(members, "media") {
             *place = media;
         }
         return Some(embed);
@@ -80,21 +80,6 @@ pub fn quoted<'a>(embed: &Json<'a>) -> Option<Quoted<'a>> {
     })
 }
 
-fn type_of<'a>(members: &[Member<'a>]) -> Option<Cow<'a, str>> {
-    members.iter().rev().find_map(|(name, value)| match value {
-        Json::String(text) if name == "$type" => Some(text.clone()),
-        _ => None,
-    })
-}
-
-fn member<'m, 'a>(members: &'m mut [Member<'a>], wanted: &str) -> Option<&'m mut Json<'a>> {
-    members
-        .iter_mut()
-        .rev()
-        .find(|(name, _)| name == wanted)
-        .map(|(_, value)| value)
-}
-
 fn drop_without_cid(members: &mut Vec<Member>, name: &str) {
     members.retain_mut(|(key, value)| key != name || make_blob(value));
 }
@@ -113,10 +98,11 @@ fn make_blob(value: &mut Json) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use super::super::json;
     use super::*;
 
     fn sanitised(text: &str) -> Option<serde_json::Value> {
-        let embed = sanitise(serde_json::from_str(text).unwrap())?;
+        let embed = sanitise(json::parse(text).unwrap())?;
         Some(serde_json::from_str(&embed.to_text()).unwrap())
     }
 
@@ -167,7 +153,7 @@ mod tests {
             "media":{"$type":"app.bsky.embed.images","images":[]}}"#;
         let plain = r#"{"$type":"app.bsky.embed.record","record":{"uri":"at://x","cid":"c"}}"#;
         assert_eq!(sanitised(text), json(plain));
-        let embed = sanitise(serde_json::from_str(text).unwrap()).unwrap();
+        let embed = sanitise(json::parse(text).unwrap()).unwrap();
         assert_eq!(quoted(&embed).unwrap().uri, "at://x");
     }
 

@@ -3,12 +3,14 @@
 //! Owns the tree that records are read and rewritten in. Strings without escapes are slices of the entry; numbers stay
 //! the text they were, since PostgreSQL's jsonb keeps digits that no machine number holds. Parsing is serde_json's.
 //!
-//! Of members with one name the last counts, as in every other reader of the stream.
+//! Of members with one name the last counts, as in every other reader of the stream: `member` says which that is.
+//!
+//! Invariant: no value is nested deeper than `DEPTH_MAX`, so that walking one takes little of a thread's stack.
 
 use std::borrow::Cow;
 use std::fmt;
 
-use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 
 /// A JSON value.
 #[derive(Clone, Debug, PartialEq)]
@@ -24,13 +26,52 @@ pub enum Json<'a> {
 /// Name and value of an object's member, in the order they came.
 pub type Member<'a> = (Cow<'a, str>, Json<'a>);
 
+/// Arrays and objects within one another at most; PostgreSQL takes a few thousand. The deepest record that anybody needs
+/// has about a dozen.
+pub const DEPTH_MAX: usize = 1000;
+
+/// Reads a text that is one JSON value.
+pub fn parse(text: &str) -> serde_json::Result<Json<'_>> {
+    let mut deserializer = serde_json::Deserializer::from_str(text);
+    // Its own limit of 128 levels is no property of JSON.
+    deserializer.disable_recursion_limit();
+    let value = Nested { levels: DEPTH_MAX }.deserialize(&mut deserializer)?;
+    deserializer.end()?;
+    Ok(value)
+}
+
+/// The value of that name.
+pub fn member<'m, V>(members: &'m [(Cow<str>, V)], name: &str) -> Option<&'m V> {
+    members
+        .iter()
+        .rev()
+        .find(|(key, _)| key == name)
+        .map(|(_, value)| value)
+}
+
+pub fn member_mut<'m, 'a>(members: &'m mut [Member<'a>], name: &str) -> Option<&'m mut Json<'a>> {
+    members
+        .iter_mut()
+        .rev()
+        .find(|(key, _)| key == name)
+        .map(|(_, value)| value)
+}
+
+/// The type that an object with those members says it is of.
+pub fn type_of<'m>(members: &'m [Member]) -> Option<&'m str> {
+    match member(members, "$type")? {
+        Json::String(name) => Some(name),
+        _ => None,
+    }
+}
+
 impl<'a> Json<'a> {
     /// The member of that name; a null counts as absent.
     pub fn get(&self, name: &str) -> Option<&Json<'a>> {
         let Json::Object(members) = self else {
             return None;
         };
-        let (_, value) = members.iter().rev().find(|(key, _)| key == name)?;
+        let value = member(members, name)?;
         (!matches!(value, Json::Null)).then_some(value)
     }
 
@@ -98,18 +139,32 @@ fn write_string(text: &str, out: &mut Vec<u8>) {
     serde_json::to_writer(out, text).expect("a Vec takes every string");
 }
 
-impl<'de> Deserialize<'de> for Json<'de> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(JsonVisitor)
+/// A value within which that many levels may still come.
+#[derive(Clone, Copy)]
+struct Nested {
+    levels: usize,
+}
+
+impl Nested {
+    fn inner<E: Error>(self) -> Result<Nested, E> {
+        let too_deep = || E::custom(format_args!("nested more than {DEPTH_MAX} levels deep"));
+        let levels = self.levels.checked_sub(1).ok_or_else(too_deep)?;
+        Ok(Nested { levels })
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for Nested {
+    type Value = Json<'de>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Json<'de>, D::Error> {
+        deserializer.deserialize_any(self)
     }
 }
 
 /// The name of the one member in which serde_json hands over a number as text: one that is no integer of 64 bits.
 const NUMBER: &str = "$serde_json::private::Number";
 
-struct JsonVisitor;
-
-impl<'de> Visitor<'de> for JsonVisitor {
+impl<'de> Visitor<'de> for Nested {
     type Value = Json<'de>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -145,17 +200,19 @@ impl<'de> Visitor<'de> for JsonVisitor {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Json<'de>, A::Error> {
+        let inner = self.inner()?;
         let mut items = Vec::new();
-        while let Some(item) = seq.next_element()? {
+        while let Some(item) = seq.next_element_seed(inner)? {
             items.push(item);
         }
         Ok(Json::Array(items))
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Json<'de>, A::Error> {
+        let inner = self.inner()?;
         let mut members = Vec::new();
-        while let Some(Name(name)) = map.next_key()? {
-            members.push((name, map.next_value()?));
+        while let Some(name) = map.next_key_seed(Name)? {
+            members.push((name, map.next_value_seed(inner)?));
         }
         Ok(match members.as_slice() {
             [(name, Json::String(digits))] if name == NUMBER && is_number(digits) => Json::Number(digits.clone()),
@@ -171,20 +228,17 @@ fn is_number(text: &str) -> bool {
         && text.parse::<serde_json::Number>().is_ok()
 }
 
-struct Name<'a>(Cow<'a, str>);
+/// A member's name.
+struct Name;
 
-impl<'de> Deserialize<'de> for Name<'de> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        match JsonVisitor.visit_name(deserializer)? {
-            Json::String(name) => Ok(Name(name)),
-            _ => Err(serde::de::Error::custom("a member's name is a string")),
+impl<'de> DeserializeSeed<'de> for Name {
+    type Value = Cow<'de, str>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Cow<'de, str>, D::Error> {
+        match deserializer.deserialize_str(Nested { levels: 0 })? {
+            Json::String(name) => Ok(name),
+            _ => Err(D::Error::custom("a member's name is a string")),
         }
-    }
-}
-
-impl JsonVisitor {
-    fn visit_name<'de, D: Deserializer<'de>>(self, deserializer: D) -> Result<Json<'de>, D::Error> {
-        deserializer.deserialize_str(self)
     }
 }
 
@@ -193,7 +247,7 @@ mod tests {
     use super::*;
 
     fn parse(text: &str) -> Json<'_> {
-        serde_json::from_str(text).unwrap()
+        super::parse(text).unwrap()
     }
 
     #[test]
@@ -235,7 +289,11 @@ mod tests {
 
     #[test]
     fn nesting_without_end_is_an_error_not_a_crash() {
-        let deep = "[".repeat(100_000);
-        assert!(serde_json::from_str::<Json>(&deep).is_err());
+        let nested = |depth: usize| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
+        assert_eq!(parse(&nested(DEPTH_MAX)).to_text(), nested(DEPTH_MAX));
+        for deep in [nested(DEPTH_MAX + 1), "[".repeat(100_000), r#"{"a":"#.repeat(100_000)] {
+            let error = super::parse(&deep).unwrap_err().to_string();
+            assert!(error.starts_with("nested more than 1000 levels deep"), "{error}");
+        }
     }
 }

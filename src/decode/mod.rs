@@ -94,7 +94,7 @@ pub fn decode<'a>(kind: Option<&[u8]>, text: &'a str) -> Result<Event<'a>, Entry
 
 fn commit(text: &str) -> Result<Event<'_>, EntryError> {
     // Read in one go; only where that fails, op by op, to find the one that cannot be read.
-    match serde_json::from_str::<Json>(text) {
+    match json::parse(text) {
         Ok(Json::Object(members)) => whole_commit(Json::Object(members)),
         Ok(_) => Err(EntryError::NotAnObject),
         Err(error) => commit_by_ops(text, &error),
@@ -106,8 +106,7 @@ fn whole_commit(mut data: Json) -> Result<Event, EntryError> {
     let Json::Object(members) = &mut data else {
         return Err(EntryError::NotAnObject);
     };
-    let ops = members.iter_mut().rev().find(|(name, _)| name == "ops");
-    let Some((_, Json::Array(ops))) = ops else {
+    let Some(Json::Array(ops)) = json::member_mut(members, "ops") else {
         return Err(EntryError::OpsNotAnArray);
     };
     let ops = std::mem::take(ops).into_iter().map(wire_op).collect();
@@ -117,7 +116,7 @@ fn whole_commit(mut data: Json) -> Result<Event, EntryError> {
 fn commit_by_ops<'a>(text: &'a str, error: &serde_json::Error) -> Result<Event<'a>, EntryError> {
     let not_json = || EntryError::NotJson(error.to_string());
     let raw: RawMembers = serde_json::from_str(text).map_err(|_| not_json())?;
-    let repo = raw.get("repo").map(|raw| serde_json::from_str::<Json>(raw.get()));
+    let repo = raw.get("repo").map(|raw| json::parse(raw.get()));
     let repo = did(repo.transpose().map_err(|_| not_json())?.as_ref(), "repo")?;
     let ops: Vec<&RawValue> = raw
         .get("ops")
@@ -125,7 +124,7 @@ fn commit_by_ops<'a>(text: &'a str, error: &serde_json::Error) -> Result<Event<'
         .ok_or(EntryError::OpsNotAnArray)?;
     let ops = ops
         .into_iter()
-        .map(|raw| match serde_json::from_str(raw.get()) {
+        .map(|raw| match json::parse(raw.get()) {
             Ok(op) => wire_op(op),
             Err(error) => Err(OpError::NotJson(error.to_string())),
         })
@@ -170,7 +169,7 @@ fn identity(text: &str) -> Result<Event<'_>, EntryError> {
 }
 
 fn object(text: &str) -> Result<Json<'_>, EntryError> {
-    let data: Json = serde_json::from_str(text).map_err(|error| EntryError::NotJson(error.to_string()))?;
+    let data = json::parse(text).map_err(|error| EntryError::NotJson(error.to_string()))?;
     if data.is_object() {
         Ok(data)
     } else {
@@ -243,8 +242,7 @@ struct RawMembers<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
 
 impl<'a> RawMembers<'a> {
     fn get(&self, name: &str) -> Option<&'a RawValue> {
-        let (_, value) = self.0.iter().rev().find(|(key, _)| key == name)?;
-        Some(value)
+        json::member(&self.0, name).copied()
     }
 }
 
@@ -301,7 +299,7 @@ mod tests {
 
     #[test]
     fn a_bad_op_leaves_its_neighbours_readable() {
-        let deep = format!("{}{}", "[".repeat(200), "]".repeat(200));
+        let deep = format!("{}{}", "[".repeat(2000), "]".repeat(2000));
         let text = format!(
             r#"{{"repo":"did:plc:a","ops":[{{"path":"a/b"}},7,{{"path":7}},{{"path":"a/c","record":{deep}}},{{"path":"a/d"}}]}}"#
         );

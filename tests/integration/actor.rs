@@ -216,6 +216,28 @@ fn a_record_of_an_unknown_collection_is_kept_as_it_came() {
 }
 
 #[test]
+fn a_record_nested_as_deep_as_the_worker_reads_is_stored_and_a_deeper_one_is_set_apart() {
+    let stack = Stack::new("generic_deep");
+    let nested = |depth: usize| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
+    for (rkey, depth) in [("deep", 130), ("deeper", 980), ("deepest", 2000)] {
+        // Built from texts, since the JSON of these tests goes no deeper than 128.
+        let op = custom(ALICE, rkey, "instead").op("create").to_string();
+        let op = op.replace("\"instead\"", &nested(depth));
+        let data = format!(r#"{{"repo":"{ALICE}","ops":[{op}]}}"#);
+        stack.push_fields(&[("type", b"commit"), ("data", data.as_bytes()), ("seq", b"1")]);
+    }
+    stack.drain();
+    let lengths = "SELECT length(replace((record -> 'title')::text, ' ', '')) AS n FROM generic_records ORDER BY uri";
+    assert_eq!(stack.query(lengths), [json!({"n": 260}), json!({"n": 1960})]);
+    let letters = stack.dead_letters();
+    assert_eq!(letters.len(), 1, "{letters:?}");
+    assert!(
+        letters[0]["error"].contains("nested more than 1000 levels"),
+        "{letters:?}"
+    );
+}
+
+#[test]
 fn the_type_of_a_generic_record_is_its_own_and_else_its_collection() {
     let stack = Stack::new("generic_type");
     let other = custom(ALICE, "other", "note").with(json!({"$type": "com.example.notes.other"}));
