@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 use std::sync::LazyLock;
 
-use data_encoding::{Encoding, HEXLOWER_PERMISSIVE, Specification};
+use data_encoding::{Encoding, HEXLOWER, HEXLOWER_PERMISSIVE, Specification};
 
 use super::json::Json;
 
@@ -44,6 +44,15 @@ fn from_text<'a>(text: &Cow<'a, str>) -> Option<Cow<'a, str>> {
         Some(cid) => Cow::Owned(cid),
         None => text.clone(),
     })
+}
+
+/// Reads hex of the bytes that a link has on this network: a CIDv1 of raw bytes or of a record, hashed with SHA-256.
+pub fn from_link_hex(text: &str) -> Option<String> {
+    let is_link = text.len() == 72 && (text.starts_with("01551220") || text.starts_with("01711220"));
+    if !is_link {
+        return None;
+    }
+    Some(encode(&HEXLOWER.decode(text.as_bytes()).ok()?))
 }
 
 /// Reads hex of a binary CIDv1, with multibase's `f` before it or not, and hex of a bare SHA-256 multihash, which is

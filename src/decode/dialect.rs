@@ -7,7 +7,7 @@
 use std::borrow::Cow;
 
 use super::cid;
-use super::json::{Json, Member};
+use super::json::{Json, Member, member, type_of};
 
 /// Names that the SDK (0.0.73) spells otherwise, sorted: its spelling, the lexicon's. Every other name is its own, underscores
 /// and all.
@@ -94,6 +94,51 @@ const NAMESPACES: [(&str, &Names); 9] = [
     ("social.grain.", &OTHER_NAMES),
 ];
 
+/// Members that lexicons have text in, which may be anything, sorted. In any other a text that is a CID's bytes in hex was a
+/// link: the SDK decodes what its models do not know from CBOR as it is.
+const TEXTS: [&str; 40] = [
+    "$link",
+    "$type",
+    "agent",
+    "alt",
+    "canonicalUrl",
+    "cid",
+    "content",
+    "contentMode",
+    "createdAt",
+    "description",
+    "detachedEmbeddingUris",
+    "did",
+    "displayName",
+    "handle",
+    "hiddenReplies",
+    "identifier",
+    "labelValues",
+    "lang",
+    "langs",
+    "list",
+    "mimeType",
+    "name",
+    "post",
+    "presentation",
+    "pronouns",
+    "purpose",
+    "reasonTypes",
+    "severity",
+    "status",
+    "subject",
+    "subjectCollections",
+    "tag",
+    "tags",
+    "text",
+    "title",
+    "uri",
+    "url",
+    "val",
+    "value",
+    "website",
+];
+
 /// Whether the SDK dumped this record: it marks the top of each one.
 pub fn is_sdk(record: &Json) -> bool {
     record.get("py_type").is_some()
@@ -101,46 +146,71 @@ pub fn is_sdk(record: &Json) -> bool {
 
 /// Rewrites a record of a known collection, or of the SDK's dialect, as lexicon JSON.
 pub fn normalise(record: &mut Json) {
-    normalise_within(record, &NETWORK_NAMES);
+    let scope = Scope {
+        names: &NETWORK_NAMES,
+        is_sdk: is_sdk(record),
+    };
+    scope.normalise(record);
 }
 
-/// `names`: those that are meant here; none among a stranger's own.
-fn normalise_within(value: &mut Json, names: &'static Names) {
-    match value {
-        Json::Array(items) => items.iter_mut().for_each(|item| normalise_within(item, names)),
-        Json::Object(members) => normalise_object(members, names),
-        _ => {}
+/// What is meant where a value stands.
+#[derive(Clone, Copy)]
+struct Scope {
+    /// None among a stranger's own.
+    names: &'static Names,
+    is_sdk: bool,
+}
+
+impl Scope {
+    fn normalise(self, value: &mut Json) {
+        match value {
+            Json::Array(items) => items.iter_mut().for_each(|item| self.normalise(item)),
+            Json::Object(members) => self.normalise_object(members),
+            _ => {}
+        }
     }
-}
 
-fn normalise_object(members: &mut Vec<Member>, names: &'static Names) {
-    members.retain(|(_, value)| !matches!(value, Json::Null));
-    restore_type(members);
-    let names = type_of(members).map_or(names, names_of);
-    restore_names(members, names);
-    restore_blob(members);
-    for (_, value) in members {
-        normalise_within(value, names);
+    fn normalise_object(self, members: &mut Vec<Member>) {
+        members.retain(|(_, value)| !matches!(value, Json::Null));
+        restore_type(members);
+        let names = type_of(members).map_or(self.names, names_of);
+        restore_names(members, names);
+        restore_blob(members);
+        let within = Scope { names, ..self };
+        for (name, value) in members {
+            if self.is_sdk && TEXTS.binary_search(&name.as_ref()).is_err() {
+                restore_links(value);
+            }
+            within.normalise(value);
+        }
     }
 }
 
 /// `py_type` becomes `$type` where there is none, and goes where there is one.
 fn restore_type(members: &mut Vec<Member>) {
-    let Some(at) = members.iter().position(|(name, _)| name == "py_type") else {
-        return;
-    };
-    if members.iter().any(|(name, _)| name == "$type") {
-        members.remove(at);
-    } else {
+    if member(members, "$type").is_none()
+        && let Some(at) = members.iter().rposition(|(name, _)| name == "py_type")
+    {
         members[at].0 = Cow::Borrowed("$type");
+    }
+    members.retain(|(name, _)| name != "py_type");
+}
+
+/// Makes links again of the texts of a member, or of its list, that are CIDs in hex.
+fn restore_links(value: &mut Json) {
+    match value {
+        Json::String(text) => {
+            if let Some(cid) = cid::from_link_hex(text) {
+                *value = link(Cow::Owned(cid));
+            }
+        }
+        Json::Array(items) => items.iter_mut().for_each(restore_links),
+        _ => {}
     }
 }
 
-fn type_of<'m>(members: &'m [Member]) -> Option<&'m str> {
-    members.iter().rev().find_map(|(name, value)| match value {
-        Json::String(text) if name == "$type" => Some(text.as_ref()),
-        _ => None,
-    })
+fn link(cid: Cow<str>) -> Json {
+    Json::Object(vec![(Cow::Borrowed("$link"), Json::String(cid))])
 }
 
 /// The names that objects of the type and the untyped ones within them may have.
@@ -152,7 +222,8 @@ fn names_of(type_name: &str) -> &'static Names {
 }
 
 fn restore_names(members: &mut [Member], names: &Names) {
-    for at in 0..members.len() {
+    // From the end, since the last of two counts.
+    for at in (0..members.len()).rev() {
         let Some(lexicon) = lexicon_name(&members[at].0, names) else {
             continue;
         };
@@ -180,15 +251,15 @@ fn restore_blob(members: &mut Vec<Member>) {
 
 /// Writes the members of a blob in the lexicon's form, whatever form its CID came in; whether it has one.
 pub fn rewrite_blob(members: &mut Vec<Member>) -> bool {
-    let is_cid = |name: &str| name == "ref" || name == "cid";
-    let cid = members.iter().find(|(name, _)| is_cid(name));
-    let Some(text) = cid.and_then(|(_, value)| cid::text(value)) else {
+    let Some(text) = ["ref", "cid"]
+        .iter()
+        .find_map(|name| member(members, name).and_then(cid::text))
+    else {
         return false;
     };
-    members.retain(|(name, _)| !is_cid(name) && name != "$type");
-    let link = Json::Object(vec![(Cow::Borrowed("$link"), Json::String(text))]);
+    members.retain(|(name, _)| !["ref", "cid", "$type"].contains(&name.as_ref()));
     members.push((Cow::Borrowed("$type"), Json::String(Cow::Borrowed("blob"))));
-    members.push((Cow::Borrowed("ref"), link));
+    members.push((Cow::Borrowed("ref"), link(text)));
     true
 }
 
@@ -196,11 +267,7 @@ fn is_blob(members: &[Member]) -> bool {
     if let Some(name) = type_of(members) {
         return name == "blob";
     }
-    let is_text = |wanted: &str| {
-        members
-            .iter()
-            .any(|(name, value)| name == wanted && matches!(value, Json::String(_)))
-    };
+    let is_text = |name| matches!(member(members, name), Some(Json::String(_)));
     members.len() == 2 && is_text("cid") && is_text("mimeType")
 }
 
@@ -273,6 +340,34 @@ mod tests {
                     "ref":{"$link":"bafkreiaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"}}}],"$type":"app.bsky.embed.images"},
                     "$type":"app.bsky.feed.post"}"#
             )
+        );
+    }
+
+    #[test]
+    fn a_link_of_a_member_that_no_model_knows_is_a_link_again_and_text_stays_text() {
+        let hex = "017112200000000000000000000000000000000000000000000000000000000000000000";
+        let link = r#"{"$link":"bafyreiaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"}"#;
+        let sdk =
+            |own: &str| format!(r#"{{"text":"{hex}","tags":["{hex}"],"own":{own},"py_type":"app.bsky.feed.post"}}"#);
+        let lexicon =
+            |own: &str| format!(r#"{{"text":"{hex}","tags":["{hex}"],"own":{own},"$type":"app.bsky.feed.post"}}"#);
+        let all = |one: &str| format!(r#"[{one},{{"a":{one},"cid":"{hex}"}},[[{one}]]]"#);
+        let (quoted, longer) = (format!("\"{hex}\""), format!("\"{hex}0\""));
+        assert_eq!(normalised(&sdk(&all(&quoted))), json(&lexicon(&all(link))));
+        assert_eq!(normalised(&lexicon(&all(&quoted))), json(&lexicon(&all(&quoted))));
+        assert_eq!(normalised(&sdk(&longer)), json(&lexicon(&longer)));
+        assert!(TEXTS.is_sorted());
+    }
+
+    #[test]
+    fn the_last_of_two_members_counts_whatever_it_is() {
+        assert_eq!(
+            normalised(r#"{"created_at":"a","created_at":"b","py_type":"x","py_type":"app.bsky.y"}"#),
+            json(r#"{"created_at":"a","createdAt":"b","$type":"app.bsky.y"}"#)
+        );
+        assert_eq!(
+            normalised(r#"{"$type":"blob","ref":"bafkreia","ref":{"$link":"bafkreib"}}"#),
+            json(r#"{"$type":"blob","ref":{"$link":"bafkreib"}}"#)
         );
     }
 

@@ -6,7 +6,7 @@
 
 mod records;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use self::records::{Both, all_records, image_post, reply_post, whole_profile};
 use crate::records::*;
@@ -126,4 +126,25 @@ fn a_record_of_the_sdk_without_a_table_of_its_own_is_kept_as_lexicon_json() {
     Expected::none()
         .row("generic_records", generic_row(&both.record()))
         .assert(&stack);
+}
+
+#[test]
+fn a_link_that_no_model_knows_is_a_link_in_both_dialects() {
+    let stack = Stack::new("dialect_link");
+    let post = |link: Value| {
+        json!({"$type": POST, "text": AVATAR_HEX, "createdAt": CREATED, "tags": [AVATAR_HEX],
+        "embed": {"$type": "com.example.embed", "source": link, "cid": AVATAR_HEX}})
+    };
+    let lexicon = post(json!({"$link": AVATAR}));
+    let sdk = crate::sdk_dialect::convert_record(lexicon.clone()).expect("a post has a model");
+    assert_eq!(sdk["embed"]["source"], AVATAR_HEX);
+    for (rkey, record) in [("a", lexicon.clone()), ("b", sdk)] {
+        Record::new(ALICE, POST, rkey, record).create(&stack);
+    }
+    stack.drain();
+    let rows = stack.query("SELECT text, tags, embed FROM posts");
+    assert_eq!(
+        rows,
+        vec![json!({"text": AVATAR_HEX, "tags": [AVATAR_HEX], "embed": lexicon["embed"]}); 2]
+    );
 }
