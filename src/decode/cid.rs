@@ -25,12 +25,17 @@ const SHA2_256_LEN: u8 = 0x20;
 /// The CID's text, whatever form it came in: text, hex of its bytes, `{"$link"}`, `{"/"}`, `{"ref"}`, the old blob's
 /// `{"cid"}`, or the parsed `{code, version, multihash}`.
 pub fn text<'a>(value: &Json<'a>) -> Option<Cow<'a, str>> {
+    // A blob, its ref, and bytes as a link in it; what somebody nests deeper is not worth a look at every level.
+    text_within(value, 3)
+}
+
+fn text_within<'a>(value: &Json<'a>, levels: usize) -> Option<Cow<'a, str>> {
     match value {
         Json::String(text) => from_text(text),
         // A member of these names may hold something else beside a CID's parts.
-        Json::Object(_) => ["$link", "/", "ref", "cid"]
+        Json::Object(_) if levels > 0 => ["$link", "/", "ref", "cid"]
             .iter()
-            .find_map(|name| value.get(name).and_then(text))
+            .find_map(|name| text_within(value.get(name)?, levels - 1))
             .or_else(|| from_parts(value)),
         _ => None,
     }
@@ -197,6 +202,7 @@ mod tests {
             r#"{"multihash":{"digest":[300]}}"#,
             r#"{"code":112,"version":0,"multihash":{"code":18,"digest":[1,2]}}"#,
             r#"{"/":{"0":1},"ref":7}"#,
+            r#"{"ref":{"ref":{"ref":{"ref":"bafkrei"}}}}"#,
         ] {
             assert_eq!(read(none), None, "{none}");
         }

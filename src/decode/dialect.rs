@@ -178,8 +178,8 @@ impl Scope {
         restore_blob(members);
         let within = Scope { names, ..self };
         for (name, value) in members {
-            if self.is_sdk && TEXTS.binary_search(&name.as_ref()).is_err() {
-                restore_links(value);
+            if self.is_sdk {
+                restore_links(name, value);
             }
             within.normalise(value);
         }
@@ -197,14 +197,14 @@ fn restore_type(members: &mut Vec<Member>) {
 }
 
 /// Makes links again of the texts of a member, or of its list, that are CIDs in hex.
-fn restore_links(value: &mut Json) {
+fn restore_links(name: &str, value: &mut Json) {
     match value {
         Json::String(text) => {
-            if let Some(cid) = cid::from_link_hex(text) {
+            if let Some(cid) = cid::from_link_hex(text).filter(|_| TEXTS.binary_search(&name).is_err()) {
                 *value = link(Cow::Owned(cid));
             }
         }
-        Json::Array(items) => items.iter_mut().for_each(restore_links),
+        Json::Array(items) => items.iter_mut().for_each(|item| restore_links(name, item)),
         _ => {}
     }
 }

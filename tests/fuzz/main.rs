@@ -19,6 +19,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use firehose_worker::ack::DeadLetter;
 use firehose_worker::decode::RawCommit;
+use firehose_worker::decode::json::DEPTH_MAX;
 use firehose_worker::entry::{Entry, EntryId};
 use firehose_worker::rows::{Outcome, Source, URI_MAX};
 use firehose_worker::{decode, partition, rows};
@@ -90,6 +91,37 @@ fn inputs_built_to_take_memory_or_stack_take_little() {
         check(&what, b"commit", data.into_bytes(), &mut tally);
     }
     println!("{tally:?}");
+}
+
+#[test]
+fn the_deepest_records_take_half_of_a_threads_stack_at_most() {
+    // A thread has 2 MiB. The commit is four levels of the nesting that is allowed.
+    const STACK: usize = 1 << 20;
+    let depth = DEPTH_MAX - 4;
+    let nested = |open: &str, close: &str| format!("{}1{}", open.repeat(depth), close.repeat(depth));
+    let media = r#"{"$type":"app.bsky.embed.recordWithMedia","media":"#;
+    let records = [
+        nested("[", "]"),
+        nested(r#"{"ref":"#, "}"),
+        nested(r#"{"py_type":"blob","cid":"#, "}"),
+        nested(media, "}"),
+    ];
+    let texts = records.map(|value| {
+        format!(
+            r#"{{"repo":"did:plc:a","ops":[{{"action":"create","path":"app.bsky.feed.post/1","cid":"bafy",
+                "record":{{"py_type":"app.bsky.feed.post","text":"x","embed":{value},"own":{value}}}}}]}}"#
+        )
+    });
+    let run = move || {
+        let mut tally = Tally::default();
+        for text in texts {
+            let what: String = text.chars().skip(140).take(60).collect();
+            check(&what, b"commit", text.into_bytes(), &mut tally);
+        }
+        assert_eq!((tally.rows, tally.bad_ops, tally.refused), (4, 0, 0), "{tally:?}");
+    };
+    let thread = std::thread::Builder::new().stack_size(STACK).spawn(run);
+    thread.expect("a thread").join().expect("no panic");
 }
 
 /// What the inputs came to.
