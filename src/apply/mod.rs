@@ -13,7 +13,6 @@ mod member;
 mod pairs;
 pub mod params;
 mod posts;
-mod rivals;
 mod users;
 mod versions;
 

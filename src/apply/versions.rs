@@ -97,7 +97,7 @@ fn read_settled(client: &mut Client, member: i64) -> Result<EntryId, ApplyError>
 }
 
 /// Gives stored rows of pairs the places at which they were put, and the CIDs that their tables have no column for. A row
-/// without a version was put before every op that is not yet acknowledged, as `rivals` takes it.
+/// without a version was put before every op that is not yet acknowledged, as `pairs::plan` takes it.
 pub fn place(client: &mut Client, mut rows: Vec<&mut PairRow<'static>>) -> Result<(), ApplyError> {
     if rows.is_empty() {
         return Ok(());

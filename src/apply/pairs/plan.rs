@@ -2,7 +2,7 @@
 //!
 //! Owns the rule of stream.md 6: the first in stream order does, the others are remembered, and when the holder goes the
 //! next takes its place. Pure: given what is stored and what the batch puts, it says which rows to delete, update,
-//! insert and remember. `pairs` does so.
+//! insert and remember. `settle` does so.
 //!
 //! The place of a record is that of its last create or update, since the state after it is that of delete + create. A
 //! record that never had a rival has no place written down; it came before every rival of its. Where several processes

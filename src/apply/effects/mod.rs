@@ -1,0 +1,284 @@
+//! What rows cause in tables that are not their own: counters, feed items, notifications, viewer states.
+//!
+//! Owns the sums over a batch: every row that came, went or changed is told here; `write` then touches each row of those
+//! tables once, and `notifications` says which of them a record causes. Knows nothing of why a row came or went.
+//!
+//! Invariant: a counter moves only by rows that a statement of this transaction really inserted or deleted, or it is
+//! counted anew.
+
+mod notifications;
+mod write;
+
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet};
+
+pub use notifications::{
+    authority, pair_notification_uri, post_author, post_notification_uris, post_notifications, quote_notification_uri,
+    reply_notification_uri,
+};
+
+use crate::decode::text::fits;
+use crate::decode::time::Micros;
+use crate::rows::{PairRow, PairTable, Post, URI_MAX};
+use notifications::{Notification, known_cid, pair_notification};
+
+type Text<'e> = Cow<'e, str>;
+
+/// Which side effects are written; what is there is taken back by deletes all the same.
+#[derive(Clone, Copy, Debug)]
+pub struct Switches {
+    pub notifications: bool,
+    pub viewer_states: bool,
+    pub generic_records: bool,
+}
+
+/// Rows really inserted less rows really deleted, as the hash `db:record_counts` holds them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RecordCounts {
+    pub users: i64,
+    pub posts: i64,
+    pub likes: i64,
+    pub reposts: i64,
+    pub follows: i64,
+    pub blocks: i64,
+    pub feed_items: i64,
+    pub post_aggregations: i64,
+}
+
+/// The counters of post_aggregations, in the order of its columns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Counter {
+    Likes,
+    Reposts,
+    Replies,
+    Bookmarks,
+    Quotes,
+}
+
+#[derive(Default)]
+struct Counters {
+    differences: [i32; 5],
+    recounted: [bool; 5],
+}
+
+struct FeedItem<'e> {
+    post_uri: Text<'e>,
+    originator_did: Text<'e>,
+    kind: &'static str,
+    created_at: Micros,
+    /// Unknown of a row that others made, which holds none.
+    cid: Option<Text<'e>>,
+}
+
+/// What a viewer state is to name, or to name no longer.
+#[derive(Default)]
+struct Viewer<'e> {
+    like_uri: Option<Text<'e>>,
+    repost_uri: Option<Text<'e>>,
+    is_bookmark: bool,
+}
+
+type Viewers<'e> = BTreeMap<(Text<'e>, Text<'e>), Viewer<'e>>;
+
+/// The side effects of a batch.
+pub struct Effects<'e> {
+    switches: Switches,
+    /// Some rows were there before, and may have caused all that they cause now.
+    has_old_rows: bool,
+    pub record_counts: RecordCounts,
+    counters: BTreeMap<Text<'e>, Counters>,
+    feed_items: BTreeMap<Text<'e>, FeedItem<'e>>,
+    feed_items_gone: BTreeSet<Text<'e>>,
+    notifications: BTreeMap<String, Notification<'e>>,
+    notifications_gone: BTreeSet<String>,
+    viewers: Viewers<'e>,
+    viewers_gone: Viewers<'e>,
+}
+
+impl<'e> Effects<'e> {
+    pub fn new(switches: Switches) -> Self {
+        Effects {
+            switches,
+            has_old_rows: false,
+            record_counts: RecordCounts::default(),
+            counters: BTreeMap::new(),
+            feed_items: BTreeMap::new(),
+            feed_items_gone: BTreeSet::new(),
+            notifications: BTreeMap::new(),
+            notifications_gone: BTreeSet::new(),
+            viewers: BTreeMap::new(),
+            viewers_gone: BTreeMap::new(),
+        }
+    }
+
+    /// Counts a row that came (+1) or went (-1). Only `at://` subjects are counted.
+    pub fn count(&mut self, subject: Text<'e>, counter: Counter, difference: i32) {
+        if let Some(counters) = self.counters(subject) {
+            counters.differences[counter as usize] += difference;
+        }
+    }
+
+    /// Has a subject's counter set from its rows: somebody else made or deleted some, and may have counted or not.
+    pub fn recount(&mut self, subject: Text<'e>, counter: Counter) {
+        if let Some(counters) = self.counters(subject) {
+            counters.recounted[counter as usize] = true;
+        }
+    }
+
+    /// The same for the counter that rows of the table make up, if they do.
+    pub fn recount_pair(&mut self, table: PairTable, subject: Text<'e>) {
+        if let Some(counter) = counter_of(table) {
+            self.recount(subject, counter);
+        }
+    }
+
+    fn counters(&mut self, subject: Text<'e>) -> Option<&mut Counters> {
+        let is_subject = subject.starts_with("at://");
+        is_subject.then(|| self.counters.entry(subject).or_default())
+    }
+
+    /// A post that is there, new or not: the row of counters that readers join, its feed item, its notifications.
+    pub fn post_is(&mut self, post: &'e Post<'e>) {
+        self.counters.entry(Cow::Borrowed(&post.uri)).or_default();
+        self.feed_items.insert(
+            Cow::Borrowed(&post.uri),
+            FeedItem {
+                post_uri: Cow::Borrowed(&post.uri),
+                originator_did: Cow::Borrowed(&post.author_did),
+                kind: "post",
+                created_at: post.created_at,
+                cid: Some(Cow::Borrowed(&post.cid)),
+            },
+        );
+        for notification in post_notifications(post) {
+            self.notify(notification);
+        }
+    }
+
+    /// A row of a pair that was inserted.
+    pub fn pair_came(&mut self, table: PairTable, row: &'e PairRow<'e>) {
+        self.count_pair(table, Cow::Borrowed(&row.key_b), 1);
+        self.pair_is(table, row);
+    }
+
+    /// A row of a pair that is there, new or not: all that it causes but counts.
+    pub fn pair_is(&mut self, table: PairTable, row: &'e PairRow<'e>) {
+        let viewer = || (Cow::Borrowed(row.key_b.as_ref()), Cow::Borrowed(row.key_a.as_ref()));
+        let uri = Some(Cow::Borrowed(row.uri.as_ref()));
+        match table {
+            PairTable::Likes => self.viewers.entry(viewer()).or_default().like_uri = uri,
+            PairTable::Reposts => {
+                self.viewers.entry(viewer()).or_default().repost_uri = uri;
+                self.feed_items.insert(
+                    Cow::Borrowed(&row.uri),
+                    FeedItem {
+                        post_uri: Cow::Borrowed(&row.key_b),
+                        originator_did: Cow::Borrowed(&row.key_a),
+                        kind: "repost",
+                        created_at: row.created_at,
+                        cid: known_cid(row),
+                    },
+                );
+            }
+            PairTable::Bookmarks => self.viewers.entry(viewer()).or_default().is_bookmark = true,
+            _ => {}
+        }
+        if let Some(notification) = pair_notification(table, row) {
+            self.notify(notification);
+        }
+    }
+
+    /// A row of a pair that was deleted.
+    pub fn pair_went(&mut self, table: PairTable, uri: Text<'e>, key_a: Text<'e>, key_b: Text<'e>) {
+        self.count_pair(table, key_b.clone(), -1);
+        self.pair_is_not(table, uri, key_a, key_b);
+    }
+
+    /// A row of a pair that is not there: all that it causes but counts and its notification, which
+    /// `notifications_gone` tells.
+    pub fn pair_is_not(&mut self, table: PairTable, uri: Text<'e>, key_a: Text<'e>, key_b: Text<'e>) {
+        let viewer = (key_b, key_a);
+        // What came earlier in the batch may go again, when a rival turns out to be before it.
+        let mut coming = self.viewers.get_mut(&viewer);
+        let takes_back = |coming: &mut Option<Text<'e>>| *coming = coming.take().filter(|came| *came != uri);
+        match table {
+            PairTable::Likes => {
+                coming.iter_mut().for_each(|viewer| takes_back(&mut viewer.like_uri));
+                self.viewers_gone.entry(viewer).or_default().like_uri = Some(uri);
+            }
+            PairTable::Reposts => {
+                coming.iter_mut().for_each(|viewer| takes_back(&mut viewer.repost_uri));
+                self.viewers_gone.entry(viewer).or_default().repost_uri = Some(uri.clone());
+                self.feed_items.remove(&uri);
+                self.feed_items_gone.insert(uri);
+            }
+            // The pair has one bookmark or none: if another takes its place, that comes after.
+            PairTable::Bookmarks => {
+                coming.iter_mut().for_each(|viewer| viewer.is_bookmark = false);
+                self.viewers_gone.entry(viewer).or_default().is_bookmark = true;
+            }
+            _ => {}
+        }
+    }
+
+    fn count_pair(&mut self, table: PairTable, subject: Text<'e>, difference: i32) {
+        if let Some(counter) = counter_of(table) {
+            self.count(subject, counter, difference);
+        }
+        let counts = &mut self.record_counts;
+        match table {
+            PairTable::Likes => counts.likes += i64::from(difference),
+            PairTable::Reposts => counts.reposts += i64::from(difference),
+            PairTable::Follows => counts.follows += i64::from(difference),
+            PairTable::Blocks => counts.blocks += i64::from(difference),
+            _ => {}
+        }
+    }
+
+    /// A row that was there before was changed.
+    pub fn meets_old_rows(&mut self) {
+        self.has_old_rows = true;
+    }
+
+    /// The feed item of a post that is not there.
+    pub fn feed_item_gone(&mut self, uri: Text<'e>) {
+        self.feed_items_gone.insert(uri);
+    }
+
+    /// Notifications that nothing causes any more.
+    pub fn notifications_gone(&mut self, uris: impl IntoIterator<Item = String>) {
+        for uri in uris {
+            self.notifications.remove(&uri);
+            self.notifications_gone.insert(uri);
+        }
+    }
+
+    /// A notification that stays but is for somebody else now: the new one is written over the old, and where none are
+    /// written, the old one goes.
+    pub fn notification_moved(&mut self, uri: String) {
+        if !self.switches.notifications {
+            self.notifications_gone.insert(uri);
+        }
+    }
+
+    /// Where notifications are switched off, one that went stays gone, though what causes it has come again.
+    fn notify(&mut self, notification: Notification<'e>) {
+        if !self.switches.notifications {
+            return;
+        }
+        self.notifications_gone.remove(&notification.uri);
+        if fits(&notification.uri, URI_MAX) {
+            self.notifications.insert(notification.uri.clone(), notification);
+        }
+    }
+}
+
+/// The counter that rows of the table make up.
+fn counter_of(table: PairTable) -> Option<Counter> {
+    match table {
+        PairTable::Likes => Some(Counter::Likes),
+        PairTable::Reposts => Some(Counter::Reposts),
+        PairTable::Bookmarks => Some(Counter::Bookmarks),
+        _ => None,
+    }
+}

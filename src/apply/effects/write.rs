@@ -1,0 +1,213 @@
+//! The sums of a batch → rows of feed items, notifications, viewer states and counters.
+//!
+//! Owns the statements for these tables and their order, in which the counters, that all workers share, come last.
+
+use std::collections::BTreeMap;
+
+use postgres::Client;
+use postgres::types::Type;
+
+use super::notifications::Notification;
+use super::{Counter, Effects, FeedItem, RecordCounts, Text, Viewers};
+use crate::apply::copy::{Way, copy};
+use crate::apply::params::{Params, Timestamp};
+use crate::fault::ApplyError;
+use crate::sql;
+
+impl Effects<'_> {
+    /// Writes everything, in the global order of tables. Returns the differences of record counts.
+    pub fn write(mut self, client: &mut Client, way: Way) -> Result<RecordCounts, ApplyError> {
+        let way = if self.has_old_rows { Way::Insert } else { way };
+        self.write_feed_items(client, way)?;
+        self.write_notifications(client, way)?;
+        self.write_viewers(client)?;
+        self.write_counters(client)?;
+        Ok(self.record_counts)
+    }
+
+    fn write_feed_items(&mut self, client: &mut Client, way: Way) -> Result<(), ApplyError> {
+        self.feed_items_gone.retain(|uri| !self.feed_items.contains_key(uri));
+        if !self.feed_items_gone.is_empty() {
+            let deleted = Params::new()
+                .texts(self.feed_items_gone.iter())
+                .execute(client, sql::FEED_ITEMS_DELETE)?;
+            self.record_counts.feed_items -= deleted as i64;
+        }
+        if self.feed_items.is_empty() {
+            return Ok(());
+        }
+        if way.copies(self.feed_items.len()) {
+            self.record_counts.feed_items += copy_feed_items(client, &self.feed_items)? as i64;
+            return Ok(());
+        }
+        let items = || self.feed_items.values();
+        let rows = Params::new()
+            .texts(self.feed_items.keys())
+            .texts(items().map(|item| &item.post_uri))
+            .texts(items().map(|item| &item.originator_did))
+            .texts(items().map(|item| item.kind))
+            .times(items().map(|item| item.created_at))
+            .optional_texts(items().map(|item| &item.cid))
+            .query(client, sql::FEED_ITEMS_UPSERT)?;
+        self.record_counts.feed_items += rows.first().map_or(0, |row| row.get::<_, i64>(0));
+        Ok(())
+    }
+
+    fn write_notifications(&mut self, client: &mut Client, way: Way) -> Result<(), ApplyError> {
+        if !self.notifications_gone.is_empty() {
+            Params::new()
+                .texts(self.notifications_gone.iter())
+                .execute(client, sql::NOTIFICATIONS_DELETE)?;
+        }
+        if self.notifications.is_empty() {
+            return Ok(());
+        }
+        if way.copies(self.notifications.len()) {
+            copy_notifications(client, &self.notifications)?;
+            return Ok(());
+        }
+        let notifications = || self.notifications.values();
+        Params::new()
+            .texts(self.notifications.keys())
+            .texts(notifications().map(|n| &n.recipient_did))
+            .texts(notifications().map(|n| &n.author_did))
+            .texts(notifications().map(|n| n.reason))
+            .optional_texts(notifications().map(|n| &n.reason_subject))
+            .optional_texts(notifications().map(|n| &n.cid))
+            .times(notifications().map(|n| n.created_at))
+            .execute(client, sql::NOTIFICATIONS_UPSERT)?;
+        Ok(())
+    }
+
+    fn write_viewers(&mut self, client: &mut Client) -> Result<(), ApplyError> {
+        if !self.viewers_gone.is_empty() {
+            clear_viewers(client, &self.viewers_gone)?;
+        }
+        if self.switches.viewer_states && !self.viewers.is_empty() {
+            viewer_params(&self.viewers).execute(client, sql::VIEWER_STATES_SET)?;
+        }
+        Ok(())
+    }
+
+    fn write_counters(&mut self, client: &mut Client) -> Result<(), ApplyError> {
+        if self.counters.is_empty() {
+            return Ok(());
+        }
+        let differences = |counter: Counter| self.counters.values().map(move |c| c.differences[counter as usize]);
+        let rows = Params::new()
+            .texts(self.counters.keys())
+            .ints(differences(Counter::Likes))
+            .ints(differences(Counter::Reposts))
+            .ints(differences(Counter::Replies))
+            .ints(differences(Counter::Bookmarks))
+            .ints(differences(Counter::Quotes))
+            .query(client, sql::COUNTERS_ADD)?;
+        self.record_counts.post_aggregations += rows.first().map_or(0, |row| row.get::<_, i64>(0));
+        let recounted = self
+            .counters
+            .iter()
+            .filter(|(_, counters)| counters.recounted.contains(&true));
+        recount(
+            client,
+            recounted
+                .map(|(subject, counters)| (subject.as_ref(), counters.recounted))
+                .collect(),
+        )
+    }
+}
+
+/// Sets counters of subjects, which are sorted, from their rows: those of the five that are wanted.
+fn recount(client: &mut Client, subjects: Vec<(&str, [bool; 5])>) -> Result<(), ApplyError> {
+    if subjects.is_empty() {
+        return Ok(());
+    }
+    let is_wanted = |counter: Counter| subjects.iter().map(move |(_, wanted)| wanted[counter as usize]);
+    Params::new()
+        .texts(subjects.iter().map(|(subject, _)| *subject))
+        .bools(is_wanted(Counter::Likes))
+        .bools(is_wanted(Counter::Reposts))
+        .bools(is_wanted(Counter::Replies))
+        .bools(is_wanted(Counter::Bookmarks))
+        .bools(is_wanted(Counter::Quotes))
+        .execute(client, sql::COUNTERS_RECOUNT)?;
+    Ok(())
+}
+
+fn copy_feed_items(client: &mut Client, items: &BTreeMap<Text, FeedItem>) -> Result<u64, ApplyError> {
+    const TYPES: [Type; 7] = [
+        Type::TEXT,
+        Type::TEXT,
+        Type::TEXT,
+        Type::TEXT,
+        Type::TIMESTAMP,
+        Type::TIMESTAMP,
+        Type::TEXT,
+    ];
+    copy(
+        client,
+        sql::FEED_ITEMS_COPY,
+        &TYPES,
+        items.iter(),
+        |(uri, item), write| {
+            let created_at = Timestamp(item.created_at);
+            write(&[
+                uri,
+                &item.post_uri,
+                &item.originator_did,
+                &item.kind,
+                &created_at,
+                &created_at,
+                &item.cid,
+            ])
+        },
+    )
+}
+
+fn copy_notifications(client: &mut Client, items: &BTreeMap<String, Notification>) -> Result<u64, ApplyError> {
+    const TYPES: [Type; 7] = [
+        Type::TEXT,
+        Type::TEXT,
+        Type::TEXT,
+        Type::TEXT,
+        Type::TEXT,
+        Type::TEXT,
+        Type::TIMESTAMP,
+    ];
+    copy(
+        client,
+        sql::NOTIFICATIONS_COPY,
+        &TYPES,
+        items.values(),
+        |item, write| {
+            write(&[
+                &item.uri,
+                &item.recipient_did,
+                &item.author_did,
+                &item.reason,
+                &item.reason_subject,
+                &item.cid,
+                &Timestamp(item.created_at),
+            ])
+        },
+    )
+}
+
+fn clear_viewers(client: &mut Client, gone: &Viewers) -> Result<(), ApplyError> {
+    // Twice only where a state vanished at that very moment.
+    for _ in 0..2 {
+        let rows = viewer_params(gone).query(client, sql::VIEWER_STATES_CLEAR)?;
+        if rows.first().is_none_or(|row| row.get::<_, i64>(0) == 0) {
+            return Ok(());
+        }
+    }
+    Err(ApplyError::Vanished("post_viewer_states"))
+}
+
+fn viewer_params<'p>(viewers: &'p Viewers<'_>) -> Params<'p> {
+    Params::new()
+        .texts(viewers.keys().map(|(post_uri, _)| post_uri))
+        .texts(viewers.keys().map(|(_, viewer_did)| viewer_did))
+        .optional_texts(viewers.values().map(|viewer| &viewer.like_uri))
+        .optional_texts(viewers.values().map(|viewer| &viewer.repost_uri))
+        .bools(viewers.values().map(|viewer| viewer.is_bookmark))
+}

@@ -1,0 +1,216 @@
+//! Tables with one row per pair: likes, reposts, bookmarks, follows, blocks, list blocks, list items, verifications.
+//!
+//! Owns these tables and the remembered rivals. The usual record is inserted without a look at what is there; only one
+//! that meets a row of its URI or its pair costs reads (`met`), after which `plan` decides about it, and `settle` does so.
+
+mod met;
+mod plan;
+mod settle;
+mod statements;
+
+use std::borrow::Cow;
+use std::collections::{HashMap, HashSet};
+
+use postgres::{Client, Row};
+
+pub use met::Met;
+pub use settle::settle;
+
+use super::copy::Way;
+use super::effects::Effects;
+use super::params::Params;
+use crate::entry::Position;
+use crate::fault::ApplyError;
+use crate::fold::Changes;
+use crate::rows::{PairRow, PairTable};
+use crate::sql;
+use statements::{bulk, copy_rows, params, split_off_held, statements};
+
+/// The pairs of each table that a delete has freed, or may have freed.
+pub type Freed = HashMap<PairTable, Vec<FreedPair>>;
+
+pub struct FreedPair {
+    key_a: String,
+    key_b: String,
+    /// Whether the row that held it went in this transaction, or its notification did: then it was counted.
+    is_counted: bool,
+}
+
+impl FreedPair {
+    fn pair(&self) -> (&str, &str) {
+        (&self.key_a, &self.key_b)
+    }
+}
+
+/// Locks the pairs that records of several repos may be of, before any row is written.
+pub fn lock(client: &mut Client, changes: &Changes) -> Result<(), ApplyError> {
+    let uris = |table| {
+        let folded = changes.pair(table);
+        let put = folded.put.iter().map(|row| row.uri.as_ref());
+        folded.deleted.iter().copied().chain(put).collect::<Vec<&str>>()
+    };
+    let (items, verifications) = (uris(PairTable::ListItems), uris(PairTable::Verifications));
+    if items.is_empty() && verifications.is_empty() {
+        return Ok(());
+    }
+    let shared = PairTable::ALL.into_iter().filter(|table| table.is_shared());
+    let rows: Vec<_> = shared.flat_map(|table| changes.pair(table).put.iter()).collect();
+    Params::new()
+        .texts(items.iter().copied())
+        .texts(verifications.iter().copied())
+        .texts(rows.iter().map(|row| &row.key_a))
+        .texts(rows.iter().map(|row| &row.key_b))
+        .query(client, sql::PAIRS_LOCK)?;
+    Ok(())
+}
+
+/// Deletes rows; returns their pairs.
+pub fn delete<'e>(
+    client: &mut Client,
+    table: PairTable,
+    uris: &[&'e str],
+    effects: &mut Effects<'e>,
+) -> Result<Vec<Gone>, ApplyError> {
+    if uris.is_empty() {
+        return Ok(Vec::new());
+    }
+    let rows = Params::new()
+        .texts(uris.iter().copied())
+        .query(client, statements(table).delete)?;
+    let gone: Vec<Gone> = rows.iter().map(|row| Gone::read(table, row)).collect();
+    for row in &gone {
+        effects.pair_went(
+            table,
+            Cow::Owned(row.uri.clone()),
+            Cow::Owned(row.key_a.clone()),
+            Cow::Owned(row.key_b.clone()),
+        );
+        if row.is_foreign {
+            effects.recount_pair(table, Cow::Owned(row.key_b.clone()));
+        }
+    }
+    Ok(gone)
+}
+
+/// A row that is deleted, or that the app has deleted before.
+pub struct Gone {
+    pub table: PairTable,
+    pub uri: String,
+    pub key_a: String,
+    pub key_b: String,
+    is_foreign: bool,
+}
+
+impl Gone {
+    fn pair(&self) -> (&str, &str) {
+        (&self.key_a, &self.key_b)
+    }
+
+    fn read(table: PairTable, row: &Row) -> Gone {
+        Gone {
+            table,
+            uri: row.get("uri"),
+            key_a: row.get("key_a"),
+            key_b: row.get("key_b"),
+            is_foreign: row.get("is_foreign"),
+        }
+    }
+}
+
+/// A record whose row the app deleted, as its notification tells: what it still causes is taken back, and its subject
+/// counted anew, since nobody knows whether the app counted.
+pub fn delete_from_notification(
+    table: PairTable,
+    uri: &str,
+    author: String,
+    subject: String,
+    effects: &mut Effects,
+) -> Gone {
+    effects.pair_is_not(
+        table,
+        Cow::Owned(uri.to_owned()),
+        Cow::Owned(author.clone()),
+        Cow::Owned(subject.clone()),
+    );
+    effects.recount_pair(table, Cow::Owned(subject.clone()));
+    Gone {
+        table,
+        uri: uri.to_owned(),
+        key_a: author,
+        key_b: subject,
+        is_foreign: true,
+    }
+}
+
+/// Forgets deleted records, and returns the pairs that went or were theirs, as far as other records wait for them.
+pub fn take_rivals(client: &mut Client, deleted: &[&str], gone: &[Gone]) -> Result<Freed, ApplyError> {
+    let mut freed = Freed::new();
+    if deleted.is_empty() {
+        return Ok(freed);
+    }
+    let rows = Params::new()
+        .texts(deleted.iter().copied())
+        .texts(gone.iter().map(|row| row.table.name()))
+        .texts(gone.iter().map(|row| &row.key_a))
+        .texts(gone.iter().map(|row| &row.key_b))
+        .query(client, sql::RIVALS_TAKE)?;
+    let gone: HashSet<_> = gone.iter().map(|row| (row.table, row.pair())).collect();
+    for row in &rows {
+        let name: &str = row.get("table_name");
+        let (key_a, key_b): (String, String) = (row.get("key_a"), row.get("key_b"));
+        if let Some(table) = PairTable::ALL.into_iter().find(|table| table.name() == name) {
+            freed.entry(table).or_default().push(FreedPair {
+                is_counted: gone.contains(&(table, (&key_a, &key_b))),
+                key_a,
+                key_b,
+            });
+        }
+    }
+    Ok(freed)
+}
+
+/// Inserts the records that meet nothing; returns those that do, with what they meet.
+pub fn insert<'e>(
+    client: &mut Client,
+    table: PairTable,
+    rows: &[&'e PairRow<'e>],
+    freed: Vec<FreedPair>,
+    way: Way,
+    effects: &mut Effects<'e>,
+) -> Result<Option<(Vec<&'e PairRow<'e>>, Met)>, ApplyError> {
+    let (fresh, mut others) = split_off_rivals(rows, &freed);
+    if let Some(bulk) = bulk(table).filter(|_| way.copies(fresh.len())) {
+        let (held, fresh) = split_off_held(client, bulk.held, fresh)?;
+        copy_rows(client, bulk.copy, table, &fresh)?;
+        fresh.into_iter().for_each(|row| effects.pair_came(table, row));
+        others.extend(held);
+    } else if !fresh.is_empty() {
+        let returned = params(&fresh).query(client, statements(table).insert)?;
+        let inserted: HashSet<&str> = returned.iter().map(|row| row.get("uri")).collect();
+        for row in fresh {
+            if inserted.contains(row.uri.as_ref()) {
+                effects.pair_came(table, row);
+            } else {
+                others.push(row);
+            }
+        }
+    }
+    if others.is_empty() && freed.is_empty() {
+        return Ok(None);
+    }
+    let met = met::read(client, table, &others, freed)?;
+    Ok(Some((others, met)))
+}
+
+/// The records that are alone in the batch with their pair, or the first of those that have it; and the others, whose
+/// pair is known to have rivals.
+fn split_off_rivals<'e>(rows: &[&'e PairRow<'e>], freed: &[FreedPair]) -> (Vec<&'e PairRow<'e>>, Vec<&'e PairRow<'e>>) {
+    let mut first: HashMap<(&str, &str), Position> = HashMap::with_capacity(rows.len());
+    for row in rows {
+        let place = first.entry(row.pair()).or_insert(row.position);
+        *place = row.position.min(*place);
+    }
+    let freed: HashSet<(&str, &str)> = freed.iter().map(FreedPair::pair).collect();
+    rows.iter()
+        .partition(|row| first.get(&row.pair()) == Some(&row.position) && !freed.contains(&row.pair()))
+}
