@@ -7,7 +7,7 @@
 use postgres::Client;
 use postgres::binary_copy::BinaryCopyInWriter;
 use postgres::error::SqlState;
-use postgres::types::{ToSql, Type};
+use postgres::types::Type;
 
 use crate::fault::ApplyError;
 use crate::sql::Statement;
@@ -66,23 +66,17 @@ pub fn is_met(error: &ApplyError) -> bool {
     error.sqlstate() == Some(&SqlState::UNIQUE_VIOLATION)
 }
 
-/// Values of one row, in the order of the statement's columns.
-pub type Values<'v> = &'v [&'v (dyn ToSql + Sync)];
-
-/// Copies rows; `write` gets each with what takes its values.
-pub fn copy<R>(
+/// Copies the rows that `write_rows` writes.
+pub fn copy(
     client: &mut Client,
     statement: Statement,
     types: &[Type],
-    rows: impl Iterator<Item = R>,
-    write: impl Fn(R, &mut dyn FnMut(Values) -> Result<(), postgres::Error>) -> Result<(), postgres::Error>,
+    write_rows: impl FnOnce(&mut BinaryCopyInWriter) -> Result<(), postgres::Error>,
 ) -> Result<u64, ApplyError> {
     let of_statement = |source| ApplyError::of_statement(statement, source);
     let writer = client.copy_in(statement.text).map_err(of_statement)?;
     let mut writer = BinaryCopyInWriter::new(writer, types);
-    for row in rows {
-        write(row, &mut |values| writer.write(values)).map_err(of_statement)?;
-    }
+    write_rows(&mut writer).map_err(of_statement)?;
     let result = writer.finish();
     turns::take();
     result.map_err(of_statement)

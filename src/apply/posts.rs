@@ -274,23 +274,25 @@ fn copy_posts(client: &mut Client, posts: &[&Post]) -> Result<u64, ApplyError> {
         Type::TIMESTAMP,
         Type::TEXT,
     ];
-    copy(client, sql::POSTS_COPY, &TYPES, posts.iter(), |post, write| {
-        write(&[
-            &post.uri,
-            &post.cid,
-            &post.author_did,
-            &post.text,
-            &optional_json(&post.langs),
-            &post.parent_uri,
-            &post.parent_cid,
-            &post.root_uri,
-            &post.root_cid,
-            &optional_json(&post.embed),
-            &optional_json(&post.facets),
-            &JsonText(&post.tags),
-            &Timestamp(post.created_at),
-            &post.commit_seq,
-        ])
+    copy(client, sql::POSTS_COPY, &TYPES, |rows| {
+        posts.iter().try_for_each(|post| {
+            rows.write(&[
+                &post.uri,
+                &post.cid,
+                &post.author_did,
+                &post.text,
+                &optional_json(&post.langs),
+                &post.parent_uri,
+                &post.parent_cid,
+                &post.root_uri,
+                &post.root_cid,
+                &optional_json(&post.embed),
+                &optional_json(&post.facets),
+                &JsonText(&post.tags),
+                &Timestamp(post.created_at),
+                &post.commit_seq,
+            ])
+        })
     })
 }
 

@@ -143,14 +143,10 @@ fn copy_feed_items(client: &mut Client, items: &BTreeMap<Text, FeedItem>) -> Res
         Type::TIMESTAMP,
         Type::TEXT,
     ];
-    copy(
-        client,
-        sql::FEED_ITEMS_COPY,
-        &TYPES,
-        items.iter(),
-        |(uri, item), write| {
+    copy(client, sql::FEED_ITEMS_COPY, &TYPES, |rows| {
+        items.iter().try_for_each(|(uri, item)| {
             let created_at = Timestamp(item.created_at);
-            write(&[
+            rows.write(&[
                 uri,
                 &item.post_uri,
                 &item.originator_did,
@@ -159,8 +155,8 @@ fn copy_feed_items(client: &mut Client, items: &BTreeMap<Text, FeedItem>) -> Res
                 &created_at,
                 &item.cid,
             ])
-        },
-    )
+        })
+    })
 }
 
 fn copy_notifications(client: &mut Client, items: &BTreeMap<String, Notification>) -> Result<u64, ApplyError> {
@@ -173,13 +169,9 @@ fn copy_notifications(client: &mut Client, items: &BTreeMap<String, Notification
         Type::TEXT,
         Type::TIMESTAMP,
     ];
-    copy(
-        client,
-        sql::NOTIFICATIONS_COPY,
-        &TYPES,
-        items.values(),
-        |item, write| {
-            write(&[
+    copy(client, sql::NOTIFICATIONS_COPY, &TYPES, |rows| {
+        items.values().try_for_each(|item| {
+            rows.write(&[
                 &item.uri,
                 &item.recipient_did,
                 &item.author_did,
@@ -188,8 +180,8 @@ fn copy_notifications(client: &mut Client, items: &BTreeMap<String, Notification
                 &item.cid,
                 &Timestamp(item.created_at),
             ])
-        },
-    )
+        })
+    })
 }
 
 fn clear_viewers(client: &mut Client, gone: &Viewers) -> Result<(), ApplyError> {

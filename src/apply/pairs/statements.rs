@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 
 use postgres::Client;
+use postgres::binary_copy::BinaryCopyInWriter;
 use postgres::types::Type;
 
 use crate::apply::copy::copy;
@@ -100,28 +101,29 @@ pub(super) fn copy_rows(
     ];
     // Follows have no subject_cid and no via.
     const FOLLOW_TYPES: [Type; 5] = [Type::TEXT, Type::TEXT, Type::TEXT, Type::TIMESTAMP, Type::TEXT];
-    if table == PairTable::Follows {
-        copy(client, statement, &FOLLOW_TYPES, rows.iter(), |row, write| {
-            write(&[
-                &row.uri,
-                &row.key_a,
-                &row.key_b,
-                &Timestamp(row.created_at),
-                &row.commit_seq,
-            ])
-        })?;
-        return Ok(());
-    }
-    copy(client, statement, &TYPES, rows.iter(), |row, write| {
-        write(&[
+    let write = |row: &PairRow, writer: &mut BinaryCopyInWriter| {
+        let created_at = Timestamp(row.created_at);
+        if table == PairTable::Follows {
+            return writer.write(&[&row.uri, &row.key_a, &row.key_b, &created_at, &row.commit_seq]);
+        }
+        let via = row.via.as_deref().map(JsonText);
+        writer.write(&[
             &row.uri,
             &row.key_a,
             &row.key_b,
-            &Timestamp(row.created_at),
+            &created_at,
             &row.subject_cid,
-            &row.via.as_deref().map(JsonText),
+            &via,
             &row.commit_seq,
         ])
+    };
+    let types = if table == PairTable::Follows {
+        &FOLLOW_TYPES[..]
+    } else {
+        &TYPES[..]
+    };
+    copy(client, statement, types, |writer| {
+        rows.iter().try_for_each(|row| write(row, writer))
     })?;
     Ok(())
 }
