@@ -1,5 +1,6 @@
 -- Adds what the batch's rows change to the counters of their subjects, and makes the rows that posts need.
--- $1 post_uri  $2 likes  $3 reposts  $4 replies  $5 bookmarks  $6 quotes: arrays of one length, sorted by post_uri; differences
+-- $1 post_uri  $2 likes  $3 reposts  $4 replies  $5 bookmarks  $6 quotes: arrays of one length, sorted by post_uri;
+-- differences
 -- Safe twice: no, and need not be: each difference is of rows inserted or deleted in this transaction.
 -- Returns how many rows are new.
 -- Locks: rows in post_uri order, shared by all workers: the last statement but counters_recount.sql.

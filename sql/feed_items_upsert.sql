@@ -1,7 +1,7 @@
 -- Inserts or corrects feed items.
--- $1 uri  $2 post_uri  $3 originator_did  $4 type  $5 created_at  $6 cid: arrays of one length, sorted by uri; a cid that is
--- unknown is NULL: then that of the item stays, or the uri stands in for it, as with the AppView's own worker, cut to the
--- column's length
+-- $1 uri  $2 post_uri  $3 originator_did  $4 type  $5 created_at  $6 cid: arrays of one length, sorted by uri; a cid
+-- that is unknown is NULL: then that of the item stays, or the uri stands in for it, as with the AppView's own worker,
+-- cut to the column's length
 -- Safe twice: the values are absolute; a row that has them already is not written. Returns how many rows are new.
 -- Locks: rows in uri order, those of the repos at hand.
 WITH written AS (

@@ -1,11 +1,12 @@
 -- Reads the rows of follows that have one of the uris or one of the pairs.
 -- $1 uri text[]  $2 key_a text[]  $3 key_b text[] (the pairs, of one length)
--- A pair is found as the first from it on in the order of the pair's own index: by an equality the planner may take the index of
--- follower_did or of following_did alone, and read all that an account or a subject has.
+-- A pair is found as the first from it on in the order of the pair's own index: by an equality the planner may take the
+-- index of follower_did or of following_did alone, and read all that an account or a subject has.
 -- Safe twice: reads only.
 -- Locks: the rows read, in uri order, until the end of the transaction.
 SELECT r.uri, r.follower_did AS key_a, r.following_did AS key_b, r.created_at,
-    NULL::text AS cid, NULL::text AS subject_cid, NULL::text AS via, r.commit_seq, NULL::text AS handle, NULL::timestamp AS verified_at
+    NULL::text AS cid, NULL::text AS subject_cid, NULL::text AS via, r.commit_seq, NULL::text AS handle,
+    NULL::timestamp AS verified_at
 FROM follows AS r
 WHERE r.uri IN (
     SELECT unnest($1::text[])

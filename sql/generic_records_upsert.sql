@@ -5,7 +5,8 @@
 INSERT INTO generic_records AS r (uri, cid, author_did, record_type, record, created_at)
 SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::jsonb[], $6::timestamp[])
 ON CONFLICT (uri) DO UPDATE
-SET cid = excluded.cid, author_did = excluded.author_did, record_type = excluded.record_type, record = excluded.record, created_at = excluded.created_at
+SET cid = excluded.cid, author_did = excluded.author_did, record_type = excluded.record_type, record = excluded.record,
+    created_at = excluded.created_at
 WHERE (r.cid, r.author_did, r.record_type, r.record, r.created_at)
     IS DISTINCT FROM
     (excluded.cid, excluded.author_did, excluded.record_type, excluded.record, excluded.created_at)

@@ -5,7 +5,8 @@
 INSERT INTO labeler_services AS r (uri, cid, creator_did, policies, created_at)
 SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::jsonb[], $5::timestamp[])
 ON CONFLICT (uri) DO UPDATE
-SET cid = excluded.cid, creator_did = excluded.creator_did, policies = excluded.policies, created_at = excluded.created_at, indexed_at = now()
+SET cid = excluded.cid, creator_did = excluded.creator_did, policies = excluded.policies,
+    created_at = excluded.created_at, indexed_at = now()
 WHERE (r.cid, r.creator_did, r.policies, r.created_at)
     IS DISTINCT FROM
     (excluded.cid, excluded.creator_did, excluded.policies, excluded.created_at)

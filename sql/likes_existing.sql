@@ -1,11 +1,12 @@
 -- Reads the rows of likes that have one of the uris or one of the pairs.
 -- $1 uri text[]  $2 key_a text[]  $3 key_b text[] (the pairs, of one length)
--- A pair is found as the first from it on in the order of the pair's own index: by an equality the planner may take the index of
--- user_did or of post_uri alone, and read all that an account or a subject has.
+-- A pair is found as the first from it on in the order of the pair's own index: by an equality the planner may take the
+-- index of user_did or of post_uri alone, and read all that an account or a subject has.
 -- Safe twice: reads only.
 -- Locks: the rows read, in uri order, until the end of the transaction.
 SELECT r.uri, r.user_did AS key_a, r.post_uri AS key_b, r.created_at,
-    NULL::text AS cid, r.subject_cid, r.via::text AS via, r.commit_seq, NULL::text AS handle, NULL::timestamp AS verified_at
+    NULL::text AS cid, r.subject_cid, r.via::text AS via, r.commit_seq, NULL::text AS handle,
+    NULL::timestamp AS verified_at
 FROM likes AS r
 WHERE r.uri IN (
     SELECT unnest($1::text[])

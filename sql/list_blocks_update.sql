@@ -1,6 +1,6 @@
 -- Gives rows of list_blocks new values; a new pair too, where a record's subject changed and nothing holds that pair.
--- $1 … $10 uri, key_a, key_b, created_at, cid, subject_cid, via, commit_seq, handle, verified_at: arrays of one length, sorted by uri; those that the
--- table has no column for are empty.
+-- $1 … $10 uri, key_a, key_b, created_at, cid, subject_cid, via, commit_seq, handle, verified_at: arrays of one length,
+-- sorted by uri; those that the table has no column for are empty.
 -- Safe twice: the values are absolute.
 -- Locks: rows that list_blocks_existing.sql locked already.
 UPDATE list_blocks AS r

@@ -1,6 +1,6 @@
 -- Inserts or corrects notifications; one that is there stays read or unread.
--- $1 uri  $2 recipient_did  $3 author_did  $4 reason  $5 reason_subject  $6 cid  $7 created_at: arrays of one length, sorted by uri; a cid that is
--- unknown is NULL: then the old one stays
+-- $1 uri  $2 recipient_did  $3 author_did  $4 reason  $5 reason_subject  $6 cid  $7 created_at: arrays of one length,
+-- sorted by uri; a cid that is unknown is NULL: then the old one stays
 -- Safe twice: the values are absolute; a row that has them already is not written.
 -- Locks: rows in uri order, those of the repos at hand.
 INSERT INTO notifications AS n (uri, recipient_did, author_did, reason, reason_subject, cid, created_at)
@@ -10,5 +10,6 @@ SET recipient_did = excluded.recipient_did, author_did = excluded.author_did, re
     reason_subject = excluded.reason_subject, cid = coalesce(excluded.cid, n.cid), created_at = excluded.created_at
 WHERE (n.recipient_did, n.author_did, n.reason, n.reason_subject, n.cid, n.created_at)
     IS DISTINCT FROM
-    (excluded.recipient_did, excluded.author_did, excluded.reason, excluded.reason_subject, coalesce(excluded.cid, n.cid),
+    (excluded.recipient_did, excluded.author_did, excluded.reason, excluded.reason_subject, coalesce(excluded.cid,
+        n.cid),
         excluded.created_at)

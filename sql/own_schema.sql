@@ -1,11 +1,12 @@
 -- The worker's own tables. In a schema of their own, since the AppView's migrations manage public and drop what they do
 -- not know. The worker makes them at its start where it may; where it may not, an operator runs
--- `firehose-worker schema --own | psql …`, and grants USAGE on the schema and SELECT, INSERT, UPDATE, DELETE on its tables.
+-- `firehose-worker schema --own | psql …`, and grants USAGE on the schema and SELECT, INSERT, UPDATE, DELETE on its
+-- tables.
 CREATE SCHEMA IF NOT EXISTS firehose_worker;
 
--- Live records of a pair (a like of one post by one account, …) of which the AppView's table has room for one. entry_ms,
--- entry_n and op order them as the stream did: the first holds the row. That one is in here too, so that its delete frees the
--- pair though the app may have deleted the row before; all zeros mean that it came before all others.
+-- Live records of a pair (a like of one post by one account, …) of which the AppView's table has room for one.
+-- entry_ms, entry_n and op order them as the stream did: the first holds the row. That one is in here too, so that its
+-- delete frees the pair though the app may have deleted the row before; all zeros mean that it came before all others.
 CREATE TABLE IF NOT EXISTS firehose_worker.rivals (
     uri text PRIMARY KEY,
     table_name text NOT NULL,
@@ -24,8 +25,8 @@ CREATE TABLE IF NOT EXISTS firehose_worker.rivals (
 );
 CREATE INDEX IF NOT EXISTS rivals_pair ON firehose_worker.rivals (key_a, key_b);
 
--- How far a job that walks whole tables has come, so that the next start goes on from there. A row is here only while its
--- job is unfinished; runner is the process that works on it, and one that finds another's name there stops.
+-- How far a job that walks whole tables has come, so that the next start goes on from there. A row is here only while
+-- its job is unfinished; runner is the process that works on it, and one that finds another's name there stops.
 CREATE TABLE IF NOT EXISTS firehose_worker.progress (
     job text PRIMARY KEY,
     runner text NOT NULL,
@@ -33,8 +34,9 @@ CREATE TABLE IF NOT EXISTS firehose_worker.progress (
     updated_at timestamp NOT NULL DEFAULT now()
 );
 
--- The processes that write to this database. A process alone in here keeps the order of a repo's ops by itself; several write
--- versions. Before each commit a process looks whether others have come, and whether it has been taken out itself.
+-- The processes that write to this database. A process alone in here keeps the order of a repo's ops by itself; several
+-- write versions. Before each commit a process looks whether others have come, and whether it has been taken out
+-- itself.
 CREATE TABLE IF NOT EXISTS firehose_worker.members (
     id bigint PRIMARY KEY,
     consumer text NOT NULL,
@@ -47,9 +49,10 @@ CREATE TABLE IF NOT EXISTS firehose_worker.members (
     settled_n bigint NOT NULL DEFAULT 0
 );
 
--- The place of the last op on each record, while several processes apply ops of one repo in any order: an op from before that
--- place comes too late. key is the record's URI; `at://DID/` for a handle; the DID alone for a repo, whose row is the lock by
--- which the transactions on it come one after the other. Pruned behind the oldest entry that is not acknowledged.
+-- The place of the last op on each record, while several processes apply ops of one repo in any order: an op from
+-- before that place comes too late. key is the record's URI; `at://DID/` for a handle; the DID alone for a repo, whose
+-- row is the lock by which the transactions on it come one after the other. Pruned behind the oldest entry that is not
+-- acknowledged.
 CREATE TABLE IF NOT EXISTS firehose_worker.versions (
     key text PRIMARY KEY,
     entry_ms bigint NOT NULL,

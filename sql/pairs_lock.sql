@@ -1,6 +1,6 @@
 -- Locks the pairs of list items and verifications that a batch touches: several repos may have records of one pair.
--- $1 uri text[] (list items)  $2 uri text[] (verifications)  $3 key_a text[]  $4 key_b text[] (pairs of new records, of one length;
--- key_b is empty for verifications)
+-- $1 uri text[] (list items)  $2 uri text[] (verifications)  $3 key_a text[]  $4 key_b text[] (pairs of new records, of
+-- one length; key_b is empty for verifications)
 -- Safe twice: the locks are the transaction's.
 -- Locks: advisory, in the order of their numbers, before any row is written.
 SELECT pg_advisory_xact_lock(number)

@@ -1,9 +1,9 @@
 -- Takes likes, reposts and bookmarks that are gone out of viewer states.
--- $1 post_uri  $2 viewer_did  $3 like_uri  $4 repost_uri  $5 is_bookmark: arrays of one length, sorted; the uri of what is gone, or NULL
--- A state is found as the first from its key on in the order of the key's own index, and written by way of the conflict on that
--- index: by an equality the planner may take the index of post_uri or of viewer_did alone, and read all that a post or an
--- account has. Returns how many rows somebody else deleted between the two, and were so inserted with what is gone: for those,
--- run it again.
+-- $1 post_uri  $2 viewer_did  $3 like_uri  $4 repost_uri  $5 is_bookmark: arrays of one length, sorted; the uri of what
+-- is gone, or NULL A state is found as the first from its key on in the order of the key's own index, and written by
+-- way of the conflict on that index: by an equality the planner may take the index of post_uri or of viewer_did alone,
+-- and read all that a post or an account has. Returns how many rows somebody else deleted between the two, and were so
+-- inserted with what is gone: for those, run it again.
 -- Safe twice: a field is cleared only while it names what is gone.
 -- Locks: rows in the order of post and viewer, those of the repos at hand.
 WITH written AS (

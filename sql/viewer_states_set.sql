@@ -1,5 +1,6 @@
 -- Writes likes, reposts and bookmarks into viewer states; fields that are not given stay.
--- $1 post_uri  $2 viewer_did  $3 like_uri  $4 repost_uri  $5 is_bookmark: arrays of one length, sorted; NULL and false where not given
+-- $1 post_uri  $2 viewer_did  $3 like_uri  $4 repost_uri  $5 is_bookmark: arrays of one length, sorted; NULL and false
+-- where not given
 -- Safe twice: the values are absolute; a row that has them already is not written.
 -- Locks: rows in the order of post and viewer, those of the repos at hand.
 INSERT INTO post_viewer_states AS s (post_uri, viewer_did, like_uri, repost_uri, bookmarked)
