@@ -55,6 +55,7 @@ pub mod logging;
 pub mod members;
 pub mod once;
 pub mod pipeline;
+pub mod rates;
 pub mod redis_url;
 pub mod retry;
 pub mod secret;

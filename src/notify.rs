@@ -13,6 +13,7 @@ use crate::db::Db;
 use crate::link::Redis;
 use crate::logging;
 use crate::metrics::{Metrics, Totals};
+use crate::rates::Rates;
 use crate::shutdown::Stop;
 use crate::turns::Turns;
 
@@ -96,14 +97,14 @@ impl Notifier {
     /// Tells until `stop`, and then that it was requested.
     pub fn run(self, stop: &Stop) -> anyhow::Result<()> {
         let mut watchdog = sd_notify::watchdog_enabled().map(Watchdog::new);
-        let mut rate = Rate::new(&self.metrics);
+        let mut rates = Rates::default();
         let mut said_wait = None;
         let mut status_at = None;
         while !stop.wait(LOOK) {
             let wait = self.wait();
             let is_due = status_at.is_none_or(|at: Instant| at.elapsed() >= STATUS_INTERVAL);
             if is_due || wait != said_wait {
-                send(&[NotifyState::Status(&self.status(&mut rate, wait.as_deref()))]);
+                send(&[NotifyState::Status(&self.status(&mut rates, wait.as_deref()))]);
                 said_wait = wait;
                 status_at = Some(Instant::now());
             }
@@ -123,9 +124,10 @@ impl Notifier {
         Some(format!("waiting for {awaited}"))
     }
 
-    fn status(&self, rate: &mut Rate, wait: Option<&str>) -> String {
+    fn status(&self, rates: &mut Rates, wait: Option<&str>) -> String {
         let totals = self.metrics.totals();
-        let rate = rate.next(&totals);
+        rates.add(Instant::now(), totals.events);
+        let rate = rates.over(STATUS_INTERVAL);
         let mut status = match wait {
             Some(wait) => wait.to_owned(),
             None => format!("{rate:.0} events/s, {}", freshness(&totals)),
@@ -169,31 +171,6 @@ fn freshness(totals: &Totals) -> String {
             let age = SystemTime::now().duration_since(time).unwrap_or_default();
             format!("newest entry {:.1} s old", age.as_secs_f64())
         }
-    }
-}
-
-/// Events per second since it was last asked for.
-struct Rate {
-    events: u64,
-    at: Instant,
-}
-
-impl Rate {
-    fn new(metrics: &Metrics) -> Rate {
-        Rate {
-            events: metrics.totals().events,
-            at: Instant::now(),
-        }
-    }
-
-    fn next(&mut self, totals: &Totals) -> f64 {
-        let now = Instant::now();
-        let rate = (totals.events - self.events) as f64 / (now - self.at).as_secs_f64().max(0.001);
-        *self = Rate {
-            events: totals.events,
-            at: now,
-        };
-        rate
     }
 }
 

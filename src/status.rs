@@ -3,7 +3,7 @@
 //! Owns the key that `firehose-worker status` reads, written every second beside the data's way. It goes by itself when the
 //! worker is gone; without the right to write it, the worker does without.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -16,6 +16,7 @@ use crate::holder;
 use crate::link::{self, Link, Redis};
 use crate::metrics::Metrics;
 use crate::notify::Start;
+use crate::rates::{self, Rates};
 use crate::shutdown::Stop;
 
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -26,7 +27,7 @@ const TTL: Duration = Duration::from_secs(10);
 /// The rate at the moment is taken over this time, so that a batch more or less does not show.
 const SHORT: Duration = Duration::from_secs(3);
 
-const LONG: Duration = Duration::from_secs(60);
+const LONG: Duration = rates::LONGEST;
 
 /// What a worker tells.
 #[derive(Debug, Deserialize, Serialize)]
@@ -149,63 +150,4 @@ impl Publisher {
 
 fn millis(time: SystemTime) -> u64 {
     time.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64
-}
-
-/// Events per second over a while.
-#[derive(Default)]
-pub struct Rates(VecDeque<(Instant, u64)>);
-
-impl Rates {
-    pub fn add(&mut self, at: Instant, total: u64) {
-        // A number that falls is that of another hash or process.
-        if self.0.back().is_some_and(|(_, last)| *last > total) {
-            self.0.clear();
-        }
-        self.0.push_back((at, total));
-        while self.0.get(1).is_some_and(|(second, _)| at - *second >= LONG) {
-            self.0.pop_front();
-        }
-    }
-
-    pub fn over(&self, time: Duration) -> f64 {
-        let Some((now, total)) = self.0.back() else { return 0.0 };
-        let first = self
-            .0
-            .iter()
-            .rev()
-            .find(|(at, _)| *now - *at >= time)
-            .or(self.0.front());
-        let Some((at, before)) = first else { return 0.0 };
-        let seconds = (*now - *at).as_secs_f64();
-        if seconds == 0.0 {
-            0.0
-        } else {
-            (total - before) as f64 / seconds
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn rates_are_taken_over_the_time_there_is() {
-        let start = Instant::now();
-        let mut rates = Rates::default();
-        assert_eq!(rates.over(SHORT), 0.0);
-        for second in 0..=100 {
-            let total = if second <= 97 {
-                second * 10
-            } else {
-                970 + (second - 97) * 100
-            };
-            rates.add(start + Duration::from_secs(second), total);
-        }
-        assert_eq!(rates.over(SHORT), 100.0);
-        assert_eq!(rates.over(LONG), (3.0 * 100.0 + 57.0 * 10.0) / 60.0);
-        assert!(rates.0.len() <= 62);
-        rates.add(start + Duration::from_secs(101), 5);
-        assert_eq!(rates.over(SHORT), 0.0);
-    }
 }

@@ -2,5 +2,6 @@
 
 pub mod check;
 pub mod dead_letters;
+mod producer;
 pub mod status;
-pub mod table;
+pub mod terminal;

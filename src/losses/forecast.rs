@@ -9,6 +9,8 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::time::{Duration, Instant};
 
+use crate::rates::per_second;
+
 /// Rates are taken over this time at most, so that a burst does not look like an end in sight.
 const WINDOW: Duration = Duration::from_secs(30);
 
@@ -16,7 +18,7 @@ const WINDOW: Duration = Duration::from_secs(30);
 const SHORTEST: Duration = Duration::from_secs(3);
 
 /// Warned of when it is as near as this: time enough to see to it, and no more.
-const WARN_WITHIN: Duration = Duration::from_secs(5 * 60);
+pub const WARN_WITHIN: Duration = Duration::from_secs(5 * 60);
 
 pub struct Forecast {
     /// Entries that the producer keeps.
@@ -46,6 +48,12 @@ pub struct Near {
     left: Duration,
     added_per_second: f64,
     read_per_second: f64,
+}
+
+/// Seconds until the producer trims unread entries, if so many more of them are unread each second; `None` where they do
+/// not become more. With what is added a second, that is how long all workers may stand still.
+pub fn seconds_left(limit: u64, unread: u64, growth: f64) -> Option<f64> {
+    (growth > 0.0).then(|| limit.saturating_sub(unread) as f64 / growth)
 }
 
 impl Forecast {
@@ -87,16 +95,13 @@ impl Forecast {
         if time < SHORTEST || last.unread < self.limit / 10 {
             return None;
         }
-        let per_second = |number: f64| number / time.as_secs_f64();
-        let added_per_second = per_second((last.added - first.added) as f64);
-        let growth = per_second(last.unread as f64 - first.unread as f64);
+        let added_per_second = per_second((last.added - first.added) as f64, time);
+        let growth = per_second(last.unread as f64 - first.unread as f64, time);
         // At the limit the backlog grows no more: it is cut as fast as it grows.
         let is_at_limit = last.unread >= self.limit / 20 * 19 && added_per_second > 0.0;
-        let room = self.limit.saturating_sub(last.unread) as f64;
-        let left = match growth {
-            _ if is_at_limit => 0.0,
-            growth if growth > 0.0 => room / growth,
-            _ => return None,
+        let left = match is_at_limit {
+            true => 0.0,
+            false => seconds_left(self.limit, last.unread, growth)?,
         };
         (left < WARN_WITHIN.as_secs_f64()).then(|| Near {
             left: Duration::from_secs_f64(left),

@@ -41,6 +41,11 @@ pub fn key(group: &str) -> String {
     format!("firehose:worker:losses:{group}")
 }
 
+/// Whether there are so many dead letters that the oldest will go before long.
+pub fn dead_letters_are_many(number: u64, limit: u64) -> bool {
+    number * 10 >= limit * 8
+}
+
 /// The field of the last look.
 const SEEN: &str = "seen";
 
@@ -304,7 +309,7 @@ impl Losses {
             other => other?,
         };
         let limit = self.dead_letter_maxlen;
-        if number * 10 >= limit * 8 {
+        if dead_letters_are_many(number, limit) {
             if !std::mem::replace(&mut self.said.dead_letters, true) {
                 log::warn!(
                     "{DEAD_LETTERS} holds {number} of about {limit} dead letters, then the oldest go: see `firehose-worker \

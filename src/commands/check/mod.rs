@@ -23,7 +23,7 @@ use crate::config::Config;
 use crate::link::Redis;
 pub use finding::{Finding, Level};
 
-use super::table::terminal_width;
+use super::terminal::terminal_width;
 
 /// A server that has not answered a look for this long will not.
 const LIMIT: Duration = Duration::from_secs(5);

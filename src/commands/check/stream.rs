@@ -4,24 +4,26 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use redis::RedisResult;
-use serde::Deserialize;
 
 use super::{Looked, Report};
 use crate::ack::DEAD_LETTERS;
-use crate::commands::table::duration;
+use crate::commands::producer;
+use crate::commands::terminal::duration;
 use crate::config::Config;
 use crate::holder;
 use crate::link::{self, Link};
 use crate::losses;
+use crate::losses::forecast::{WARN_WITHIN, seconds_left};
+use crate::rates::per_second;
 use crate::stream_info::{self, StreamInfo};
 
 /// Between the two looks that rates are taken from.
 const SAMPLE: Duration = Duration::from_millis(1500);
 
-/// A standstill of the worker that must not lose anything, in minutes: an upgrade, a restart of a server.
-const SHORTEST_HEADROOM: f64 = 2.0;
+/// A standstill of the worker that must not lose anything, in seconds: an upgrade, a restart of a server.
+const SHORTEST_HEADROOM: f64 = 120.0;
 
-/// A share of the limit at which to see to it, in percent.
+/// A share of the producer's limit at which to see to the backlog, in percent.
 const FULL_PERCENT: u64 = 80;
 
 /// Looks at all of it; what may not be asked was said with the rights.
@@ -160,7 +162,7 @@ fn look_at_dead_letters(link: &mut Link, config: &Config, report: &Report) {
     };
     let limit = config.dead_letter_maxlen as u64;
     let found = format!("{number} of about {limit} that are kept");
-    if number * 100 >= limit * FULL_PERCENT {
+    if losses::dead_letters_are_many(number, limit) {
         report.warn(
             what,
             format!("{found}: beyond that the oldest go"),
@@ -209,36 +211,25 @@ fn look_at_holder(link: &mut Link, config: &Config, report: &Report) {
     }
 }
 
-/// What a producer says of itself.
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Producer {
-    connected: bool,
-    current_cursor: Option<String>,
-}
-
 fn look_at_producer(link: &mut Link, report: &Report) {
     let what = "producer";
-    let Ok(status) = link.query::<Option<String>>(redis::cmd("GET").arg("firehose:status")) else {
+    let Ok(producer) = producer::ask(link) else {
         return;
     };
-    let Some(status) = status else {
-        report.warn(what, "none says that it lives", "start the firehose consumer");
-        return;
-    };
-    match serde_json::from_str::<Producer>(&status) {
-        Ok(producer) if producer.connected => {
+    match producer {
+        None => report.warn(what, "none says that it lives", "start the firehose consumer"),
+        Some(Ok(producer)) if producer.connected => {
             let cursor = producer.current_cursor.as_deref().unwrap_or("none yet");
             report.ok(what, format!("connected to the firehose, cursor {cursor}"));
         }
-        Ok(_) => report.warn(
+        Some(Ok(_)) => report.warn(
             what,
             "it lives, and is not connected to the firehose",
             "see its log, and whether the relay can be reached",
         ),
-        Err(error) => report.warn(
+        Some(Err(error)) => report.warn(
             what,
-            format!("firehose:status is not what a firehose consumer writes: {error}"),
+            format!("{} is not what a firehose consumer writes: {error}", producer::KEY),
             "see what writes it",
         ),
     }
@@ -249,30 +240,32 @@ fn look_at_headroom(first: &StreamInfo, second: &StreamInfo, time: Duration, lim
     let (Some(before), Some(after)) = (first.added, second.added) else {
         return;
     };
-    let per_second = |number: f64| number / time.as_secs_f64();
-    let added = per_second(after.saturating_sub(before) as f64);
-    let growth = per_second(second.unread(None) as f64 - first.unread(None) as f64);
-    let room = limit.saturating_sub(second.unread(None)) as f64;
-    if added == 0.0 {
+    let unread = second.unread(None);
+    let added = per_second(after.saturating_sub(before) as f64, time);
+    let growth = per_second(unread as f64 - first.unread(None) as f64, time);
+    let Some(standstill) = seconds_left(limit, unread, added) else {
         report.ok(what, format!("nothing was added for {:.1} s", time.as_secs_f64()));
         return;
-    }
-    let minutes = room / added / 60.0;
-    let mut found = format!("{added:.0} entries/s are added: a standstill of {minutes:.0} min loses none");
-    let remedy = format!("raise the producer's limit of {limit} entries, and REDIS_MAX_STREAM_LEN with it");
+    };
+    let mut found = format!(
+        "{added:.0} entries/s are added: a standstill of {} loses none",
+        duration(standstill as u64)
+    );
     // Within so short a time a burst looks like a trend: only one that would be over soon is worth a word.
-    if growth > added / 10.0 && room / growth < 300.0 {
-        found += &format!(
-            "; the backlog grows by {growth:.0}/s, which leaves {:.0} s",
-            room / growth
-        );
+    let left = seconds_left(limit, unread, growth).filter(|_| growth > added / 10.0);
+    if let Some(left) = left.filter(|left| *left < WARN_WITHIN.as_secs_f64()) {
+        found += &format!("; the backlog grows by {growth:.0}/s, which leaves {left:.0} s");
         report.warn(
             what,
             found,
             "see why the worker is slower than the producer: firehose-worker status",
         );
-    } else if minutes < SHORTEST_HEADROOM {
-        report.warn(what, found, remedy);
+    } else if standstill < SHORTEST_HEADROOM {
+        report.warn(
+            what,
+            found,
+            format!("raise the producer's limit of {limit} entries, and REDIS_MAX_STREAM_LEN with it"),
+        );
     } else {
         report.ok(what, found);
     }

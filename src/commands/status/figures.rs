@@ -4,14 +4,17 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use redis::{FromRedisValue, RedisResult};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use crate::ack::DEAD_LETTERS;
+use crate::commands::producer::{self, Producer};
 use crate::config::Config;
 use crate::holder;
 use crate::link::{self, Link, Redis};
 use crate::losses;
-use crate::status::{self, Rates, Status};
+use crate::losses::forecast::seconds_left;
+use crate::rates::{Rates, per_second};
+use crate::status::{self, Status};
 use crate::stream_info::{self, ConsumerInfo, StreamInfo};
 
 /// All of it at one moment; what may not be asked, or is not there, is `null`.
@@ -41,16 +44,6 @@ pub struct Figures {
     pub dead_letter_limit: u64,
     pub losses: BTreeMap<String, u64>,
     pub workers: Vec<Worker>,
-}
-
-/// What a firehose consumer says of itself.
-#[derive(Debug, Deserialize, Serialize)]
-#[serde(rename_all(deserialize = "camelCase"))]
-pub struct Producer {
-    pub connected: bool,
-    pub url: Option<String>,
-    #[serde(alias = "currentCursor")]
-    pub current_cursor: Option<String>,
 }
 
 /// A consumer of the group, and the worker behind it.
@@ -100,8 +93,7 @@ impl Gatherer {
         };
         let counters = config.metrics_keys.first().map(String::as_str).unwrap_or_default();
         figures.counters = self.ask(redis::cmd("HGETALL").arg(counters))?.unwrap_or_default();
-        let producer: Option<Option<String>> = self.ask(redis::cmd("GET").arg("firehose:status"))?;
-        figures.producer = producer.flatten().and_then(|text| serde_json::from_str(&text).ok());
+        figures.producer = self.refusable(producer::ask)?.flatten().and_then(Result::ok);
         figures.dead_letters = self.ask(redis::cmd("XLEN").arg(DEAD_LETTERS))?;
         let losses: Option<BTreeMap<String, String>> =
             self.ask(redis::cmd("HGETALL").arg(losses::key(&config.group)))?;
@@ -195,21 +187,17 @@ impl Gatherer {
         figures.backlog = Some(backlog);
         figures.pending = Some(info.group.pending);
         let last = self.last_backlog.replace((now, backlog));
-        let shrinking = last.and_then(|(at, before)| {
-            let seconds = (now - at).as_secs_f64();
-            let per_second = before.saturating_sub(backlog) as f64 / seconds;
-            (seconds > 0.0 && per_second > 0.0).then_some(per_second)
-        });
-        figures.catch_up_seconds = match backlog {
-            0 => Some(0.0),
-            _ => shrinking.map(|per_second| backlog as f64 / per_second),
+        let shrinking = last.map(|(at, before)| per_second(before.saturating_sub(backlog) as f64, now - at));
+        figures.catch_up_seconds = match (backlog, shrinking) {
+            (0, _) => Some(0.0),
+            (_, Some(rate)) if rate > 0.0 => Some(backlog as f64 / rate),
+            _ => None,
         };
         if let Some(added) = info.added {
             self.added.add(now, added);
-            let per_second = self.added.over(Duration::from_secs(10));
-            let room = (self.config.max_stream_len as u64).saturating_sub(backlog);
-            figures.added_per_second = Some(per_second);
-            figures.trim_headroom_seconds = (per_second > 0.0).then(|| room as f64 / per_second);
+            let rate = self.added.over(Duration::from_secs(10));
+            figures.added_per_second = Some(rate);
+            figures.trim_headroom_seconds = seconds_left(self.config.max_stream_len as u64, backlog, rate);
         }
     }
 }

@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use super::figures::{Figures, Worker};
-use crate::commands::table::{cut, duration, harmless, one_line, terminal_size};
+use crate::commands::terminal::{cut, duration, harmless, one_line, terminal_size};
 
 /// Lines of the plot at most.
 const PLOT_HEIGHT: usize = 6;

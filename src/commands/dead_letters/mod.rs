@@ -6,21 +6,23 @@
 //! Invariant: a replayed letter is on the stream once and out of the dead letters, or neither: both happen in one
 //! transaction, which fails if anybody has touched the dead letters since the letter was read.
 
-use std::collections::HashMap;
+mod letter;
+mod table;
+
 use std::io::{self, BufRead, IsTerminal, Write};
 use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
-use chrono::{DateTime, SecondsFormat};
 use redis::{RedisError, RedisResult, Value};
-use serde_json::json;
 
-use super::table::{cut, harmless, one_line, terminal_width};
+use super::terminal::{harmless, one_line, terminal_width};
 use crate::ack::DEAD_LETTERS;
 use crate::cli::{Chosen, DeadLetters};
 use crate::config::Config;
 use crate::entry::EntryId;
 use crate::link::{self, Link, Redis};
+use letter::{Letter, Raw};
+use table::{Columns, cells};
 
 /// Letters read at a time; each may hold a megabyte.
 const PAGE: usize = 16;
@@ -55,68 +57,6 @@ fn ended_pipe_is_fine(result: anyhow::Result<()>) -> anyhow::Result<()> {
     };
     result.or_else(|error| if is_ended(&error) { Ok(()) } else { Err(error) })
 }
-
-/// One dead letter, whoever has written it: other workers leave out some fields.
-struct Letter {
-    id: EntryId,
-    fields: HashMap<String, Vec<u8>>,
-}
-
-impl Letter {
-    fn of((id, fields): Raw) -> anyhow::Result<Letter> {
-        let id = EntryId::parse(id.as_bytes()).with_context(|| format!("redis sent the ID {id:?}"))?;
-        Ok(Letter { id, fields })
-    }
-
-    fn text(&self, field: &str) -> String {
-        let bytes = self.fields.get(field).map(Vec::as_slice).unwrap_or_default();
-        String::from_utf8_lossy(bytes).into_owned()
-    }
-
-    fn time(&self) -> String {
-        let time = i64::try_from(self.id.ms).ok().and_then(DateTime::from_timestamp_millis);
-        time.map_or_else(String::new, |time| time.to_rfc3339_opts(SecondsFormat::Secs, true))
-    }
-
-    /// The repo of a commit, the DID of another event.
-    fn repo(&self) -> String {
-        let data = self.fields.get("data").map(Vec::as_slice).unwrap_or_default();
-        let data: serde_json::Value = serde_json::from_slice(data).unwrap_or_default();
-        let did = data.get("repo").or_else(|| data.get("did"));
-        did.and_then(serde_json::Value::as_str).unwrap_or_default().to_owned()
-    }
-
-    fn to_json(&self) -> serde_json::Value {
-        json!({
-            "id": self.id.to_string(),
-            "time": self.time(),
-            "type": self.text("type"),
-            "repo": self.repo(),
-            "op": self.text("op"),
-            "seq": self.text("seq"),
-            "origId": self.text("origId"),
-            "deliveries": self.text("deliveries"),
-            "error": self.text("error"),
-            "data": self.text("data"),
-        })
-    }
-
-    /// What it was on the stream, as an XADD. A field that was not there stays away, so that the entry is judged as before.
-    fn to_event(&self, stream: &str) -> redis::Cmd {
-        let mut add = redis::cmd("XADD");
-        add.arg(stream).arg("*");
-        for field in ["type", "data", "seq"] {
-            let value = self.fields.get(field).map(Vec::as_slice).unwrap_or_default();
-            if field == "seq" || !value.is_empty() {
-                add.arg(field).arg(value);
-            }
-        }
-        add
-    }
-}
-
-/// ID and fields, as Redis sends an entry.
-type Raw = (String, HashMap<String, Vec<u8>>);
 
 type Page = Vec<Raw>;
 
@@ -373,58 +313,4 @@ fn explained(error: &RedisError, rights: &str) -> anyhow::Error {
         _ => String::new(),
     };
     anyhow::anyhow!("redis: {}{hint}", link::describe(error))
-}
-
-fn cells(letter: &Letter) -> [String; 7] {
-    let text = |field| one_line(&letter.text(field));
-    let (id, repo) = (letter.id.to_string(), one_line(&letter.repo()));
-    let time = letter.time().replace('T', " ").replace('Z', "");
-    [
-        id,
-        time,
-        text("type"),
-        repo,
-        text("op"),
-        text("deliveries"),
-        text("error"),
-    ]
-}
-
-/// Widths of a table's columns; the last one takes what is left of the terminal's line, or all it needs.
-struct Columns {
-    widths: [usize; 6],
-    line: Option<usize>,
-}
-
-impl Columns {
-    fn of(terminal: Option<usize>) -> Columns {
-        const ID: usize = 17;
-        const TIME: usize = 19;
-        const TYPE: usize = 8;
-        const TRIES: usize = 5;
-        let left = terminal.map(|width| width.saturating_sub(ID + TIME + TYPE + TRIES + 12) / 3);
-        let [repo, op] = [32, 40].map(|most| left.map_or(most, |left| left.clamp(8, most)));
-        Columns {
-            widths: [ID, TIME, TYPE, repo, op, TRIES],
-            line: terminal,
-        }
-    }
-
-    fn line(&self, cells: [String; 7]) -> String {
-        let mut line = String::new();
-        for (cell, width) in cells.iter().zip(self.widths) {
-            // A program that reads the table wants whole values.
-            let cell = if self.line.is_some() {
-                cut(cell, width)
-            } else {
-                cell.clone()
-            };
-            line.push_str(&format!("{cell:<width$}  "));
-        }
-        line.push_str(&cells[6]);
-        match self.line {
-            Some(width) => cut(&line, width),
-            None => line.trim_end().to_owned(),
-        }
-    }
 }
