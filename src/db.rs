@@ -15,6 +15,7 @@ use crate::connect::{ConnectError, Manager};
 use crate::database_url::Database;
 use crate::fault::{ApplyError, describe_postgres};
 use crate::retry::{Backoff, Outage, Party};
+use crate::schema::{self, Table};
 use crate::shutdown::Stop;
 use crate::sql;
 
@@ -179,7 +180,7 @@ impl HandleError<ConnectError> for LastError {
 
 /// What is missing for the worker to run; makes its own tables if it may.
 pub fn missing(client: &mut Client) -> Option<String> {
-    match missing_tables(client, sql::SCHEMA) {
+    match missing_tables(client, schema::tables()) {
         Ok(tables) if tables.is_empty() => {}
         Ok(tables) => {
             return Some(format!(
@@ -197,28 +198,17 @@ pub fn missing(client: &mut Client) -> Option<String> {
     })
 }
 
-fn missing_tables(client: &mut Client, schema: &str) -> Result<Vec<String>, postgres::Error> {
-    let names: Vec<&str> = schema
-        .lines()
-        .filter_map(|line| line.strip_prefix("CREATE TABLE IF NOT EXISTS "))
-        .filter_map(|rest| rest.split_whitespace().next())
-        .collect();
+fn missing_tables(client: &mut Client, tables: Vec<Table>) -> Result<Vec<String>, postgres::Error> {
+    let names: Vec<&str> = tables.iter().map(|table| table.name).collect();
     let rows = client.query_typed(sql::MISSING_TABLES.text, &[(&names, postgres::types::Type::TEXT_ARRAY)])?;
     Ok(rows.iter().map(|row| row.get(0)).collect())
 }
 
-/// Any number, the same for all workers.
-const OWN_SCHEMA_LOCK: i64 = 0x6669_7265_686f_7365;
-
 fn make_own_tables(client: &mut Client) -> Result<(), postgres::Error> {
-    if missing_tables(client, sql::OWN_SCHEMA)?.is_empty() {
+    if missing_tables(client, schema::own_tables())?.is_empty() {
         return Ok(());
     }
-    // Two workers that start at once would make them both, and one would fail.
-    client.batch_execute(&format!(
-        "SELECT pg_advisory_xact_lock({OWN_SCHEMA_LOCK});\n{}",
-        sql::OWN_SCHEMA
-    ))?;
+    client.batch_execute(&format!("{}{}", sql::OWN_SCHEMA_LOCK.text, sql::OWN_SCHEMA))?;
     log::info!("made the worker's own tables in the schema firehose_worker");
     Ok(())
 }

@@ -58,6 +58,7 @@ pub mod pipeline;
 pub mod rates;
 pub mod redis_url;
 pub mod retry;
+pub mod schema;
 pub mod secret;
 pub mod shutdown;
 pub mod socket;

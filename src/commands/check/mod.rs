@@ -7,7 +7,6 @@ mod finding;
 mod postgres;
 mod redis;
 mod rights;
-mod schema;
 mod statements;
 mod stream;
 mod tables;

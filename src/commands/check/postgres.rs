@@ -18,9 +18,6 @@ use crate::sql;
 /// Less than the limit of a look, so that the reason is known.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(4);
 
-/// Begins the transaction of a look, which is rolled back.
-pub const TRANSACTION: &str = "BEGIN READ ONLY; SET LOCAL statement_timeout = '4s'; SET LOCAL lock_timeout = '4s'";
-
 /// A setting that PostgreSQL takes at the start of a session, and a pooler does not hand on.
 const MARK: &str = "firehose_worker.check";
 
@@ -38,7 +35,7 @@ pub fn look(config: &Config, report: &Report) -> Looked {
     let mut database = config.postgres.clone();
     database.config.connect_timeout(CONNECT_TIMEOUT);
     let (mut client, server) = connect(&database, report)?;
-    if let Err(error) = client.batch_execute(TRANSACTION) {
+    if let Err(error) = client.batch_execute(sql::CHECK_BEGIN.text) {
         report.fail("transactions", describe_postgres(&error), remedy(&error));
         return Err(Unusable);
     }
@@ -235,7 +232,7 @@ fn look_for_a_pooler(database: &Database, report: &Report) {
     marked.config.options(&format!("{options} -c {MARK}=1"));
     let is_direct = match Manager(marked).connect() {
         Ok(mut client) => client
-            .query_typed("SELECT current_setting($1, true) = '1'", &[(&MARK, Type::TEXT)])
+            .query_typed(sql::CHECK_POOLER.text, &[(&MARK, Type::TEXT)])
             .is_ok_and(|rows| rows.first().and_then(|row| row.get(0)) == Some(true)),
         // PgBouncer's words, unless it is told to swallow what it does not know.
         Err(error) if error.to_string().contains("startup parameter") => false,

@@ -10,9 +10,8 @@ use postgres::Client;
 use postgres::types::private::BytesMut;
 use postgres::types::{IsNull, ToSql, Type, to_sql_checked};
 
-use super::postgres::TRANSACTION;
 use crate::fault::describe_postgres;
-use crate::sql::{self, Statement};
+use crate::sql::{self, Statement, words};
 
 /// A parameter without a value, of whatever type the statement says.
 #[derive(Debug)]
@@ -56,7 +55,7 @@ pub fn failures(
     mut begins: impl FnMut(),
 ) -> Result<Vec<Failure>, postgres::Error> {
     let mut failures = Vec::new();
-    client.batch_execute(TRANSACTION)?;
+    client.batch_execute(sql::CHECK_BEGIN.text)?;
     for statement in statements().filter(|statement| has_own_tables || !statement.text.contains("firehose_worker.")) {
         begins();
         let types = parameter_types(statement.text);
@@ -76,7 +75,7 @@ pub fn failures(
             reason: describe_postgres(&error),
         });
         client.batch_execute("ROLLBACK")?;
-        client.batch_execute(TRANSACTION)?;
+        client.batch_execute(sql::CHECK_BEGIN.text)?;
     }
     client.batch_execute("ROLLBACK")?;
     Ok(failures)
@@ -128,19 +127,6 @@ pub fn rights(tables: &[&'static str]) -> BTreeSet<Right> {
 pub fn is_used(table: &str, column: &str) -> bool {
     let mut all = statements().chain(sql::COPIES).map(|statement| words(statement.text));
     all.any(|words| words.contains(&table) && words.contains(&column))
-}
-
-/// Names and key words; a name with its schema is one.
-fn words(text: &str) -> Vec<&str> {
-    let is_between = |next: char| !(next.is_alphanumeric() || matches!(next, '_' | '.'));
-    let words = text.split(is_between).filter(|word| !word.is_empty());
-    // A column with its table's name or alias before it counts as the column.
-    words
-        .map(|word| match word.rsplit_once('.') {
-            Some((before, column)) if before != "firehose_worker" => column,
-            _ => word,
-        })
-        .collect()
 }
 
 fn privileges(words: &[&str], table: &str) -> BTreeSet<&'static str> {
@@ -198,7 +184,7 @@ mod tests {
 
     #[test]
     fn users_are_never_deleted_and_every_table_is_needed() {
-        let tables: Vec<&str> = super::super::schema::tables().iter().map(|table| table.name).collect();
+        let tables: Vec<&str> = crate::schema::tables().iter().map(|table| table.name).collect();
         let rights = rights(&tables);
         let has = |table, privilege| rights.contains(&Right { table, privilege });
         assert!(has("users", "INSERT") && has("users", "UPDATE") && !has("users", "DELETE"));

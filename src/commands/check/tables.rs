@@ -7,10 +7,10 @@ use postgres::Client;
 use postgres::types::Type;
 
 use super::postgres::Server;
-use super::schema::{self, Table};
 use super::statements::{self, Failure};
 use super::{Looked, Report, Unusable};
 use crate::fault::describe_postgres;
+use crate::schema::{self, Table};
 use crate::sql::{self, Statement};
 
 /// A column as the database has it.
