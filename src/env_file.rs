@@ -29,6 +29,10 @@ pub struct EnvFile {
     pub variables: HashMap<String, String>,
     /// Lines that are not quite in the form; hold no values.
     pub warnings: Vec<String>,
+    /// Numbers of the lines that begin with `export`, which systemd leaves out.
+    pub exports: Vec<usize>,
+    /// Whether it is the unit's own.
+    pub is_of_unit: bool,
 }
 
 impl EnvFile {
@@ -39,7 +43,10 @@ impl EnvFile {
     /// Why it cannot be read.
     pub fn read(path: &Path) -> Result<EnvFile, String> {
         let text = fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
-        Ok(parse(&text))
+        Ok(EnvFile {
+            is_of_unit: path == Path::new(DEFAULT),
+            ..parse(&text)
+        })
     }
 
     /// Parses the command line with the file's values below those of flags and of the environment.
@@ -82,7 +89,10 @@ pub fn of_the_unit() -> EnvFile {
     match fs::read_to_string(DEFAULT) {
         Ok(text) => {
             eprintln!("settings are those of {DEFAULT}");
-            parse(&text)
+            EnvFile {
+                is_of_unit: true,
+                ..parse(&text)
+            }
         }
         Err(error) if error.kind() == ErrorKind::PermissionDenied => {
             eprintln!("{DEFAULT} may not be read by this user, and its settings are not used: try sudo");
@@ -131,6 +141,7 @@ impl EnvFile {
             self.warnings.push(format!(
                 "line {begin} begins with export: systemd leaves it out, so take the word away"
             ));
+            self.exports.push(begin);
             name = exported.trim();
         }
         let value = value(rest, line);
@@ -205,6 +216,7 @@ mod tests {
         let file = parse("A='1\n2'\nexport B=3\nhunter2\nC=4");
         assert_eq!(file.variables.len(), 3);
         assert_eq!(file.variables["B"], "3");
+        assert_eq!(file.exports, [3]);
         let warnings = file.warnings.join("\n");
         assert!(warnings.contains("line 3 begins with export"), "{warnings}");
         assert!(warnings.contains("line 4 is no NAME=value"), "{warnings}");

@@ -260,6 +260,12 @@ pub fn describe(error: &RedisError) -> String {
     let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
     match tls::cause(error).and_then(tls::advice) {
         Some(advice) => format!("{text}; {advice}"),
+        None if is_database_refused(error) => format!("{text}; allow +select, or let REDIS_URL name database 0"),
         None => text,
     }
+}
+
+/// Whether the user may not choose the address's database, which the client does first of all.
+pub fn is_database_refused(error: &RedisError) -> bool {
+    error.detail().is_some_and(|detail| detail.contains("'select' command"))
 }

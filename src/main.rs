@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::{CommandFactory, FromArgMatches, Parser};
 use firehose_worker::cli::{Cli, Command};
+use firehose_worker::commands::unit_user;
 use firehose_worker::config::Config;
 use firehose_worker::env_file::EnvFile;
 use firehose_worker::{commands, env_file, logging, pipeline, repair, sql};
@@ -13,8 +14,8 @@ const FAILED: u8 = 1;
 const UNUSABLE_CONFIGURATION: u8 = 2;
 
 fn main() -> ExitCode {
-    let cli = match read_settings(Cli::parse()) {
-        Ok(cli) => cli,
+    let (cli, file) = match read_settings(Cli::parse()) {
+        Ok(read) => read,
         Err(fault) => {
             eprintln!("{fault}");
             return ExitCode::from(UNUSABLE_CONFIGURATION);
@@ -38,7 +39,7 @@ fn main() -> ExitCode {
             let interval = watch.map(Duration::from_secs);
             told(commands::status::run(&config, interval, *json).map(|()| true))
         }
-        Some(Command::Check { json }) => told(commands::check::run(&config, *json)),
+        Some(Command::Check { json }) => told(commands::check::run(&config, &cli.settings, &file, *json)),
         Some(Command::Repair(options)) => {
             logged(config, |config| repair::run(config, options), |report| print(&report))
         }
@@ -53,17 +54,22 @@ fn main() -> ExitCode {
     }
 }
 
-/// The command line again, with the values of a settings file, if there is one.
-fn read_settings(cli: Cli) -> Result<Cli, String> {
+/// The command line again, with the values of a settings file, if there is one, and that file. Who asks with the unit's
+/// settings asks as the unit's user.
+fn read_settings(cli: Cli) -> Result<(Cli, EnvFile), String> {
     let file = match (&cli.env_file, &cli.command) {
-        (_, Some(Command::Schema { .. })) | (None, None) => return Ok(cli),
+        (_, Some(Command::Schema { .. })) | (None, None) => return Ok((cli, EnvFile::default())),
         (Some(path), _) => EnvFile::read(path).map_err(|error| format!("--env-file is unusable: {error}"))?,
         (None, Some(_)) => env_file::of_the_unit(),
     };
     for warning in &file.warnings {
         eprintln!("warning: settings file: {warning}");
     }
-    Cli::from_arg_matches(&file.matches(Cli::command())).map_err(|error| error.to_string())
+    if file.is_of_unit && cli.command.is_some() {
+        unit_user::become_it().map_err(|error| format!("failed to become the unit's user: {error}; try --env-file"))?;
+    }
+    let cli = Cli::from_arg_matches(&file.matches(Cli::command())).map_err(|error| error.to_string())?;
+    Ok((cli, file))
 }
 
 /// What a person asks for: the answer on stdout, an error on stderr, no log. Whether all is well is the exit code.

@@ -138,6 +138,7 @@ statements! {
     CHECK_COLUMNS = "check_columns";
     CHECK_KEYS = "check_keys";
     CHECK_RIGHTS = "check_rights";
+    CHECK_SEQUENCES = "check_sequences";
 }
 
 statements! {

@@ -113,6 +113,7 @@ echo "  ready $(($(property ActiveEnterTimestampMonotonic) - $(property ExecMain
 follow 1 500
 until_so "500 events have become 500 rows" 60 follows 500
 until_so "the status counts them" 60 says "500 events, 0 errors, 0 lost"
+check "root checks as the unit's user, whom alone PostgreSQL lets in" firehose-worker check
 echo "  Status: $(property StatusText)"
 check "it holds on restart" systemctl restart "$unit"
 until_so "it runs again and has taken its name back at once" 30 says "events/s"

@@ -5,3 +5,4 @@ pub mod dead_letters;
 mod producer;
 pub mod status;
 pub mod terminal;
+pub mod unit_user;

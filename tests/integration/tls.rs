@@ -31,14 +31,14 @@ set password_encryption = 'md5';
 create role with_md5 superuser login password 'hunter2 md5';
 ";
 
-struct Secured {
-    server: Arc<PostgresServer>,
+pub(crate) struct Secured {
+    pub(crate) server: Arc<PostgresServer>,
     authority: Authority,
     client: Identity,
 }
 
-/// A PostgreSQL with TLS for localhost, shared by the tests of this file.
-fn secured() -> &'static Secured {
+/// A PostgreSQL with TLS for localhost, shared by the tests of this file and of `check`.
+pub(crate) fn secured() -> &'static Secured {
     static SECURED: OnceLock<Secured> = OnceLock::new();
     SECURED.get_or_init(|| {
         let authority = Authority::new();

@@ -7,6 +7,7 @@ mod finding;
 mod postgres;
 mod redis;
 mod rights;
+mod settings;
 mod statements;
 mod stream;
 mod tables;
@@ -18,7 +19,9 @@ use anyhow::Context;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use serde_json::json;
 
+use crate::cli::Settings;
 use crate::config::Config;
+use crate::env_file::EnvFile;
 use crate::link::Redis;
 pub use finding::{Finding, Level};
 
@@ -38,9 +41,9 @@ const CHANNEL_CAPACITY: usize = 1024;
 /// # Errors
 ///
 /// A thread cannot be started, or nobody reads what is printed.
-pub fn run(config: &Config, is_json: bool) -> anyhow::Result<bool> {
+pub fn run(config: &Config, settings: &Settings, file: &EnvFile, is_json: bool) -> anyhow::Result<bool> {
     let mut out = Out::new(is_json);
-    for finding in configuration(config) {
+    for finding in settings::look(file, settings, config) {
         out.take(finding)?;
     }
     // Both at a time, and told one after the other.
@@ -191,56 +194,6 @@ impl Out {
         }
         Ok(is_ok)
     }
-}
-
-/// What the worker would run with.
-fn configuration(config: &Config) -> Vec<Finding> {
-    let finding = |level, found, remedy: &str| Finding {
-        level,
-        what: "configuration",
-        found,
-        remedy: remedy.to_owned(),
-    };
-    let servers: Vec<String> = config.postgres.servers.iter().map(ToString::to_string).collect();
-    let database = config.postgres.config.get_dbname().unwrap_or("the user's own");
-    let user = config.postgres.config.get_user().unwrap_or("the system's");
-    let mut findings = vec![
-        finding(
-            Level::Ok,
-            format!("redis {}, user {}", config.redis, config.redis.user()),
-            "",
-        ),
-        finding(
-            Level::Ok,
-            format!("postgresql {}, database {database}, user {user}", servers.join(", ")),
-            "",
-        ),
-        finding(
-            Level::Ok,
-            format!(
-                "consumer {} of group {} on {}; {} workers, up to {} entries a transaction",
-                config.consumer, config.group, config.stream, config.workers, config.max_batch_entries
-            ),
-            "",
-        ),
-    ];
-    let switches = [
-        ("notifications", config.switches.notifications),
-        ("post_viewer_states", config.switches.viewer_states),
-        ("generic_records", config.switches.generic_records),
-    ];
-    let off: Vec<&str> = switches
-        .iter()
-        .filter(|(_, is_on)| !is_on)
-        .map(|(name, _)| *name)
-        .collect();
-    if !off.is_empty() {
-        findings.push(finding(Level::Ok, format!("not written: {}", off.join(", ")), ""));
-    }
-    for warning in &config.warnings {
-        findings.push(finding(Level::Warn, warning.clone(), "take it out of the settings"));
-    }
-    findings
 }
 
 /// Reports how far a server's clock is from this machine's, both in seconds.

@@ -192,7 +192,7 @@ fn look_at_durability(row: &postgres::Row, report: &Report) {
 }
 
 fn look_at_room(row: &postgres::Row, config: &Config, report: &Report) {
-    let needed = config.workers as i64;
+    let needed = config.connections as i64;
     // Those of a worker that runs, and the one that asks, are not in the way.
     let ours: i64 = row.get("ours");
     let limits = [
@@ -213,14 +213,17 @@ fn look_at_room(row: &postgres::Row, config: &Config, report: &Report) {
     if free < needed {
         report.fail(
             "connections",
-            format!("{} left by {name} for {needed} workers", free.max(0)),
+            format!("{} left by {name}, and the worker opens {needed}", free.max(0)),
             format!(
-                "raise {name}, let others use fewer connections, or set PARALLEL_CONSUMERS={}",
+                "raise {name}, let others use fewer connections, or set DB_POOL_SIZE={}",
                 free.max(1)
             ),
         );
     } else {
-        report.ok("connections", format!("{free} left for {needed} workers"));
+        report.ok(
+            "connections",
+            format!("{free} left, of which the worker opens {needed}"),
+        );
     }
 }
 

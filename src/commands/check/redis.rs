@@ -43,6 +43,7 @@ fn remedy(error: &redis::RedisError) -> &'static str {
     match link::code(error) {
         "NOAUTH" | "WRONGPASS" => "put the right user and password into REDIS_URL",
         _ if error.kind() == redis::ErrorKind::AuthenticationFailed => "put the right user and password into REDIS_URL",
+        _ if link::is_database_refused(error) => "ACL SETUSER its user +select",
         _ => "start Redis, or mend REDIS_URL",
     }
 }

@@ -4,13 +4,13 @@
 //! anything: a number that is none, an ID that is none, a key that nobody has. So nothing is changed, no right to ask for
 //! rights is needed, and every version of Redis tells.
 
-use redis::Cmd;
+use redis::{Cmd, Value};
 
 use super::Report;
 use super::redis::is_refused;
 use crate::ack::DEAD_LETTERS;
 use crate::config::Config;
-use crate::link::Link;
+use crate::link::{self, Link};
 
 /// What is no number and no ID.
 const NOTHING: &str = "x";
@@ -18,48 +18,44 @@ const NOTHING: &str = "x";
 /// A command in a harmless form.
 struct Try {
     /// As an ACL rule allows it.
-    rule: &'static str,
+    rule: String,
     /// Of what kind the key is, so that the rule for it can be named.
     key: Option<String>,
     command: Cmd,
 }
 
-fn attempt(rule: &'static str, key: Option<&str>, words: &[&str]) -> Try {
+fn attempt(key: Option<&str>, words: &[&str]) -> Try {
     let (name, rest) = words.split_first().expect("a command has a name");
     let mut command = redis::cmd(name);
-    for word in rest {
-        command.arg(*word);
-    }
+    command.arg(rest);
     Try {
-        rule,
+        rule: format!("+{}", name.to_ascii_lowercase()),
         key: key.map(str::to_owned),
         command,
     }
 }
 
-/// Without these there is no worker.
-fn needed(config: &Config) -> Vec<Try> {
+/// Without these there is no worker. The group has to be made by somebody while there is none.
+fn needed(link: &mut Link, config: &Config) -> Vec<Try> {
+    let (stream, group) = (config.stream.as_str(), config.group.as_str());
+    let mut tries = vec![read(config), attempt(Some(stream), &["XACK", stream, group, NOTHING])];
+    // Redis looks for the group before it looks at the ID.
+    let answer = link.query::<Value>(&read(config).command);
+    if answer.is_err_and(|error| link::code(&error) == "NOGROUP") {
+        tries.push(make_group(config));
+    }
+    tries
+}
+
+fn read(config: &Config) -> Try {
     let (stream, group, consumer) = (config.stream.as_str(), config.group.as_str(), config.consumer.as_str());
-    let of_stream = |rule, words: &[&str]| attempt(rule, Some(stream), words);
-    vec![
-        of_stream(
-            "+xreadgroup",
-            &[
-                "XREADGROUP",
-                "GROUP",
-                group,
-                consumer,
-                "COUNT",
-                NOTHING,
-                "STREAMS",
-                stream,
-                ">",
-            ],
-        ),
-        of_stream("+xack", &["XACK", stream, group, NOTHING]),
-        of_stream("+xgroup", &["XGROUP", "CREATE", stream, group, NOTHING]),
-        of_stream("+xautoclaim", &["XAUTOCLAIM", stream, group, consumer, NOTHING, "0"]),
-    ]
+    let words = ["XREADGROUP", "GROUP", group, consumer, "STREAMS", stream, NOTHING];
+    attempt(Some(stream), &words)
+}
+
+fn make_group(config: &Config) -> Try {
+    let words = ["XGROUP", "CREATE", &config.stream, &config.group, NOTHING];
+    attempt(Some(&config.stream), &words)
 }
 
 /// What the worker does besides, each with what there is not where it is refused.
@@ -67,61 +63,52 @@ fn liked(config: &Config) -> Vec<(&'static str, Vec<Try>)> {
     let (stream, group, consumer) = (config.stream.as_str(), config.group.as_str(), config.consumer.as_str());
     let own = format!("firehose:worker:check:{:x}", fastrand::u64(..));
     let own = own.as_str();
-    let of_own = |rule, words: &[&str]| attempt(rule, Some("firehose:worker:*"), words);
-    let count = |key: &str| attempt("+hincrby", Some(key), &["HINCRBY", key, "errors", NOTHING]);
+    let of_stream = |words: &[&str]| attempt(Some(stream), words);
+    let of_own = |words: &[&str]| attempt(Some("firehose:worker:*"), words);
+    let of_letters = |words: &[&str]| attempt(Some(DEAD_LETTERS), words);
+    let count = |key: &str| attempt(Some(key), &["HINCRBY", key, "errors", NOTHING]);
+    let records = "db:record_counts";
     let mut counters: Vec<Try> = config.metrics_keys.iter().map(|key| count(key)).collect();
-    counters.push(count("db:record_counts"));
-    counters.push(attempt(
-        "+exists",
-        Some("db:record_counts"),
-        &["EXISTS", "db:record_counts"],
-    ));
+    counters.extend([count(records), attempt(Some(records), &["EXISTS", records])]);
     vec![
         (
             "dead letters, for which entries wait then",
-            vec![attempt(
-                "+xadd",
-                Some(DEAD_LETTERS),
-                &["XADD", DEAD_LETTERS, NOTHING, "type", NOTHING],
-            )],
+            vec![of_letters(&["XADD", DEAD_LETTERS, NOTHING, "type", NOTHING])],
         ),
+        (
+            "entries that gone consumers left pending",
+            vec![
+                of_stream(&["XAUTOCLAIM", stream, group, consumer, NOTHING, "0"]),
+                of_stream(&["XCLAIM", stream, group, consumer, NOTHING, "0-1"]),
+            ],
+        ),
+        ("a group that is made again when it is gone", vec![make_group(config)]),
         ("the dashboard's counters", counters),
         (
             "a standby, exact counters, the status",
             vec![
-                of_own("+get", &["GET", own]),
-                of_own("+set", &["SET", own, NOTHING, "PX", NOTHING]),
-                of_own("+del", &["DEL", own]),
-                of_own("+pexpire", &["PEXPIRE", own, NOTHING]),
-                of_own("+hget", &["HGET", own, NOTHING]),
-                of_own("+hset", &["HSET", own, NOTHING, NOTHING, NOTHING]),
-                of_own("+watch", &["WATCH", own]),
-                attempt("+unwatch", None, &["UNWATCH"]),
-                attempt("+multi", None, &["MULTI"]),
-                attempt("+exec", None, &["EXEC"]),
+                of_own(&["GET", own]),
+                of_own(&["SET", own, NOTHING, "PX", NOTHING]),
+                of_own(&["DEL", own]),
+                of_own(&["PEXPIRE", own, NOTHING]),
+                of_own(&["HGET", own, NOTHING]),
+                of_own(&["HSET", own, NOTHING, NOTHING, NOTHING]),
+                of_own(&["WATCH", own]),
+                attempt(None, &["UNWATCH"]),
+                attempt(None, &["MULTI"]),
+                attempt(None, &["EXEC"]),
             ],
         ),
         (
             "losses, and a warning before them",
             vec![
-                attempt("+xinfo", Some(stream), &["XINFO", "STREAM", stream]),
-                attempt("+xlen", Some(DEAD_LETTERS), &["XLEN", DEAD_LETTERS]),
+                of_stream(&["XINFO", "STREAM", stream]),
+                of_letters(&["XLEN", DEAD_LETTERS]),
             ],
         ),
         (
             "long transactions without another worker taking the entries",
-            vec![
-                attempt(
-                    "+xpending",
-                    Some(stream),
-                    &["XPENDING", stream, group, NOTHING, "+", "1"],
-                ),
-                attempt(
-                    "+xclaim",
-                    Some(stream),
-                    &["XCLAIM", stream, group, consumer, NOTHING, "0-1"],
-                ),
-            ],
+            vec![of_stream(&["XPENDING", stream, group, NOTHING, "+", "1"])],
         ),
     ]
 }
@@ -134,7 +121,8 @@ pub fn look(link: &mut Link, config: &Config, report: &Report) {
     let said = link.query(redis::cmd("ACL").arg("WHOAMI"));
     let user: String = said.unwrap_or_else(|_| config.redis.user().to_owned());
     let set_user = |rules: &[String]| format!("ACL SETUSER {user} {}", rules.join(" "));
-    let lacking = rules(link, needed(config));
+    let needed = needed(link, config);
+    let lacking = rules(link, needed);
     if !lacking.is_empty() {
         let found = format!("the user {user} may not do what the worker must");
         report.fail(what, found, set_user(&lacking));
@@ -142,14 +130,15 @@ pub fn look(link: &mut Link, config: &Config, report: &Report) {
     let mut missed: Vec<&str> = Vec::new();
     let mut all: Vec<String> = Vec::new();
     for (purpose, tries) in liked(config) {
-        let rules = rules(link, tries);
+        let mut rules = rules(link, tries);
+        // What was said to be needed is not done without.
+        rules.retain(|rule| !lacking.contains(rule));
         if !rules.is_empty() {
             missed.push(purpose);
         }
         all.extend(rules);
     }
-    all.sort_by_key(|rule| (!rule.starts_with('~'), rule.clone()));
-    all.dedup();
+    in_order(&mut all);
     if !missed.is_empty() {
         let found = format!("the user {user} does without: {}", missed.join("; "));
         report.warn(what, found, set_user(&all));
@@ -168,10 +157,15 @@ fn rules(link: &mut Link, tries: Vec<Try>) -> Vec<String> {
         rules.extend(key.map(|key| format!("~{key}")));
         // Redis looks at the command first, and says nothing of the key where that is refused.
         if !refusal.contains("key") {
-            rules.push(rule.to_owned());
+            rules.push(rule);
         }
     }
+    in_order(&mut rules);
+    rules
+}
+
+/// Each once, those of keys first.
+fn in_order(rules: &mut Vec<String>) {
     rules.sort_by_key(|rule| (!rule.starts_with('~'), rule.clone()));
     rules.dedup();
-    rules
 }

@@ -239,13 +239,14 @@ fn look_at_statements(
     report.looking("statements");
     let failures = statements::failures(client, has_own, || report.looking("statements"))?;
     let (refused, others): (Vec<&Failure>, Vec<&Failure>) = failures.iter().partition(|failure| failure.is_refusal);
-    if refused.is_empty() {
+    let may_number = look_at_sequences(client, server, names, report)?;
+    if !refused.is_empty() {
+        look_at_rights(client, server, names, has_own, &refused, report)?;
+    } else if may_number {
         report.ok(
             "rights",
             format!("the role {} may do all that the worker does", server.role),
         );
-    } else {
-        look_at_rights(client, server, names, has_own, &refused, report)?;
     }
     // What is missing was said in words that tell more than a statement's failure.
     if let Some(first) = others.first().filter(|_| is_complete) {
@@ -263,6 +264,27 @@ fn look_at_statements(
         report.ok("statements", "all of the worker's run here");
     }
     Ok(())
+}
+
+/// Whether the role may draw the numbers of rows.
+fn look_at_sequences(
+    client: &mut Client,
+    server: &Server,
+    names: &[&'static str],
+    report: &Report,
+) -> Result<bool, postgres::Error> {
+    let rows = query(client, sql::CHECK_SEQUENCES, names)?;
+    let sequences: Vec<&str> = rows.iter().map(|row| row.get("sequence")).collect();
+    if sequences.is_empty() {
+        return Ok(true);
+    }
+    let (role, sequences) = (&server.role, sequences.join(", "));
+    report.fail(
+        "rights",
+        format!("the role {role} may not draw from {sequences}"),
+        format!("GRANT USAGE ON SEQUENCE {sequences} TO {role}"),
+    );
+    Ok(false)
 }
 
 fn look_at_rights(

@@ -78,17 +78,69 @@ fn a_server_that_takes_no_writes_is_told() {
 }
 
 #[test]
+fn a_standby_is_told() {
+    let stack = with_own_server("check_standby", Vec::new());
+    let server = stack.database.server();
+    server.stop();
+    // It waits for a primary from then on, and takes reads meanwhile.
+    std::fs::write(server.socket_dir().join("data/standby.signal"), "").expect("standby.signal");
+    server.restart();
+    check(&stack, &[]).assert_finds("fail", "writing", &["a standby", "target_session_attrs=primary"]);
+}
+
+/// Functions that stand before PostgreSQL's own say what only a server of another version or clock would.
+#[test]
+fn a_version_that_is_too_old_and_a_clock_that_is_off_are_told() {
+    let stack = Stack::new("check_version");
+    stack.sql(&format!(
+        "create schema older;
+         create function older.current_setting(name text) returns text language sql as $$
+             select case name
+                 when 'server_version' then '12.22 (Debian)'
+                 when 'server_version_num' then '120022'
+                 else pg_catalog.current_setting(name) end $$;
+         create function older.clock_timestamp() returns timestamptz language sql as $$
+             select pg_catalog.clock_timestamp() - interval '1 hour' $$;
+         alter database {} set search_path = older, pg_catalog, public",
+        stack.database.name()
+    ));
+    let checked = check(&stack, &[]);
+    checked.assert_finds("fail", "postgresql", &["version 12.22", "13 or newer"]);
+    checked.assert_finds("warn", "postgresql clock", &["behind this machine's", "NTP"]);
+}
+
+#[test]
+fn encryption_is_told_and_its_want_on_the_way_to_another_machine_too() {
+    let secured = crate::tls::secured();
+    let stack = Stack::of(
+        RedisServer::start(),
+        Database::new(std::sync::Arc::clone(&secured.server), "check_tls"),
+    );
+    let address = |host: &str, mode: &str| {
+        let (port, name) = (secured.server.port(), stack.database.name());
+        format!("host={host} port={port} user=postgres dbname={name} sslmode={mode}")
+    };
+    let encrypted = address("127.0.0.1", "require");
+    check(&stack, &[("DATABASE_URL", &encrypted)]).assert_finds("ok", "postgresql", &["with TLS"]);
+    // An address that is none of this machine's to look at, and leads to it all the same.
+    let plain = address("0.0.0.0", "disable");
+    let words = ["without TLS to another machine", "sslmode=verify-full"];
+    check(&stack, &[("DATABASE_URL", &plain)]).assert_finds("warn", "postgresql", &words);
+}
+
+#[test]
 fn too_little_room_is_told_by_the_limit_that_is_in_the_way() {
     let stack = with_own_server("check_room", vec![("max_connections", "8".to_owned())]);
     let checked = check(&stack, &[("PARALLEL_CONSUMERS", "30"), ("DB_POOL_SIZE", "30")]);
-    checked.assert_finds(
-        "fail",
-        "connections",
-        &["max_connections", "30 workers", "PARALLEL_CONSUMERS="],
-    );
-    let role = "alter role ROLE connection limit 1; grant all on all tables in schema public to ROLE";
+    checked.assert_finds("fail", "connections", &["max_connections", "opens 30", "DB_POOL_SIZE="]);
+    // One for each of two workers, and none to look for other processes.
+    let role = "alter role ROLE connection limit 2; grant all on all tables in schema public to ROLE";
     let checked = check_as(&stack, "narrow", role);
-    checked.assert_finds("fail", "connections", &["the role's CONNECTION LIMIT"]);
+    let words = ["2 left by the role's CONNECTION LIMIT", "opens 3", "DB_POOL_SIZE=2"];
+    checked.assert_finds("fail", "connections", &words);
+    let database = format!("alter database {} connection limit 2", stack.database.name());
+    let checked = check_as(&stack, "crowded", &database);
+    checked.assert_finds("fail", "connections", &["the database's CONNECTION LIMIT", "opens 3"]);
 }
 
 #[test]
@@ -194,6 +246,10 @@ fn each_right_that_the_role_lacks_is_told_as_the_grant_that_gives_it() {
     );
     checked.assert_finds("fail", "rights", &["GRANT DELETE ON likes TO"]);
 
+    let unnumbered = format!("{schema}; grant select, insert, update, delete on all tables in schema public to ROLE");
+    let words = ["GRANT USAGE ON SEQUENCE public.", "notifications_id_seq"];
+    check_as(&stack, "unnumbered", &unnumbered).assert_finds("fail", "rights", &words);
+
     // Rights to columns are enough, if they are all that is used.
     let columns = "revoke select, update on user_settings from ROLE;
                    grant select (user_did, data_collection_forbidden) on user_settings to ROLE";
@@ -203,6 +259,24 @@ fn each_right_that_the_role_lacks_is_told_as_the_grant_that_gives_it() {
     check_as(&stack, "no_schema", all).assert_finds("fail", "own tables", &["GRANT USAGE ON SCHEMA firehose_worker"]);
     let usage = format!("{all} grant usage on schema firehose_worker to ROLE");
     check_as(&stack, "no_own", &usage).assert_finds("fail", "rights", &["firehose_worker.rivals", "GRANT"]);
+    stack.sql("drop table firehose_worker.versions");
+    let words = ["firehose_worker.versions are missing", "may not make them"];
+    check_as(&stack, "no_extend", &usage).assert_finds("fail", "own tables", &words);
+}
+
+#[test]
+fn a_right_that_another_role_lacks_is_told_by_the_statement() {
+    let stack = Stack::new("check_view");
+    // A view reads its table as its owner, who may not.
+    stack.sql(
+        "alter table user_settings rename to settings_of_users;
+         create view user_settings as select * from settings_of_users;
+         alter view user_settings owner to pg_monitor",
+    );
+    let all = "grant select, insert, update, delete on all tables in schema public to ROLE;
+               revoke select on settings_of_users from ROLE";
+    let words = ["permission denied for table settings_of_users", "grant it to"];
+    check_as(&stack, "by_view", all).assert_finds("fail", "rights", &words);
 }
 
 #[test]

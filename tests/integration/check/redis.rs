@@ -1,9 +1,12 @@
 //! Faults of Redis, and of what is in it.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use redis::cmd;
 
-use super::check;
+use super::{Checked, check};
 use crate::support::postgres::Database;
+use crate::support::proxy::Proxy;
 use crate::support::stack::{EVENTS, GROUP};
 use crate::support::{PostgresServer, RedisServer, Stack, wait_until};
 
@@ -59,7 +62,60 @@ fn a_master_without_the_replicas_it_wants_is_told() {
 }
 
 #[test]
+fn a_redis_that_is_too_old_and_a_clock_that_is_off_are_told() {
+    let stack = Stack::new("check_redis_version");
+    let proxy = Proxy::to(stack.redis.port());
+    let url = format!("redis://127.0.0.1:{}", proxy.port());
+    let info: String = cmd("INFO").arg("server").query(&mut stack.redis()).expect("INFO");
+    let line = info
+        .lines()
+        .find(|line| line.starts_with("redis_version:"))
+        .expect("a version");
+    // The same line from Redis 6.0, which comes with a clock of days ago.
+    proxy.rewrite(&line[..17], "redis_version:6.0");
+    proxy.rewrite("valkey_version", "-alkey_version");
+    let (seconds, _): (String, String) = cmd("TIME").query(&mut stack.redis()).expect("TIME");
+    proxy.rewrite(&format!("$10\r\n{}", &seconds[..4]), "$10\r\n1700");
+    let checked = check(&stack, &[("REDIS_URL", &url)]);
+    checked.assert_finds("fail", "redis", &["version 6.0", "6.2 or newer"]);
+    checked.assert_finds("warn", "redis clock", &["behind this machine's", "NTP"]);
+}
+
+#[test]
+fn a_redis_that_loads_its_data_is_told() {
+    let load_slowly = [
+        "--key-load-delay",
+        "10000",
+        "--loading-process-events-interval-bytes",
+        "1024",
+    ];
+    let stack = with("check_loading", &load_slowly);
+    let mut pipeline = redis::pipe();
+    for key in 0..200 {
+        pipeline.set(format!("key-{key}"), "x".repeat(100)).ignore();
+    }
+    pipeline.cmd("SAVE").exec(&mut stack.redis()).expect("keys on disk");
+    stack.redis.kill();
+    std::thread::scope(|scope| {
+        scope.spawn(|| stack.redis.restart());
+        wait_until("a check finds Redis loading", || {
+            let checked = check(&stack, &[]);
+            let role = checked
+                .findings()
+                .iter()
+                .find(|finding| finding["what"] == "redis role");
+            let is_loading = role.is_some_and(|role| role["found"] == "it loads its data");
+            if is_loading {
+                checked.assert_finds("fail", "redis role", &["wait until it has"]);
+            }
+            is_loading
+        });
+    });
+}
+
+#[test]
 fn a_policy_that_throws_keys_away_and_full_memory_are_told() {
+    check(&Stack::new("check_no_limit"), &[]).assert_finds("ok", "redis memory", &["no limit", "set maxmemory"]);
     let stack = with(
         "check_policy",
         &["--maxmemory", "100mb", "--maxmemory-policy", "allkeys-lru"],
@@ -96,73 +152,88 @@ fn a_disk_that_cannot_be_written_is_told_and_an_append_only_file_is_fine() {
 }
 
 #[test]
+fn an_append_only_file_that_cannot_be_written_is_told() {
+    let redis = RedisServer::with_file_limit(1 << 18, &["--appendonly", "yes"]);
+    redis.restart();
+    let stack = Stack::of(redis, Database::new(PostgresServer::shared(), "check_aof"));
+    run(&stack, &["SET", "large", &"x".repeat(1 << 20)]);
+    wait_until("the file has refused it", || {
+        let info: String = cmd("INFO").arg("persistence").query(&mut stack.redis()).expect("INFO");
+        info.contains("aof_last_write_status:err")
+    });
+    check(&stack, &[]).assert_finds("fail", "redis persistence", &["disk"]);
+}
+
+/// With these a worker runs.
+const LEAST: &str = "~firehose:events +xreadgroup +xack";
+
+/// With these it does all that it can, and `check` sees all.
+const ALL: &str = "~firehose:* ~cluster:metrics ~db:record_counts +xreadgroup +xack +xgroup +xautoclaim +xclaim +xpending +xinfo \
+                   +xadd +xlen +hincrby +exists +get +set +del +pexpire +hget +hset +hgetall +watch +unwatch +multi +exec \
+                   +discard +info";
+
+/// Checks as a user who has these rules alone.
+fn as_user(stack: &Stack, rules: &str) -> Checked {
+    let mut words = vec!["ACL", "SETUSER", "feeder", "reset", "on", ">secret"];
+    words.extend(rules.split_whitespace());
+    run(stack, &words);
+    let url = stack.redis_url().replace("redis://", "redis://feeder:secret@");
+    check(stack, &[("REDIS_URL", &url)])
+}
+
+#[test]
 fn each_right_that_a_user_lacks_is_told_as_the_rule_that_allows_it() {
     let stack = Stack::new("check_acl");
     stack.create_group();
-    let as_user = |rules: &[&str]| {
-        let rules = [&["ACL", "SETUSER", "feeder", "reset", "on", ">secret"], rules].concat();
-        run(&stack, &rules);
-        let url = stack.redis_url().replace("redis://", "redis://feeder:secret@");
-        check(&stack, &[("REDIS_URL", &url)])
-    };
-    let least = ["~firehose:events", "+xreadgroup", "+xack", "+xgroup", "+xautoclaim"];
-    let all = [
-        "~firehose:*",
-        "~cluster:metrics",
-        "~db:record_counts",
-        "+xreadgroup",
-        "+xack",
-        "+xgroup",
-        "+xautoclaim",
-        "+xclaim",
-        "+xpending",
-        "+xinfo",
-        "+xadd",
-        "+xlen",
-        "+hincrby",
-        "+exists",
-        "+get",
-        "+set",
-        "+del",
-        "+pexpire",
-        "+hget",
-        "+hset",
-        "+hgetall",
-        "+watch",
-        "+unwatch",
-        "+multi",
-        "+exec",
-        "+discard",
-        "+info",
-    ];
-    as_user(&all).assert_finds("ok", "redis rights", &["feeder"]);
-
-    let checked = as_user(&least);
-    checked.assert_finds(
-        "warn",
-        "redis rights",
-        &[
-            "dashboard",
-            "ACL SETUSER feeder ",
-            "~cluster:metrics",
-            "~firehose:dead-letters",
-            "+hincrby",
-            "+exec",
-        ],
-    );
-    checked.assert_finds("warn", "redis", &["+info"]);
-    checked.assert_nothing_fails();
-
-    for rule in &least[1..] {
-        let rules: Vec<&str> = all.iter().copied().filter(|other| other != rule).collect();
-        as_user(&rules).assert_finds(
-            "fail",
-            "redis rights",
-            &[&format!("ACL SETUSER feeder ~firehose:events {rule}\"")],
-        );
+    as_user(&stack, ALL).assert_finds("ok", "redis rights", &["feeder"]);
+    for rule in ["+xreadgroup", "+xack"] {
+        let words = [format!("ACL SETUSER feeder ~firehose:events {rule}\"")];
+        as_user(&stack, &ALL.replace(rule, "")).assert_finds("fail", "redis rights", &[&words[0]]);
     }
-    let others: Vec<&str> = all.iter().copied().filter(|rule| *rule != "~firehose:*").collect();
-    as_user(&others).assert_finds("fail", "redis rights", &["ACL SETUSER feeder ~firehose:events\""]);
+    let without_stream = ALL.replace("~firehose:*", "");
+    let words = ["ACL SETUSER feeder ~firehose:events\""];
+    as_user(&stack, &without_stream).assert_finds("fail", "redis rights", &words);
+}
+
+#[test]
+fn what_the_worker_does_without_is_told_with_the_rules_for_all_of_it() {
+    let stack = Stack::new("check_least");
+    stack.create_group();
+    let checked = as_user(&stack, LEAST);
+    let words = [
+        "dashboard",
+        "ACL SETUSER feeder ",
+        "~cluster:metrics",
+        "~firehose:dead-letters",
+        "+hincrby",
+        "+exec",
+        "+xautoclaim",
+        "+xgroup",
+    ];
+    checked.assert_finds("warn", "redis rights", &words);
+    checked.assert_finds("warn", "redis", &["+info"]);
+    checked.assert_finds("warn", "stream", &["may not ask", "+xinfo"]);
+    checked.assert_nothing_fails();
+    // Whether there are snapshots is in CONFIG.
+    let checked = as_user(&stack, &format!("{LEAST} +info"));
+    checked.assert_finds("ok", "redis persistence", &["may not be asked"]);
+
+    // A group that is missing is to be made by somebody.
+    run(&stack, &["XGROUP", "DESTROY", EVENTS, GROUP]);
+    as_user(&stack, ALL).assert_finds("ok", "redis rights", &[]);
+    let words = ["ACL SETUSER feeder ~firehose:events +xgroup\""];
+    as_user(&stack, LEAST).assert_finds("fail", "redis rights", &words);
+}
+
+#[test]
+fn a_user_who_may_not_choose_the_database_is_told() {
+    let stack = Stack::new("check_select");
+    let rules = ["ACL", "SETUSER", "feeder", "on", ">secret", "~*", "+@all", "-select"];
+    run(&stack, &rules);
+    let url = stack.redis_url().replace("redis://", "redis://feeder:secret@");
+    check(&stack, &[("REDIS_URL", &url)]).assert_finds("ok", "redis rights", &[]);
+    let words = ["'select' command", "allow +select", "database 0"];
+    check(&stack, &[("REDIS_URL", &format!("{url}/3"))]).assert_finds("fail", "redis", &words);
 }
 
 #[test]
@@ -176,6 +247,15 @@ fn a_stream_and_a_group_that_are_not_there_are_told() {
     run(&stack, &["SET", "text", "x"]);
     let other = [("REDIS_STREAM_KEY", "text")];
     check(&stack, &other).assert_finds("fail", "stream", &["holds a string", "REDIS_STREAM_KEY"]);
+}
+
+#[test]
+fn a_stream_that_may_not_be_looked_for_is_told() {
+    let stack = Stack::new("check_type");
+    let rules = ["ACL", "SETUSER", "feeder", "on", ">secret", "~*", "+@all", "-type"];
+    run(&stack, &rules);
+    let url = stack.redis_url().replace("redis://", "redis://feeder:secret@");
+    check(&stack, &[("REDIS_URL", &url)]).assert_finds("warn", "stream", &["may not be asked", "+type"]);
 }
 
 #[test]
@@ -232,6 +312,11 @@ fn what_is_pending_unread_dead_and_lost_is_told() {
             r#"{"connected":false,"url":"wss://relay","currentCursor":null}"#,
         ],
     );
+    check(&stack, &[]).assert_finds("warn", "producer", &["not connected"]);
+    run(&stack, &["SET", "firehose:status", "up"]);
+    let words = ["firehose:status is not what", "see what writes it"];
+    check(&stack, &[]).assert_finds("warn", "producer", &words);
+
     wait_until("the entry is idle for longer than 100 ms", || {
         check(&stack, &[("CLAIM_IDLE_MS", "100")])
             .findings()
@@ -240,8 +325,47 @@ fn what_is_pending_unread_dead_and_lost_is_told() {
     });
     let checked = check(&stack, &[("REDIS_DEAD_LETTER_MAXLEN", "1")]);
     checked.assert_finds("warn", "dead letters", &["replay or drop"]);
-    checked.assert_finds("warn", "producer", &["not connected"]);
 
     run(&stack, &["XTRIM", EVENTS, "MAXLEN", "2"]);
     check(&stack, &[]).assert_finds("warn", "backlog", &["trimmed before they were read"]);
+}
+
+/// Checks while entries are added as fast as one connection can, and read if somebody is to keep up.
+fn check_under_load(stack: &Stack, is_read: bool, limit: &str) -> Checked {
+    let is_over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut redis = stack.redis();
+            while !is_over.load(Ordering::Relaxed) {
+                let mut pipeline = redis::pipe();
+                pipeline
+                    .cmd("XADD")
+                    .arg(&[EVENTS, "*", "type", "account", "data", "{}"]);
+                if is_read {
+                    let read = ["GROUP", GROUP, "fast", "NOACK", "STREAMS", EVENTS, ">"];
+                    pipeline.cmd("XREADGROUP").arg(&read);
+                }
+                pipeline.exec(&mut redis).expect("an entry is added");
+            }
+        });
+        let checked = check(stack, &[("REDIS_MAX_STREAM_LEN", limit)]);
+        is_over.store(true, Ordering::Relaxed);
+        checked
+    })
+}
+
+#[test]
+fn a_producer_that_will_soon_trim_unread_entries_is_told() {
+    let stack = Stack::new("check_headroom");
+    stack.create_group();
+    let checked = check_under_load(&stack, false, "100000");
+    checked.assert_finds(
+        "warn",
+        "trim headroom",
+        &["the backlog grows by", "slower than the producer"],
+    );
+    run(&stack, &["XTRIM", EVENTS, "MAXLEN", "0"]);
+    let checked = check_under_load(&stack, true, "1000");
+    let words = ["a standstill of", "raise the producer's limit of 1000"];
+    checked.assert_finds("warn", "trim headroom", &words);
 }

@@ -100,11 +100,27 @@ fn settings_come_from_a_file_below_flags_and_the_environment() {
         "configuration",
         &["of-the-file of group of-the-environment", "1 workers"],
     );
+    checked.assert_finds("warn", "settings file", &["line 2", "sed"]);
     assert!(
         checked.output.log.contains("line 2 begins with export"),
         "{}",
         checked.output.log
     );
+}
+
+#[test]
+fn settings_without_effect_are_told() {
+    let stack = Stack::new("check_warnings");
+    let url = format!("{}?socket_timeout=5", stack.redis_url());
+    let settings = [("REDIS_URL", url.as_str()), ("DB_POOL_SIZE", "1")];
+    let checked = check(&stack, &settings);
+    checked.assert_finds(
+        "warn",
+        "configuration",
+        &["DB_POOL_SIZE=1 allows only 1 of the 2 workers"],
+    );
+    checked.assert_finds("warn", "configuration", &["socket_timeout has no effect"]);
+    checked.assert_nothing_fails();
 }
 
 #[test]

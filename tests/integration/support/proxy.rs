@@ -53,6 +53,8 @@ struct Shared {
     /// Words in requests whose answers are lost, and how many more answers.
     lose: Mutex<Option<(&'static str, usize)>>,
     lost: AtomicUsize,
+    /// Bytes in answers, and what becomes of them.
+    rewrites: Mutex<Vec<(String, String)>>,
     connections: AtomicUsize,
 }
 
@@ -67,6 +69,7 @@ impl Proxy {
             is_over: AtomicBool::new(false),
             lose: Mutex::new(None),
             lost: AtomicUsize::new(0),
+            rewrites: Mutex::default(),
             connections: AtomicUsize::new(0),
         });
         let port = free_port();
@@ -113,6 +116,12 @@ impl Proxy {
     /// the answer comes.
     pub(crate) fn lose_answers(&self, word: &'static str, number: usize) {
         *lock(&self.shared.lose) = Some((word, number));
+    }
+
+    /// Has answers say something else in as many bytes: what only a server of another version or clock would say.
+    pub(crate) fn rewrite(&self, from: &str, to: &str) {
+        assert_eq!(from.len(), to.len(), "{from} and {to}");
+        lock(&self.shared.rewrites).push((from.to_owned(), to.to_owned()));
     }
 
     /// Answers lost so far.
@@ -230,12 +239,24 @@ impl Shared {
             } else if ends.loses_answer.load(SeqCst) {
                 self.lost.fetch_add(1, SeqCst);
                 return ends.reset();
+            } else {
+                self.rewrite(&mut buffer[..read]);
             }
             if self.is_cut(ends.generation) || to.write_all(&buffer[..read]).is_err() {
                 return ends.reset();
             }
         }
         let _ = to.shutdown(Shutdown::Write);
+    }
+
+    fn rewrite(&self, answer: &mut [u8]) {
+        for (from, to) in lock(&self.rewrites).iter() {
+            for at in 0..answer.len().saturating_sub(from.len() - 1) {
+                if answer[at..].starts_with(from.as_bytes()) {
+                    answer[at..at + to.len()].copy_from_slice(to.as_bytes());
+                }
+            }
+        }
     }
 
     fn look_for_loss(&self, ends: &Ends, request: &[u8]) {

@@ -1,5 +1,7 @@
 //! A Redis server of a test's own.
 
+use std::io;
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::Mutex;
@@ -15,6 +17,8 @@ pub(crate) struct RedisServer {
     port: u16,
     dir: PathBuf,
     args: Vec<String>,
+    /// Bytes that a file of the server may have.
+    file_limit: Option<u64>,
     process: Mutex<Option<Process>>,
 }
 
@@ -41,7 +45,16 @@ impl RedisServer {
             port: free_port(),
             dir: scratch::directory("redis"),
             args: args.iter().map(|&arg| arg.to_owned()).collect(),
+            file_limit: None,
             process: Mutex::new(None),
+        }
+    }
+
+    /// The same for one whose disk takes no file beyond so many bytes; `restart` is yet to start it.
+    pub(crate) fn with_file_limit(bytes: u64, args: &[&str]) -> Self {
+        Self {
+            file_limit: Some(bytes),
+            ..Self::not_started(args)
         }
     }
 
@@ -141,6 +154,11 @@ impl RedisServer {
             .arg(&self.dir)
             .args(&self.args)
             .stdout(Stdio::from(stdout));
+        if let Some(bytes) = self.file_limit {
+            // SAFETY: between fork and exec, and these calls only change the child: a write beyond the limit is an error
+            // to it, and no signal.
+            unsafe { command.pre_exec(move || limit_files(bytes)) };
+        }
         command
     }
 
@@ -161,5 +179,22 @@ impl RedisServer {
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Option<Process>> {
         self.process.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+}
+
+fn limit_files(bytes: u64) -> io::Result<()> {
+    let limit = libc::rlimit {
+        rlim_cur: bytes,
+        rlim_max: bytes,
+    };
+    // SAFETY: setrlimit reads the structure that it is given, signal takes no pointers.
+    let is_done = unsafe {
+        libc::signal(libc::SIGXFSZ, libc::SIG_IGN);
+        libc::setrlimit(libc::RLIMIT_FSIZE, &raw const limit) == 0
+    };
+    if is_done {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
     }
 }

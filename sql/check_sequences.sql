@@ -1,0 +1,9 @@
+-- Reads which sequences that number rows of tables the session's role may not draw from. EXPLAIN does not tell: it draws none.
+-- $1 table name text[], with a schema or found by search_path
+-- Safe twice: reads only.
+-- Locks: none.
+SELECT pg_get_serial_sequence(name, a.attname) AS sequence
+FROM unnest($1::text[]) AS name
+JOIN pg_attribute AS a ON a.attrelid = to_regclass(name)
+WHERE a.attnum > 0 AND NOT a.attisdropped AND a.attidentity = ''
+    AND NOT has_sequence_privilege(pg_get_serial_sequence(name, a.attname), 'USAGE, UPDATE')
