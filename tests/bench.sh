@@ -36,6 +36,7 @@ What is printed:
   CPU of others          what else kept the machine busy meanwhile, this script's share included: much of it, and the
                          figures are worth little
   peak memory            the worker's resident set at its highest
+  database, WAL          by how much PostgreSQL's files grow, and how much it writes ahead, for a million such events
   round trips            requests that were waited for, counted in a run of its own, by a relay before the servers
   in turn                events/s by the worker's, of the medians, and of the runs that followed each other
   latency                of single likes and posts in an idle system, from XADD until the group has nothing pending

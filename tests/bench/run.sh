@@ -7,19 +7,35 @@ stall_seconds=120
 
 # timed_run CONTENDER
 timed_run() {
-    local -a before after
+    local -a before after sizes
     prepare_run "$1"
     fill_stream
     connect_to_redis
+    read -ra sizes < <(database_sizes)
     read -ra before < <(cpu_ticks)
     start_contender "$1" "$redis_port" "$postgres_port"
     await_drained
     read -ra after < <(cpu_ticks)
     record "$1" seconds "$(awk -v us=$((drained_us - started_us)) 'BEGIN {print us / 1e6}')"
     record "$1" memory "$(peak_memory_kb)"
+    record_growth "$1" "${sizes[@]}"
     record_cpu "$1" $((drained_us - started_us)) "${before[@]}" "${after[@]}"
     stop_contender 60
     ((runs_with_dead_letters += $(ask_redis XLEN firehose:dead-letters) > 0)) || true
+}
+
+# Bytes of the run's database, and of all that was ever written ahead.
+database_sizes() {
+    ask_postgres --dbname=run \
+        --command="SELECT pg_database_size('run'), pg_wal_lsn_diff(pg_current_wal_lsn(), '0/0')"
+}
+
+# record_growth CONTENDER DATABASE_BEFORE WAL_BEFORE
+record_growth() {
+    local -a sizes
+    read -ra sizes < <(database_sizes)
+    record "$1" database $((sizes[0] - $2))
+    record "$1" wal $((sizes[1] - $3))
 }
 
 # prepare_run CONTENDER
