@@ -149,27 +149,28 @@ fn list(numbers: &BTreeMap<String, u64>) -> String {
     }
 }
 
+/// What tells most comes first: a narrow terminal cuts the rest.
 fn worker_lines(worker: &Worker) -> Vec<String> {
     let mut parts = Vec::new();
-    match (&worker.status, &worker.held_by) {
-        (Some(status), _) => {
-            let seconds = status.told_ms.saturating_sub(status.started_ms) / 1000;
-            parts.push(format!(
-                "{}, version {}, up {}",
-                status.process,
-                status.version,
-                duration(seconds)
-            ));
-        }
-        (None, Some(process)) => parts.push(process.clone()),
-        (None, None) => parts.push("no worker".to_owned()),
-    }
     if let Some(idle_ms) = worker.idle_ms {
         parts.push(format!(
             "{} pending, idle {}",
             grouped(worker.pending),
             duration(idle_ms / 1000)
         ));
+    }
+    match (&worker.status, &worker.held_by) {
+        (Some(status), _) => {
+            let seconds = status.told_ms.saturating_sub(status.started_ms) / 1000;
+            parts.push(format!(
+                "{}, up {}, version {}",
+                status.process,
+                duration(seconds),
+                status.version
+            ));
+        }
+        (None, Some(process)) => parts.push(process.clone()),
+        (None, None) => parts.push("no worker".to_owned()),
     }
     let mut lines = vec![format!("{:<19} {}", worker.consumer, parts.join("; "))];
     let waiting = worker.status.as_ref().and_then(|status| status.waiting_for.as_deref());
