@@ -31,7 +31,7 @@ pub struct Cli {
     /// A file of settings in the form of systemd's EnvironmentFile=; flags and variables go before it
     ///
     /// Without it, and without an address in the environment, all commands but the worker itself read
-    /// /etc/default/firehose-worker if they may.
+    /// /etc/default/firehose-worker if they may, and go on as the user firehose-worker if root has called them.
     #[arg(long, global = true, value_name = "FILE")]
     pub env_file: Option<PathBuf>,
 
@@ -317,7 +317,7 @@ mod tests {
     use clap::CommandFactory;
 
     use super::*;
-    use crate::config::{DEFAULT_DATABASE_URL, DEFAULT_REDIS_URL};
+    use crate::config::{Config, DEFAULT_DATABASE_URL, DEFAULT_REDIS_URL};
 
     /// Variable and default of each setting; no default where it is made from the machine's name.
     fn settings() -> Vec<(String, String)> {
@@ -336,6 +336,15 @@ mod tests {
         settings.collect()
     }
 
+    /// What a number may be, in the words of the error about one that it may not be.
+    fn allowed(variable: &str) -> Option<String> {
+        let flag = variable.to_ascii_lowercase().replace('_', "-");
+        let settings = Cli::parse_from(["firehose-worker", &format!("--{flag}=-1")]).settings;
+        let faults = Config::new(&settings).err()?.to_string();
+        let allowed = faults.split_once("a whole number from ")?.1;
+        Some(allowed.replace(&format!("to {}", usize::MAX), "or more"))
+    }
+
     #[test]
     fn the_readme_and_the_environment_file_have_every_setting_with_its_default() {
         let readme = include_str!("../README.md");
@@ -348,7 +357,11 @@ mod tests {
                 (_, "") => String::new(),
                 (_, default) => format!("`{default}`"),
             };
-            let row = format!("| `{variable}` | {default_in_readme} |");
+            let allowed = match allowed(&variable) {
+                Some(allowed) => format!(" {allowed} |"),
+                None => String::new(),
+            };
+            let row = format!("| `{variable}` | {default_in_readme} |{allowed}");
             assert!(readme.contains(&row), "README.md has no row {row}");
             let line = format!("\n#{variable}={default}\n");
             assert!(

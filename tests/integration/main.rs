@@ -50,8 +50,9 @@ mod histories;
 mod wire;
 // What other workers have left wrong is made right.
 mod repair;
-// The index of the tests on rows: collection and op, and the test of it.
+// The index of tests on rows and on faults that `check` names, and what the README says of the log.
 mod index;
+mod readme;
 // What a person does about dead letters.
 mod dead_letters;
 // Every statement finds its rows by key.
