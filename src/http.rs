@@ -12,7 +12,7 @@ use tiny_http::{Header, Method, Request, Response, Server};
 use crate::exposition::{CONTENT_TYPE, Exposition};
 use crate::metrics::Metrics;
 use crate::shutdown::Stop;
-use crate::turns::{self, Turns};
+use crate::turns::{self, Watch};
 
 /// How long the listener waits for a request before it looks for a stop.
 const TURN: Duration = Duration::from_millis(500);
@@ -24,8 +24,10 @@ pub struct Http {
     server: Server,
     exposition: Exposition,
     metrics: Arc<Metrics>,
-    turns: Turns,
-    /// When every thread was last found to have taken a turn.
+    turns: Watch,
+    /// The threads that had taken no turn when they were last looked at.
+    missing: Vec<String>,
+    /// When none was missing last.
     sound_at: Instant,
 }
 
@@ -39,7 +41,7 @@ impl Http {
     /// # Errors
     ///
     /// The address is taken, or not this machine's.
-    pub fn listen(address: &str, exposition: Exposition, metrics: Arc<Metrics>, turns: Turns) -> anyhow::Result<Http> {
+    pub fn listen(address: &str, exposition: Exposition, metrics: Arc<Metrics>, turns: Watch) -> anyhow::Result<Http> {
         let server = Server::http(address)
             .map_err(|error| anyhow!("{error}"))
             .with_context(|| format!("failed to listen on METRICS_ADDR={address}"))?;
@@ -49,6 +51,7 @@ impl Http {
             exposition,
             metrics,
             turns,
+            missing: Vec::new(),
             sound_at: Instant::now(),
         })
     }
@@ -58,7 +61,8 @@ impl Http {
         while !stop.is_requested() {
             let request = self.server.recv_timeout(TURN);
             turns::take();
-            if self.turns.missing().is_empty() {
+            self.missing = self.turns.missing();
+            if self.missing.is_empty() {
                 self.sound_at = Instant::now();
             }
             match request {
@@ -105,8 +109,11 @@ impl Http {
         if time < PATIENCE {
             return Ok(());
         }
-        let hanging = self.turns.missing().join(", ");
-        Err(format!("no sign of {hanging} for {} s", time.as_secs()))
+        Err(format!(
+            "no sign of {} for {} s",
+            self.missing.join(", "),
+            time.as_secs()
+        ))
     }
 }
 

@@ -15,7 +15,7 @@ use crate::logging;
 use crate::metrics::{Metrics, Totals};
 use crate::rates::Rates;
 use crate::shutdown::Stop;
-use crate::turns::Turns;
+use crate::turns::Watch;
 
 /// Between two looks at the threads.
 const LOOK: Duration = Duration::from_millis(250);
@@ -84,7 +84,7 @@ pub struct Notifier {
     pub redis: Redis,
     pub db: Db,
     pub metrics: Arc<Metrics>,
-    pub turns: Turns,
+    pub turns: Watch,
     pub stop_timeout: Duration,
 }
 
@@ -95,7 +95,7 @@ pub fn is_heard() -> bool {
 
 impl Notifier {
     /// Tells until `stop`, and then that it was requested.
-    pub fn run(self, stop: &Stop) -> anyhow::Result<()> {
+    pub fn run(mut self, stop: &Stop) -> anyhow::Result<()> {
         let mut watchdog = sd_notify::watchdog_enabled().map(Watchdog::new);
         let mut rates = Rates::default();
         let mut said_wait = None;

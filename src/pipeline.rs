@@ -109,7 +109,7 @@ impl Pipeline {
             redis: self.redis.clone(),
             db: self.db.clone(),
             metrics: Arc::clone(&self.metrics),
-            turns: threads.turns.clone(),
+            turns: threads.turns.watch(),
             stop_timeout: self.config.stop_timeout,
         };
         let stop = self.stop.clone();
@@ -121,7 +121,7 @@ impl Pipeline {
             return Ok(());
         };
         let exposition = Exposition::new(Arc::clone(&self.metrics), Arc::clone(&self.in_flight));
-        let http = Http::listen(address, exposition, Arc::clone(&self.metrics), threads.turns.clone())?;
+        let http = Http::listen(address, exposition, Arc::clone(&self.metrics), threads.turns.watch())?;
         let stop = self.stop.clone();
         threads.spawn_beside("http", move || http.run(&stop))
     }

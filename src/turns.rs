@@ -1,6 +1,6 @@
 //! Which threads still take turns.
 //!
-//! Owns the list that the watchdog goes by. A thread takes a turn whenever it comes back from a wait or from a server,
+//! Owns the list that the watchdog and /healthz go by, each from its own last look. A thread takes a turn whenever it comes back from a wait or from a server,
 //! whatever came of it: an idle stream and an outage are full of turns, and only a thread that never comes back has none.
 //!
 //! Invariant: `take` stands behind every wait and every command, and each of those has an end, a statement's after 60 s
@@ -8,25 +8,25 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crossbeam_channel::{SendError, SendTimeoutError, Sender};
 
-/// The threads that must take turns, and whether they have.
+/// The threads that must take turns, and how many they have taken.
 #[derive(Clone, Default)]
-pub struct Turns(Arc<Mutex<BTreeMap<String, Arc<AtomicBool>>>>);
+pub struct Turns(Arc<Mutex<BTreeMap<String, Arc<AtomicU64>>>>);
 
 thread_local! {
-    static MINE: RefCell<Option<Arc<AtomicBool>>> = const { RefCell::new(None) };
+    static MINE: RefCell<Option<Arc<AtomicU64>>> = const { RefCell::new(None) };
 }
 
 /// Marks a turn of the calling thread.
 pub fn take() {
     MINE.with_borrow(|mine| {
         if let Some(taken) = mine {
-            taken.store(true, Relaxed);
+            taken.fetch_add(1, Relaxed);
         }
     });
 }
@@ -53,7 +53,7 @@ pub fn send<T>(channel: &Sender<T>, mut value: T) -> Result<(), SendError<T>> {
 impl Turns {
     /// Makes the calling thread one of those that must take turns, until the result is dropped.
     pub fn enter(&self, name: &str) -> Entered {
-        let taken = Arc::new(AtomicBool::new(true));
+        let taken = Arc::default();
         MINE.set(Some(Arc::clone(&taken)));
         self.lock().insert(name.to_owned(), taken);
         Entered {
@@ -62,19 +62,41 @@ impl Turns {
         }
     }
 
-    /// The threads that have taken no turn since this last named none.
-    pub fn missing(&self) -> Vec<String> {
-        let threads = self.lock();
-        let missing = threads.iter().filter(|(_, taken)| !taken.load(Relaxed));
-        let missing: Vec<String> = missing.map(|(name, _)| name.clone()).collect();
-        if missing.is_empty() {
-            threads.values().for_each(|taken| taken.store(false, Relaxed));
+    /// Somebody who looks whether all of them still take turns.
+    pub fn watch(&self) -> Watch {
+        Watch {
+            turns: self.clone(),
+            seen: BTreeMap::new(),
         }
-        missing
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, Arc<AtomicBool>>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, Arc<AtomicU64>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One who looks at the threads; what others have seen makes no difference.
+pub struct Watch {
+    turns: Turns,
+    /// The turns of each thread when none was last missing.
+    seen: BTreeMap<String, u64>,
+}
+
+impl Watch {
+    /// The threads that have taken no turn since this last named none.
+    pub fn missing(&mut self) -> Vec<String> {
+        let threads = self.turns.lock();
+        let now: BTreeMap<_, _> = threads
+            .iter()
+            .map(|(name, taken)| (name.clone(), taken.load(Relaxed)))
+            .collect();
+        drop(threads);
+        let missing = now.iter().filter(|(name, taken)| self.seen.get(*name) == Some(taken));
+        let missing: Vec<String> = missing.map(|(name, _)| name.clone()).collect();
+        if missing.is_empty() {
+            self.seen = now;
+        }
+        missing
     }
 }
 
@@ -114,19 +136,36 @@ mod tests {
         });
         let entered = turns.enter("mine");
         hear.recv().unwrap();
-        assert!(turns.missing().is_empty(), "entering is a turn");
-        assert_eq!(turns.missing(), ["mine", "other"]);
+        let mut watch = turns.watch();
+        assert!(watch.missing().is_empty(), "entering is a turn");
+        assert_eq!(watch.missing(), ["mine", "other"]);
         take();
-        assert_eq!(turns.missing(), ["other"]);
-        assert_eq!(turns.missing(), ["other"], "looking is no turn");
+        assert_eq!(watch.missing(), ["other"]);
+        assert_eq!(watch.missing(), ["other"], "looking is no turn");
         go.send(()).unwrap();
         hear.recv().unwrap();
-        assert!(turns.missing().is_empty());
+        assert!(watch.missing().is_empty());
         drop(entered);
-        assert_eq!(turns.missing(), ["other"]);
+        assert_eq!(watch.missing(), ["other"]);
         go.send(()).unwrap();
         thread.unwrap().join().unwrap();
-        assert!(turns.missing().is_empty());
+        assert!(watch.missing().is_empty());
+    }
+
+    #[test]
+    fn each_watch_sees_every_turn_however_often_others_look() {
+        let turns = Turns::default();
+        let _entered = turns.enter("mine");
+        let (mut watchdog, mut health) = (turns.watch(), turns.watch());
+        for watch in [&mut watchdog, &mut health] {
+            assert!(watch.missing().is_empty());
+        }
+        take();
+        for watch in [&mut watchdog, &mut health] {
+            assert!(watch.missing().is_empty(), "the other has taken the turn away");
+        }
+        assert_eq!(watchdog.missing(), ["mine"]);
+        assert_eq!(health.missing(), ["mine"]);
     }
 
     #[test]
