@@ -121,7 +121,7 @@ impl Pipeline {
             return Ok(());
         };
         let exposition = Exposition::new(Arc::clone(&self.metrics), Arc::clone(&self.in_flight));
-        let http = Http::listen(address, exposition, Arc::clone(&self.metrics), threads.turns.watch())?;
+        let http = Http::new(address, exposition, Arc::clone(&self.metrics), threads.turns.watch());
         let stop = self.stop.clone();
         threads.spawn_beside("http", move || http.run(&stop))
     }

@@ -16,17 +16,29 @@ use crate::support::stack::shown;
 use crate::support::wait::equal;
 use crate::support::{PostgresOptions, PostgresServer, RedisServer, Stack, wait_until};
 
+/// The time in which a worker has to end after SIGTERM.
+const STOP_LIMIT: Duration = Duration::from_secs(45);
+
 /// Status and body of a GET; `None` while nobody listens.
 fn get(address: &str, path: &str) -> Option<(u16, String)> {
+    answer(ask(address, &format!("GET {path}"), "")?)
+}
+
+/// Sends a request, up to whatever follows its head, and leaves the connection open.
+fn ask(address: &str, line: &str, rest: &str) -> Option<TcpStream> {
     let mut stream = TcpStream::connect(address).ok()?;
     stream
         .set_read_timeout(Some(Duration::from_secs(30)))
         .expect("a time limit");
     write!(
         stream,
-        "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n"
+        "{line} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n{rest}\r\n"
     )
     .ok()?;
+    Some(stream)
+}
+
+fn answer(mut stream: TcpStream) -> Option<(u16, String)> {
     let mut answer = String::new();
     stream.read_to_string(&mut answer).ok()?;
     let (head, body) = answer.split_once("\r\n\r\n")?;
@@ -156,15 +168,59 @@ fn a_worker_is_ready_once_it_has_acknowledged_something_or_seen_the_stream_empty
 }
 
 #[test]
-fn an_address_that_is_taken_stops_the_worker_with_the_reason() {
+fn requests_that_never_end_and_bodies_that_never_come_hold_nobody_up() {
+    let stack = Stack::new("metrics_bodies");
+    let address = format!("127.0.0.1:{}", free_port());
+    let mut worker = stack.worker().env("METRICS_ADDR", &address).spawn();
+    let status_of = |line: &str, rest: &str| answer(ask(&address, line, rest)?).map(|(status, _)| status);
+    wait_until("the process answers", || {
+        equal(status_of("GET /healthz", ""), Some(200))
+    });
+    for length in ["18446744073709551615", "9999999999999", "99999999999999999999999", "-1"] {
+        let status = status_of("GET /metrics", &format!("Content-Length: {length}\r\n"));
+        assert_eq!(status, Some(200), "Content-Length: {length}; {}", shown(&worker.log()));
+    }
+    // As many as hang about, all of them held open to the end.
+    let unfinished = [
+        ask(&address, "POST /metrics", "Content-Length: 10\r\n\r\nabc"),
+        ask(
+            &address,
+            "POST /metrics",
+            "Transfer-Encoding: chunked\r\n\r\nffff\r\nabc",
+        ),
+        TcpStream::connect(&address).ok(),
+    ];
+    assert_eq!(status_of("GET /healthz", ""), Some(200), "{}", shown(&worker.log()));
+    let endless = "X-Endless: x\r\n".repeat(1000);
+    assert_ne!(status_of("GET /metrics", &endless), Some(200));
+    assert_eq!(status_of("DELETE /metrics", ""), Some(405));
+    assert_eq!(status_of("HEAD /metrics", ""), Some(200));
+    drop(unfinished);
+    stack.create(&did("alice"), "app.bsky.graph.follow/1", follow(&did("bob")));
+    wait_until("the worker works on", || equal(stack.count("follows"), 1));
+    worker.signal(libc::SIGTERM);
+    assert_eq!(worker.wait_exit(STOP_LIMIT).code(), Some(0), "{}", shown(&worker.log()));
+}
+
+#[test]
+fn an_address_that_is_taken_is_said_and_waited_for_while_the_worker_runs() {
     let stack = Stack::new("metrics_taken");
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = listener.local_addr().expect("an address").to_string();
-    let output = stack.worker().env("METRICS_ADDR", &address).run_to_exit();
-    assert_eq!(output.status.code(), Some(1), "{}", shown(&output.log));
-    assert!(
-        output.log.contains(&format!("METRICS_ADDR={address}")),
-        "{}",
-        shown(&output.log)
-    );
+    let mut worker = stack.worker().env("METRICS_ADDR", &address).spawn();
+    stack.create(&did("alice"), "app.bsky.graph.follow/1", follow(&did("bob")));
+    wait_until("the worker works", || equal(stack.count("follows"), 1));
+    let said = format!("cannot listen on METRICS_ADDR={address}");
+    wait_until("the address is named", || match worker.log().contains(&said) {
+        true => Ok(()),
+        false => Err(shown(&worker.log())),
+    });
+    drop(listener);
+    wait_until("the process answers", || {
+        equal(get(&address, "/healthz").map(|(status, _)| status), Some(200))
+    });
+    let log = worker.log();
+    assert_eq!(log.matches(&said).count(), 1, "{}", shown(&log));
+    worker.signal(libc::SIGTERM);
+    assert_eq!(worker.wait_exit(STOP_LIMIT).code(), Some(0), "{}", shown(&worker.log()));
 }
