@@ -121,7 +121,12 @@ fn parse(text: &str) -> EnvFile {
 }
 
 fn skip_blanks(rest: &mut Peekable<Chars>) {
-    while rest.next_if(|next| *next != '\n' && next.is_whitespace()).is_some() {}
+    while rest.next_if(|next| is_blank(*next)).is_some() {}
+}
+
+/// A carriage return is one: files of another system end their lines with it.
+fn is_blank(character: char) -> bool {
+    matches!(character, ' ' | '\t' | '\r')
 }
 
 impl EnvFile {
@@ -149,38 +154,56 @@ impl EnvFile {
     }
 }
 
-/// A value up to the end of its line: quotes go, and what they hold stays; blanks at the end go, unless they are quoted.
+/// A value up to the end of its line. Quotes are quotes only where nothing but quoted text stands before them; what they
+/// hold stays as it is, and blanks between them go. Once a value has begun without, they are characters like others.
 fn value(rest: &mut Peekable<Chars>, line: &mut usize) -> String {
     let mut value = String::new();
-    let mut kept = 0;
-    skip_blanks(rest);
-    let mut quote = None;
-    while let Some(next) = rest.next_if(|next| quote.is_some() || *next != '\n') {
+    loop {
+        skip_blanks(rest);
+        match rest.next_if(|next| matches!(next, '"' | '\'')) {
+            Some(quote) => take_quoted(quote, rest, line, &mut value),
+            None => break,
+        }
+    }
+    take_unquoted(rest, line, &mut value);
+    value
+}
+
+/// Up to the closing quote, over the ends of lines.
+fn take_quoted(quote: char, rest: &mut Peekable<Chars>, line: &mut usize, value: &mut String) {
+    while let Some(next) = rest.next() {
         *line += usize::from(next == '\n');
-        match (next, quote) {
-            ('\\', None | Some('"')) => {
-                let Some(escaped) = rest.next() else { break };
+        match next {
+            _ if next == quote => return,
+            '\\' if quote == '"' => {
+                let Some(escaped) = rest.next() else { return };
                 *line += usize::from(escaped == '\n');
-                let stays = quote.is_some() && !matches!(escaped, '"' | '\\' | '$' | '`' | '\n');
+                let stays = !matches!(escaped, '"' | '\\' | '$' | '`' | '\n');
                 value.extend(stays.then_some('\\'));
                 value.extend((escaped != '\n').then_some(escaped));
-                kept = value.len();
             }
-            (_, Some(open)) if next == open => quote = None,
-            ('"' | '\'', None) => {
-                quote = Some(next);
+            _ => value.push(next),
+        }
+    }
+}
+
+/// Up to the end of the line, without the blanks there, unless they are escaped.
+fn take_unquoted(rest: &mut Peekable<Chars>, line: &mut usize, value: &mut String) {
+    let mut kept = value.len();
+    while let Some(next) = rest.next_if(|next| *next != '\n') {
+        if next == '\\' {
+            let Some(escaped) = rest.next() else { break };
+            *line += usize::from(escaped == '\n');
+            value.extend((escaped != '\n').then_some(escaped));
+            kept = value.len();
+        } else {
+            value.push(next);
+            if !is_blank(next) {
                 kept = value.len();
-            }
-            _ => {
-                value.push(next);
-                if quote.is_some() || !next.is_whitespace() {
-                    kept = value.len();
-                }
             }
         }
     }
     value.truncate(kept);
-    value
 }
 
 #[cfg(test)]
@@ -205,9 +228,26 @@ mod tests {
             ("A=b\\\nc", "bc"),
             ("A=b\\ ", "b "),
             ("A='b\nc'", "b\nc"),
+            ("A='b", "b"),
+            ("A=\"b\\\nc\"", "bc"),
+            ("A=b  \\\n  c  ", "b    c"),
+            // Only at the beginning, or after others, are quotes quotes.
+            ("A=x'y z'", "x'y z'"),
+            ("A='b' c", "bc"),
+            ("A='b' 'c d' ", "bc d"),
+            ("A='b'c'd'", "bc'd'"),
+            ("A=\"b\"'c' d \"e\" ", "bcd \"e\""),
+            ("A='b'\\ c", "b c"),
+            ("A=  \"\"  b\r\n", "b"),
+            (
+                "A=host=/run/postgresql password='a b'",
+                "host=/run/postgresql password='a b'",
+            ),
+            ("A=postgresql://me:it's@h/db", "postgresql://me:it's@h/db"),
         ] {
             assert_eq!(variables(line), [("A".to_owned(), value.to_owned())], "{line:?}");
         }
+        assert_eq!(variables("A=it's\nB=1").len(), 2);
         assert_eq!(variables("#A=1\n;A=2\n\n  # A=3\nA=4\n").len(), 1);
     }
 
