@@ -8,11 +8,13 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use percent_encoding::percent_decode_str;
 use postgres::Config;
 use postgres::config::Host;
 
+use self::pairs::Form;
 use crate::tls::{Mode, Roots, Settings};
+
+mod pairs;
 
 /// A peer that answers nothing is given up after about this long, whether it is connecting, silent or unreachable. What
 /// the address says comes after it, and wins.
@@ -43,7 +45,7 @@ const TAKEN: [&str; 12] = [
 ];
 
 /// Parameters that change nothing here, of libpq and of other programs that share the address.
-const WITHOUT_EFFECT: [&str; 21] = [
+const WITHOUT_EFFECT: [&str; 24] = [
     "client_encoding",
     "connection_limit",
     "fallback_application_name",
@@ -51,6 +53,8 @@ const WITHOUT_EFFECT: [&str; 21] = [
     "gssencmode",
     "gsslib",
     "krbsrvname",
+    "max_protocol_version",
+    "min_protocol_version",
     "passfile",
     "pgbouncer",
     "pool_timeout",
@@ -61,6 +65,7 @@ const WITHOUT_EFFECT: [&str; 21] = [
     "ssl_min_protocol_version",
     "sslcertmode",
     "sslcompression",
+    "sslkeylogfile",
     "sslnegotiation",
     "sslsni",
     "statement_cache_size",
@@ -114,14 +119,7 @@ const ALLOWED: &str = "allowed is postgresql://user:password@host:port/database"
 ///
 /// Why the text is unusable; holds none of its values.
 pub fn parse(text: &str) -> Result<(Database, Vec<String>), String> {
-    let is_url = ["postgresql://", "postgres://"]
-        .iter()
-        .any(|scheme| text.starts_with(scheme));
-    let pairs = if is_url {
-        url_pairs(text)?
-    } else {
-        key_value_pairs(text)?
-    };
+    let (pairs, form) = pairs::parse(text)?;
     let mut warnings = Vec::new();
     let mut taken = format!("{LIMITS} application_name=firehose-worker");
     let mut apart = Apart::default();
@@ -135,7 +133,14 @@ pub fn parse(text: &str) -> Result<(Database, Vec<String>), String> {
                 warnings.push(format!("DATABASE_URL: the parameter {name} has no effect"));
             }
             // Its name may be a piece of a password with a ? or a space in it.
-            _ => warnings.push("DATABASE_URL: a parameter that is none of libpq's has no effect".to_owned()),
+            _ if form == Form::Url => {
+                warnings.push("DATABASE_URL: a parameter that is none of libpq's has no effect".to_owned());
+            }
+            _ => {
+                return Err(
+                    "a parameter is none of libpq's; a value with blanks stands in quotes: password='a b'".to_owned(),
+                );
+            }
         }
     }
     let mut config: Config = taken
@@ -176,8 +181,7 @@ impl Apart {
             "hostaddr" => value.clone_into(&mut self.addresses),
             "port" => value.clone_into(&mut self.ports),
             "sslmode" => self.ssl_mode = Some(ssl_mode(value)?),
-            // JDBC's and older libpq's way to say it.
-            "ssl" if value == "true" => self.ssl_mode = Some(Mode::Require),
+            "ssl" => self.ssl_mode = Some(ssl(value)?),
             "sslrootcert" => self.root = own(),
             "sslcert" => self.certificate = own(),
             "sslkey" => self.key = own(),
@@ -235,6 +239,15 @@ fn home_file(name: &str) -> Option<PathBuf> {
 fn ssl_mode(value: &str) -> Result<Mode, String> {
     Mode::parse(value)
         .ok_or_else(|| "sslmode is none of disable, allow, prefer, require, verify-ca, verify-full".to_owned())
+}
+
+/// The drivers of other languages have this instead, as a switch or with the names of sslmode.
+fn ssl(value: &str) -> Result<Mode, String> {
+    match value {
+        "true" | "1" => Ok(Mode::Require),
+        "false" | "0" => Ok(Mode::Disable),
+        name => Mode::parse(name).ok_or_else(|| "ssl is none of true, false and what sslmode may be".to_owned()),
+    }
 }
 
 /// libpq's unit; 0 is the default.
@@ -295,93 +308,6 @@ fn server(host: &str, address: &str, port: &str) -> Result<Server, String> {
         address,
         port,
     })
-}
-
-type Pairs = Vec<(String, String)>;
-
-fn url_pairs(text: &str) -> Result<Pairs, String> {
-    let (_, rest) = text.split_once("://").ok_or("it is no URL")?;
-    let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
-    let (authority, database) = rest.split_once('/').unwrap_or((rest, ""));
-    if !authority.contains('@') && (database.contains('@') || query.contains('@')) {
-        // What stands before it would be taken for a host, and be said in errors.
-        return Err("a / or ? in the password is to be written %2F or %3F".to_owned());
-    }
-    let (login, hosts) = authority.rsplit_once('@').unwrap_or(("", authority));
-    let (user, password) = login.split_once(':').unwrap_or((login, ""));
-    let mut pairs = Pairs::new();
-    let mut push = |name: &str, value: &str| {
-        let value = percent_decode_str(value).decode_utf8();
-        match value {
-            Ok(value) if value.is_empty() => Ok(()),
-            Ok(value) => {
-                pairs.push((name.to_owned(), value.into_owned()));
-                Ok(())
-            }
-            Err(_) => Err(format!("{name} is not UTF-8 once its percent signs are decoded")),
-        }
-    };
-    push("user", user)?;
-    push("password", password)?;
-    push("dbname", database)?;
-    let (names, ports) = split_hosts(hosts);
-    push("host", &names)?;
-    push("port", &ports)?;
-    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
-        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-        push(name, value)?;
-    }
-    Ok(pairs)
-}
-
-/// Hosts and ports, each with commas between them, as key=value pairs have them.
-fn split_hosts(hosts: &str) -> (String, String) {
-    let split = |host: &str| match host.rsplit_once(':') {
-        // An IPv6 address stands in brackets, which the key=value form does not have.
-        Some((name, port)) if !port.contains(']') => (name.to_owned(), port.to_owned()),
-        _ => (host.to_owned(), "5432".to_owned()),
-    };
-    let unbracketed = |name: String| name.trim_start_matches('[').trim_end_matches(']').to_owned();
-    let (names, ports): (Vec<_>, Vec<_>) = hosts.split(',').map(split).unzip();
-    if hosts.is_empty() {
-        return (String::new(), String::new());
-    }
-    let names: Vec<String> = names.into_iter().map(unbracketed).collect();
-    (names.join(","), ports.join(","))
-}
-
-fn key_value_pairs(text: &str) -> Result<Pairs, String> {
-    let mut pairs = Pairs::new();
-    let mut rest = text.trim_start();
-    while !rest.is_empty() {
-        let (name, after) = rest
-            .split_once('=')
-            .ok_or("it is neither a postgresql:// URL nor key=value pairs")?;
-        let (value, after) = value(after.trim_start())?;
-        pairs.push((name.trim().to_owned(), value));
-        rest = after.trim_start();
-    }
-    Ok(pairs)
-}
-
-/// A value, quoted or not, and what follows it.
-fn value(text: &str) -> Result<(String, &str), String> {
-    let is_quoted = text.starts_with('\'');
-    let text = text.strip_prefix('\'').unwrap_or(text);
-    let mut value = String::new();
-    let mut characters = text.char_indices();
-    while let Some((at, character)) = characters.next() {
-        match character {
-            '\\' => value.extend(characters.next().map(|(_, escaped)| escaped)),
-            '\'' if is_quoted => return Ok((value, &text[at + 1..])),
-            _ if character.is_whitespace() && !is_quoted => return Ok((value, &text[at..])),
-            _ => value.push(character),
-        }
-    }
-    if is_quoted {
-        return Err("a quoted value does not end".to_owned());
-    }
-    Ok((value, ""))
 }
 
 fn quoted(value: &str) -> String {
@@ -450,10 +376,39 @@ mod tests {
             "postgresql://h/db?sslcrl=/x",
             "postgresql://h/db?target_session_attrs=standby",
             "postgresql://h:port/db",
-            "just text",
+            "postgresql://h/db?ssl=maybe",
         ] {
             assert!(parse(text).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn what_is_neither_form_is_an_error_and_never_another_server() {
+        for text in [
+            "just text",
+            "postgresql+asyncpg://me:hunter2@h/db?sslmode=require",
+            "jdbc:postgresql://h/db?user=me&password=hunter2",
+            "mysql://me:hunter2@h/db?a=b",
+            "'postgresql://me:hunter2@h/db?sslmode=require'",
+            "\"host=h password=hunter2\"",
+            "me:hunter2@h/db?a=b",
+            "host=h password=hunter2 database=db",
+            "host=h password=my hunter2",
+            "host=h password=my hunter2=x",
+            "HOST=h",
+            "=h",
+        ] {
+            let said = parse(text).err().unwrap_or_default();
+            assert!(!said.is_empty() && !said.contains("hunter2"), "{text}: {said}");
+        }
+        assert!(
+            parse("postgresql+asyncpg://h/db")
+                .err()
+                .unwrap()
+                .contains("write that instead")
+        );
+        // As asyncpg takes it.
+        assert_eq!(database("POSTGRESQL://h/db").servers, [tcp("h", 5432)]);
     }
 
     #[test]
@@ -462,6 +417,10 @@ mod tests {
             "postgresql://me:12/secret@h/db",
             "postgresql://me:12?secret=3@h/db",
             "postgresql://me:secret word=@h:port/db",
+            "postgresql://me:p@secret/w@h/db",
+            "postgresql://me:p@secret?w@h/db",
+            "postgresql://me:p@secret?w=1@h/db",
+            "postgresql://me:p?secret=%ff",
             "user=me password=my secret=word host=h",
         ] {
             let said = match parse(text) {
@@ -480,6 +439,10 @@ mod tests {
             ("?sslmode=allow", Mode::Allow),
             ("?sslmode=require", Mode::Require),
             ("?ssl=true", Mode::Require),
+            ("?ssl=1", Mode::Require),
+            ("?ssl=require", Mode::Require),
+            ("?ssl=false", Mode::Disable),
+            ("?ssl=prefer", Mode::Prefer),
         ] {
             assert_eq!(
                 database(&format!("postgresql://h/db{parameters}")).tls.mode,
@@ -489,6 +452,7 @@ mod tests {
         }
         for (parameters, reason) in [
             ("sslmode=verify-full", "sslrootcert"),
+            ("ssl=verify-full", "sslrootcert"),
             ("sslmode=verify-ca", "sslrootcert"),
             ("sslmode=require&sslrootcert=system", "verify-full"),
             ("sslmode=require&sslrootcert=/not/there.crt", "/not/there.crt"),

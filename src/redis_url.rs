@@ -102,13 +102,18 @@ pub fn parse(text: &str) -> Result<(Address, Vec<String>), String> {
     Ok((address, warnings))
 }
 
-/// What stands before an unencoded / or ? in a password would be taken for a host, and be said in errors.
+/// What stands before an unencoded /, ? or # in a password would be taken for a host, and what stands behind an @ before
+/// it too, and be said in errors.
 fn ensure_encoded(plain: &str, query: &str) -> Result<(), String> {
     let (_, rest) = plain.split_once("://").unwrap_or(("", plain));
     let (authority, path) = rest.split_once(['/', '#']).unwrap_or((rest, ""));
     let is_socket = authority.is_empty();
-    if !authority.contains('@') && !is_socket && (path.contains('@') || query.contains('@')) {
-        return Err("a /, ? or # in the password is to be written %2F, %3F or %23".to_owned());
+    if !is_socket && (path.contains('@') || query.contains('@')) {
+        return Err(
+            "there is an @ after the host: in a password / is to be written %2F, ? %3F, # %23 and @ %40, elsewhere @ is \
+             %40 too"
+                .to_owned(),
+        );
     }
     Ok(())
 }
@@ -124,7 +129,7 @@ fn socket_info(rest: &str) -> Result<ConnectionInfo, String> {
     let (login, path) = match rest.starts_with('/') {
         true => ("", rest),
         false => rest
-            .split_once('@')
+            .rsplit_once('@')
             .ok_or_else(|| format!("the path is missing; {ALLOWED}"))?,
     };
     let (user, password) = login.split_once(':').unwrap_or((login, ""));
@@ -294,6 +299,7 @@ mod tests {
             "redis://me:p%40ss@h",
             "redis://h?username=me&password=p%40ss",
             "unix://me:p%40ss@/run/redis.sock",
+            "unix://me:p@ss@/run/redis.sock",
             "unix:///run/redis.sock?user=me&pass=p%40ss",
         ] {
             let info = info(url);
@@ -335,6 +341,10 @@ mod tests {
             "redis://me:12?secret@h",
             "redis://me:12#secret@h",
             "redis://me:secret/3@h",
+            "redis://me:p@secret/3@h",
+            "redis://me:p@secret?w@h",
+            "redis://me:p@secret?w=1@h",
+            "redis://me:p@secret#w@h",
         ] {
             let said = parse(text).err().unwrap_or_default();
             assert!(!said.is_empty() && !said.contains("secret"), "{text}: {said}");
