@@ -10,7 +10,7 @@ usage: sudo bash systemd/install.sh [--root DIR] [--binary FILE]
   --binary FILE   what to install; else what `cargo build --release` has built
   --root DIR      into the file tree below DIR, without touching this system's users and services
   --uninstall     stop it, and remove what was installed; the settings and the user stay
-  --purge         remove those too
+  --purge         remove those too, with the settings of instances
 
 Binary, man pages and completions go below /usr/local, units to /etc/systemd/system, settings to
 /etc/default/firehose-worker unless they are there. Run it again to upgrade: what runs is restarted.
@@ -100,7 +100,8 @@ case $action in
         echo "installed; set the servers' addresses in $settings, then: systemctl enable --now firehose-worker"
         ;;
     uninstall)
-        if live; then
+        # systemctl finds fault with a unit that is not there, after an uninstall that kept the settings, say.
+        if live && [[ -e $unit_dir/firehose-worker.service ]]; then
             systemctl stop firehose-worker.service 'firehose-worker@*.service'
             systemctl disable --quiet firehose-worker.service 2>/dev/null || true
             rm -f "$unit_dir"/*.wants/firehose-worker@*.service
@@ -112,7 +113,7 @@ case $action in
         if [[ -z $purge ]]; then
             echo "removed; $settings and the user firehose-worker stay, --purge removes them"
         else
-            rm -f "$settings"
+            rm -f "$settings" "$settings"-*
             [[ -n $root ]] || ! getent passwd firehose-worker >/dev/null || userdel firehose-worker
             echo "removed, settings and user too"
         fi

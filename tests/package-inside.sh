@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The package's life in a machine of its own, booted by tests/package.sh: installed, started, watched, stopped, upgraded,
-# removed, purged. Prints each thing that it saw, and PASS if all was as it should be.
+# removed, purged; then that of what systemd/install.sh installs. Prints each thing that it saw, and PASS if all was as it should be.
 set -uo pipefail
 export LC_ALL=C.UTF-8
 
@@ -73,6 +73,21 @@ verified() { # UNIT…
     [[ -z $said ]]
 }
 
+# Microseconds from the process's start to its READY.
+ready_after() { echo $(($(property ActiveEnterTimestampMonotonic) - $(property ExecMainStartTimestampMonotonic))); }
+
+# The best of five starts; under emulation it says nothing about the worker.
+ready_in_time() {
+    local best=999999999 number time
+    for number in 1 2 3 4 5; do
+        systemctl restart "$unit"
+        time=$(ready_after)
+        ((time >= best)) || best=$time
+    done
+    echo "  $number starts with both servers up, on $(systemd-detect-virt): ready after $best µs at best"
+    [[ $(systemd-detect-virt) != kvm ]] || check "ready within 50 ms" test "$best" -lt 50000
+}
+
 exposure() { systemd-analyze security --offline=true --threshold=15 --no-pager "$1"; }
 
 left_over() {
@@ -109,7 +124,7 @@ runuser -u postgres -- createuser firehose-worker
 runuser -u postgres -- createdb --owner firehose-worker atproto
 until_so "the status says that tables are missing" 60 says "tables are missing"
 firehose-worker schema | runuser -u firehose-worker -- psql -qX -d atproto >/dev/null
-echo "  ready $(($(property ActiveEnterTimestampMonotonic) - $(property ExecMainStartTimestampMonotonic))) µs after its start"
+echo "  ready $(ready_after) µs after its start"
 follow 1 500
 until_so "500 events have become 500 rows" 60 follows 500
 until_so "the status counts them" 60 says "500 events, 0 errors, 0 lost"
@@ -118,8 +133,8 @@ echo "  Status: $(property StatusText)"
 check "it holds on restart" systemctl restart "$unit"
 until_so "it runs again and has taken its name back at once" 30 says "events/s"
 check "without a standby" no_standby
-echo "  with both servers up: ready $(($(property ActiveEnterTimestampMonotonic) -
-    $(property ExecMainStartTimestampMonotonic))) µs after its start, emulated"
+ready_in_time
+until_so "it runs on after five restarts" 30 says "events/s"
 before=$(property MainPID)
 systemctl kill --signal KILL "$unit"
 until_so "after SIGKILL it runs again" 60 another_than "$before"
@@ -170,15 +185,19 @@ check "with exit code 0" is ExecMainStatus 0
 check "and in good order" is Result success
 
 echo "== upgrade"
+echo 'DATABASE_URL=host=/var/run/postgresql user=firehose-worker dbname=atproto password=hunter2' \
+    >/etc/default/firehose-worker-two
 systemctl start "$unit" firehose-worker@two.service
 until_so "an instance reads under its name" 60 consumer two
 before=$(property MainPID)
 before_two=$(property MainPID firehose-worker@two.service)
-check "dpkg upgrades it" dpkg -i /root/debs/*-2_*.deb
+check "dpkg upgrades it, though both have changed the settings" dpkg --force-confold -i /root/debs/*-2_*.deb
 until_so "it was restarted" 30 another_than "$before"
 until_so "and so was the instance" 30 another_than "$before_two" firehose-worker@two.service
 until_so "it works" 60 says "events/s"
 check "the settings are kept" cmp /root/settings /etc/default/firehose-worker
+check "the new ones are beside them" grep -q SETTING_OF_REVISION_2 /etc/default/firehose-worker.dpkg-dist
+check "with the same mode" test "$(stat -c '%a %U' /etc/default/firehose-worker.dpkg-dist)" = '600 root'
 systemctl stop "$unit"
 check "an upgrade of one that does not run" dpkg -i /root/debs/*-2_*.deb
 check "does not start it" is ActiveState inactive
@@ -193,6 +212,34 @@ check "dpkg purges it" dpkg -P firehose-worker
 check "the user is gone" no getent passwd firehose-worker
 check "no file is left over" test -z "$(left_over)"
 left_over | sed 's/^/  /'
+
+echo "== without the package: systemd/install.sh"
+install=/root/systemd/install.sh
+dpkg-deb --extract /root/debs/*-1_*.deb /root/unpacked
+binary=/root/unpacked/usr/bin/firehose-worker
+check "it installs" bash "$install" --binary "$binary"
+check "it is not started" is ActiveState inactive
+check "systemd-analyze verify has nothing to say" verified firehose-worker.service firehose-worker@two.service
+cp -p /root/settings /etc/default/firehose-worker
+check "systemctl enables and starts it" systemctl enable --now "$unit"
+systemctl start firehose-worker@two.service
+until_so "it works" 60 says "events/s"
+before=$(property MainPID)
+before_two=$(property MainPID firehose-worker@two.service)
+check "it installs over itself" bash "$install" --binary "$binary"
+until_so "it was restarted" 30 another_than "$before"
+until_so "and so was the instance" 30 another_than "$before_two" firehose-worker@two.service
+check "the settings are kept" cmp /root/settings /etc/default/firehose-worker
+pid=$(property MainPID)
+check "it uninstalls" bash "$install" --uninstall
+check "it is stopped" no test -d "/proc/$pid"
+check "the settings stay" cmp /root/settings /etc/default/firehose-worker
+cp -p /root/settings /etc/default/firehose-worker-two
+check "it uninstalls again, and purges" bash "$install" --uninstall --purge
+check "the user is gone" no getent passwd firehose-worker
+check "no file is left over" test -z "$(left_over)"
+left_over | sed 's/^/  /'
+check "and once more" bash "$install" --uninstall --purge
 
 if ((failures == 0)); then
     echo PASS

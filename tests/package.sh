@@ -50,7 +50,7 @@ need_packages() {
     install_missing "${missing[@]}"
 }
 
-# Two packages that differ in their revision, for the upgrade.
+# Two packages that differ in their revision and their settings file, for the upgrade.
 build_packages() {
     local tools=${CARGO_TARGET_DIR:-$repo_dir/target}/tools
     export PATH=$tools/bin:$PATH
@@ -61,12 +61,38 @@ build_packages() {
     say "building the packages"
     mkdir "$root/root/debs"
     (cd "$repo_dir" && in_group "$CARGO" deb --quiet --locked --deb-revision 1 --output "$root/root/debs/")
-    (cd "$repo_dir" && in_group "$CARGO" deb --quiet --locked --no-build --deb-revision 2 --output "$root/root/debs/")
+    make_revision_2 "$root"/root/debs/*-1_*.deb
     ls -l "$root"/root/debs
     # A file that may hold passwords is not for all; the rest are rules for uploads to Debian.
     lintian --allow-root --tag-display-limit 0 --suppress-tags non-standard-file-perm,initial-upload-closes-no-bugs \
         --suppress-tags bogus-mail-host,bogus-mail-host-in-debian-changelog,wrong-name-for-upstream-changelog \
         --suppress-tags maintainer-script-calls-systemctl "$root"/root/debs/*-1_*.deb || die "lintian finds fault"
+}
+
+# make_revision_2 PACKAGE: puts a newer one beside it, whose settings file is another.
+make_revision_2() {
+    local unpacked
+    unpacked=$(mktemp -d "$root/root/unpacked.XXXXXX")
+    dpkg-deb --raw-extract "$1" "$unpacked"
+    sed -i 's/^\(Version: .*\)-1$/\1-2/' "$unpacked/DEBIAN/control"
+    echo '#SETTING_OF_REVISION_2=' >>"$unpacked/etc/default/firehose-worker"
+    (cd "$unpacked" && find . -type f ! -path './DEBIAN/*' -printf '%P\0' | xargs -0 md5sum >DEBIAN/md5sums)
+    dpkg-deb --build --root-owner-group "$unpacked" "${1/-1_/-2_}" >/dev/null
+    rm -r "$unpacked"
+}
+
+# What the binary may be and bring: small, on glibc alone, with one TLS stack, optimized as a whole.
+check_binary() {
+    local binary=${CARGO_TARGET_DIR:-$repo_dir/target}/release/firehose-worker others
+    (($(stat -c %s "$binary") <= 12 << 20)) || die "$binary is larger than 12 MiB"
+    others=$(objdump -p "$binary" | awk '$1 == "NEEDED" {print $2}' |
+        grep -vxE '(libc|libm|libgcc_s)\.so\.[0-9]+|ld-linux-.*' || true)
+    [[ -z $others ]] || die "the binary links to more than glibc and libgcc_s: $others"
+    others=$(cd "$repo_dir" && "$CARGO" tree --locked --edges normal --prefix none |
+        grep -E '^(openssl|native-tls|aws-lc|boring)' || true)
+    [[ -z $others ]] || die "there is more than one TLS stack: $others"
+    grep -qx 'lto = "fat"' "$repo_dir/Cargo.toml" || die "the release profile has no link-time optimization"
+    say "the binary has $(stat -c %s "$binary") bytes, links to glibc and libgcc_s alone, and has one TLS stack"
 }
 
 # Kernel and servers, none of them started here.
@@ -82,6 +108,7 @@ fill_root() {
     }
     rm "$root/usr/sbin/policy-rc.d"
     install -m 755 "$tests_dir/package-inside.sh" "$root/root/"
+    cp -r "$repo_dir/systemd" "$root/root/"
     cat >"$root/etc/systemd/system/package-inside.service" <<'UNIT'
 [Unit]
 After=redis-server.service postgresql.service
@@ -128,6 +155,7 @@ need_packages
 make_root --include=systemd-sysv,dbus,udev
 copy_settings
 build_packages
+check_binary
 fill_root
 boot
 if [[ -n $keep ]]; then

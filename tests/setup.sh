@@ -273,16 +273,19 @@ setup() {
     find_rust || die "no rust $min_rust or newer found, though it is installed"
 }
 
-# The pooler and the checker of metrics that only the tests need.
+# The pooler and the checkers of metrics and units that only the tests need.
 setup_test_programs() {
     local -a missing=()
     is_program pgbouncer || missing+=(pgbouncer)
     is_program promtool || missing+=(prometheus)
+    # Its package brings no init: that is systemd-sysv's.
+    is_program systemd-analyze || missing+=(systemd)
     ((${#missing[@]})) || return 0
     update_lists "${missing[@]}"
     install_missing "${missing[@]}"
     is_program pgbouncer || die "pgbouncer is installed but not found"
     is_program promtool || die "prometheus is installed, but its promtool is not found"
+    is_program systemd-analyze || die "systemd is installed, but its systemd-analyze is not found"
 }
 
 # Debian has some where only root's PATH leads.
