@@ -1,6 +1,9 @@
 //! From start to stop: what the worker waits for, what it refuses, how it ends.
 
+use std::fs;
 use std::time::{Duration, Instant};
+
+use serde_json::json;
 
 use crate::delivery::is_full;
 use crate::generator::Events;
@@ -9,7 +12,7 @@ use crate::support::postgres::Database;
 use crate::support::stack::shown;
 use crate::support::wait::equal;
 use crate::support::worker::{self, WorkerBuilder};
-use crate::support::{PostgresOptions, PostgresServer, RedisServer, Sent, Stack, Worker, wait_until};
+use crate::support::{PostgresOptions, PostgresServer, RedisServer, Sent, Stack, Worker, scratch, wait_until};
 
 /// The time in which an idle worker has to end after SIGTERM.
 const IDLE_STOP_LIMIT: Duration = Duration::from_secs(2);
@@ -202,20 +205,71 @@ fn an_empty_variable_counts_as_unset() {
     assert_eq!(stack.count("follows"), 1);
 }
 
+/// As it stands in the Python worker's installation.
+fn python_environment(stack: &Stack) -> String {
+    format!(
+        "# Python worker\n\
+         REDIS_URL=\"{}?ssl_cert_reqs=none\"\n\
+         DATABASE_URL='{}'\n\
+         REDIS_STREAM_KEY = firehose:events\n\
+         REDIS_CONSUMER_GROUP=firehose-processors\n\
+         CONSUMER_ID=\"python-worker\"\n\
+         DB_POOL_SIZE=20\n\
+         BATCH_SIZE=10\n\
+         PARALLEL_CONSUMERS=5\n\
+         LOG_LEVEL=info\n",
+        stack.redis_url(),
+        stack.database_url()
+    )
+}
+
 #[test]
-fn the_environment_file_of_the_python_worker_just_works() {
-    let stack = Stack::new("python_environment");
-    stack.create(&did("alice"), "app.bsky.graph.follow/1", follow(&did("bob")));
-    stack.drain_with(&[
-        ("REDIS_STREAM_KEY", "firehose:events"),
-        ("REDIS_CONSUMER_GROUP", "firehose-processors"),
-        ("CONSUMER_ID", "python-worker"),
-        ("DB_POOL_SIZE", "20"),
-        ("BATCH_SIZE", "10"),
-        ("PARALLEL_CONSUMERS", "5"),
-        ("LOG_LEVEL", "INFO"),
-    ]);
-    assert_eq!(stack.count("follows"), 1);
+fn a_move_from_the_python_worker_keeps_its_settings_its_pending_entries_their_order_and_its_counts() {
+    let stack = Stack::new("python_move");
+    let path = |n: usize| format!("app.bsky.feed.post/{n}");
+    stack.create_group();
+    for n in 0..5 {
+        stack.create(&did("alice"), &path(n), post("as it was pending"));
+        stack.read_and_abandon(&format!("python-worker-{n}"), 1);
+    }
+    stack.delete(&did("alice"), &path(0));
+    stack.update(&did("alice"), &path(1), post("as it was unread"));
+    stack.create(&did("bob"), "app.bsky.feed.like/1", like(&uri(&did("alice"), &path(2))));
+    let counts_before = [("totalEvents", 1000), ("#commit", 990), ("errors", 3)];
+    redis::cmd("HSET")
+        .arg("cluster:metrics")
+        .arg(&counts_before)
+        .exec(&mut stack.redis())
+        .expect("HSET");
+
+    let file = scratch::directory("python_move").join("env");
+    fs::write(&file, python_environment(&stack)).expect("the settings");
+    let output = WorkerBuilder::new()
+        .arg("--drain")
+        .arg("--env-file")
+        .arg(file.to_str().expect("a path of ASCII"))
+        // Half a minute unless it is said.
+        .env("CLAIM_IDLE_MS", "1000")
+        .run_to_exit();
+    assert_eq!(output.status.code(), Some(0), "{}", shown(&output.log));
+    assert!(!output.log.contains("WARN"), "{}", shown(&output.log));
+    let texts = stack.query("select uri, text from posts order by uri");
+    let expected = (1..5).map(|n| {
+        let text = if n == 1 {
+            "as it was unread"
+        } else {
+            "as it was pending"
+        };
+        json!({"uri": uri(&did("alice"), &path(n)), "text": text})
+    });
+    assert_eq!(texts, expected.collect::<Vec<_>>(), "{}", shown(&output.log));
+    assert_eq!(stack.count("likes"), 1);
+    stack.assert_all_acknowledged();
+    for (field, before) in counts_before {
+        let more = if field == "errors" { 0 } else { 8 };
+        assert_eq!(stack.metric("cluster:metrics", field), before + more, "{field}");
+    }
+    assert_eq!(stack.metric("firehose:metrics", "totalEvents"), 8);
 }
 
 #[test]
