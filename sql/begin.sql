@@ -1,12 +1,13 @@
 -- Begins a transaction and sets, for it alone, what the worker's statements need; nothing outlives it, so that PgBouncer
 -- may give the connection to somebody else.
 -- No parameters: sent as simple text, in one message.
--- Every statement names its rows by key. Plans made while the tables were empty or unanalysed would scan them, so scans and the
--- joins that need them are priced out. synchronous_commit is never weakened: an acknowledgement follows the commit. A process
--- that freezes in a transaction keeps its locks from others for ten seconds at most.
+-- Every statement names its rows by key. Plans made while the tables were empty or unanalysed would scan them, so scans
+-- and the joins that need them are priced out. synchronous_commit is never weakened: an acknowledgement follows the commit. A process
+-- that freezes in a transaction keeps its locks from others for ten seconds at most. What a statement finds must be what
+-- others have committed by then, whatever isolation level the role has by default.
 -- Safe twice: inside a transaction BEGIN only warns, and the settings are the same.
 -- Locks: none.
-BEGIN;
+BEGIN ISOLATION LEVEL READ COMMITTED;
 SELECT set_config('TimeZone', 'UTC', true),
     set_config('enable_seqscan', 'off', true),
     set_config('enable_hashjoin', 'off', true),

@@ -228,11 +228,14 @@ fn ops_that_a_killed_process_left_behind_change_nothing_that_came_later() {
     between_members("late_restart", Then::Restarts);
 }
 
-/// The first process began alone, so without versions. The other takes the first parts over, and applies the second, before
+/// The first process began alone, so without versions. Another takes the first parts over, and applies the second, before
 /// the first goes on.
-#[test]
-fn a_batch_that_was_begun_before_another_process_joined_is_written_over_with_versions() {
-    let stack = Stack::new("late_joined");
+fn joined_meanwhile(name: &str, isolation: &str) {
+    let stack = Stack::new(name);
+    let database = stack.database.name();
+    stack.sql(&format!(
+        "alter database {database} set default_transaction_isolation = '{isolation}'"
+    ));
     let histories = histories();
     let mut early = one_worker(&stack, "early");
     wait_for_members(&stack, 1);
@@ -254,7 +257,17 @@ fn a_batch_that_was_begun_before_another_process_joined_is_written_over_with_ver
     stop(&mut early);
     wait_until_acknowledged(&stack, &[&early, &other]);
     stop(&mut other);
-    assert_as_alone(&stack, &histories, "late_joined");
+    assert_as_alone(&stack, &histories, name);
+}
+
+#[test]
+fn a_batch_that_was_begun_before_another_process_joined_is_written_over_with_versions() {
+    joined_meanwhile("late_joined", "read committed");
+}
+
+#[test]
+fn who_joins_is_seen_whatever_isolation_the_database_has_by_default() {
+    joined_meanwhile("late_isolated", "repeatable read");
 }
 
 #[test]
