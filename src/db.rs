@@ -11,19 +11,24 @@ use postgres::Client;
 use postgres::error::SqlState;
 use r2d2::{HandleError, PooledConnection};
 
+use crate::apply::Params;
 use crate::connect::{ConnectError, Manager};
 use crate::database_url::Database;
-use crate::fault::{ApplyError, describe_postgres};
+use crate::fault::{ApplyError, Fault};
 use crate::retry::{Backoff, Outage, Party};
 use crate::schema::{self, Table};
 use crate::shutdown::Stop;
 use crate::sql;
+use crate::turns;
 
 /// A connection out of the pool.
-pub type Connection = PooledConnection<Manager>;
+type Connection = PooledConnection<Manager>;
 
 /// How long a worker waits for a connection before it looks whether it is to stop.
 const CHECKOUT: Duration = Duration::from_secs(1);
+
+/// Tries that fail and are not worth a line: another process's commit, or a restart, passes by itself.
+const QUIET_TRIES: u32 = 2;
 
 /// The pool, and whether its server serves who has this.
 pub struct Db {
@@ -66,12 +71,25 @@ impl Db {
         }
     }
 
-    /// A connection, if one can be had within a second.
+    /// Has `work` use a connection.
     ///
     /// # Errors
     ///
-    /// Why not; said in the log once per outage.
-    pub fn get(&self) -> Result<Connection, ApplyError> {
+    /// None could be had within a second, which is said in the log once per outage; or those of `work`.
+    pub fn with<T>(&self, work: impl FnOnce(&mut Client) -> Result<T, ApplyError>) -> Result<T, ApplyError> {
+        use_it(&mut self.get()?, work)
+    }
+
+    /// The same for what can wait: that there is no connection is not said.
+    ///
+    /// # Errors
+    ///
+    /// None could be had within a second, or those of `work`.
+    pub fn with_spare<T>(&self, work: impl FnOnce(&mut Client) -> Result<T, ApplyError>) -> Result<T, ApplyError> {
+        use_it(&mut self.pool.get().map_err(ApplyError::Connect)?, work)
+    }
+
+    fn get(&self) -> Result<Connection, ApplyError> {
         match self.pool.get() {
             Ok(connection) => {
                 self.last_error.clear();
@@ -102,9 +120,17 @@ impl Db {
         self.party.borrow_mut().blocked(reason);
     }
 
-    /// A connection for what can wait, if one is free within a second.
-    pub fn spare(&self) -> Option<Connection> {
-        self.pool.get().ok()
+    /// Says why the server is waited for after `tries` that failed.
+    pub fn say(&self, error: &ApplyError, tries: u32) {
+        let description = error.describe();
+        log::debug!("try {tries} failed: {description}");
+        match error.fault() {
+            // Said when no connection could be had.
+            _ if matches!(error, ApplyError::Connect(_)) => {}
+            Fault::Transient if tries <= QUIET_TRIES => {}
+            Fault::Transient => self.did_not_serve(&description),
+            _ => self.is_blocked(&description),
+        }
     }
 
     /// Waits until the server answers, the worker's own tables are there and the AppView's tables too. `false` if a stop
@@ -112,47 +138,37 @@ impl Db {
     pub fn wait_until_ready(&self, stop: &Stop) -> bool {
         let mut backoff = Backoff::default();
         let mut said = String::new();
-        loop {
+        for tries in 1.. {
             if stop.is_requested() {
                 return false;
             }
-            let missing = match self.get() {
-                Ok(mut connection) => missing(&mut connection),
-                Err(_) => Some(String::new()),
-            };
-            match missing {
-                None => {
-                    self.served();
-                    return true;
-                }
-                Some(missing) if !missing.is_empty() && missing != said => {
+            match self.with(missing) {
+                Ok(None) => break,
+                Ok(Some(missing)) if missing != said => {
                     log::warn!("waiting for the schema: {missing}");
                     said = missing;
                 }
-                Some(_) => {}
+                Ok(Some(_)) => {}
+                Err(error) => self.say(&error, tries),
             }
             backoff.wait(stop);
         }
+        self.served();
+        true
     }
 }
 
-/// Has `work` use the connection. A session that turns out to be read-only is ended: after a failover the next one leads to
-/// another server.
-///
-/// # Errors
-///
-/// Those of `work`.
-pub fn with<T>(
-    mut connection: Connection,
+/// Ends a session that turns out to be read-only: after a failover the next one leads to another server.
+fn use_it<T>(
+    connection: &mut Connection,
     work: impl FnOnce(&mut Client) -> Result<T, ApplyError>,
 ) -> Result<T, ApplyError> {
-    let result = work(&mut connection);
-    if let Err(error) = &result
-        && error.sqlstate() == Some(&SqlState::READ_ONLY_SQL_TRANSACTION)
-    {
-        // Fails by its nature: there is nobody left to answer. The second try finds the end of the connection, by which the
-        // pool knows that it is none any more.
+    let result = work(connection);
+    let state = result.as_ref().err().and_then(ApplyError::sqlstate);
+    if state == Some(&SqlState::READ_ONLY_SQL_TRANSACTION) {
+        // Fails by its nature: there is nobody left to answer.
         let _ = connection.batch_execute(sql::SESSION_END.text);
+        // Finds the end of the connection, by which the pool knows that it is none any more.
         let _ = connection.is_valid(CHECKOUT);
     }
     result
@@ -179,36 +195,43 @@ impl HandleError<ConnectError> for LastError {
 }
 
 /// What is missing for the worker to run; makes its own tables if it may.
-pub fn missing(client: &mut Client) -> Option<String> {
-    match missing_tables(client, schema::tables()) {
-        Ok(tables) if tables.is_empty() => {}
-        Ok(tables) => {
-            return Some(format!(
-                "tables are missing: {}; start the AppView, which makes them, or run `firehose-worker schema | psql`",
-                tables.join(", ")
-            ));
-        }
-        Err(error) => return Some(describe_postgres(&error)),
+///
+/// # Errors
+///
+/// The server could not be asked, or will take the tables at another time.
+pub fn missing(client: &mut Client) -> Result<Option<String>, ApplyError> {
+    let tables = missing_tables(client, schema::tables())?;
+    if !tables.is_empty() {
+        return Ok(Some(format!(
+            "tables are missing: {}; start the AppView, which makes them, or run `firehose-worker schema | psql`",
+            tables.join(", ")
+        )));
     }
-    make_own_tables(client).err().map(|error| {
-        format!(
+    match make_own_tables(client) {
+        Err(error) if error.fault() != Fault::Transient => Ok(Some(format!(
             "the worker's own tables cannot be made: {}; run `firehose-worker schema --own | psql` as a role that may",
-            describe_postgres(&error)
-        )
-    })
+            error.describe()
+        ))),
+        made => made.map(|()| None),
+    }
 }
 
-fn missing_tables(client: &mut Client, tables: Vec<Table>) -> Result<Vec<String>, postgres::Error> {
+fn missing_tables(client: &mut Client, tables: Vec<Table>) -> Result<Vec<String>, ApplyError> {
     let names: Vec<&str> = tables.iter().map(|table| table.name).collect();
-    let rows = client.query_typed(sql::MISSING_TABLES.text, &[(&names, postgres::types::Type::TEXT_ARRAY)])?;
+    let rows = Params::new().texts(names.iter()).query(client, sql::MISSING_TABLES)?;
     Ok(rows.iter().map(|row| row.get(0)).collect())
 }
 
-fn make_own_tables(client: &mut Client) -> Result<(), postgres::Error> {
+fn make_own_tables(client: &mut Client) -> Result<(), ApplyError> {
     if missing_tables(client, schema::own_tables())?.is_empty() {
         return Ok(());
     }
-    client.batch_execute(&format!("{}{}", sql::OWN_SCHEMA_LOCK.text, sql::OWN_SCHEMA))?;
+    let made = client.batch_execute(&format!("{}{}", sql::OWN_SCHEMA_LOCK.text, sql::OWN_SCHEMA));
+    turns::take();
+    made.map_err(|source| ApplyError::Statement {
+        name: "own_schema",
+        source,
+    })?;
     log::info!("made the worker's own tables in the schema firehose_worker");
     Ok(())
 }

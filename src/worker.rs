@@ -16,7 +16,7 @@ use crate::ack::{DeadLetter, Done, Kind, Outcome};
 use crate::apply::{self, Memory, Switches};
 use crate::batch::Batches;
 use crate::constraint;
-use crate::db::{self, Db};
+use crate::db::Db;
 use crate::decode::{self, EntryError, RawCommit};
 use crate::entry::Entry;
 use crate::fault::{ApplyError, Fault};
@@ -308,7 +308,7 @@ impl Worker {
     /// A try alone that could not begin is none: ten restarts in an outage must condemn nobody.
     fn wait_for_connection(&self) -> Result<(), Unfinished> {
         let mut backoff = Backoff::default();
-        while self.db.get().is_err() {
+        while self.db.with(|_| Ok(())).is_err() {
             if self.stop.is_requested() || backoff.wait(&self.stop) {
                 return Err(Unfinished::GivenUp);
             }
@@ -317,12 +317,12 @@ impl Worker {
     }
 
     fn try_once(&mut self, ops: &[&Op]) -> Result<(), ApplyError> {
-        let connection = self.db.get()?;
-        let started_at = Instant::now();
-        let result = db::with(connection, |client| {
-            apply::apply(client, ops, self.switches, &mut self.memory)
+        let result = self.db.with(|client| {
+            let started_at = Instant::now();
+            let applied = apply::apply(client, ops, self.switches, &mut self.memory);
+            self.metrics.timings.transaction(started_at.elapsed());
+            applied
         });
-        self.metrics.timings.transaction(started_at.elapsed());
         self.metrics.record_counts(&self.memory.take_users_made());
         let applied = result?;
         self.metrics.record_counts(&applied.record_counts);
@@ -340,10 +340,7 @@ impl Worker {
             self.memory.forget_users();
             return true;
         }
-        let is_not_ours = self
-            .db
-            .get()
-            .and_then(|mut connection| constraint::is_not_ours(&mut connection, refusal));
+        let is_not_ours = self.db.with(|client| constraint::is_not_ours(client, refusal));
         // Without an answer the next try asks again.
         is_not_ours.unwrap_or(true)
     }

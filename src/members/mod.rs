@@ -18,9 +18,9 @@ use redis::{RedisError, RedisResult};
 
 use crate::apply::Member;
 use crate::config::Config;
-use crate::db::{self, Db};
+use crate::db::Db;
 use crate::entry::EntryId;
-use crate::fault::{ApplyError, Fault};
+use crate::fault::ApplyError;
 use crate::holder::{self, Holder, LEASE};
 use crate::link::{self, Link, Redis};
 use crate::retry::Backoff;
@@ -33,9 +33,6 @@ const TURN: Duration = Duration::from_millis(200);
 
 /// How often it is looked whether others are gone and versions can be pruned, while there are any.
 const LOOK: Duration = Duration::from_secs(1);
-
-/// Tries to join that are not worth a line: a commit of another process that takes long is waited for.
-const QUIET_TRIES: u32 = 2;
 
 /// Slices pruned at a time: more than a second brings.
 const MAX_SLICES: u32 = 20;
@@ -118,8 +115,7 @@ impl Members {
         let mut backoff = Backoff::default();
         let mut tries = 0;
         while !stop.is_requested() {
-            let connection = self.db.get();
-            match connection.and_then(|connection| db::with(connection, |client| table::join(client, &self.me))) {
+            match self.db.with(|client| table::join(client, &self.me)) {
                 Ok(lines) => {
                     self.db.served();
                     self.see(&lines);
@@ -127,24 +123,12 @@ impl Members {
                 }
                 Err(error) => {
                     tries += 1;
-                    self.say_waiting(&error, tries);
+                    self.db.say(&error, tries);
                 }
             }
             backoff.wait(stop);
         }
         false
-    }
-
-    fn say_waiting(&self, error: &ApplyError, tries: u32) {
-        let description = error.describe();
-        log::debug!("failed to join: {description}");
-        match error.fault() {
-            // Said by the pool.
-            _ if matches!(error, ApplyError::Connect(_)) => {}
-            Fault::Transient if tries <= QUIET_TRIES => {}
-            Fault::Transient => self.db.did_not_serve(&description),
-            _ => self.db.is_blocked(&description),
-        }
     }
 
     /// Looks after the members until `stop`, then leaves.
@@ -166,9 +150,7 @@ impl Members {
             self.look();
         }
         // One that does not leave is taken for gone when its lease ends.
-        if let Some(connection) = self.db.spare()
-            && let Err(error) = db::with(connection, |client| table::leave(client, self.me.id))
-        {
+        if let Err(error) = self.db.with_spare(|client| table::leave(client, self.me.id)) {
             log::debug!("failed to leave: {}", error.describe());
         }
         Ok(())
@@ -176,10 +158,8 @@ impl Members {
 
     fn look(&mut self) {
         self.looked_at = Instant::now();
-        let Some(connection) = self.db.spare() else {
-            return;
-        };
-        if let Err(error) = db::with(connection, |client| self.look_with(client)) {
+        let db = self.db.clone();
+        if let Err(error) = db.with_spare(|client| self.look_with(client)) {
             log::debug!("failed to look for other processes: {}", error.describe());
         }
     }

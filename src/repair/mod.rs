@@ -189,7 +189,7 @@ impl Repair<'_> {
         let mut backoff = Backoff::default();
         let mut tries = 0;
         // A dry run needs no tables of the worker's own, and makes none.
-        while !is_dry_run && let Some(missing) = self.attempt(|client| Ok(db::missing(client)))? {
+        while !is_dry_run && let Some(missing) = self.attempt(db::missing)? {
             tries += 1;
             if tries == READY_TRIES {
                 return Err(End::Failed(anyhow::anyhow!(missing)));
@@ -303,7 +303,7 @@ impl Repair<'_> {
         let mut backoff = Backoff::default();
         let mut tries = 0;
         loop {
-            let error = match self.db.get().and_then(|mut connection| work(&mut connection)) {
+            let error = match self.db.with(&mut work) {
                 Ok(value) => {
                     self.db.served();
                     return Ok(value);

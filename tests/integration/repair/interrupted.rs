@@ -91,6 +91,35 @@ fn a_second_repair_takes_over_from_the_first_which_then_stops() {
 }
 
 #[test]
+fn a_read_only_session_is_left_for_one_that_may_write() {
+    let stack = filled("repair_read_only");
+    let good = stack.snapshot();
+    stack.sql(DAMAGE);
+    let worker = started(&stack, "100");
+    let mut client = stack.database.server().client("postgres");
+    let database = stack.database.name();
+    client
+        .batch_execute(&format!(
+            "alter database {database} set default_transaction_read_only = on;
+             select pg_terminate_backend(pid) from pg_stat_activity
+             where datname = '{database}' and application_name = 'firehose-worker'"
+        ))
+        .expect("a database that may not be written");
+    wait_until("the repair says why it waits", || worker.log().contains("25006"));
+    // Only new sessions take over the setting.
+    client
+        .batch_execute(&format!(
+            "alter database {database} reset default_transaction_read_only"
+        ))
+        .expect("a database that may be written");
+    let before = place(&stack);
+    wait_until("the repair goes on", || place(&stack) != before);
+    drop(worker);
+    repair(&stack, &[]);
+    assert_same(&good, &stack.snapshot());
+}
+
+#[test]
 fn a_restart_of_postgresql_is_waited_for() {
     let server = PostgresServer::start(PostgresOptions::default());
     let stack = filled_in(Stack::with_postgres("repair_restart", server.clone()));
