@@ -158,16 +158,20 @@ impl Db {
     }
 }
 
-/// Ends a session that turns out to be read-only: after a failover the next one leads to another server.
+/// Ends a session that turns out to be read-only: after a failover the next one leads to another server. A pooler ends one
+/// by itself that it cannot serve.
 fn use_it<T>(
     connection: &mut Connection,
     work: impl FnOnce(&mut Client) -> Result<T, ApplyError>,
 ) -> Result<T, ApplyError> {
     let result = work(connection);
     let state = result.as_ref().err().and_then(ApplyError::sqlstate);
-    if state == Some(&SqlState::READ_ONLY_SQL_TRANSACTION) {
+    let is_read_only = state == Some(&SqlState::READ_ONLY_SQL_TRANSACTION);
+    if is_read_only {
         // Fails by its nature: there is nobody left to answer.
         let _ = connection.batch_execute(sql::SESSION_END.text);
+    }
+    if is_read_only || state == Some(&SqlState::PROTOCOL_VIOLATION) {
         // Finds the end of the connection, by which the pool knows that it is none any more.
         let _ = connection.is_valid(CHECKOUT);
     }

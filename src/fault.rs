@@ -72,7 +72,7 @@ impl ApplyError {
     /// read-only or hangs.
     pub fn is_slow_to_pass(&self) -> bool {
         let state = self.sqlstate().map_or("", SqlState::code);
-        ["53", "55", "58"].contains(&state.get(..2).unwrap_or_default())
+        ["53", "55"].contains(&state.get(..2).unwrap_or_default())
             || ["25006", "57014"].contains(&state)
             || self.is_timeout()
     }
@@ -124,11 +124,10 @@ pub enum Fault {
 /// The class of an SQLSTATE.
 fn fault_of(state: &str) -> Fault {
     match &state[..state.len().min(2)] {
-        // Not the network's doing: who answers does not take what the worker sends, as a PgBouncer in statement mode.
-        _ if state == "08P01" => Fault::Operator,
         "21" | "22" | "23" | "54" => Fault::Data,
-        "0A" | "28" | "3D" | "3F" | "42" => Fault::Operator,
-        "08" | "25" | "40" | "53" | "55" | "57" | "58" => Fault::Transient,
+        "28" | "3D" | "3F" | "42" => Fault::Operator,
+        "08" | "25" | "40" | "53" | "55" | "57" => Fault::Transient,
+        // Among them what the server cannot read, as one row's page of an index.
         _ => Fault::Odd,
     }
 }
@@ -145,7 +144,8 @@ fn advice(state: &str) -> Option<&'static str> {
         "3D000" => "make the database, or see to its name in DATABASE_URL",
         "25006" => "DATABASE_URL must lead to the primary, and default_transaction_read_only be off",
         "53100" => "make room on the server's disk",
-        "08P01" => "DATABASE_URL must lead to PostgreSQL, or to a PgBouncer in transaction or session mode",
+        // PgBouncer's for all that it says itself.
+        "08P01" => "if it stays, see to the server behind PgBouncer, and that its pool_mode is transaction or session",
         "53300" => "raise max_connections, or lower PARALLEL_CONSUMERS",
         "55P03" => "somebody holds a lock: see pg_locks",
         "57014" => "a statement takes too long: see pg_stat_activity and pg_locks",
@@ -197,13 +197,14 @@ mod tests {
             ("28P01", Fault::Operator),
             ("3D000", Fault::Operator),
             ("08006", Fault::Transient),
-            ("08P01", Fault::Operator),
+            ("08P01", Fault::Transient),
             ("25006", Fault::Transient),
             ("40P01", Fault::Transient),
             ("53100", Fault::Transient),
             ("57P03", Fault::Transient),
             ("55P03", Fault::Transient),
-            ("58030", Fault::Transient),
+            ("58030", Fault::Odd),
+            ("0A000", Fault::Odd),
             ("P0001", Fault::Odd),
             ("XX000", Fault::Odd),
         ] {
