@@ -1,12 +1,15 @@
 //! Opening a connection to PostgreSQL.
 //!
-//! Owns which servers and addresses are tried, with TLS or without, in libpq's order, and that a try ends: with a
-//! connection or with a reason, never with a panic, and within the address's time limits.
+//! Owns which servers and addresses are tried, with TLS or without, in libpq's order, how soon after tries that failed,
+//! and that a try ends: with a connection or with a reason, never with a panic, and within the address's time limits.
 
 use std::fs::File;
-use std::net::{IpAddr, ToSocketAddrs};
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
+use std::os::unix::net::UnixStream;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use postgres::config::{Host, SslMode, SslNegotiation};
@@ -17,14 +20,19 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 
 use crate::database_url::{Database, Server};
 use crate::fault::describe_postgres;
-use crate::socket::{Limits, Negotiator, Way};
+use crate::retry::{Backoff, Outage};
+use crate::shutdown::Stop;
+use crate::socket::{Limits, Negotiator, Watch, Way, no_answer};
 use crate::tls::{self, Mode};
 
 /// How long an answer may take: longer than sql/begin.sql lets a statement run, so that only a peer that hangs reaches it.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(70);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(35);
+
+/// A connection within the process takes no time, or cannot be made.
+const STAND_IN_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// File descriptors that opening a connection takes at most at a time.
-const DESCRIPTORS: usize = 6;
+const DESCRIPTORS: usize = 8;
 
 /// Why no server could be connected to, on one line.
 #[derive(Debug, Error)]
@@ -32,23 +40,60 @@ const DESCRIPTORS: usize = 6;
 pub struct ConnectError(String);
 
 /// Opens connections for the pool.
-pub struct Manager(pub Database);
+pub struct Manager {
+    database: Database,
+    watch: Watch,
+    /// Since a try has failed: what the next wait for, one after the other.
+    backoff: Mutex<Option<Backoff>>,
+}
+
+impl Manager {
+    pub fn new(database: Database, outage: &Arc<Outage>, stop: &Stop) -> Manager {
+        Manager {
+            database,
+            watch: Watch {
+                outage: Arc::clone(outage),
+                stop: stop.clone(),
+            },
+            backoff: Mutex::default(),
+        }
+    }
+
+    fn try_connect(&self) -> Result<Client, ConnectError> {
+        ensure_descriptors()?;
+        // The postgres crate panics where the system refuses what its event loop needs. A panic would take away the pool's
+        // thread, and the pool would wait for ever for the connection that it has counted already.
+        catch_unwind(AssertUnwindSafe(|| self.database.connect(&self.watch)))
+            .unwrap_or_else(|_| Err(ConnectError("the system refused what a connection needs".to_owned())))
+    }
+}
 
 impl r2d2::ManageConnection for Manager {
     type Connection = Client;
     type Error = ConnectError;
 
     fn connect(&self) -> Result<Client, ConnectError> {
-        ensure_descriptors()?;
-        // The postgres crate panics where the system refuses what its event loop needs. A panic would take away the pool's
-        // thread, and the pool would wait for ever for the connection that it has counted already.
-        catch_unwind(AssertUnwindSafe(|| self.0.connect()))
-            .unwrap_or_else(|_| Err(ConnectError("the system refused what a connection needs".to_owned())))
+        let lock = || self.backoff.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut failing = lock();
+        let Some(backoff) = failing.as_mut() else {
+            drop(failing);
+            return self.try_connect().inspect_err(|_| {
+                lock().get_or_insert_default();
+            });
+        };
+        // The pool itself would try twice a second for each connection that is wanted. Of a server that is away or full they
+        // are asked for by one at a time, who keeps the others waiting.
+        backoff.wait(&self.watch.stop);
+        let connected = self.try_connect();
+        if connected.is_ok() {
+            *failing = None;
+        }
+        connected
     }
 
     fn is_valid(&self, client: &mut Client) -> Result<(), ConnectError> {
         client
-            .is_valid(self.0.connect_timeout())
+            .is_valid(self.database.connect_timeout())
             .map_err(|error| ConnectError(describe_postgres(&error)))
     }
 
@@ -70,11 +115,11 @@ fn ensure_descriptors() -> Result<(), ConnectError> {
 
 impl Database {
     /// A connection to the first server that gives one.
-    fn connect(&self) -> Result<Client, ConnectError> {
+    fn connect(&self, watch: &Watch) -> Result<Client, ConnectError> {
         let ways = self.ways().map_err(ConnectError)?;
         let mut reasons: Vec<String> = Vec::new();
         for server in &self.servers {
-            match self.connect_to(server, &ways) {
+            match self.connect_to(server, &ways, watch) {
                 Ok(client) => return Ok(client),
                 Err(reason) => reasons.push(format!("{server}: {reason}")),
             }
@@ -93,9 +138,9 @@ impl Database {
         })
     }
 
-    fn connect_to(&self, server: &Server, ways: &[Way]) -> Result<Client, String> {
+    fn connect_to(&self, server: &Server, ways: &[Way], watch: &Watch) -> Result<Client, String> {
         let name = match &server.host {
-            Host::Unix(path) => return self.connect_to_socket(path, server.port),
+            Host::Unix(directory) => return self.connect_to_socket(directory, server.port, watch),
             Host::Tcp(name) => name,
         };
         let addresses = match server.address {
@@ -105,7 +150,7 @@ impl Database {
         let mut reasons: Vec<String> = Vec::new();
         for address in addresses {
             for way in ways {
-                match self.connect_by(name, address, server.port, way) {
+                match self.connect_by(name, SocketAddr::new(address, server.port), way.clone(), watch) {
                     Ok(client) => return Ok(client),
                     Err(error) => {
                         let reason = describe(&error);
@@ -122,32 +167,71 @@ impl Database {
         Err(reasons.join("; "))
     }
 
-    /// PostgreSQL has no TLS on Unix sockets.
-    fn connect_to_socket(&self, path: &Path, port: u16) -> Result<Client, String> {
-        let mut config = self.config.clone();
-        config.ssl_mode(SslMode::Disable).host_path(path).port(port);
-        config.connect(NoTls).map_err(|error| describe(&error))
+    /// PostgreSQL has no TLS on Unix sockets. The postgres crate hands only TCP sockets over, so it is given one within the
+    /// process, in whose place the Unix socket comes. Where that cannot be made there are no time limits.
+    fn connect_to_socket(&self, directory: &Path, port: u16, watch: &Watch) -> Result<Client, String> {
+        let connected = match stand_in() {
+            Ok(stand_in) => {
+                let path = directory.join(format!(".s.PGSQL.{port}"));
+                let socket = open_socket(&path, self.connect_timeout())
+                    .map_err(|error| format!("error connecting to server: {error}"))?;
+                let address = stand_in.local_addr().map_err(|error| error.to_string())?;
+                self.connect_by("localhost", address, Way::Local(Arc::new(socket)), watch)
+            }
+            Err(error) => {
+                log::debug!(
+                    "no time limits on {}: no connection to 127.0.0.1: {error}",
+                    directory.display()
+                );
+                let mut config = self.config.clone();
+                config.ssl_mode(SslMode::Disable).host_path(directory).port(port);
+                config.connect(NoTls)
+            }
+        };
+        connected.map_err(|error| describe(&error))
     }
 
-    fn connect_by(&self, name: &str, address: IpAddr, port: u16, way: &Way) -> Result<Client, postgres::Error> {
+    fn connect_by(&self, name: &str, address: SocketAddr, way: Way, watch: &Watch) -> Result<Client, postgres::Error> {
         let mut config = self.config.clone();
         // Hands the socket over at once, see socket.rs.
         config
             .ssl_mode(SslMode::Require)
             .ssl_negotiation(SslNegotiation::Direct);
-        config.host(name).hostaddr(address).port(port);
+        config.host(name).hostaddr(address.ip()).port(address.port());
         config.connect(Negotiator {
-            way: way.clone(),
+            way,
             limits: Limits {
                 start: self.connect_timeout(),
                 answer: ANSWER_TIMEOUT,
             },
+            watch: watch.clone(),
         })
     }
 
     fn connect_timeout(&self) -> Duration {
         self.config.get_connect_timeout().copied().unwrap_or(ANSWER_TIMEOUT)
     }
+}
+
+/// Somebody within the process who can be connected to.
+fn stand_in() -> io::Result<TcpListener> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+    TcpStream::connect_timeout(&listener.local_addr()?, STAND_IN_TIMEOUT)?;
+    Ok(listener)
+}
+
+/// A server that hangs lets nobody in once its queue is full.
+fn open_socket(path: &Path, limit: Duration) -> io::Result<UnixStream> {
+    let socket = socket2::Socket::new(socket2::Domain::UNIX, socket2::Type::STREAM, None)?;
+    socket.set_write_timeout(Some(limit))?;
+    socket
+        .connect(&socket2::SockAddr::unix(path)?)
+        .map_err(|error| match error.kind() {
+            io::ErrorKind::WouldBlock => no_answer(limit),
+            _ => error,
+        })?;
+    socket.set_nonblocking(true)?;
+    Ok(socket.into())
 }
 
 fn resolve(name: &str, port: u16) -> Result<Vec<IpAddr>, String> {

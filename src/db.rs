@@ -52,7 +52,8 @@ impl Clone for Db {
 
 impl Db {
     /// Opens no connection yet: the server may not be there.
-    pub fn new(database: Database, size: usize) -> Db {
+    pub fn new(database: Database, size: usize, stop: &Stop) -> Db {
+        let outage = Outage::new("postgresql");
         let last_error = LastError::default();
         let pool = r2d2::Pool::builder()
             .max_size(size as u32)
@@ -61,8 +62,7 @@ impl Db {
             .test_on_check_out(false)
             .connection_timeout(CHECKOUT)
             .error_handler(Box::new(last_error.clone()))
-            .build_unchecked(Manager(database));
-        let outage = Outage::new("postgresql");
+            .build_unchecked(Manager::new(database, &outage, stop));
         Db {
             pool,
             last_error,
@@ -77,7 +77,16 @@ impl Db {
     ///
     /// None could be had within a second, which is said in the log once per outage; or those of `work`.
     pub fn with<T>(&self, work: impl FnOnce(&mut Client) -> Result<T, ApplyError>) -> Result<T, ApplyError> {
-        use_it(&mut self.get()?, work)
+        let mut connection = self.get()?;
+        let result = use_it(&mut connection, work);
+        // Before the connection goes, which may be the one that waits for the server.
+        if let Err(error) = &result
+            && error.is_of_connection()
+            && (error.is_timeout() || self.outage.reason().is_some())
+        {
+            self.did_not_serve(&error.describe());
+        }
+        result
     }
 
     /// The same for what can wait: that there is no connection is not said.

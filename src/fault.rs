@@ -56,6 +56,11 @@ impl ApplyError {
         }
     }
 
+    /// Whether the connection broke, so that nobody knows whether the server said anything.
+    pub fn is_of_connection(&self) -> bool {
+        matches!(self, ApplyError::Statement { source, .. } if source.as_db_error().is_none())
+    }
+
     /// Whether an answer did not come in time.
     pub fn is_timeout(&self) -> bool {
         let mut cause = std::error::Error::source(self);

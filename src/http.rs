@@ -29,7 +29,7 @@ const LIMIT: Duration = Duration::from_secs(2);
 /// Bytes of a request's head; no client that asks for one of the pages sends nearly as many.
 const MAX_HEAD: u64 = 8 << 10;
 
-/// A thread that has taken no turn for so long hangs: a statement ends after 60 s.
+/// A thread that has taken no turn for so long hangs: PostgreSQL's answer is given up after 35 s.
 const PATIENCE: Duration = Duration::from_secs(90);
 
 pub struct Http {

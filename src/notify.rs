@@ -23,7 +23,7 @@ const LOOK: Duration = Duration::from_millis(250);
 /// Between two figures in the status.
 const STATUS_INTERVAL: Duration = Duration::from_secs(5);
 
-/// A statement may take 60 s, so a thread that does may be without a turn for as long.
+/// PostgreSQL's answer may take 35 s, so a thread may be without a turn for as long.
 const SHORTEST_WATCHDOG: Duration = Duration::from_secs(90);
 
 /// Beyond the data path's own limit: the last flush, and the threads that outlive the path.
@@ -186,7 +186,7 @@ impl Watchdog {
     fn new(limit: Duration) -> Watchdog {
         if limit < SHORTEST_WATCHDOG {
             log::warn!(
-                "WatchdogSec is {} s: a statement may take 60 s, and would be taken for a hang; set at least {} s",
+                "WatchdogSec is {} s: an answer of postgresql may take 35 s, and would be taken for a hang; set at least {} s",
                 limit.as_secs(),
                 SHORTEST_WATCHDOG.as_secs()
             );

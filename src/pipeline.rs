@@ -63,7 +63,7 @@ pub fn run(config: Config, is_drain: bool) -> anyhow::Result<()> {
     let stop = Stop::default();
     handle_signals(&stop)?;
     let redis = Redis::new(config.redis.clone());
-    let db = Db::new(config.postgres.clone(), config.connections);
+    let db = Db::new(config.postgres.clone(), config.connections, &stop);
     let turns = Turns::default();
     let _entered = turns.enter("main");
     let mut threads = Threads::new(stop.clone(), turns);

@@ -47,6 +47,8 @@ pub struct Outage {
 struct State {
     waiting: usize,
     since: Option<Instant>,
+    /// Somebody who waited was served, and nobody has failed since.
+    has_served: bool,
     /// What was said last about why.
     reason: String,
     /// Why, as far as somebody has to mend it.
@@ -71,15 +73,17 @@ impl Outage {
         (state.waiting > 0).then(|| state.reason.clone())
     }
 
-    /// Takes back one who waited; how long the outage was if it is over.
-    fn leave(&self) -> Option<Duration> {
+    /// Takes back one who waited, and may have been served; how long the outage was if it is over.
+    fn leave(&self, is_served: bool) -> Option<Duration> {
         let mut state = self.state();
+        state.has_served |= is_served;
         state.waiting = state.waiting.saturating_sub(1);
         if state.waiting > 0 {
             return None;
         }
         state.said.clear();
-        Some(state.since.take()?.elapsed())
+        let since = state.since.take()?;
+        state.has_served.then(|| since.elapsed())
     }
 }
 
@@ -106,7 +110,12 @@ impl Party {
 
     /// The server could not be reached, or does not serve at the moment.
     pub fn down(&mut self, reason: &str) {
-        let is_first = self.join(reason);
+        self.down_since(reason, Instant::now());
+    }
+
+    /// The same, found out some time after it began.
+    pub fn down_since(&mut self, reason: &str, since: Instant) {
+        let is_first = self.join(reason, since);
         if is_first {
             log::warn!("waiting for {}: {reason}; nothing is lost", self.outage.server);
         } else {
@@ -116,7 +125,7 @@ impl Party {
 
     /// The server will not serve before somebody mends what the reason says: said even if an outage has been said.
     pub fn blocked(&mut self, reason: &str) {
-        self.join(reason);
+        self.join(reason, Instant::now());
         let is_new = {
             let mut state = self.outage.state();
             reason.clone_into(&mut state.reason);
@@ -128,37 +137,39 @@ impl Party {
     }
 
     /// Whether nobody was waiting.
-    fn join(&mut self, reason: &str) -> bool {
+    fn join(&mut self, reason: &str, since: Instant) -> bool {
         let mut state = self.outage.state();
         if !self.is_waiting {
             self.is_waiting = true;
             state.waiting += 1;
         }
+        state.has_served = false;
         let is_first = state.since.is_none();
         if is_first {
             reason.clone_into(&mut state.reason);
         }
-        state.since.get_or_insert_with(Instant::now);
+        state.since.get_or_insert(since);
         is_first
     }
 
     /// The server has served.
     pub fn up(&mut self) {
-        if self.is_waiting {
-            self.is_waiting = false;
-            if let Some(time) = self.outage.leave() {
-                log::info!("{} is back after {:.1} s", self.outage.server, time.as_secs_f64());
-            }
+        self.leave(true);
+    }
+
+    fn leave(&mut self, is_served: bool) {
+        if std::mem::take(&mut self.is_waiting)
+            && let Some(time) = self.outage.leave(is_served)
+        {
+            log::info!("{} is back after {:.1} s", self.outage.server, time.as_secs_f64());
         }
     }
 }
 
 impl Drop for Party {
-    /// Who is gone waits no longer, but has not seen the server serve either: nothing is said.
+    /// Who is gone waits no longer, but has not seen the server serve either: that it is back is for others to tell.
     fn drop(&mut self) {
-        if self.is_waiting {
-            self.outage.leave();
-        }
+        self.leave(false);
     }
 }
 

@@ -3,8 +3,8 @@
 //! Owns the list that the watchdog and /healthz go by, each from its own last look. A thread takes a turn whenever it comes back from a wait or from a server,
 //! whatever came of it: an idle stream and an outage are full of turns, and only a thread that never comes back has none.
 //!
-//! Invariant: `take` stands behind every wait and every command, and each of those has an end, a statement's after 60 s
-//! being the last. A thread without a turn for longer hangs.
+//! Invariant: `take` stands behind every wait and every command, and each of those has an end, PostgreSQL's
+//! answer after 35 s being the last. A thread without a turn for longer hangs.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;

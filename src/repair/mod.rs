@@ -115,7 +115,7 @@ pub fn run(config: Config, options: &cli::Repair) -> anyhow::Result<String> {
     let stop = Stop::default();
     handle_signals(&stop)?;
     let mut repair = Repair {
-        db: Db::new(config.postgres, 1),
+        db: Db::new(config.postgres, 1, &stop),
         stop,
         options,
         writes_viewers: config.switches.viewer_states,

@@ -13,6 +13,8 @@ use crate::config::Config;
 use crate::connect::Manager;
 use crate::database_url::{self, Database};
 use crate::fault::describe_postgres;
+use crate::retry::Outage;
+use crate::shutdown::Stop;
 use crate::sql;
 
 /// Less than the limit of a look, so that the reason is known.
@@ -56,7 +58,7 @@ fn connect(database: &Database, report: &Report) -> Result<(Client, Database), U
         report.looking(what);
         let mut only = database.clone();
         only.servers = vec![server.clone()];
-        match Manager(only.clone()).connect() {
+        match manager(&only).connect() {
             Ok(client) => {
                 if !is_alone {
                     report.ok(what, format!("{server} answers"));
@@ -71,6 +73,10 @@ fn connect(database: &Database, report: &Report) -> Result<(Client, Database), U
         report.fail(what, "none of the servers can be used", ADDRESS);
     }
     connected.ok_or(Unusable)
+}
+
+fn manager(database: &Database) -> Manager {
+    Manager::new(database.clone(), &Outage::new("postgresql"), &Stop::default())
 }
 
 const ADDRESS: &str = "start PostgreSQL, or mend DATABASE_URL";
@@ -233,7 +239,7 @@ fn look_for_a_pooler(database: &Database, report: &Report) {
     let mut marked = database.clone();
     let options = marked.config.get_options().unwrap_or_default();
     marked.config.options(&format!("{options} -c {MARK}=1"));
-    let is_direct = match Manager(marked).connect() {
+    let is_direct = match manager(&marked).connect() {
         Ok(mut client) => client
             .query_typed(sql::CHECK_POOLER.text, &[(&MARK, Type::TEXT)])
             .is_ok_and(|rows| rows.first().and_then(|row| row.get(0)) == Some(true)),

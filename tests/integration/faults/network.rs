@@ -91,6 +91,21 @@ fn a_postgresql_that_takes_connections_and_never_answers_is_noticed() {
 }
 
 #[test]
+fn a_postgresql_that_falls_silent_under_a_batch_is_said_once_and_goes_on() {
+    let mut world = World::new("silent_postgres");
+    world.push(200);
+    let mut worker = world.worker().spawn();
+    world.settle();
+    world.postgres.set(Network::Stall);
+    world.push(400);
+    wait_for_line(&mut worker, &["waiting for postgresql: no answer for 10 s"]);
+    world.postgres.set(Network::Forward);
+    let log = world.finish(worker);
+    assert_eq!(lines_with(&log, &["waiting for postgresql"]), 1, "{log}");
+    assert_eq!(lines_with(&log, &["postgresql is back after 1"]), 1, "{log}");
+}
+
+#[test]
 fn an_outage_of_twenty_seconds_is_waited_for() {
     if !all() {
         return;

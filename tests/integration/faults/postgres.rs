@@ -9,8 +9,9 @@ use postgres::Client;
 
 use super::{World, lines_with, wait_for_line};
 use crate::support::entries::{did, like, post, uri};
+use crate::support::stack::shown;
 use crate::support::wait::equal;
-use crate::support::{Stack, wait_until};
+use crate::support::{PostgresOptions, PostgresServer, Stack, Worker, wait_until};
 
 /// A role of the worker's own kind: no superuser.
 const ROLE: &str = "
@@ -69,6 +70,22 @@ fn sessions_that_are_terminated_again_and_again_lose_nothing() {
     assert_eq!(lines_with(&log, &["ERROR"]), 0, "{log}");
 }
 
+/// A server that hangs until this is dropped: the system takes what is sent to it, and it says nothing.
+struct Frozen<'s>(&'s PostgresServer);
+
+impl<'s> Frozen<'s> {
+    fn new(server: &'s PostgresServer) -> Frozen<'s> {
+        server.signal_all(libc::SIGSTOP);
+        Frozen(server)
+    }
+}
+
+impl Drop for Frozen<'_> {
+    fn drop(&mut self) {
+        self.0.signal_all(libc::SIGCONT);
+    }
+}
+
 #[test]
 fn a_server_that_hangs_and_goes_on_loses_nothing() {
     let mut world = World::with_postgres("pg_hangs", Vec::new());
@@ -76,11 +93,78 @@ fn a_server_that_hangs_and_goes_on_loses_nothing() {
     let worker = world.worker().spawn();
     world.settle();
     let server = world.stack.database.server().clone();
-    server.signal_all(libc::SIGSTOP);
+    let frozen = Frozen::new(&server);
     world.push(200);
     thread::sleep(Duration::from_secs(2));
-    server.signal_all(libc::SIGCONT);
+    drop(frozen);
     world.finish(worker);
+}
+
+#[test]
+fn a_server_that_hangs_is_said_to_be_away_and_holds_up_no_stop_over_tcp_and_unix_sockets() {
+    let server = PostgresServer::start(PostgresOptions::default());
+    let stacks = ["pg_hangs_tcp", "pg_hangs_unix"].map(|name| Stack::with_postgres(name, server.clone()));
+    let urls = [stacks[0].database_url(), local_url(&stacks[1])];
+    let start = || -> Vec<Worker> {
+        let both = stacks.iter().zip(&urls);
+        // Long enough to be taken for ever.
+        both.map(|(stack, url)| {
+            stack
+                .worker()
+                .env("DATABASE_URL", url)
+                .env("STOP_TIMEOUT_MS", "600000")
+                .spawn()
+        })
+        .collect()
+    };
+    let push = |n: u32| {
+        for stack in &stacks {
+            stack.create(&did("alice"), &format!("app.bsky.feed.post/{n}"), post("hello"));
+        }
+    };
+    let wait_for_posts = |number: i64| {
+        for stack in &stacks {
+            wait_until("the posts are applied", || equal(stack.count("posts"), number));
+        }
+    };
+    let stop = |workers: Vec<Worker>| {
+        workers.iter().for_each(|worker| worker.signal(libc::SIGTERM));
+        for mut worker in workers {
+            let status = worker.wait_exit(Duration::from_secs(60));
+            assert_eq!(status.code(), Some(0), "{}", shown(&worker.log()));
+        }
+    };
+    push(1);
+    let mut workers = start();
+    wait_for_posts(1);
+    let frozen = Frozen::new(&server);
+    push(2);
+    for worker in &mut workers {
+        wait_for_line(worker, &["waiting for postgresql: no answer for 10 s"]);
+    }
+    stop(workers);
+    let mut workers = start();
+    for worker in &mut workers {
+        wait_for_line(worker, &["waiting for postgresql", "no answer"]);
+    }
+    stop(workers);
+    for stack in &stacks {
+        assert_eq!(stack.pending(), 1, "what was not applied stays pending");
+    }
+    drop(frozen);
+    let workers = start();
+    wait_for_posts(2);
+    stop(workers);
+}
+
+/// The address of a stack's database by the server's Unix socket.
+fn local_url(stack: &Stack) -> String {
+    let server = stack.database.server();
+    let (directory, port) = (server.socket_dir().display(), server.port());
+    format!(
+        "host={directory} port={port} user=postgres dbname={}",
+        stack.database.name()
+    )
 }
 
 #[test]
