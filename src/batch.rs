@@ -64,7 +64,24 @@ impl Batches {
         Some(entries)
     }
 
-    /// Whether the entry, which is then the only one of its batch, may be what ended the process before.
+    /// Adds to a batch what has come since, up to the same bounds. Of entries that are batches of their own it takes one at a
+    /// time, as the last.
+    pub fn add_to(&mut self, entries: &mut Vec<Entry>) {
+        let mut bytes: usize = entries.iter().map(Entry::weight).sum();
+        while entries.len() < self.max_entries && bytes < MAX_BYTES {
+            let Some(entry) = self.held.take().or_else(|| self.inbox.try_recv().ok()) else {
+                break;
+            };
+            bytes += entry.weight();
+            let is_last = self.is_alone(&entry);
+            entries.push(entry);
+            if is_last {
+                break;
+            }
+        }
+    }
+
+    /// Whether the entry may be what ended the process before.
     pub fn is_alone(&self, entry: &Entry) -> bool {
         entry.deliveries > self.alone_above
     }
@@ -130,6 +147,27 @@ mod tests {
             assert_eq!(batch.iter().map(|entry| entry.id.ms).collect::<Vec<_>>(), times);
         }
         drop(tx);
+        assert_eq!(batches.rest().len(), 1);
+    }
+
+    #[test]
+    fn a_batch_that_is_added_to_keeps_its_bounds_and_takes_one_entry_delivered_often_at_a_time() {
+        let (tx, rx) = crossbeam_channel::bounded(10);
+        let mut batches = Batches::new(rx, 5, 3);
+        for (ms, deliveries) in [(1, 1), (2, 4), (3, 1), (4, 4), (5, 1), (6, 1)] {
+            let entry = Entry {
+                deliveries,
+                ..entry(ms, 10)
+            };
+            tx.send(entry).unwrap();
+        }
+        let mut batch = batches.next(Duration::ZERO).unwrap();
+        for length in [1, 2, 4, 5, 5] {
+            assert_eq!(batch.len(), length);
+            batches.add_to(&mut batch);
+        }
+        let times: Vec<u64> = batch.iter().map(|entry| entry.id.ms).collect();
+        assert_eq!(times, [1, 2, 3, 4, 5]);
         assert_eq!(batches.rest().len(), 1);
     }
 }

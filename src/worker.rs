@@ -18,7 +18,7 @@ use crate::batch::Batches;
 use crate::constraint;
 use crate::db::Db;
 use crate::decode::{self, EntryError, RawCommit};
-use crate::entry::Entry;
+use crate::entry::{Entry, EntryId};
 use crate::fault::{ApplyError, Fault};
 use crate::holder::Lease;
 use crate::in_flight::InFlight;
@@ -81,6 +81,8 @@ struct Refused<'o> {
 struct Progress {
     kind: Kind,
     dead: Vec<DeadLetter>,
+    /// Why ops of it need not be applied; counted once it is done with, however often it was tried.
+    ignored: Vec<Ignored>,
 }
 
 impl Worker {
@@ -89,13 +91,14 @@ impl Worker {
         while let Some(mut entries) = self.batches.next(TURN) {
             turns::take();
             while !entries.is_empty() {
-                let stepped = match entries.as_slice() {
-                    [suspect] if self.batches.is_alone(suspect) => self.try_alone(suspect),
-                    entries => self.step(entries),
+                let suspect = entries.last().filter(|last| self.batches.is_alone(last));
+                let stepped = match suspect.map(|suspect| suspect.id) {
+                    Some(suspect) => self.try_suspect(suspect, &mut entries),
+                    None => self.step(&entries),
                 };
                 match stepped {
                     Ok(()) => break,
-                    Err(Unfinished::Alone) => entries.extend(self.batches.next(Duration::ZERO).unwrap_or_default()),
+                    Err(Unfinished::Alone) => self.batches.add_to(&mut entries),
                     Err(Unfinished::GivenUp) => {
                         self.give_up(entries);
                         return Ok(());
@@ -106,15 +109,18 @@ impl Worker {
         Ok(())
     }
 
-    /// Applies an entry that may be what ended the process, or sets it apart if it did so too often.
-    fn try_alone(&mut self, suspect: &Entry) -> Result<(), Unfinished> {
+    /// Applies a batch whose last entry may be what ended the process, or sets that apart if it did so too often. Others are
+    /// with it only if they were refused alone, so that the process is known to survive them.
+    fn try_suspect(&mut self, suspect: EntryId, entries: &mut Vec<Entry>) -> Result<(), Unfinished> {
         self.wait_for_connection()?;
-        if let Err(reason) = self.trials.begin(suspect.id) {
-            let dead = Outcome::Dead(vec![DeadLetter::entry(suspect, reason)]);
-            self.hand_on(suspect, dead);
-            return Ok(());
+        if let Err(reason) = self.trials.begin(suspect) {
+            if let Some(suspect) = entries.pop() {
+                let dead = Outcome::Dead(vec![DeadLetter::entry(&suspect, reason)]);
+                self.hand_on(&suspect, dead);
+            }
+            return self.step(entries);
         }
-        let stepped = self.step(std::slice::from_ref(suspect));
+        let stepped = self.step(entries);
         self.trials.end(stepped.is_ok());
         stepped
     }
@@ -136,6 +142,10 @@ impl Worker {
             self.metrics.timings.batch(entries.len(), newest);
         }
         for (entry, progress) in entries.iter().zip(progress) {
+            for reason in progress.ignored {
+                log::debug!("entry {}: ignored an op: {}", entry.id, reason.name());
+                self.metrics.ignored(reason, 1);
+            }
             let outcome = match progress.dead.is_empty() {
                 true => Outcome::Applied(progress.kind),
                 false => Outcome::Dead(progress.dead),
@@ -150,7 +160,7 @@ impl Worker {
         let _ = turns::send(&self.done, Done { id: entry.id, outcome });
     }
 
-    /// Reads an entry into ops; what cannot be read becomes a dead letter, what need not be applied is counted.
+    /// Reads an entry into ops; what cannot be read becomes a dead letter.
     fn decode<'a>(
         &self,
         entry: &'a Entry,
@@ -161,6 +171,7 @@ impl Worker {
         let mut progress = Progress {
             kind: Kind::of(entry.kind.as_deref()),
             dead: Vec::new(),
+            ignored: Vec::new(),
         };
         let event = match text {
             Ok(text) => decode::decode(entry.kind.as_deref(), text),
@@ -178,12 +189,9 @@ impl Worker {
         let mut commit = None;
         for outcome in rows::outcomes(event, source) {
             match outcome {
-                rows::Outcome::Op(op) if self.is_switched_off(&op) => self.metrics.ignored(Ignored::SwitchedOff, 1),
+                rows::Outcome::Op(op) if self.is_switched_off(&op) => progress.ignored.push(Ignored::SwitchedOff),
                 rows::Outcome::Op(op) => ops.push(op),
-                rows::Outcome::Ignored(reason) => {
-                    log::debug!("entry {}: ignored an op: {}", entry.id, reason.name());
-                    self.metrics.ignored(reason, 1);
-                }
+                rows::Outcome::Ignored(reason) => progress.ignored.push(reason),
                 rows::Outcome::Bad { index, error } => {
                     // Read once, were all of its ops bad.
                     let commit = commit.get_or_insert_with(|| text.as_deref().ok().and_then(RawCommit::new));
@@ -282,6 +290,7 @@ impl Worker {
             turns::take();
             let Err(error) = self.try_once(ops) else { break };
             let is_settled = match error.fault() {
+                Fault::Data if is_met(&error) => tries > patience,
                 Fault::Data => !self.is_mendable(&error, tries),
                 Fault::Odd => tries > patience,
                 Fault::Transient if error.is_ours() => tries > patience,
@@ -357,7 +366,7 @@ impl Worker {
                 error,
                 ApplyError::Connect(_) | ApplyError::NameLapsed | ApplyError::Joined | ApplyError::Removed
             ) => {}
-            Fault::Data if tries == 1 => {}
+            Fault::Data if tries == 1 || is_met(error) => {}
             Fault::Data => self.db.is_blocked(&format!(
                 "{description}; the worker does not write the columns of that constraint: give them a default, or drop it"
             )),
@@ -378,6 +387,12 @@ impl Worker {
         );
         self.in_flight.remove(entries.iter().chain(&rest).map(|entry| entry.id));
     }
+}
+
+/// Whether a row came in the way: one that was not there when the worker looked, as when another program writes too, or
+/// one that a key of somebody else's forbids.
+fn is_met(error: &ApplyError) -> bool {
+    error.sqlstate() == Some(&SqlState::UNIQUE_VIOLATION)
 }
 
 fn is_canceled(error: &ApplyError) -> bool {

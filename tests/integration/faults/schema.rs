@@ -1,9 +1,12 @@
 //! Tables that somebody has changed: waited for where no op is to blame.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
-use super::{World, wait_for_line};
+use super::{World, lines_with, wait_for_line};
 use crate::support::entries::{cid_for, did, like, uri};
+use crate::support::stack::shown;
 use crate::support::wait::equal;
 use crate::support::{Stack, wait_until};
 
@@ -90,6 +93,60 @@ fn one_reason_that_refuses_most_of_a_batch_is_waited_for() {
     wait_until("the likes are applied", || equal(stack.count("likes"), 30));
     wait_until("nothing is pending", || equal(stack.pending(), 0));
     assert_eq!(stack.dead_letters().len(), 0, "{:?}", stack.dead_letters());
+    stack.assert_counters_equal_rows();
+}
+
+#[test]
+fn what_is_ignored_counts_once_however_often_its_batch_is_refused() {
+    const NUMBER: usize = 12;
+    let stack = Stack::new("schema_ignored");
+    stack.sql(
+        "create function refuse() returns trigger language plpgsql as
+             $$ begin raise exception 'not now'; end $$;
+         create trigger refuse before insert on likes for each row execute function refuse()",
+    );
+    for n in 0..NUMBER {
+        stack.create(&did("carol"), &format!("app.bsky.feed.like/{n}"), json!({}));
+    }
+    push_likes(&stack, "a", NUMBER);
+    // One thread, so that all of them are a batch.
+    let mut worker = stack
+        .worker()
+        .env("PARALLEL_CONSUMERS", "1")
+        .env("LOG_LEVEL", "DEBUG")
+        .spawn();
+    wait_until("the batch is tried again", || {
+        lines_with(&worker.log(), &["not now"]) > 20
+    });
+    stack.sql("drop trigger refuse on likes");
+    wait_until("nothing is pending", || equal(stack.pending(), 0));
+    worker.signal(libc::SIGTERM);
+    assert_eq!(worker.wait_exit(Duration::from_secs(60)).code(), Some(0));
+    let ignored = format!("ops ignored: no_subject {NUMBER}");
+    assert_eq!(lines_with(&worker.log(), &[&ignored]), 1, "{}", shown(&worker.log()));
+}
+
+#[test]
+fn a_pair_that_another_program_takes_meanwhile_is_no_fault_of_the_op() {
+    let stack = Stack::new("schema_met");
+    let subject = |n: u32| like(&uri(&did("bob"), &format!("app.bsky.feed.post/{n}")));
+    stack.create(&did("alice"), "app.bsky.feed.like/1", subject(1));
+    stack.drain();
+    // A sequence counts on though its transaction is rolled back.
+    stack.sql(
+        "create sequence tries;
+         create function meet() returns trigger language plpgsql as
+             $$ begin
+                 if nextval('tries') < 3 then raise unique_violation; end if;
+                 return new;
+             end $$;
+         create trigger meet before update on likes for each row execute function meet()",
+    );
+    stack.update(&did("alice"), "app.bsky.feed.like/1", subject(2));
+    stack.drain();
+    assert_eq!(stack.dead_letters().len(), 0, "{:?}", stack.dead_letters());
+    let moved = uri(&did("bob"), "app.bsky.feed.post/2");
+    assert_eq!(stack.rows("likes")[0]["post_uri"], moved.as_str());
     stack.assert_counters_equal_rows();
 }
 
