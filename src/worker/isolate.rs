@@ -1,61 +1,24 @@
-//! Threads `worker-N`: batch → decode → apply.
+//! Ops that are refused.
 //!
-//! Owns what is done about a batch that cannot be applied: transient faults and those that an operator must mend are
-//! waited for; one that the data is to blame for is halved until each op at fault is alone, which becomes a dead letter,
-//! unless it is one of too many: then what refuses them is to blame. An entry that may be what ended the process is tried
-//! alone, as `poison` counts. Hands entries to `ack` only after their effect has committed, or with their dead letters.
+//! Owns what is done about an error: transient faults and those that an operator must mend are waited for; a batch that the
+//! data is to blame for is halved until each op at fault is alone, which becomes a dead letter, unless it is one of too
+//! many: then what refuses them is to blame.
 
-use std::borrow::Cow;
-use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::Instant;
 
-use crossbeam_channel::Sender;
 use postgres::error::SqlState;
 
-use crate::ack::{DeadLetter, Done, Kind, Outcome};
-use crate::apply::{self, Memory, Switches};
-use crate::batch::Batches;
+use super::reading::Progress;
+use super::{Unfinished, Worker};
+use crate::ack::DeadLetter;
+use crate::apply;
 use crate::constraint;
-use crate::db::Db;
-use crate::decode::{self, EntryError, RawCommit};
-use crate::entry::{Entry, EntryId};
+use crate::decode::{self, RawCommit};
+use crate::entry::Entry;
 use crate::fault::{ApplyError, Fault};
-use crate::holder::Lease;
-use crate::in_flight::InFlight;
-use crate::metrics::Metrics;
-use crate::poison::Trials;
 use crate::retry::Backoff;
-use crate::rows::{self, Change, Ignored, Op, Source, Table};
-use crate::shutdown::Stop;
+use crate::rows::{Ignored, Op};
 use crate::turns;
-
-/// How long a worker waits for an entry before it looks again whether anybody is left to send one.
-const TURN: Duration = Duration::from_millis(500);
-
-pub struct Worker {
-    pub batches: Batches,
-    pub done: Sender<Done>,
-    pub db: Db,
-    pub memory: Memory,
-    pub switches: Switches,
-    pub trials: Trials,
-    pub lease: Lease,
-    pub in_flight: Arc<InFlight>,
-    pub metrics: Arc<Metrics>,
-    pub stop: Stop,
-    /// Between tries of batches that are refused as a whole.
-    pub patience: Backoff,
-    /// Ops that were refused, one batch after the other, since one was applied.
-    pub streak: usize,
-}
-
-/// Why a batch is not applied yet.
-enum Unfinished {
-    /// A stop was requested; its entries stay pending.
-    GivenUp,
-    /// Everything in it is refused for a reason that may be the ops' or may not: only neighbours that pass can tell.
-    Alone,
-}
 
 /// Rows that vanish this often were not deleted by somebody else: then the op is at fault, or the worker. As much for
 /// errors of which nobody knows whether they pass.
@@ -77,138 +40,14 @@ struct Refused<'o> {
     error: ApplyError,
 }
 
-/// What one entry has come to so far.
-struct Progress {
-    kind: Kind,
-    dead: Vec<DeadLetter>,
-    /// Why ops of it need not be applied; counted once it is done with, however often it was tried.
-    ignored: Vec<Ignored>,
-}
-
 impl Worker {
-    /// Works until the reader has gone and the channel is empty, or a stop finds a batch that cannot be applied.
-    pub fn run(mut self) -> anyhow::Result<()> {
-        while let Some(mut entries) = self.batches.next(TURN) {
-            turns::take();
-            while !entries.is_empty() {
-                let suspect = entries.last().filter(|last| self.batches.is_alone(last));
-                let stepped = match suspect.map(|suspect| suspect.id) {
-                    Some(suspect) => self.try_suspect(suspect, &mut entries),
-                    None => self.step(&entries),
-                };
-                match stepped {
-                    Ok(()) => break,
-                    Err(Unfinished::Alone) => self.batches.add_to(&mut entries),
-                    Err(Unfinished::GivenUp) => {
-                        self.give_up(entries);
-                        return Ok(());
-                    }
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Applies a batch whose last entry may be what ended the process, or sets that apart if it did so too often. Others are
-    /// with it only if they were refused alone, so that the process is known to survive them.
-    fn try_suspect(&mut self, suspect: EntryId, entries: &mut Vec<Entry>) -> Result<(), Unfinished> {
-        self.wait_for_connection()?;
-        if let Err(reason) = self.trials.begin(suspect) {
-            if let Some(suspect) = entries.pop() {
-                let dead = Outcome::Dead(vec![DeadLetter::entry(&suspect, reason)]);
-                self.hand_on(&suspect, dead);
-            }
-            return self.step(entries);
-        }
-        let stepped = self.step(entries);
-        self.trials.end(stepped.is_ok());
-        stepped
-    }
-
-    /// Applies one batch and hands it on.
-    fn step(&mut self, entries: &[Entry]) -> Result<(), Unfinished> {
-        let texts: Vec<Result<Cow<str>, EntryError>> = entries.iter().map(decode::text).collect();
-        let mut progress = Vec::with_capacity(entries.len());
-        let mut ops = Vec::with_capacity(entries.len());
-        let now = SystemTime::now();
-        for (index, (entry, text)) in entries.iter().zip(&texts).enumerate() {
-            let source = Source::new(entry, index, now);
-            progress.push(self.decode(entry, text, &source, &mut ops));
-        }
-        let ops: Vec<&Op> = ops.iter().collect();
-        self.apply(&ops, entries, &mut progress)?;
-        if let Some(newest) = entries.iter().map(|entry| entry.id.ms).max() {
-            self.metrics.committed(newest);
-            self.metrics.timings.batch(entries.len(), newest);
-        }
-        for (entry, progress) in entries.iter().zip(progress) {
-            for reason in progress.ignored {
-                log::debug!("entry {}: ignored an op: {}", entry.id, reason.name());
-                self.metrics.ignored(reason, 1);
-            }
-            let outcome = match progress.dead.is_empty() {
-                true => Outcome::Applied(progress.kind),
-                false => Outcome::Dead(progress.dead),
-            };
-            self.hand_on(entry, outcome);
-        }
-        Ok(())
-    }
-
-    fn hand_on(&self, entry: &Entry, outcome: Outcome) {
-        // The acker outlives the workers; if it is gone all the same, the entry stays pending.
-        let _ = turns::send(&self.done, Done { id: entry.id, outcome });
-    }
-
-    /// Reads an entry into ops; what cannot be read becomes a dead letter.
-    fn decode<'a>(
-        &self,
-        entry: &'a Entry,
-        text: &'a Result<Cow<'a, str>, EntryError>,
-        source: &Source<'a>,
-        ops: &mut Vec<Op<'a>>,
-    ) -> Progress {
-        let mut progress = Progress {
-            kind: Kind::of(entry.kind.as_deref()),
-            dead: Vec::new(),
-            ignored: Vec::new(),
-        };
-        let event = match text {
-            Ok(text) => decode::decode(entry.kind.as_deref(), text),
-            // An entry of a type that nobody knows may hold anything.
-            Err(_) if progress.kind == Kind::Unknown && entry.kind.is_some() => return progress,
-            Err(error) => Err(error.clone()),
-        };
-        let event = match event {
-            Ok(event) => event,
-            Err(error) => {
-                progress.dead.push(DeadLetter::entry(entry, error.to_string()));
-                return progress;
-            }
-        };
-        let mut commit = None;
-        for outcome in rows::outcomes(event, source) {
-            match outcome {
-                rows::Outcome::Op(op) if self.is_switched_off(&op) => progress.ignored.push(Ignored::SwitchedOff),
-                rows::Outcome::Op(op) => ops.push(op),
-                rows::Outcome::Ignored(reason) => progress.ignored.push(reason),
-                rows::Outcome::Bad { index, error } => {
-                    // Read once, were all of its ops bad.
-                    let commit = commit.get_or_insert_with(|| text.as_deref().ok().and_then(RawCommit::new));
-                    let letter = DeadLetter::op(entry, commit.as_ref(), index, "", error.to_string());
-                    progress.dead.push(letter);
-                }
-            }
-        }
-        progress
-    }
-
-    fn is_switched_off(&self, op: &Op) -> bool {
-        op.table == Table::GenericRecords && !self.switches.generic_records && matches!(op.change, Change::Put(_))
-    }
-
     /// Applies ops, trying for as long as it takes; those that can never be applied become dead letters.
-    fn apply(&mut self, ops: &[&Op], entries: &[Entry], progress: &mut [Progress]) -> Result<(), Unfinished> {
+    pub(super) fn apply(
+        &mut self,
+        ops: &[&Op],
+        entries: &[Entry],
+        progress: &mut [Progress],
+    ) -> Result<(), Unfinished> {
         loop {
             let mut refused = Vec::new();
             self.isolate(ops, ops.len(), &mut refused)?;
@@ -315,7 +154,7 @@ impl Worker {
     }
 
     /// A try alone that could not begin is none: ten restarts in an outage must condemn nobody.
-    fn wait_for_connection(&self) -> Result<(), Unfinished> {
+    pub(super) fn wait_for_connection(&self) -> Result<(), Unfinished> {
         let mut backoff = Backoff::default();
         while self.db.with(|_| Ok(())).is_err() {
             if self.stop.is_requested() || backoff.wait(&self.stop) {
@@ -376,16 +215,6 @@ impl Worker {
             _ if tries <= QUIET_TRIES && !error.is_slow_to_pass() => {}
             _ => self.db.did_not_serve(&description),
         }
-    }
-
-    /// Lets go of what a stop left unapplied: it stays pending for the next start.
-    fn give_up(self, entries: Vec<Entry>) {
-        let rest = self.batches.rest();
-        log::warn!(
-            "{} entries could not be applied before the stop; they stay pending",
-            entries.len() + rest.len()
-        );
-        self.in_flight.remove(entries.iter().chain(&rest).map(|entry| entry.id));
     }
 }
 

@@ -1,0 +1,143 @@
+//! Threads `worker-N`: batch → decode → apply.
+//!
+//! Owns the way of a batch through `reading` and `isolate`, and what goes with it from try to try. An entry that may be what
+//! ended the process is tried alone, as `poison` counts. Hands entries to `ack` only after their effect has committed, or
+//! with their dead letters.
+
+mod isolate;
+mod reading;
+
+use std::borrow::Cow;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use crossbeam_channel::Sender;
+
+use crate::ack::{DeadLetter, Done, Outcome};
+use crate::apply::{Memory, Switches};
+use crate::batch::Batches;
+use crate::db::Db;
+use crate::decode::{self, EntryError};
+use crate::entry::{Entry, EntryId};
+use crate::holder::Lease;
+use crate::in_flight::InFlight;
+use crate::metrics::Metrics;
+use crate::poison::Trials;
+use crate::retry::Backoff;
+use crate::rows::{Op, Source};
+use crate::shutdown::Stop;
+use crate::turns;
+
+/// How long a worker waits for an entry before it looks again whether anybody is left to send one.
+const TURN: Duration = Duration::from_millis(500);
+
+pub struct Worker {
+    pub batches: Batches,
+    pub done: Sender<Done>,
+    pub db: Db,
+    pub memory: Memory,
+    pub switches: Switches,
+    pub trials: Trials,
+    pub lease: Lease,
+    pub in_flight: Arc<InFlight>,
+    pub metrics: Arc<Metrics>,
+    pub stop: Stop,
+    /// Between tries of batches that are refused as a whole.
+    pub patience: Backoff,
+    /// Ops that were refused, one batch after the other, since one was applied.
+    pub streak: usize,
+}
+
+/// Why a batch is not applied yet.
+enum Unfinished {
+    /// A stop was requested; its entries stay pending.
+    GivenUp,
+    /// Everything in it is refused for a reason that may be the ops' or may not: only neighbours that pass can tell.
+    Alone,
+}
+
+impl Worker {
+    /// Works until the reader has gone and the channel is empty, or a stop finds a batch that cannot be applied.
+    pub fn run(mut self) -> anyhow::Result<()> {
+        while let Some(mut entries) = self.batches.next(TURN) {
+            turns::take();
+            while !entries.is_empty() {
+                let suspect = entries.last().filter(|last| self.batches.is_alone(last));
+                let stepped = match suspect.map(|suspect| suspect.id) {
+                    Some(suspect) => self.try_suspect(suspect, &mut entries),
+                    None => self.step(&entries),
+                };
+                match stepped {
+                    Ok(()) => break,
+                    Err(Unfinished::Alone) => self.batches.add_to(&mut entries),
+                    Err(Unfinished::GivenUp) => {
+                        self.give_up(entries);
+                        return Ok(());
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Applies a batch whose last entry may be what ended the process, or sets that apart if it did so too often. Others are
+    /// with it only if they were refused alone, so that the process is known to survive them.
+    fn try_suspect(&mut self, suspect: EntryId, entries: &mut Vec<Entry>) -> Result<(), Unfinished> {
+        self.wait_for_connection()?;
+        if let Err(reason) = self.trials.begin(suspect) {
+            if let Some(suspect) = entries.pop() {
+                let dead = Outcome::Dead(vec![DeadLetter::entry(&suspect, reason)]);
+                self.hand_on(&suspect, dead);
+            }
+            return self.step(entries);
+        }
+        let stepped = self.step(entries);
+        self.trials.end(stepped.is_ok());
+        stepped
+    }
+
+    /// Applies one batch and hands it on.
+    fn step(&mut self, entries: &[Entry]) -> Result<(), Unfinished> {
+        let texts: Vec<Result<Cow<str>, EntryError>> = entries.iter().map(decode::text).collect();
+        let mut progress = Vec::with_capacity(entries.len());
+        let mut ops = Vec::with_capacity(entries.len());
+        let now = SystemTime::now();
+        for (index, (entry, text)) in entries.iter().zip(&texts).enumerate() {
+            let source = Source::new(entry, index, now);
+            progress.push(reading::read(entry, text, &source, self.switches, &mut ops));
+        }
+        let ops: Vec<&Op> = ops.iter().collect();
+        self.apply(&ops, entries, &mut progress)?;
+        if let Some(newest) = entries.iter().map(|entry| entry.id.ms).max() {
+            self.metrics.committed(newest);
+            self.metrics.timings.batch(entries.len(), newest);
+        }
+        for (entry, progress) in entries.iter().zip(progress) {
+            for reason in progress.ignored {
+                log::debug!("entry {}: ignored an op: {}", entry.id, reason.name());
+                self.metrics.ignored(reason, 1);
+            }
+            let outcome = match progress.dead.is_empty() {
+                true => Outcome::Applied(progress.kind),
+                false => Outcome::Dead(progress.dead),
+            };
+            self.hand_on(entry, outcome);
+        }
+        Ok(())
+    }
+
+    fn hand_on(&self, entry: &Entry, outcome: Outcome) {
+        // The acker outlives the workers; if it is gone all the same, the entry stays pending.
+        let _ = turns::send(&self.done, Done { id: entry.id, outcome });
+    }
+
+    /// Lets go of what a stop left unapplied: it stays pending for the next start.
+    fn give_up(self, entries: Vec<Entry>) {
+        let rest = self.batches.rest();
+        log::warn!(
+            "{} entries could not be applied before the stop; they stay pending",
+            entries.len() + rest.len()
+        );
+        self.in_flight.remove(entries.iter().chain(&rest).map(|entry| entry.id));
+    }
+}

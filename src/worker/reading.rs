@@ -1,0 +1,120 @@
+//! Entry → ops.
+//!
+//! Owns what becomes of an entry before a server is asked: ops to apply, ops to ignore, and dead letters for what cannot be
+//! read.
+
+use std::borrow::Cow;
+
+use crate::ack::{DeadLetter, Kind};
+use crate::apply::Switches;
+use crate::decode::{self, EntryError, RawCommit};
+use crate::entry::Entry;
+use crate::rows::{self, Change, Ignored, Op, Source, Table};
+
+/// What one entry has come to so far.
+pub struct Progress {
+    pub kind: Kind,
+    pub dead: Vec<DeadLetter>,
+    /// Why ops of it need not be applied; counted once it is done with, however often it was tried.
+    pub ignored: Vec<Ignored>,
+}
+
+/// Reads an entry into ops; what cannot be read becomes a dead letter.
+pub fn read<'a>(
+    entry: &'a Entry,
+    text: &'a Result<Cow<'a, str>, EntryError>,
+    source: &Source<'a>,
+    switches: Switches,
+    ops: &mut Vec<Op<'a>>,
+) -> Progress {
+    let mut progress = Progress {
+        kind: Kind::of(entry.kind.as_deref()),
+        dead: Vec::new(),
+        ignored: Vec::new(),
+    };
+    let event = match text {
+        Ok(text) => decode::decode(entry.kind.as_deref(), text),
+        // An entry of a type that nobody knows may hold anything.
+        Err(_) if progress.kind == Kind::Unknown && entry.kind.is_some() => return progress,
+        Err(error) => Err(error.clone()),
+    };
+    let event = match event {
+        Ok(event) => event,
+        Err(error) => {
+            progress.dead.push(DeadLetter::entry(entry, error.to_string()));
+            return progress;
+        }
+    };
+    let mut commit = None;
+    for outcome in rows::outcomes(event, source) {
+        match outcome {
+            rows::Outcome::Op(op) if is_switched_off(&op, switches) => progress.ignored.push(Ignored::SwitchedOff),
+            rows::Outcome::Op(op) => ops.push(op),
+            rows::Outcome::Ignored(reason) => progress.ignored.push(reason),
+            rows::Outcome::Bad { index, error } => {
+                // Read once, were all of its ops bad.
+                let commit = commit.get_or_insert_with(|| text.as_deref().ok().and_then(RawCommit::new));
+                let letter = DeadLetter::op(entry, commit.as_ref(), index, "", error.to_string());
+                progress.dead.push(letter);
+            }
+        }
+    }
+    progress
+}
+
+fn is_switched_off(op: &Op, switches: Switches) -> bool {
+    op.table == Table::GenericRecords && !switches.generic_records && matches!(op.change, Change::Put(_))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::SystemTime;
+
+    use super::*;
+    use crate::entry::EntryId;
+
+    /// Numbers of ops, of dead letters, and of ops to ignore.
+    fn read_as(kind: &str, data: &str, generic_records: bool) -> (usize, usize, Vec<&'static str>) {
+        let entry = Entry {
+            id: EntryId { ms: 1, n: 0 },
+            kind: Some(kind.into()),
+            data: Some(data.into()),
+            seq: None,
+            deliveries: 1,
+        };
+        let text = decode::text(&entry);
+        let source = Source::new(&entry, 0, SystemTime::now());
+        let switches = Switches {
+            notifications: true,
+            viewer_states: true,
+            generic_records,
+        };
+        let mut ops = Vec::new();
+        let progress = read(&entry, &text, &source, switches, &mut ops);
+        let ignored = progress.ignored.iter().map(|reason| reason.name()).collect();
+        (ops.len(), progress.dead.len(), ignored)
+    }
+
+    #[test]
+    fn an_entry_becomes_ops_dead_letters_and_what_is_ignored() {
+        let delete = r#"{"action":"delete","path":"app.bsky.feed.post/1"}"#;
+        let custom = r#"{"action":"create","cid":"c","path":"org.example.note/1","record":{"title":"t"}}"#;
+        let without_path = r#"{"action":"delete","path":"nothing"}"#;
+        let commit = |ops: &[&str]| format!(r#"{{"repo":"did:plc:alice","ops":[{}]}}"#, ops.join(","));
+        for (kind, data, generic_records, wanted) in [
+            ("commit", commit(&[delete, custom]), true, (2, 0, vec![])),
+            ("commit", commit(&[delete, custom]), false, (1, 0, vec!["switched_off"])),
+            (
+                "commit",
+                commit(&[without_path, delete]),
+                true,
+                (1, 0, vec!["bad_path"]),
+            ),
+            ("commit", commit(&["3", delete]), true, (1, 1, vec![])),
+            ("commit", "not JSON".to_owned(), true, (0, 1, vec![])),
+            ("new", "not JSON".to_owned(), true, (0, 0, vec![])),
+        ] {
+            assert_eq!(read_as(kind, &data, generic_records), wanted, "{kind} {data}");
+        }
+    }
+}
