@@ -62,5 +62,6 @@ pub mod schema;
 pub mod secret;
 pub mod shutdown;
 pub mod socket;
+pub mod threads;
 pub mod tls;
 pub mod turns;

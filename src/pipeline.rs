@@ -5,12 +5,9 @@
 //! end, so the acker does; then the last counts are flushed. A thread that ends early, by an error or a panic, requests the
 //! stop, and the process fails after the others have finished what they hold.
 
-use std::collections::HashMap;
 use std::sync::Arc;
-use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use anyhow::Context;
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use crate::ack::{Acker, Done};
@@ -36,7 +33,8 @@ use crate::renew::Renewer;
 use crate::retry::Backoff;
 use crate::shutdown::{Stop, handle_signals};
 use crate::status::Publisher;
-use crate::turns::{self, Turns};
+use crate::threads::Threads;
+use crate::turns::Turns;
 use crate::worker::Worker;
 
 /// Batches that wait for a worker at most: one while it applies another keeps it busy.
@@ -112,8 +110,7 @@ impl Pipeline {
             turns: threads.turns.watch(),
             stop_timeout: self.config.stop_timeout,
         };
-        let stop = self.stop.clone();
-        threads.spawn_beside("notify", move || notifier.run(&stop))
+        threads.spawn_beside("notify", &self.stop, move |stop| notifier.run(stop))
     }
 
     fn spawn_http(&self, threads: &mut Threads) -> anyhow::Result<()> {
@@ -122,8 +119,7 @@ impl Pipeline {
         };
         let exposition = Exposition::new(Arc::clone(&self.metrics), Arc::clone(&self.in_flight));
         let http = Http::new(address, exposition, Arc::clone(&self.metrics), threads.turns.watch());
-        let stop = self.stop.clone();
-        threads.spawn_beside("http", move || http.run(&stop))
+        threads.spawn_beside("http", &self.stop, move |stop| http.run(stop))
     }
 
     /// Runs the data path once the consumer name is held and both servers are there.
@@ -135,24 +131,15 @@ impl Pipeline {
         self.start.holds_name();
         let lease = holder.lease();
         let mut members = Members::new(&self.redis, &self.db, &self.config, &holder);
-        threads.spawn_beside("holder", {
-            let stop = holder_stop.clone();
-            move || holder.keep(&stop)
-        })?;
+        threads.spawn_beside("holder", holder_stop, move |stop| holder.keep(stop))?;
         let metrics = Arc::clone(&self.metrics);
         let publisher = Publisher::new(&self.redis, &self.db, &self.config, metrics, self.start.clone());
-        threads.spawn_beside("status", {
-            let stop = holder_stop.clone();
-            move || publisher.run(&stop)
-        })?;
+        threads.spawn_beside("status", holder_stop, move |stop| publisher.run(stop))?;
         if !self.db.wait_until_ready(&self.stop) || !members.join(&self.stop) {
             return Ok(());
         }
         let member = members.member();
-        threads.spawn_beside("members", {
-            let stop = holder_stop.clone();
-            move || members.keep(&stop)
-        })?;
+        threads.spawn_beside("members", holder_stop, move |stop| members.keep(stop))?;
         if self.run_path(threads, &lease, &member)? {
             consumer::remove(&self.redis, &self.config, &lease);
         }
@@ -165,21 +152,12 @@ impl Pipeline {
         // Flush, renewal and the look for losses outlive the data path: they have a stop of their own.
         let last_stop = Stop::default();
         let flusher = Flusher::new(&self.redis, &self.config, Arc::clone(&self.metrics));
-        threads.spawn_beside("metrics", {
-            let stop = last_stop.clone();
-            move || flusher.run(&stop)
-        })?;
+        threads.spawn_beside("metrics", &last_stop, move |stop| flusher.run(stop))?;
         let renewer = Renewer::new(&self.redis, &self.config, Arc::clone(&self.in_flight));
-        threads.spawn_beside("renewer", {
-            let stop = last_stop.clone();
-            move || renewer.run(&stop)
-        })?;
+        threads.spawn_beside("renewer", &last_stop, move |stop| renewer.run(stop))?;
         let mut losses = Losses::new(&self.redis, &self.config, Arc::clone(&self.metrics));
         losses.look_before_reading();
-        threads.spawn_beside("losses", {
-            let stop = last_stop.clone();
-            move || losses.run(&stop)
-        })?;
+        threads.spawn_beside("losses", &last_stop, move |stop| losses.run(stop))?;
         self.spawn_acker(threads, done_rx, lease)?;
         let shared = reader::Shared {
             workers: self.spawn_workers(threads, &done_tx, lease, member)?,
@@ -239,196 +217,5 @@ impl Pipeline {
             inboxes.push(tx);
         }
         Ok(inboxes)
-    }
-}
-
-/// The threads of the program.
-struct Threads {
-    running: HashMap<String, Running>,
-    /// Each thread sends its name when it ends, in whatever way.
-    ended: (Sender<String>, Receiver<String>),
-    /// Requested when a thread fails.
-    stop: Stop,
-    turns: Turns,
-    failure: Option<anyhow::Error>,
-}
-
-struct Running {
-    handle: JoinHandle<anyhow::Result<()>>,
-    /// It is on the data's way; the others serve those that are.
-    is_path: bool,
-}
-
-/// How often it is looked whether a stop was requested and is late.
-const LOOK: Duration = Duration::from_millis(200);
-
-/// More threads than there are.
-const MAX_THREADS: usize = 128;
-
-impl Threads {
-    fn new(stop: Stop, turns: Turns) -> Threads {
-        Threads {
-            running: HashMap::new(),
-            ended: bounded(MAX_THREADS),
-            stop,
-            turns,
-            failure: None,
-        }
-    }
-
-    /// Starts a thread on the data's way, whose error or panic requests the stop.
-    fn spawn(&mut self, name: &str, run: impl FnOnce() -> anyhow::Result<()> + Send + 'static) -> anyhow::Result<()> {
-        self.start(name, true, run)
-    }
-
-    /// Starts a thread beside the data's way, whose error or panic requests the stop as well.
-    fn spawn_beside(
-        &mut self,
-        name: &str,
-        run: impl FnOnce() -> anyhow::Result<()> + Send + 'static,
-    ) -> anyhow::Result<()> {
-        self.start(name, false, run)
-    }
-
-    fn start(
-        &mut self,
-        name: &str,
-        is_path: bool,
-        run: impl FnOnce() -> anyhow::Result<()> + Send + 'static,
-    ) -> anyhow::Result<()> {
-        let end = End {
-            name: name.to_owned(),
-            ended: self.ended.0.clone(),
-        };
-        let turns = self.turns.clone();
-        let run = move || {
-            let _entered = turns.enter(&end.name);
-            let _end = end;
-            run()
-        };
-        let handle = std::thread::Builder::new()
-            .name(name.to_owned())
-            .spawn(run)
-            .with_context(|| format!("failed to start the thread {name}"))?;
-        self.running.insert(name.to_owned(), Running { handle, is_path });
-        Ok(())
-    }
-
-    /// Waits for the threads on the data's way, but after a stop is requested no longer than `stop_timeout`; sees to all
-    /// others meanwhile. Whether all ended.
-    fn join_path(&mut self, stop_timeout: Duration) -> bool {
-        while self.running.values().any(|running| running.is_path) {
-            self.join_one(LOOK);
-            let is_late = self.stop.requested_at().is_some_and(|at| at.elapsed() > stop_timeout);
-            if is_late {
-                log::warn!(
-                    "the stop took longer than {:.1} s: leaving the rest pending",
-                    stop_timeout.as_secs_f64()
-                );
-                return false;
-            }
-        }
-        true
-    }
-
-    /// Waits for all threads for `time` at most.
-    fn join_within(&mut self, time: Duration) {
-        let deadline = Instant::now() + time;
-        while !self.running.is_empty() && Instant::now() < deadline {
-            self.join_one(deadline.saturating_duration_since(Instant::now()));
-        }
-    }
-
-    /// Waits for `time` at most for a thread to end, and sees how it did.
-    fn join_one(&mut self, time: Duration) {
-        let ended = self.ended.1.recv_timeout(time);
-        turns::take();
-        let Ok(name) = ended else {
-            return;
-        };
-        let Some(running) = self.running.remove(&name) else {
-            return;
-        };
-        let error = match running.handle.join() {
-            Ok(Ok(())) => return,
-            Ok(Err(error)) => error.context(format!("the thread {name} failed")),
-            Err(_) => anyhow::anyhow!("the thread {name} panicked"),
-        };
-        log::error!("{error:#}; stopping");
-        self.failure.get_or_insert(error);
-        self.stop.request();
-    }
-
-    fn result(self) -> anyhow::Result<()> {
-        self.failure.map_or(Ok(()), Err)
-    }
-}
-
-/// Says that its thread has ended when it is dropped, as it is on a panic too.
-struct End {
-    name: String,
-    ended: Sender<String>,
-}
-
-impl Drop for End {
-    fn drop(&mut self) {
-        // Never full: there is room for every thread. Closed only once nobody waits any more.
-        let _ = self.ended.try_send(std::mem::take(&mut self.name));
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const CEILING: Duration = Duration::from_secs(60);
-
-    #[test]
-    fn a_thread_that_panics_or_fails_stops_the_others_and_is_the_result() {
-        for (name, fail) in [
-            (
-                "panics",
-                (|| panic!("as this test wants")) as fn() -> anyhow::Result<()>,
-            ),
-            ("fails", || anyhow::bail!("as this test wants")),
-        ] {
-            let stop = Stop::default();
-            let mut threads = Threads::new(stop.clone(), Turns::default());
-            threads
-                .spawn("waits", move || {
-                    assert!(stop.wait(CEILING), "nobody requested the stop");
-                    Ok(())
-                })
-                .unwrap();
-            threads.spawn(name, fail).unwrap();
-            assert!(threads.join_path(CEILING));
-            let error = threads.result().unwrap_err();
-            assert!(format!("{error:#}").contains(name), "{error:#}");
-        }
-    }
-
-    #[test]
-    fn a_thread_beside_the_path_that_fails_stops_the_path() {
-        let stop = Stop::default();
-        let mut threads = Threads::new(stop.clone(), Turns::default());
-        threads
-            .spawn("waits", move || {
-                assert!(stop.wait(CEILING), "nobody requested the stop");
-                Ok(())
-            })
-            .unwrap();
-        threads
-            .spawn_beside("fails", || anyhow::bail!("as this test wants"))
-            .unwrap();
-        assert!(threads.join_path(CEILING));
-        assert!(threads.result().is_err());
-    }
-
-    #[test]
-    fn threads_that_end_by_themselves_leave_no_failure() {
-        let mut threads = Threads::new(Stop::default(), Turns::default());
-        threads.spawn("ends", || Ok(())).unwrap();
-        assert!(threads.join_path(CEILING));
-        threads.result().unwrap();
     }
 }
