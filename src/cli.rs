@@ -1,10 +1,11 @@
 //! The command line: what to do, and every setting with its variable and default, for `--help`.
 //!
-//! Owns the texts only. Values are read as they are and judged by `config`, which reports all faults at once.
+//! Owns the texts only, the defaults among them. Values are read as they are and judged by `config`, which reports all faults
+//! at once.
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Arg, Args, Parser, Subcommand};
 
 use crate::entry::EntryId;
 
@@ -153,50 +154,52 @@ fn entry_id(text: &str) -> Result<EntryId, String> {
     EntryId::parse(text.as_bytes()).ok_or_else(|| "an ID is two numbers, as 1767225600000-0".to_owned())
 }
 
-/// Every setting, as text.
+/// Where the servers are unless it is said. The command line must not have these as defaults: then it would not be known
+/// whether an address is set.
+pub const DEFAULT_REDIS_URL: &str = "redis://localhost:6379";
+pub const DEFAULT_DATABASE_URL: &str = "postgresql://postgres:password@localhost:5432/atproto";
+
+/// Keeps from `--help` what the environment holds, which may be a password, and defaults that are empty.
+fn without_values(argument: Arg) -> Arg {
+    if argument.get_env().is_none() {
+        return argument;
+    }
+    let is_unset = argument.get_default_values().iter().all(|value| value.is_empty());
+    argument.hide_env_values(true).hide_default_value(is_unset)
+}
+
+/// Every setting, as text, with its only default.
 #[derive(Debug, Args)]
-#[command(next_help_heading = "Settings")]
+#[command(next_help_heading = "Settings", mut_args = without_values)]
 pub struct Settings {
-    /// redis://, rediss:// (TLS) or unix:// URL with user, password and database number
-    /// [default: redis://localhost:6379]
     #[arg(
         long,
         env = "REDIS_URL",
-        hide_env_values = true,
         default_value = "",
-        hide_default_value = true
+        help = format!(
+            "redis://, rediss:// (TLS) or unix:// URL with user, password and database number \
+             [default: {DEFAULT_REDIS_URL}]"
+        )
     )]
     pub redis_url: String,
 
     /// A file that holds REDIS_URL's value, instead of it
-    #[arg(
-        long,
-        env = "REDIS_URL_FILE",
-        hide_env_values = true,
-        default_value = "",
-        hide_default_value = true
-    )]
+    #[arg(long, env = "REDIS_URL_FILE", default_value = "")]
     pub redis_url_file: String,
 
-    /// postgresql:// URL or key=value pairs, as libpq takes them, TLS included
-    /// [default: postgresql://postgres:password@localhost:5432/atproto]
     #[arg(
         long,
         env = "DATABASE_URL",
-        hide_env_values = true,
         default_value = "",
-        hide_default_value = true
+        help = format!(
+            "postgresql:// URL or key=value pairs, as libpq takes them, TLS included \
+             [default: {DEFAULT_DATABASE_URL}]"
+        )
     )]
     pub database_url: String,
 
     /// A file that holds DATABASE_URL's value, instead of it
-    #[arg(
-        long,
-        env = "DATABASE_URL_FILE",
-        hide_env_values = true,
-        default_value = "",
-        hide_default_value = true
-    )]
+    #[arg(long, env = "DATABASE_URL_FILE", default_value = "")]
     pub database_url_file: String,
 
     /// Where systemd puts the files redis_url and database_url, if the unit loads them as credentials
@@ -204,111 +207,79 @@ pub struct Settings {
     pub credentials: Option<PathBuf>,
 
     /// The stream to read
-    #[arg(
-        long,
-        env = "REDIS_STREAM_KEY",
-        hide_env_values = true,
-        default_value = "firehose:events"
-    )]
+    #[arg(long, env = "REDIS_STREAM_KEY", default_value = "firehose:events")]
     pub redis_stream_key: String,
 
     /// The consumer group to read it in
-    #[arg(
-        long,
-        env = "REDIS_CONSUMER_GROUP",
-        hide_env_values = true,
-        default_value = "firehose-processors"
-    )]
+    #[arg(long, env = "REDIS_CONSUMER_GROUP", default_value = "firehose-processors")]
     pub redis_consumer_group: String,
 
     /// This process's consumer name in the group [default: firehose-worker-<hostname>]
-    #[arg(
-        long,
-        env = "CONSUMER_ID",
-        hide_env_values = true,
-        default_value = "",
-        hide_default_value = true
-    )]
+    #[arg(long, env = "CONSUMER_ID", default_value = "")]
     pub consumer_id: String,
 
     /// Hashes that the counters are added to, with commas between them
-    #[arg(
-        long,
-        env = "REDIS_METRICS_KEYS",
-        hide_env_values = true,
-        default_value = "firehose:metrics,cluster:metrics"
-    )]
+    #[arg(long, env = "REDIS_METRICS_KEYS", default_value = "firehose:metrics,cluster:metrics")]
     pub redis_metrics_keys: String,
 
     /// Upper bound of PostgreSQL connections; one for each worker thread is opened, and one more
-    #[arg(long, env = "DB_POOL_SIZE", hide_env_values = true, default_value = "20")]
+    #[arg(long, env = "DB_POOL_SIZE", default_value = "20")]
     pub db_pool_size: String,
 
     /// Worker threads, each with a PostgreSQL connection
-    #[arg(long, env = "PARALLEL_CONSUMERS", hide_env_values = true, default_value = "2")]
+    #[arg(long, env = "PARALLEL_CONSUMERS", default_value = "2")]
     pub parallel_consumers: String,
 
     /// Entries to ask Redis for at a time; more are asked for while there is a backlog
-    #[arg(long, env = "BATCH_SIZE", hide_env_values = true, default_value = "100")]
+    #[arg(long, env = "BATCH_SIZE", default_value = "100")]
     pub batch_size: String,
 
     /// Entries that share a transaction at most
-    #[arg(long, env = "MAX_BATCH_ENTRIES", hide_env_values = true, default_value = "2000")]
+    #[arg(long, env = "MAX_BATCH_ENTRIES", default_value = "2000")]
     pub max_batch_entries: String,
 
     /// MiB of entries read and not yet acknowledged, at most
-    #[arg(long, env = "MAX_IN_FLIGHT_MIB", hide_env_values = true, default_value = "8")]
+    #[arg(long, env = "MAX_IN_FLIGHT_MIB", default_value = "8")]
     pub max_in_flight_mib: String,
 
     /// Milliseconds after which another consumer's pending entries are taken over
-    #[arg(long, env = "CLAIM_IDLE_MS", hide_env_values = true, default_value = "30000")]
+    #[arg(long, env = "CLAIM_IDLE_MS", default_value = "30000")]
     pub claim_idle_ms: String,
 
     /// How often an entry that ends the process each time is tried alone before it is set apart
-    #[arg(long, env = "REDIS_MAX_DELIVERIES", hide_env_values = true, default_value = "10")]
+    #[arg(long, env = "REDIS_MAX_DELIVERIES", default_value = "10")]
     pub redis_max_deliveries: String,
 
     /// Dead letters that are kept, about
-    #[arg(
-        long,
-        env = "REDIS_DEAD_LETTER_MAXLEN",
-        hide_env_values = true,
-        default_value = "10000"
-    )]
+    #[arg(long, env = "REDIS_DEAD_LETTER_MAXLEN", default_value = "10000")]
     pub redis_dead_letter_maxlen: String,
 
-    /// Entries that the producer keeps in the stream; it is warned before it trims unread ones
-    #[arg(long, env = "REDIS_MAX_STREAM_LEN", hide_env_values = true, default_value = "500000")]
+    /// Entries that the producer keeps in the stream; the log warns before it trims unread ones
+    #[arg(long, env = "REDIS_MAX_STREAM_LEN", default_value = "500000")]
     pub redis_max_stream_len: String,
 
     /// host:port to answer /metrics, /healthz and /readyz on; nothing is answered while it is empty
-    #[arg(
-        long,
-        env = "METRICS_ADDR",
-        hide_env_values = true,
-        default_value = "",
-        hide_default_value = true
-    )]
+    #[arg(long, env = "METRICS_ADDR", default_value = "")]
     pub metrics_addr: String,
 
     /// Milliseconds that a stop may take
-    #[arg(long, env = "STOP_TIMEOUT_MS", hide_env_values = true, default_value = "25000")]
+    #[arg(long, env = "STOP_TIMEOUT_MS", default_value = "25000")]
     pub stop_timeout_ms: String,
 
     /// Write notifications
-    #[arg(long, env = "WRITE_NOTIFICATIONS", hide_env_values = true, default_value = "true")]
+    #[arg(long, env = "WRITE_NOTIFICATIONS", default_value = "true")]
     pub write_notifications: String,
 
     /// Write post_viewer_states
-    #[arg(long, env = "WRITE_VIEWER_STATES", hide_env_values = true, default_value = "true")]
+    #[arg(long, env = "WRITE_VIEWER_STATES", default_value = "true")]
     pub write_viewer_states: String,
 
     /// Write generic_records, the records of collections without a table of their own
-    #[arg(long, env = "WRITE_GENERIC_RECORDS", hide_env_values = true, default_value = "true")]
+    #[arg(long, env = "WRITE_GENERIC_RECORDS", default_value = "true")]
     pub write_generic_records: String,
 
-    /// DEBUG, INFO, WARNING, ERROR, CRITICAL or NOTSET; RUST_LOG refines it by module
-    #[arg(long, env = "LOG_LEVEL", hide_env_values = true, default_value = "INFO")]
+    /// DEBUG, INFO, WARNING or WARN, ERROR, CRITICAL or FATAL, NOTSET; RUST_LOG refines it by module
+    #[arg(long, env = "LOG_LEVEL", default_value = "INFO")]
     pub log_level: String,
 }
 
@@ -317,7 +288,7 @@ mod tests {
     use clap::CommandFactory;
 
     use super::*;
-    use crate::config::{Config, DEFAULT_DATABASE_URL, DEFAULT_REDIS_URL};
+    use crate::config::Config;
 
     /// Variable and default of each setting; no default where it is made from the machine's name.
     fn settings() -> Vec<(String, String)> {
@@ -325,7 +296,6 @@ mod tests {
         let settings = command.get_arguments().filter_map(|argument| {
             let variable = argument.get_env()?.to_str()?.to_owned();
             let default = argument.get_default_values().first()?.to_str()?.to_owned();
-            // The command line must not know these: then it would not be known whether one is set.
             let default = match variable.as_str() {
                 "REDIS_URL" => DEFAULT_REDIS_URL.to_owned(),
                 "DATABASE_URL" => DEFAULT_DATABASE_URL.to_owned(),
@@ -343,6 +313,17 @@ mod tests {
         let faults = Config::new(&settings).err()?.to_string();
         let allowed = faults.split_once("a whole number from ")?.1;
         Some(allowed.replace(&format!("to {}", usize::MAX), "or more"))
+    }
+
+    #[test]
+    fn help_shows_no_values_of_the_environment() {
+        for argument in Cli::command()
+            .get_arguments()
+            .filter(|argument| argument.get_env().is_some())
+        {
+            let is_hidden = argument.is_hide_env_values_set() || argument.is_hide_set();
+            assert!(is_hidden, "{argument:?}");
+        }
     }
 
     #[test]

@@ -8,17 +8,14 @@ use std::ops::RangeInclusive;
 use std::str::FromStr;
 use std::time::Duration;
 
+use clap::{Args, Command};
 use log::LevelFilter;
 
 use crate::apply::Switches;
-use crate::cli::Settings;
+use crate::cli::{DEFAULT_DATABASE_URL, DEFAULT_REDIS_URL, Settings};
 use crate::database_url::{self, Database};
 use crate::redis_url;
 use crate::secret::Secret;
-
-/// Where the servers are unless it is said; `cli` and the tests of the README have the same.
-pub const DEFAULT_REDIS_URL: &str = "redis://localhost:6379";
-pub const DEFAULT_DATABASE_URL: &str = "postgresql://postgres:password@localhost:5432/atproto";
 
 /// What the worker runs with. Has no `Debug`: it holds passwords.
 #[derive(Clone)]
@@ -63,11 +60,11 @@ impl Config {
     ///
     /// All that is unusable about them.
     pub fn new(settings: &Settings) -> Result<Config, Faults> {
-        let mut check = Check::default();
+        let mut check = Check::new();
         let postgres = check.database_url(settings);
         let redis = check.redis_url(settings);
-        let workers = check.number("PARALLEL_CONSUMERS", &settings.parallel_consumers, 1..=64, 2);
-        let pool = check.number("DB_POOL_SIZE", &settings.db_pool_size, 1..=1000, 20);
+        let workers = check.number("PARALLEL_CONSUMERS", &settings.parallel_consumers, 1..=64);
+        let pool = check.number("DB_POOL_SIZE", &settings.db_pool_size, 1..=1000);
         if pool < workers {
             check.warnings.push(format!(
                 "DB_POOL_SIZE={pool} allows only {pool} of the {workers} workers that PARALLEL_CONSUMERS asks for"
@@ -75,40 +72,26 @@ impl Config {
         }
         let millis = |number: usize| Duration::from_millis(number as u64);
         let config = Config {
-            stream: or_default(&settings.redis_stream_key, "firehose:events"),
-            group: or_default(&settings.redis_consumer_group, "firehose-processors"),
+            stream: check.text("REDIS_STREAM_KEY", &settings.redis_stream_key),
+            group: check.text("REDIS_CONSUMER_GROUP", &settings.redis_consumer_group),
             consumer: or_default(&settings.consumer_id, &format!("firehose-worker-{}", hostname())),
-            metrics_keys: keys(&or_default(
-                &settings.redis_metrics_keys,
-                "firehose:metrics,cluster:metrics",
-            )),
+            metrics_keys: keys(&check.text("REDIS_METRICS_KEYS", &settings.redis_metrics_keys)),
             workers: workers.min(pool),
             // One for each worker, and one to look for other processes.
             connections: (workers + 1).min(pool),
-            read_count: check.number("BATCH_SIZE", &settings.batch_size, 1..=100_000, 100),
-            max_batch_entries: check.number("MAX_BATCH_ENTRIES", &settings.max_batch_entries, 1..=10_000, 2000),
-            max_in_flight: check.number("MAX_IN_FLIGHT_MIB", &settings.max_in_flight_mib, 1..=4096, 8) << 20,
-            claim_idle: millis(check.number("CLAIM_IDLE_MS", &settings.claim_idle_ms, 100..=86_400_000, 30_000)),
-            max_deliveries: check.number(
-                "REDIS_MAX_DELIVERIES",
-                &settings.redis_max_deliveries,
-                1..=1_000_000,
-                10,
-            ),
+            read_count: check.number("BATCH_SIZE", &settings.batch_size, 1..=100_000),
+            max_batch_entries: check.number("MAX_BATCH_ENTRIES", &settings.max_batch_entries, 1..=10_000),
+            max_in_flight: check.number("MAX_IN_FLIGHT_MIB", &settings.max_in_flight_mib, 1..=4096) << 20,
+            claim_idle: millis(check.number("CLAIM_IDLE_MS", &settings.claim_idle_ms, 100..=86_400_000)),
+            max_deliveries: check.number("REDIS_MAX_DELIVERIES", &settings.redis_max_deliveries, 1..=1_000_000),
             dead_letter_maxlen: check.number(
                 "REDIS_DEAD_LETTER_MAXLEN",
                 &settings.redis_dead_letter_maxlen,
                 1..=usize::MAX,
-                10_000,
             ),
-            max_stream_len: check.number(
-                "REDIS_MAX_STREAM_LEN",
-                &settings.redis_max_stream_len,
-                1..=usize::MAX,
-                500_000,
-            ),
+            max_stream_len: check.number("REDIS_MAX_STREAM_LEN", &settings.redis_max_stream_len, 1..=usize::MAX),
             metrics_addr: check.host_and_port("METRICS_ADDR", &settings.metrics_addr),
-            stop_timeout: millis(check.number("STOP_TIMEOUT_MS", &settings.stop_timeout_ms, 100..=3_600_000, 25_000)),
+            stop_timeout: millis(check.number("STOP_TIMEOUT_MS", &settings.stop_timeout_ms, 100..=3_600_000)),
             switches: Switches {
                 notifications: check.switch("WRITE_NOTIFICATIONS", &settings.write_notifications),
                 viewer_states: check.switch("WRITE_VIEWER_STATES", &settings.write_viewer_states),
@@ -128,13 +111,30 @@ impl Config {
 }
 
 /// What has been found while the settings are read.
-#[derive(Default)]
 struct Check {
+    /// Every setting with its default.
+    cli: Command,
     faults: Vec<String>,
     warnings: Vec<String>,
 }
 
 impl Check {
+    fn new() -> Check {
+        Check {
+            cli: Settings::augment_args(Command::new("settings")),
+            faults: Vec::new(),
+            warnings: Vec::new(),
+        }
+    }
+
+    /// A value, or the setting's default where it is empty, as a variable is that counts as unset.
+    fn text(&self, variable: &str, value: &str) -> String {
+        let mut settings = self.cli.get_arguments();
+        let setting = settings.find(|setting| setting.get_env().is_some_and(|name| name == variable));
+        let default = setting.and_then(|setting| setting.get_default_values().first()?.to_str());
+        or_default(value, default.unwrap_or_default())
+    }
+
     fn fault(&mut self, variable: &str, value: &str, allowed: &str) {
         let mut line = format!("{variable}=");
         // A value from a file may hold anything; the message stays one line.
@@ -144,38 +144,37 @@ impl Check {
         self.faults.push(format!("{line} is unusable: {allowed}"));
     }
 
-    fn number<T>(&mut self, variable: &str, value: &str, allowed: RangeInclusive<T>, default: T) -> T
+    fn number<T>(&mut self, variable: &str, value: &str, allowed: RangeInclusive<T>) -> T
     where
         T: FromStr + PartialOrd + std::fmt::Display + Copy,
     {
-        let value = value.trim();
-        if value.is_empty() {
-            return default;
-        }
+        let value = self.text(variable, value);
         match value.parse() {
             Ok(number) if allowed.contains(&number) => number,
             _ => {
                 let (first, last) = allowed.into_inner();
-                self.fault(variable, value, &format!("a whole number from {first} to {last}"));
-                default
+                self.fault(variable, &value, &format!("a whole number from {first} to {last}"));
+                last
             }
         }
     }
 
     fn switch(&mut self, variable: &str, value: &str) -> bool {
-        match value.trim().to_ascii_lowercase().as_str() {
-            "" | "true" | "1" | "yes" | "on" => true,
+        let value = self.text(variable, value);
+        match value.to_ascii_lowercase().as_str() {
+            "true" | "1" | "yes" | "on" => true,
             "false" | "0" | "no" | "off" => false,
             _ => {
-                self.fault(variable, value, "true or false");
+                self.fault(variable, &value, "true or false");
                 true
             }
         }
     }
 
     fn level(&mut self, variable: &str, value: &str) -> LevelFilter {
-        match value.trim().to_ascii_uppercase().as_str() {
-            "" | "INFO" => LevelFilter::Info,
+        let value = self.text(variable, value);
+        match value.to_ascii_uppercase().as_str() {
+            "INFO" => LevelFilter::Info,
             "DEBUG" => LevelFilter::Debug,
             "WARNING" | "WARN" => LevelFilter::Warn,
             "ERROR" | "CRITICAL" | "FATAL" => LevelFilter::Error,
@@ -183,7 +182,7 @@ impl Check {
             _ => {
                 self.fault(
                     variable,
-                    value,
+                    &value,
                     "DEBUG, INFO, WARNING, WARN, ERROR, CRITICAL, FATAL or NOTSET",
                 );
                 LevelFilter::Info
