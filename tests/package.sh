@@ -89,7 +89,7 @@ check_binary() {
         grep -vxE '(libc|libm|libgcc_s)\.so\.[0-9]+|ld-linux-.*' || true)
     [[ -z $others ]] || die "the binary links to more than glibc and libgcc_s: $others"
     others=$(cd "$repo_dir" && "$CARGO" tree --locked --edges normal --prefix none |
-        grep -E '^(openssl|native-tls|aws-lc|boring)' || true)
+        grep -E '^(openssl|openssl-sys|native-tls|aws-lc|aws-lc-rs|aws-lc-sys|boring|boring-sys) ' || true)
     [[ -z $others ]] || die "there is more than one TLS stack: $others"
     grep -qx 'lto = "fat"' "$repo_dir/Cargo.toml" || die "the release profile has no link-time optimization"
     say "the binary has $(stat -c %s "$binary") bytes, links to glibc and libgcc_s alone, and has one TLS stack"
