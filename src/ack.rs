@@ -13,8 +13,8 @@ use crossbeam_channel::{Receiver, RecvTimeoutError};
 use redis::{Cmd, RedisError, RedisResult};
 
 use crate::config::Config;
-use crate::decode::RawCommit;
-use crate::entry::{Entry, EntryId};
+use crate::dead_letter::{DEAD_LETTERS, DeadLetter};
+use crate::entry::EntryId;
 use crate::holder::Lease;
 use crate::in_flight::InFlight;
 use crate::link::{self, Link, Redis};
@@ -69,40 +69,6 @@ impl Kind {
     }
 }
 
-/// An entry, or one op of it, that can never be applied.
-pub struct DeadLetter {
-    kind: Vec<u8>,
-    data: Vec<u8>,
-    seq: Vec<u8>,
-    error: String,
-    /// Path of the op that `data` was cut down to.
-    op: Option<String>,
-}
-
-impl DeadLetter {
-    pub fn entry(entry: &Entry, error: String) -> DeadLetter {
-        DeadLetter {
-            kind: entry.kind.clone().unwrap_or_default(),
-            data: entry.data.clone().unwrap_or_default(),
-            seq: entry.seq.clone().unwrap_or_default(),
-            error,
-            op: None,
-        }
-    }
-
-    /// The op number `index` of a commit; of an event that has no ops, the whole.
-    pub fn op(entry: &Entry, commit: Option<&RawCommit>, index: u32, path: &str, error: String) -> DeadLetter {
-        match commit.and_then(|commit| commit.with_one_op(index as usize)) {
-            None => DeadLetter::entry(entry, error),
-            Some(data) => DeadLetter {
-                data: data.into_bytes(),
-                op: Some(path.to_owned()),
-                ..DeadLetter::entry(entry, error)
-            },
-        }
-    }
-}
-
 /// Acknowledgements sent in one command at most.
 const MAX_ACKS: usize = 5000;
 
@@ -126,9 +92,6 @@ pub struct Acker {
     ack_refusal: Refusal,
     dead_letter_refusal: Refusal,
 }
-
-/// The stream of dead letters.
-pub const DEAD_LETTERS: &str = "firehose:dead-letters";
 
 impl Acker {
     pub fn new(
@@ -294,20 +257,7 @@ impl Acker {
     /// The commands that store dead letters of an entry and acknowledge it.
     fn burial(&mut self, id: EntryId, letters: &[DeadLetter]) -> Vec<Cmd> {
         let deliveries = self.deliveries(id);
-        let store = |letter: &DeadLetter| {
-            let mut add = redis::cmd("XADD");
-            add.arg(DEAD_LETTERS)
-                .arg("MAXLEN")
-                .arg("~")
-                .arg(self.dead_letter_maxlen);
-            add.arg("*").arg("type").arg(&letter.kind).arg("data").arg(&letter.data);
-            add.arg("seq").arg(&letter.seq).arg("origId").arg(id.to_string());
-            add.arg("deliveries").arg(deliveries).arg("error").arg(&letter.error);
-            if let Some(op) = &letter.op {
-                add.arg("op").arg(op);
-            }
-            add
-        };
+        let store = |letter: &DeadLetter| letter.store(id, deliveries, self.dead_letter_maxlen);
         let mut commands: Vec<Cmd> = letters.iter().map(store).collect();
         let mut ack = redis::cmd("XACK");
         ack.arg(&self.stream).arg(&self.group).arg(id.to_string());

@@ -21,6 +21,7 @@ pub mod worker;
 pub mod poison;
 pub mod apply;
 pub mod sql;
+pub mod dead_letter;
 pub mod ack;
 pub mod metrics;
 

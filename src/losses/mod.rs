@@ -15,8 +15,8 @@ use std::time::{Duration, Instant};
 
 use redis::{RedisError, RedisResult};
 
-use crate::ack::DEAD_LETTERS;
 use crate::config::Config;
+use crate::dead_letter::DEAD_LETTERS;
 use crate::link::{self, Link, Redis};
 use crate::metrics::{Metrics, Reads};
 use crate::shutdown::Stop;

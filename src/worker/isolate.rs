@@ -10,9 +10,9 @@ use postgres::error::SqlState;
 
 use super::reading::Progress;
 use super::{Unfinished, Worker};
-use crate::ack::DeadLetter;
 use crate::apply;
 use crate::constraint;
+use crate::dead_letter::DeadLetter;
 use crate::decode::{self, RawCommit};
 use crate::entry::Entry;
 use crate::fault::{ApplyError, Fault};

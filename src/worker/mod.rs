@@ -13,10 +13,11 @@ use std::time::{Duration, SystemTime};
 
 use crossbeam_channel::Sender;
 
-use crate::ack::{DeadLetter, Done, Outcome};
+use crate::ack::{Done, Outcome};
 use crate::apply::{Memory, Switches};
 use crate::batch::Batches;
 use crate::db::Db;
+use crate::dead_letter::DeadLetter;
 use crate::decode::{self, EntryError};
 use crate::entry::{Entry, EntryId};
 use crate::holder::Lease;

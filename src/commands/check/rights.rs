@@ -8,8 +8,8 @@ use redis::{Cmd, Value};
 
 use super::Report;
 use super::redis::is_refused;
-use crate::ack::DEAD_LETTERS;
 use crate::config::Config;
+use crate::dead_letter::DEAD_LETTERS;
 use crate::link::{self, Link};
 
 /// What is no number and no ID.

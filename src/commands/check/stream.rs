@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 use redis::RedisResult;
 
 use super::{Looked, Report};
-use crate::ack::DEAD_LETTERS;
 use crate::commands::producer;
 use crate::commands::terminal::duration;
 use crate::config::Config;
+use crate::dead_letter::DEAD_LETTERS;
 use crate::holder;
 use crate::link::{self, Link};
 use crate::losses;

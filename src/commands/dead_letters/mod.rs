@@ -16,9 +16,9 @@ use anyhow::{Context, bail, ensure};
 use redis::{RedisError, RedisResult, Value};
 
 use super::terminal::{harmless, one_line, terminal_width};
-use crate::ack::DEAD_LETTERS;
 use crate::cli::{Chosen, DeadLetters};
 use crate::config::Config;
+use crate::dead_letter::DEAD_LETTERS;
 use crate::entry::EntryId;
 use crate::link::{self, Link, Redis};
 use letter::{Letter, Raw};

@@ -6,9 +6,9 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use redis::{FromRedisValue, RedisResult};
 use serde::Serialize;
 
-use crate::ack::DEAD_LETTERS;
 use crate::commands::producer::{self, Producer};
 use crate::config::Config;
+use crate::dead_letter::DEAD_LETTERS;
 use crate::holder;
 use crate::link::{self, Link, Redis};
 use crate::losses;
