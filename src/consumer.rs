@@ -17,15 +17,11 @@ pub fn remove(redis: &Redis, config: &Config, lease: &Lease) {
     if !lease.is_exclusive() {
         return;
     }
-    match try_remove(&mut redis.link(Duration::ZERO), config) {
-        Ok(()) => {}
-        Err(error) if link::code(&error) == "NOPERM" => {
-            log::info!(
-                "redis does not allow the consumer {} to be removed from its group: it stays; allow +xpending +xgroup|delconsumer",
-                config.consumer
-            );
-        }
-        Err(error) => log::debug!("the consumer stays in its group: {}", link::describe(&error)),
+    let mut link = redis.link(Duration::ZERO);
+    let removed = try_remove(&mut link, config);
+    let cost = "a consumer that stops stays in its group";
+    if let Err(error) = link.optional(removed, cost, "+xpending +xgroup|delconsumer") {
+        log::debug!("the consumer stays in its group: {}", link::describe(&error));
     }
 }
 

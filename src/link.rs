@@ -25,8 +25,8 @@ pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 pub struct Redis {
     address: Address,
     pub outage: Arc<Outage>,
-    /// What the worker does without, each said once.
-    done_without: Arc<Mutex<BTreeSet<&'static str>>>,
+    /// What it costs the worker that its user may not do all, each said once.
+    costs: Arc<Mutex<BTreeSet<&'static str>>>,
 }
 
 impl Redis {
@@ -47,7 +47,7 @@ impl Redis {
         Redis {
             address,
             outage: Outage::new("redis"),
-            done_without: Arc::default(),
+            costs: Arc::default(),
         }
     }
 
@@ -102,6 +102,25 @@ impl Link {
             self.connection = None;
         }
         self.checked(result)
+    }
+
+    /// Sends commands in one go; their answers.
+    ///
+    /// # Errors
+    ///
+    /// As for `query`. It is not known which of the commands were carried out.
+    pub fn pipeline<T: FromRedisValue>(&mut self, commands: &redis::Pipeline) -> RedisResult<T> {
+        let result = self.connect().and_then(|connection| commands.query(connection));
+        self.checked(result)
+    }
+
+    /// Connects if there is no connection: after an error nothing was sent.
+    ///
+    /// # Errors
+    ///
+    /// As Redis or the system says.
+    pub fn reach(&mut self) -> RedisResult<()> {
+        self.connect().map(drop)
     }
 
     /// Whether this link waits for the server.
@@ -187,12 +206,12 @@ impl Link {
     /// # Errors
     ///
     /// All others.
-    pub fn optional<T>(&self, answer: RedisResult<T>, cost: &str, rule: &'static str) -> RedisResult<Option<T>> {
+    pub fn optional<T>(&self, answer: RedisResult<T>, cost: &'static str, rule: &str) -> RedisResult<Option<T>> {
         match answer {
             Ok(answer) => Ok(Some(answer)),
-            Err(error) if code(&error) == "NOPERM" => {
-                let mut said = self.redis.done_without.lock().unwrap_or_else(PoisonError::into_inner);
-                if said.insert(rule) {
+            Err(error) if is_refused(&error) => {
+                let mut costs = self.redis.costs.lock().unwrap_or_else(PoisonError::into_inner);
+                if costs.insert(cost) {
                     log::warn!("{}: {cost}; to change that, allow {rule}", describe(&error));
                 }
                 Ok(None)
@@ -238,6 +257,15 @@ pub fn is_connection_error(error: &RedisError) -> bool {
 /// The server's error code, such as `NOGROUP`.
 pub fn code(error: &RedisError) -> &str {
     error.code().unwrap_or_default()
+}
+
+/// Whether the user lacks a right. Refused inside a MULTI, EXEC's answer has a code of its own, and the reason behind it.
+pub fn is_refused(error: &RedisError) -> bool {
+    match code(error) {
+        "NOPERM" => true,
+        "EXECABORT" => error.detail().is_some_and(|detail| detail.contains("NOPERM")),
+        _ => false,
+    }
 }
 
 /// Whether the server says no to writes as such: a replica, or one that loads its data.

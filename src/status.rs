@@ -109,17 +109,12 @@ impl Publisher {
         };
         let mut set = redis::cmd("SET");
         set.arg(&self.key).arg(text).arg("PX").arg(TTL.as_millis() as u64);
-        let Err(error) = self.link.query::<()>(&set) else {
-            return;
-        };
-        if link::code(&error) == "NOPERM" {
-            log::info!(
-                "redis does not allow a key for the status: `status` shows less; allow ~firehose:worker:* +set +del"
-            );
-            self.is_allowed = false;
-        } else {
+        let told = self.link.query::<()>(&set);
+        let cost = "`status` shows less of this process";
+        match self.link.optional(told, cost, "~firehose:worker:* +set +del") {
+            Ok(told) => self.is_allowed = told.is_some(),
             // An outage is said by the link, and the next status comes in a second.
-            log::debug!("failed to write the status: {}", link::describe(&error));
+            Err(error) => log::debug!("failed to write the status: {}", link::describe(&error)),
         }
     }
 

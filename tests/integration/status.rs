@@ -188,7 +188,7 @@ fn without_the_right_to_tell_the_worker_runs_all_the_same() {
     stack.create(&did("a"), "app.bsky.graph.follow/1", follow(&did("b")));
     let worker = stack.worker().env("REDIS_URL", &url).spawn();
     wait_until("the worker does without the key", || {
-        if worker.log().contains("a key for the status") {
+        if worker.log().contains("`status` shows less of this process") {
             Ok(())
         } else {
             Err(shown(&worker.log()))

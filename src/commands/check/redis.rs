@@ -18,7 +18,7 @@ pub fn look(redis: &Redis, config: &Config, report: &Report) -> Looked {
     let mut link = redis.link(Duration::ZERO);
     let info = match link.query::<String>(&redis::cmd("INFO")) {
         Ok(text) => Some(Info::parse(&text)),
-        Err(error) if link::code(&error) == "NOPERM" => {
+        Err(error) if link::is_refused(&error) => {
             report.warn(
                 "redis",
                 "it answers; its version, role and memory are not known, since this user may not send INFO",
@@ -206,8 +206,5 @@ fn look_at_clock(link: &mut Link, report: &Report) {
 /// Whether Redis refuses a command for want of a right.
 pub fn is_refused(link: &mut Link, command: &redis::Cmd) -> Option<String> {
     let error = link.query::<Value>(command).err()?;
-    let said = link::describe(&error);
-    // An EXEC is refused by a code of its own, with the reason in its text.
-    let is_refusal = link::code(&error) == "NOPERM" || said.contains("NOPERM");
-    is_refusal.then_some(said)
+    link::is_refused(&error).then(|| link::describe(&error))
 }

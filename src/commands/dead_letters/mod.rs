@@ -307,10 +307,9 @@ fn say(line: &str) {
 }
 
 fn explained(error: &RedisError, rights: &str) -> anyhow::Error {
-    // Refused inside a MULTI, the refusal is of the whole.
-    let hint = match link::code(error) {
-        "NOPERM" | "EXECABORT" => format!("; allow ~{DEAD_LETTERS} {rights}"),
-        _ => String::new(),
+    let hint = match link::is_refused(error) {
+        true => format!("; allow ~{DEAD_LETTERS} {rights}"),
+        false => String::new(),
     };
     anyhow::anyhow!("redis: {}{hint}", link::describe(error))
 }

@@ -119,7 +119,7 @@ impl Gatherer {
     fn refusable<T>(&mut self, ask: impl FnOnce(&mut Link) -> RedisResult<T>) -> anyhow::Result<Option<T>> {
         match ask(&mut self.link) {
             Ok(answer) => Ok(Some(answer)),
-            Err(error) if matches!(link::code(&error), "NOPERM" | "WRONGTYPE" | "EXECABORT") => Ok(None),
+            Err(error) if link::is_refused(&error) || link::code(&error) == "WRONGTYPE" => Ok(None),
             Err(error) => Err(anyhow::anyhow!(link::describe(&error))),
         }
     }
