@@ -42,7 +42,9 @@ enum Until {
     #[default]
     Past,
     Time(Instant),
-    /// Nothing marks the holder: nobody else can be told apart.
+    /// The same, but Redis is full and has taken no mark: who comes when it takes one again gets the name.
+    Unmarked(Instant),
+    /// Nothing may mark the holder: nobody else can be told apart.
     End,
 }
 
@@ -50,7 +52,7 @@ impl Until {
     fn holds(self) -> bool {
         match self {
             Until::Past => false,
-            Until::Time(time) => Instant::now() < time,
+            Until::Time(time) | Until::Unmarked(time) => Instant::now() < time,
             Until::End => true,
         }
     }
@@ -64,6 +66,14 @@ impl Lease {
     /// Whether another process would have been kept from the name.
     pub fn is_exclusive(&self) -> bool {
         matches!(*self.lock(), Until::Time(time) if Instant::now() < time)
+    }
+
+    fn is_marked(&self) -> bool {
+        matches!(*self.lock(), Until::Time(_))
+    }
+
+    fn is_endless(&self) -> bool {
+        matches!(*self.lock(), Until::End)
     }
 
     /// Waits until the name is held; `false` if a stop is requested first.
@@ -105,13 +115,34 @@ pub fn process(mark: &str) -> &str {
     mark.split_once(" boot ").map_or(mark, |(process, _)| process)
 }
 
+/// What proves to other processes that this one lives.
+pub struct Proof {
+    key: String,
+    /// What the key holds while this process lives.
+    pub mark: String,
+    lease: Lease,
+}
+
+impl Proof {
+    /// The key that holds the mark, empty while there is none: then nobody may take its absence for this process's end.
+    pub fn lease_key(&self) -> &str {
+        match self.lease.is_marked() {
+            true => &self.key,
+            false => "",
+        }
+    }
+}
+
+/// What it costs not to be allowed the key.
+const NO_MARK: &str = "nothing marks the holder of the consumer name: no standby";
+const RULE: &str = "~firehose:worker:* +get +set +del +pexpire +watch +unwatch +multi +exec";
+
 /// This process as holder of its consumer name.
 pub struct Holder {
     link: Link,
     key: String,
     me: String,
     consumer: String,
-    is_allowed: bool,
     lease: Lease,
 }
 
@@ -122,7 +153,6 @@ impl Holder {
             key: key(&config.group, &config.consumer),
             me: mark(std::process::id()),
             consumer: config.consumer.clone(),
-            is_allowed: true,
             lease: Lease::default(),
         }
     }
@@ -132,14 +162,12 @@ impl Holder {
         self.lease.clone()
     }
 
-    /// The key that proves that this process lives, empty if it may keep none, and what the key then holds.
-    pub fn proof(&self) -> (String, String) {
-        let key = if self.is_allowed {
-            self.key.clone()
-        } else {
-            String::new()
-        };
-        (key, self.me.clone())
+    pub fn proof(&self) -> Proof {
+        Proof {
+            key: self.key.clone(),
+            mark: self.me.clone(),
+            lease: self.lease(),
+        }
     }
 
     /// Waits until this process holds the name. `false` if a stop was requested first.
@@ -151,20 +179,22 @@ impl Holder {
         let mut backoff = Backoff::default();
         let mut is_standby = false;
         while !stop.is_requested() {
-            match self.try_take() {
-                Ok(None) => {
+            let other = self.try_take();
+            match self.allowed(other) {
+                Ok(None) => return Ok(true),
+                Ok(Some(None)) => {
                     if is_standby {
                         log::info!("took over the consumer name {}", self.consumer);
                     }
                     return Ok(true);
                 }
-                Ok(Some(other)) if !may_wait => {
+                Ok(Some(Some(other))) if !may_wait => {
                     anyhow::bail!(
                         "the consumer name {} is held by {other}; stop that process first",
                         self.consumer
                     );
                 }
-                Ok(Some(other)) => {
+                Ok(Some(Some(other))) => {
                     if !is_standby {
                         log::warn!("standby: the consumer name {} is held by {other}", self.consumer);
                         is_standby = true;
@@ -173,16 +203,6 @@ impl Holder {
                     stop.wait(LOOK);
                 }
                 Err(error) => {
-                    if link::code(&error) == "NOPERM" {
-                        self.is_allowed = false;
-                        self.lease.set(Until::End);
-                        log::warn!(
-                            "redis does not allow a key that marks the holder of {}: no standby; allow ~firehose:worker:* \
-                             +get +set +del +pexpire +watch +unwatch +multi +exec",
-                            self.consumer
-                        );
-                        return Ok(true);
-                    }
                     if link::is_unready(&error) {
                         self.link.unserved(&error);
                     }
@@ -191,6 +211,15 @@ impl Holder {
             }
         }
         Ok(false)
+    }
+
+    /// An answer about the key; `None` where its user may not have what that takes. Then this process goes on without.
+    fn allowed<T>(&mut self, answer: RedisResult<T>) -> RedisResult<Option<T>> {
+        let answer = self.link.optional(answer, NO_MARK, RULE)?;
+        if answer.is_none() {
+            self.lease.set(Until::End);
+        }
+        Ok(answer)
     }
 
     /// The other holder, or `None` if it is now this process.
@@ -208,7 +237,7 @@ impl Holder {
             Err(error) if link::code(&error) == "OOM" => {
                 let other = self.other()?;
                 if other.is_none() {
-                    self.lease.set(Until::Time(sent_at + LEASE - MARGIN));
+                    self.lease.set(Until::Unmarked(sent_at + LEASE - MARGIN));
                 }
                 return Ok(other);
             }
@@ -216,6 +245,8 @@ impl Holder {
         };
         if taken.is_some() {
             self.lease.set(Until::Time(sent_at + LEASE - MARGIN));
+            // Whether it may be renewed is better known now than when the lease ends.
+            self.extend()?;
             return Ok(None);
         }
         match self.extend()? {
@@ -243,11 +274,8 @@ impl Holder {
     /// This process was frozen for longer than its lease. Another has taken the name then, or may have had it meanwhile
     /// and applied what is still in flight here: only reading the own pending entries again tells.
     pub fn keep(mut self, stop: &Stop) -> anyhow::Result<()> {
-        if !self.is_allowed {
-            return Ok(());
-        }
         let mut looked_at = Instant::now();
-        while !stop.wait(RENEWAL) {
+        while !self.lease.is_endless() && !stop.wait(RENEWAL) {
             let absent = looked_at.elapsed();
             let holder = match absent > LEASE {
                 true => self
@@ -255,9 +283,9 @@ impl Holder {
                     .map(|holder| holder.filter(|holder| *holder == self.me).is_none()),
                 false => self.try_renew().map(|other| other.is_some()),
             };
-            match holder {
-                Ok(false) => {}
-                Ok(true) => anyhow::bail!(
+            match self.allowed(holder) {
+                Ok(None | Some(false)) => {}
+                Ok(Some(true)) => anyhow::bail!(
                     "the consumer name {} is not this process's any more, which was silent for {:.1} s",
                     self.consumer,
                     absent.as_secs_f64()
@@ -267,9 +295,11 @@ impl Holder {
             }
             looked_at = Instant::now();
         }
-        // A lease that is not given up ends by itself.
-        let me = self.me.clone();
-        let _ = self.delete_if(&me);
+        if self.lease.is_marked() {
+            // A lease that is not given up ends by itself.
+            let me = self.me.clone();
+            let _ = self.delete_if(&me);
+        }
         Ok(())
     }
 

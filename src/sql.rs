@@ -77,6 +77,7 @@ statements! {
     MEMBERS_GATE = "members_gate";
     MEMBERS_JOIN = "members_join";
     MEMBERS_READ = "members_read";
+    MEMBERS_PROVE = "members_prove";
     MEMBERS_LEAVE = "members_leave";
     MEMBERS_REMOVE = "members_remove";
     MEMBERS_SETTLE = "members_settle";

@@ -14,14 +14,14 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use postgres::Client;
-use redis::{RedisError, RedisResult};
+use redis::RedisResult;
 
 use crate::apply::Member;
 use crate::config::Config;
 use crate::db::Db;
 use crate::entry::EntryId;
 use crate::fault::ApplyError;
-use crate::holder::{self, Holder, LEASE};
+use crate::holder::{self, Holder, LEASE, Proof};
 use crate::link::{self, Link, Redis};
 use crate::retry::Backoff;
 use crate::shutdown::Stop;
@@ -34,6 +34,11 @@ const TURN: Duration = Duration::from_millis(200);
 /// How often it is looked whether others are gone and versions can be pruned, while there are any.
 const LOOK: Duration = Duration::from_secs(1);
 
+/// What it costs not to be allowed to look.
+const UNSEEN: &str =
+    "whether other processes live and how far the group is cannot be seen: versions are written and not pruned";
+const RULE: &str = "~firehose:worker:* +get +xinfo +xpending";
+
 /// Slices pruned at a time: more than a second brings.
 const MAX_SLICES: u32 = 20;
 
@@ -43,13 +48,13 @@ pub struct Members {
     link: Link,
     group: ProgressOf,
     me: Line,
+    proof: Proof,
     member: Member,
     /// Those that seem to be gone, until they are taken out.
     gone: Option<Gone>,
     versions: Versions,
     looked_at: Instant,
     has_said_others: bool,
-    has_said_refusal: bool,
 }
 
 struct Gone {
@@ -80,7 +85,7 @@ enum Life {
 impl Members {
     /// `holder` holds the consumer name already.
     pub fn new(redis: &Redis, db: &Db, config: &Config, holder: &Holder) -> Members {
-        let (lease_key, mark) = holder.proof();
+        let proof = holder.proof();
         let id = fastrand::i64(1..);
         Members {
             db: db.clone(),
@@ -92,16 +97,16 @@ impl Members {
             me: Line {
                 id,
                 consumer: config.consumer.clone(),
-                lease_key,
-                mark,
+                lease_key: proof.lease_key().to_owned(),
+                mark: proof.mark.clone(),
                 has_left: false,
             },
+            proof,
             member: Member::new(id, holder.lease()),
             gone: None,
             versions: Versions::Any,
             looked_at: Instant::now(),
             has_said_others: false,
-            has_said_refusal: false,
         }
     }
 
@@ -115,6 +120,7 @@ impl Members {
         let mut backoff = Backoff::default();
         let mut tries = 0;
         while !stop.is_requested() {
+            self.proof.lease_key().clone_into(&mut self.me.lease_key);
             match self.db.with(|client| table::join(client, &self.me)) {
                 Ok(lines) => {
                     self.db.served();
@@ -141,6 +147,7 @@ impl Members {
             if self.member.is_removed() {
                 anyhow::bail!("this process was taken for gone by another, which has applied what this one held");
             }
+            self.show_proof();
             let has_work = self.member.has_others() || self.versions != Versions::None;
             if has_work && self.looked_at.elapsed() >= LOOK {
                 self.look();
@@ -154,6 +161,21 @@ impl Members {
             log::debug!("failed to leave: {}", error.describe());
         }
         Ok(())
+    }
+
+    /// Has the others know whether there is a key by which they see that this process lives.
+    fn show_proof(&mut self) {
+        let lease_key = self.proof.lease_key();
+        if lease_key == self.me.lease_key {
+            return;
+        }
+        match self.db.with_spare(|client| table::prove(client, self.me.id, lease_key)) {
+            Ok(()) => lease_key.clone_into(&mut self.me.lease_key),
+            Err(error) => log::debug!(
+                "failed to show what proves that this process lives: {}",
+                error.describe()
+            ),
+        }
     }
 
     fn look(&mut self) {
@@ -171,10 +193,17 @@ impl Members {
         let seen = self
             .judge(&others)
             .and_then(|gone| Ok((gone, self.group.read(&mut self.link)?)));
+        // Who is alone, and may not look, keeps nothing that others wait for.
+        let seen = match seen {
+            Ok(seen) => Ok(Some(seen)),
+            Err(error) if !self.member.has_others() => Err(error),
+            seen => self.link.optional(seen, UNSEEN, RULE),
+        };
         let ((gone, is_sure), progress) = match seen {
-            Ok(seen) => seen,
+            Ok(Some(seen)) => seen,
+            Ok(None) => return Ok(()),
             Err(error) => {
-                self.say_refusal(&error);
+                log::debug!("failed to look for other processes: {}", link::describe(&error));
                 return Ok(());
             }
         };
@@ -284,16 +313,5 @@ impl Members {
             _ => {}
         }
         Ok(())
-    }
-
-    fn say_refusal(&mut self, error: &RedisError) {
-        if link::code(error) == "NOPERM" && self.member.has_others() && !self.has_said_refusal {
-            log::warn!(
-                "redis does not allow to see whether other processes live and how far the group is: versions are written and \
-                 not pruned; allow ~firehose:worker:* +get +xinfo +xpending"
-            );
-            self.has_said_refusal = true;
-        }
-        log::debug!("failed to look for other processes: {}", link::describe(error));
     }
 }

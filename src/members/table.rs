@@ -52,6 +52,15 @@ pub fn remove(client: &mut Client, ids: &[i64]) -> Result<(), ApplyError> {
     behind_gate(client, |client| delete(client, ids))
 }
 
+/// Changes the key by which others see that a process lives.
+pub fn prove(client: &mut Client, id: i64, lease_key: &str) -> Result<(), ApplyError> {
+    Params::new()
+        .long(id)
+        .text(lease_key)
+        .execute(client, sql::MEMBERS_PROVE)?;
+    Ok(())
+}
+
 /// Ends the membership of a process that commits nothing more. Where there are others its row stays until what it may have
 /// left pending is settled.
 pub fn leave(client: &mut Client, id: i64) -> Result<(), ApplyError> {

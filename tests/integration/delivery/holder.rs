@@ -128,3 +128,73 @@ fn follow_and_counted(stack: &Stack) {
         equal(stack.metric("cluster:metrics", "totalEvents"), 4)
     });
 }
+
+/// The keys by which others see that members live.
+fn lease_keys(stack: &Stack) -> Vec<String> {
+    let made = stack.query("select to_regclass('firehose_worker.members') is not null as made");
+    if made[0]["made"] != true {
+        return Vec::new();
+    }
+    let rows = stack.query("select lease_key from firehose_worker.members");
+    rows.iter()
+        .map(|row| row["lease_key"].as_str().expect("text").to_owned())
+        .collect()
+}
+
+#[track_caller]
+fn wait_for_lease_key(stack: &Stack, key: &str) {
+    wait_until("the worker is a member by that key", || {
+        equal(lease_keys(stack), vec![key.to_owned()])
+    });
+}
+
+#[test]
+fn a_user_who_may_not_renew_the_mark_goes_on_without_it_and_says_so() {
+    let stack = Stack::new("no_renewal");
+    let acl = |rule: &str| {
+        let rules = ["SETUSER", "feeder", "on", ">pw", "~*", "+@all", rule];
+        cmd("ACL").arg(&rules).exec(&mut stack.redis()).expect("ACL SETUSER");
+    };
+    let url = format!("redis://feeder:pw@127.0.0.1:{}", stack.redis.port());
+    let spawn = || {
+        let worker = stack.worker().env("CONSUMER_ID", "worker-a");
+        worker.env("REDIS_URL", &url).spawn()
+    };
+    let assert_said = |worker: &Worker| {
+        wait_for_line(worker, "no standby");
+        wait_for_lease_key(&stack, "");
+        let log = worker.log();
+        let lines: Vec<&str> = log.lines().filter(|line| line.contains("+pexpire")).collect();
+        assert_eq!(lines.len(), 1, "{}", shown(&log));
+    };
+    acl("-pexpire");
+    let mut worker = spawn();
+    assert_said(&worker);
+    follow_and_wait(&stack, 1);
+    worker.signal(libc::SIGTERM);
+    assert_eq!(worker.wait_exit(STOP_LIMIT).code(), Some(0), "{}", shown(&worker.log()));
+
+    acl("+pexpire");
+    let worker = spawn();
+    wait_for_lease_key(&stack, &key());
+    follow_and_wait(&stack, 2);
+    acl("-pexpire");
+    assert_said(&worker);
+    follow_and_wait(&stack, 3);
+}
+
+#[test]
+fn a_process_without_a_mark_is_not_to_be_told_by_it_until_a_full_redis_takes_one() {
+    let stack = Stack::new("no_mark");
+    stack.create(&did("alice"), "app.bsky.graph.follow/1", follow(&did("bob")));
+    stack.create_group();
+    stack.redis.configure("maxmemory-policy", "noeviction");
+    stack.redis.configure("maxmemory", "1");
+    let worker = spawn(&stack);
+    wait_until("the follow is applied", || equal(stack.count("follows"), 1));
+    wait_for_lease_key(&stack, "");
+    stack.redis.configure("maxmemory", "0");
+    wait_for_lease_key(&stack, &key());
+    let holder: String = cmd("GET").arg(key()).query(&mut stack.redis()).expect("GET");
+    assert!(holder.contains(&format!("pid {}", worker.pid())), "{holder}");
+}

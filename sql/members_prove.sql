@@ -1,0 +1,5 @@
+-- Changes the key by which other processes see that a member lives; empty while there is none.
+-- $1 id  $2 lease_key
+-- Safe twice: the value is absolute.
+-- Locks: the row.
+UPDATE firehose_worker.members SET lease_key = $2::text WHERE id = $1::bigint
