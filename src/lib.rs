@@ -24,6 +24,7 @@ pub mod sql;
 pub mod dead_letter;
 pub mod ack;
 pub mod metrics;
+pub mod flush;
 
 // Beside the data's way: what it loses, what it holds, and who is told of it.
 pub mod status;

@@ -1,33 +1,18 @@
-//! Counters, and the thread `metrics` that adds them to the dashboard's hashes.
+//! Counters.
 //!
-//! Owns the atomics that every thread counts in, and what of them Redis has confirmed. Every 500 ms, and once more after
-//! the last thread has ended, the differences go out in one MULTI.
-//!
-//! Invariant: no interval counts twice, and none is lost while the process lives: a flush without an answer is given to
-//! `once` again as it was, until it is known to have been carried out.
+//! Owns the atomics that every thread counts in, and what they are called where they are shown. What of them Redis has is
+//! `flush`'s.
 
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
-
-use redis::{Cmd, RedisResult, Value};
 
 use crate::ack::{Kind, Outcome};
 use crate::apply::RecordCounts;
-use crate::config::Config;
 use crate::entry::EntryId;
 use crate::exposition::Timings;
-use crate::link::{self, Link, Redis};
-use crate::losses;
-use crate::once::{self, Once};
 use crate::progress::Progress;
-use crate::retry::Refusal;
 use crate::rows::Ignored;
-use crate::shutdown::Stop;
-
-const INTERVAL: Duration = Duration::from_millis(500);
-
-const RECORD_COUNTS: &str = "db:record_counts";
 
 /// What all threads count in. `Relaxed` throughout: each counter stands alone, and the last flush comes after the threads
 /// that count were joined.
@@ -128,7 +113,7 @@ impl Metrics {
 
     /// All there is to show.
     pub fn totals(&self) -> Totals {
-        let [events, commits, identities, accounts, errors] = self.snapshot().events;
+        let [events, commits, identities, accounts, errors] = self.events();
         let newest = self.newest_committed_ms.load(Relaxed);
         let ignored = |reason: Ignored| (reason.name(), self.ignored[reason as usize].load(Relaxed));
         Totals {
@@ -177,19 +162,33 @@ impl Metrics {
         }
     }
 
-    fn snapshot(&self) -> Counts {
-        let losses = self.losses();
+    fn events(&self) -> [u64; EVENT_FIELDS.len()] {
         let [commits, identities, accounts, errors] =
             [&self.commits, &self.identities, &self.accounts, &self.errors].map(|counter| counter.load(Relaxed));
-        Counts {
-            events: [commits + identities + accounts, commits, identities, accounts, errors],
-            records: std::array::from_fn(|field| self.record_counts[field].load(Relaxed)),
-            losses: [losses.pending_trimmed, losses.groups_recreated],
-        }
+        [commits + identities + accounts, commits, identities, accounts, errors]
+    }
+
+    /// For the dashboard's hashes.
+    pub fn event_counts(&self) -> Vec<Count> {
+        let counts = self.events().map(|count| count as i64);
+        EVENT_FIELDS.into_iter().zip(counts).collect()
+    }
+
+    /// For the hash of the dashboard's totals.
+    pub fn row_counts(&self) -> Vec<Count> {
+        let counts = self.record_counts.iter().map(|counter| counter.load(Relaxed));
+        RECORD_FIELDS.into_iter().zip(counts).collect()
+    }
+
+    /// For the hash of `losses`.
+    pub fn loss_counts(&self) -> Vec<Count> {
+        let losses = self.losses();
+        let counts = [losses.pending_trimmed, losses.groups_recreated].map(|count| count as i64);
+        LOSS_FIELDS.into_iter().zip(counts).collect()
     }
 
     /// What was ignored, lost and set apart, for the last line in the log.
-    fn summary(&self) -> String {
+    pub fn summary(&self) -> String {
         let totals = self.totals();
         let ignored: Vec<String> = totals
             .ignored
@@ -226,172 +225,5 @@ const EVENT_FIELDS: [&str; 5] = ["totalEvents", "#commit", "#identity", "#accoun
 /// Those that `losses` does not add itself.
 const LOSS_FIELDS: [&str; 2] = ["pending_trimmed", "groups_recreated"];
 
-#[derive(Clone, Copy, Default, PartialEq, Eq)]
-struct Counts {
-    /// In the order of `EVENT_FIELDS`.
-    events: [u64; EVENT_FIELDS.len()],
-    /// In the order of `RECORD_FIELDS`.
-    records: [i64; RECORD_FIELDS.len()],
-    /// In the order of `LOSS_FIELDS`.
-    losses: [u64; LOSS_FIELDS.len()],
-}
-
-impl Counts {
-    fn since(&self, earlier: &Counts) -> Counts {
-        Counts {
-            events: std::array::from_fn(|field| self.events[field] - earlier.events[field]),
-            records: std::array::from_fn(|field| self.records[field] - earlier.records[field]),
-            losses: std::array::from_fn(|field| self.losses[field] - earlier.losses[field]),
-        }
-    }
-}
-
-/// Adds the counters to the dashboard's hashes.
-pub struct Flusher {
-    link: Link,
-    metrics: Arc<Metrics>,
-    keys: Vec<String>,
-    losses_key: String,
-    once: Once,
-    /// What Redis has for sure.
-    confirmed: Counts,
-    /// What was sent without an answer, and how.
-    unclear: Option<(Counts, Vec<Cmd>)>,
-    refusal: Refusal,
-}
-
-impl Flusher {
-    pub fn new(redis: &Redis, config: &Config, metrics: Arc<Metrics>) -> Flusher {
-        Flusher {
-            link: redis.link(Duration::ZERO),
-            metrics,
-            keys: config.metrics_keys.clone(),
-            losses_key: losses::key(&config.group),
-            once: Once::new(format!("firehose:worker:flush:{}:{}", config.group, config.consumer)),
-            confirmed: Counts::default(),
-            unclear: None,
-            refusal: Refusal::default(),
-        }
-    }
-
-    /// Flushes until `stop`, which is requested after all threads that count have ended; then once more.
-    pub fn run(mut self, stop: &Stop) -> anyhow::Result<()> {
-        while !stop.wait(INTERVAL) {
-            // Kept counts go out with the next flush.
-            let _ = self.flush();
-        }
-        let flushed = self.flush().or_else(|_| self.flush());
-        if let Err(error) = flushed {
-            let rest = self.metrics.snapshot().since(&self.confirmed).events;
-            let rest: Vec<String> = EVENT_FIELDS
-                .iter()
-                .zip(rest)
-                .map(|(field, count)| format!("{field} {count}"))
-                .collect();
-            log::error!(
-                "the last counts could not be flushed to redis ({}): {}",
-                link::describe(&error),
-                rest.join(", ")
-            );
-        }
-        log::info!("counted {}", self.metrics.summary());
-        Ok(())
-    }
-
-    /// Flushes what is new; errors are said.
-    fn flush(&mut self) -> RedisResult<()> {
-        let flushed = self.try_flush();
-        match &flushed {
-            Ok(()) => self.refusal.end("redis takes the counters"),
-            Err(error) if link::is_connection_error(error) => {}
-            Err(error) if link::is_unready(error) => self.link.unserved(error),
-            Err(error) => self.refusal.say(format!(
-                "redis refuses the counters: {}; they are kept and sent again; it may lack memory, or its user the right: \
-                 allow {} {} +hincrby",
-                link::describe(error),
-                once::RULE,
-                self.keys.iter().map(|key| format!("~{key}")).collect::<Vec<_>>().join(" ")
-            )),
-        }
-        flushed
-    }
-
-    fn try_flush(&mut self) -> RedisResult<()> {
-        if let Some((counts, commands)) = self.unclear.clone() {
-            self.send(counts, commands)?;
-        }
-        let counts = self.metrics.snapshot();
-        let new = counts.since(&self.confirmed);
-        if new == Counts::default() {
-            return self.look();
-        }
-        let has_record_counts = new.records.iter().any(|count| *count != 0) && self.has_record_counts()?;
-        let commands = self.commands(&new, has_record_counts);
-        self.send(counts, commands)
-    }
-
-    fn send(&mut self, counts: Counts, commands: Vec<Cmd>) -> RedisResult<()> {
-        match self.once.execute(&mut self.link, commands.clone()) {
-            Ok(answers) => {
-                self.confirmed = counts;
-                self.unclear = None;
-                // EXEC goes on where one of its commands fails, as on a field that holds no number.
-                for error in answers.into_iter().filter_map(|answer| answer.extract_error().err()) {
-                    log::error!(
-                        "a count was lost: redis cannot add to one of the fields: {}",
-                        link::describe(&error)
-                    );
-                }
-                Ok(())
-            }
-            Err(error) => {
-                if link::is_connection_error(&error) {
-                    self.unclear = Some((counts, commands));
-                }
-                Err(error)
-            }
-        }
-    }
-
-    /// With nothing to send: while Redis is away, looks whether it is back.
-    fn look(&mut self) -> RedisResult<()> {
-        if !self.link.is_down() {
-            return Ok(());
-        }
-        self.link.query::<Value>(&redis::cmd("PING")).map(drop)
-    }
-
-    fn has_record_counts(&mut self) -> RedisResult<bool> {
-        let exists = self.link.query(redis::cmd("EXISTS").arg(RECORD_COUNTS));
-        let exists = self.link.optional(
-            exists,
-            "db:record_counts is not kept up to date",
-            "~db:record_counts +exists +hincrby",
-        )?;
-        Ok(exists.unwrap_or(false))
-    }
-
-    fn commands(&self, new: &Counts, has_record_counts: bool) -> Vec<Cmd> {
-        let mut commands = Vec::new();
-        let mut add = |key: &str, field: &str, count: i64| {
-            let mut add = redis::cmd("HINCRBY");
-            add.arg(key).arg(field).arg(count);
-            commands.push(add);
-        };
-        for key in &self.keys {
-            for (field, count) in EVENT_FIELDS.iter().zip(new.events).filter(|(_, count)| *count > 0) {
-                add(key, field, count as i64);
-            }
-        }
-        // The dashboard takes its totals from this hash where it has any field: it is never made here.
-        if has_record_counts {
-            for (field, count) in RECORD_FIELDS.iter().zip(new.records).filter(|(_, count)| *count != 0) {
-                add(RECORD_COUNTS, field, count);
-            }
-        }
-        for (field, count) in LOSS_FIELDS.iter().zip(new.losses).filter(|(_, count)| *count > 0) {
-            add(&self.losses_key, field, count as i64);
-        }
-        commands
-    }
-}
+/// A field of one of the hashes, and what was counted for it since the start.
+pub type Count = (&'static str, i64);

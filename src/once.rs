@@ -6,7 +6,7 @@
 
 use redis::{Cmd, RedisResult, Value};
 
-use crate::link::Link;
+use crate::link::{self, Link};
 
 /// The key goes by itself once no process has used it for a day.
 const TTL_SECONDS: u64 = 24 * 60 * 60;
@@ -21,6 +21,7 @@ pub struct Once {
     mark: String,
     /// Of the last transaction that was carried out.
     number: u64,
+    is_unclear: bool,
 }
 
 impl Once {
@@ -29,12 +30,18 @@ impl Once {
             key,
             mark: format!("{:x}", fastrand::u64(..)),
             number: 0,
+            is_unclear: false,
         }
     }
 
+    /// Whether the last commands may have been carried out, or may be yet: none but the same may be given until they were.
+    pub fn is_unclear(&self) -> bool {
+        self.is_unclear
+    }
+
     /// Carries out `commands`, and answers their answers; none if an earlier call, whose answer did not come, has carried
-    /// them out. After an error the same commands must be given again until they have been carried out, unless the error
-    /// is none of the connection: then nothing was carried out, and others may be given.
+    /// them out. After an error the same commands must be given again while `is_unclear`, also if this error is a plain
+    /// refusal: what an earlier call sent may arrive after it.
     ///
     /// # Errors
     ///
@@ -49,14 +56,27 @@ impl Once {
             let held: Option<String> = link.query(redis::cmd("GET").arg(&self.key))?;
             if held.as_ref() == Some(&next) {
                 link.query::<()>(&redis::cmd("UNWATCH"))?;
-                self.number += 1;
+                self.carried_out();
                 return Ok(Vec::new());
             }
-            if let Some(mut answers) = link.transaction(&commands)? {
-                self.number += 1;
-                answers.pop();
-                return Ok(answers);
+            match link.transaction(&commands) {
+                Ok(Some(mut answers)) => {
+                    self.carried_out();
+                    answers.pop();
+                    return Ok(answers);
+                }
+                // The key has changed since it was read.
+                Ok(None) => {}
+                Err(error) => {
+                    self.is_unclear |= link::is_connection_error(&error);
+                    return Err(error);
+                }
             }
         }
+    }
+
+    fn carried_out(&mut self) {
+        self.number += 1;
+        self.is_unclear = false;
     }
 }

@@ -149,6 +149,54 @@ fn a_key_that_takes_no_dead_letters_keeps_their_entries_pending() {
 }
 
 #[test]
+fn counts_for_a_key_that_is_no_hash_are_kept_for_it_and_it_alone() {
+    let mut world = World::new("no_hash");
+    cmd("SET")
+        .arg(&["cluster:metrics", "something else"])
+        .exec(&mut world.stack.redis())
+        .expect("SET");
+    world.push(300);
+    let mut worker = world.worker().spawn();
+    wait_for_line(&mut worker, &["redis cannot add to", "cluster:metrics", "WRONGTYPE"]);
+    world.push(300);
+    wait_until("the other key has all counts", || {
+        equal(world.stack.metric("firehose:metrics", "totalEvents"), world.sent.total)
+    });
+    cmd("DEL")
+        .arg("cluster:metrics")
+        .exec(&mut world.stack.redis())
+        .expect("DEL");
+    world.settle();
+    let log = world.finish(worker);
+    assert_eq!(lines_with(&log, &["redis cannot add to"]), 1, "{log}");
+    assert_eq!(lines_with(&log, &["redis adds to all counters again"]), 1, "{log}");
+}
+
+#[test]
+fn two_processes_of_which_both_servers_are_killed_count_and_write_everything_once() {
+    let server = crate::support::PostgresServer::start(crate::support::PostgresOptions::default());
+    let database = crate::support::Database::new(server.clone(), "two_killed");
+    let mut world = World::of(crate::support::Stack::of(durable(), database));
+    let mut workers = ["first", "second"].map(|name| world.worker().env("CONSUMER_ID", name).spawn());
+    world.push(300);
+    wait_until("something is counted", || world.counted() > 0);
+    world.push(300);
+    world.stack.redis.kill();
+    world.stack.redis.restart();
+    world.push(300);
+    server.stop_immediate();
+    server.restart();
+    world.push_rest();
+    world.settle();
+    for worker in &mut workers {
+        worker.signal(libc::SIGTERM);
+        let status = worker.wait_exit(Duration::from_secs(45));
+        assert_eq!(status.code(), Some(0), "{}", shown(&worker.log()));
+    }
+    world.assert_as_without_faults();
+}
+
+#[test]
 fn a_failover_to_a_replica_is_followed() {
     let mut world = World::new("redis_failover");
     world.push(300);
