@@ -1,32 +1,38 @@
 //! Thread `acker`: applied entries → XACK, dead letters → their stream.
 //!
-//! Owns the only XACK in the program. An entry comes here after its effect has committed, or with its dead letters, which
+//! Owns the order of acknowledgements. An entry comes here after its effect has committed, or with its dead letters, which
 //! are stored in one MULTI with its acknowledgement. What Redis did not take is kept and sent again.
 //!
-//! Invariant: acknowledgements are sent in the order in which the entries came here, so none overtakes that of an earlier
-//! entry of its DID. An entry is counted once, when its acknowledgement is confirmed, and by the process that has it then.
+//! Invariant: acknowledgements are sent in the order in which the entries came here, and none overtakes that of an earlier
+//! entry of its DID. An entry is counted once, when its acknowledgement is confirmed, and by the process whose
+//! acknowledgement it was.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
-use redis::{Cmd, RedisError, RedisResult};
+use redis::{Cmd, RedisError, RedisResult, Value};
 
+use crate::apply::Member;
 use crate::config::Config;
 use crate::dead_letter::{DEAD_LETTERS, DeadLetter};
 use crate::entry::EntryId;
 use crate::holder::Lease;
-use crate::in_flight::InFlight;
+use crate::in_flight::{InFlight, Standing};
 use crate::link::{self, Link, Redis};
 use crate::metrics::Metrics;
 use crate::once::{self, Once};
 use crate::retry::{Backoff, Refusal};
 use crate::shutdown::Stop;
 use crate::turns;
+use crate::xack::{Acks, Of};
 
 /// An entry that is done with.
 pub struct Done {
     pub id: EntryId,
+    /// Which entries are of its DID, as `partition` tells them; `None` if it has no order to keep.
+    pub repo: Option<u64>,
     pub outcome: Outcome,
 }
 
@@ -34,6 +40,7 @@ impl Done {
     pub fn lost(id: EntryId) -> Done {
         Done {
             id,
+            repo: None,
             outcome: Outcome::Lost,
         }
     }
@@ -78,44 +85,70 @@ const TURN: Duration = Duration::from_millis(500);
 pub struct Acker {
     link: Link,
     once: Once,
-    stream: String,
-    group: String,
+    of: Of,
     dead_letter_maxlen: usize,
     inbox: Receiver<Done>,
-    in_flight: Arc<InFlight>,
-    metrics: Arc<Metrics>,
-    stop: Stop,
-    lease: Lease,
-    /// Dead letters that Redis refused; their entries stay pending.
-    refused: Vec<Done>,
+    shared: Shared,
+    waiting: Waiting,
+    /// The entry whose dead letters may have been stored, or may be yet, though Redis refused them since.
+    unclear: Option<EntryId>,
     offered_at: Instant,
+    /// A stop found Redis away: what comes now must not overtake what could not be sent.
+    has_given_up: bool,
     ack_refusal: Refusal,
     dead_letter_refusal: Refusal,
 }
 
+/// What the acker shares with other threads.
+pub struct Shared {
+    pub in_flight: Arc<InFlight>,
+    pub metrics: Arc<Metrics>,
+    pub stop: Stop,
+    pub lease: Lease,
+    pub member: Member,
+}
+
+/// Dead letters that Redis refused, and what came after them of their repos; their entries stay pending.
+#[derive(Default)]
+struct Waiting {
+    dones: Vec<Done>,
+    repos: HashSet<u64>,
+}
+
+impl Waiting {
+    fn has_before(&self, done: &Done) -> bool {
+        done.repo.is_some_and(|repo| self.repos.contains(&repo))
+    }
+
+    fn push(&mut self, done: Done) {
+        self.repos.extend(done.repo);
+        self.dones.push(done);
+    }
+
+    /// To be offered before the others, none of which is of its repo and came before it.
+    fn push_front(&mut self, done: Done) {
+        self.repos.extend(done.repo);
+        self.dones.insert(0, done);
+    }
+}
+
 impl Acker {
-    pub fn new(
-        redis: &Redis,
-        config: &Config,
-        inbox: Receiver<Done>,
-        in_flight: Arc<InFlight>,
-        metrics: Arc<Metrics>,
-        stop: Stop,
-        lease: Lease,
-    ) -> Acker {
+    pub fn new(redis: &Redis, config: &Config, inbox: Receiver<Done>, shared: Shared) -> Acker {
         Acker {
             link: redis.link(Duration::ZERO),
             once: Once::new(format!("firehose:worker:buried:{}:{}", config.group, config.consumer)),
-            stream: config.stream.clone(),
-            group: config.group.clone(),
+            of: Of {
+                stream: config.stream.clone(),
+                group: config.group.clone(),
+                claim_idle: config.claim_idle,
+            },
             dead_letter_maxlen: config.dead_letter_maxlen,
             inbox,
-            in_flight,
-            metrics,
-            stop,
-            lease,
-            refused: Vec::new(),
+            shared,
+            waiting: Waiting::default(),
+            unclear: None,
             offered_at: Instant::now(),
+            has_given_up: false,
             ack_refusal: Refusal::default(),
             dead_letter_refusal: Refusal::default(),
         }
@@ -142,30 +175,32 @@ impl Acker {
                 break;
             }
         }
-        if !self.refused.is_empty() {
+        if !self.waiting.dones.is_empty() {
             log::warn!(
-                "redis refused {} dead letters; their entries stay pending",
-                self.refused.len()
+                "{} entries that are done with could not be acknowledged before the stop; they stay pending",
+                self.waiting.dones.len()
             );
         }
         Ok(())
     }
 
     fn offer_again(&mut self) {
-        for done in std::mem::take(&mut self.refused) {
-            self.bury(done);
-        }
-        if self.refused.is_empty() {
+        let waiting = std::mem::take(&mut self.waiting);
+        self.acknowledge(waiting.dones);
+        if self.waiting.dones.is_empty() {
             self.dead_letter_refusal.end("redis takes dead letters");
         }
         self.offered_at = Instant::now();
     }
 
-    /// Sends a batch in order: dead letters one by one, all between them in one command.
+    /// Sends a batch in order: dead letters one by one, all between them in one command. What comes after a dead letter of
+    /// its repo that Redis does not take waits behind it.
     fn acknowledge(&mut self, batch: Vec<Done>) {
         let mut plain = Vec::with_capacity(batch.len());
         for done in batch {
-            if matches!(done.outcome, Outcome::Dead(_)) {
+            if self.has_given_up || self.waiting.has_before(&done) {
+                self.waiting.push(done);
+            } else if matches!(done.outcome, Outcome::Dead(_)) {
                 self.send(std::mem::take(&mut plain));
                 self.bury(done);
             } else {
@@ -179,48 +214,33 @@ impl Acker {
         if batch.is_empty() {
             return;
         }
-        let mut ack = redis::cmd("XACK");
-        ack.arg(&self.stream).arg(&self.group);
-        for done in &batch {
-            ack.arg(done.id.to_string());
+        match self.send_until_taken(&batch) {
+            Some(ours) => self.settled(batch.iter().zip(ours)),
+            None => self.give_up(batch),
         }
-        let Some(acknowledged) = self.send_ack(&ack) else {
-            log::warn!(
-                "{} applied entries could not be acknowledged before the stop",
-                batch.len()
-            );
-            return;
-        };
-        // Fewer than were sent is no error: those were acknowledged by a try whose answer was lost, or the group is gone,
-        // which the reader finds out.
-        if acknowledged < batch.len() as u64 {
-            log::debug!(
-                "redis knew {acknowledged} of {} acknowledged entries as pending",
-                batch.len()
-            );
-        }
-        self.settled(&batch);
     }
 
-    /// How many of them Redis acknowledges; `None` if a stop is requested while it does not take the command.
-    fn send_ack(&mut self, ack: &Cmd) -> Option<u64> {
+    /// Which of the entries this process is to count; `None` if a stop is requested while Redis does not take them.
+    fn send_until_taken(&mut self, batch: &[Done]) -> Option<Vec<bool>> {
+        let mut acks = Acks::of(batch, &self.of, &self.shared);
         let mut backoff = Backoff::default();
-        loop {
-            match insist(&mut self.link, &self.lease, &self.stop, |link| link.query(ack))? {
-                Ok(acknowledged) => {
+        while !self.has_given_up {
+            match insist(&mut self.link, &self.shared, |link| acks.send(link))? {
+                Ok(ours) => {
                     self.ack_refusal.end("redis takes acknowledgements");
-                    return Some(acknowledged);
+                    return Some(ours);
                 }
                 Err(error) => self.ack_refusal.say(format!(
                     "redis refuses acknowledgements: {}; the entries stay pending, nothing is lost; allow ~{} +xack",
                     link::describe(&error),
-                    self.stream
+                    self.of.stream
                 )),
             }
-            if self.stop.is_requested() || backoff.wait(&self.stop) {
+            if self.shared.stop.is_requested() || backoff.wait(&self.shared.stop) {
                 return None;
             }
         }
+        None
     }
 
     /// Stores an entry's dead letters together with its acknowledgement.
@@ -228,70 +248,93 @@ impl Acker {
         let Outcome::Dead(letters) = &done.outcome else {
             return;
         };
-        let commands = self.burial(done.id, letters);
+        if self.has_given_up || self.unclear.is_some_and(|unclear| unclear != done.id) {
+            return self.waiting.push(done);
+        }
+        let deliveries = self.deliveries(done.id);
+        if deliveries == 0 && !self.is_own(done.id) && self.unclear.is_none() {
+            log::debug!("another process is done with entry {}", done.id);
+            return self.settled([(&done, false)].into_iter());
+        }
+        let commands = self.burial(done.id, letters, deliveries.max(1));
         let once = &mut self.once;
-        match insist(&mut self.link, &self.lease, &self.stop, |link| {
+        let buried = insist(&mut self.link, &self.shared, |link| {
             ensure_takes_letters(link)?;
             once.execute(link, commands.clone())
-        }) {
-            Some(Ok(_)) => {
+        });
+        self.unclear = once.is_unclear().then_some(done.id);
+        match buried {
+            Some(Ok(answers)) => {
                 for letter in letters {
                     log::warn!("entry {} is a dead letter: {}", done.id, letter.error);
                 }
-                self.settled(&[done]);
+                let is_ours = answers.last() != Some(&Value::Int(0)) || self.is_own(done.id);
+                self.settled([(&done, is_ours)].into_iter());
             }
             Some(Err(error)) => {
                 self.dead_letter_refusal.say(format!(
                     "redis refuses dead letters: {}; their entries stay pending, nothing is lost; it may lack memory, \
                      {DEAD_LETTERS} be no stream, or its user lack the right: allow ~{DEAD_LETTERS} +xadd ~{} +xack {}",
                     link::describe(&error),
-                    self.stream,
+                    self.of.stream,
                     once::RULE
                 ));
-                self.refused.push(done);
+                match self.unclear {
+                    Some(_) => self.waiting.push_front(done),
+                    None => self.waiting.push(done),
+                }
             }
-            None => log::warn!("entry {}: its dead letter could not be stored before the stop", done.id),
+            None => self.give_up(vec![done]),
         }
     }
 
     /// The commands that store dead letters of an entry and acknowledge it.
-    fn burial(&mut self, id: EntryId, letters: &[DeadLetter]) -> Vec<Cmd> {
-        let deliveries = self.deliveries(id);
+    fn burial(&self, id: EntryId, letters: &[DeadLetter], deliveries: u64) -> Vec<Cmd> {
         let store = |letter: &DeadLetter| letter.store(id, deliveries, self.dead_letter_maxlen);
         let mut commands: Vec<Cmd> = letters.iter().map(store).collect();
-        let mut ack = redis::cmd("XACK");
-        ack.arg(&self.stream).arg(&self.group).arg(id.to_string());
-        commands.push(ack);
+        commands.push(self.of.ack([id].into_iter()));
         commands
     }
 
-    /// How often Redis has delivered a pending entry.
+    /// How often Redis has delivered a pending entry; 0 if it is pending no more, 1 if that is not known.
     fn deliveries(&mut self, id: EntryId) -> u64 {
         let mut pending = redis::cmd("XPENDING");
         pending
-            .arg(&self.stream)
-            .arg(&self.group)
+            .arg(&self.of.stream)
+            .arg(&self.of.group)
             .arg(id.to_string())
             .arg(id.to_string())
             .arg(1);
         type Pending = Vec<(String, String, u64, u64)>;
         let cost = "dead letters do not say how often their entry was delivered";
-        let answer = insist(&mut self.link, &self.lease, &self.stop, |link| {
+        let answer = insist(&mut self.link, &self.shared, |link| {
             let entries = link.query::<Pending>(&pending);
             link.optional(entries, cost, "+xpending")
         });
         match answer {
-            Some(Ok(Some(entries))) => entries.first().map_or(1, |(_, _, _, deliveries)| *deliveries),
+            Some(Ok(Some(entries))) => entries.first().map_or(0, |(_, _, _, deliveries)| *deliveries),
             _ => 1,
         }
     }
 
-    fn settled(&self, batch: &[Done]) {
-        let taken = self.in_flight.remove(batch.iter().map(|done| done.id));
-        for done in batch.iter().filter(|done| !taken.contains(&done.id)) {
-            self.metrics.acknowledged(&done.outcome);
+    /// Whether no other process can have had the entry.
+    fn is_own(&self, id: EntryId) -> bool {
+        let standing = self.shared.in_flight.standing([id].into_iter(), self.of.claim_idle);
+        standing == Standing::Own
+    }
+
+    /// Releases entries, and counts those that are this process's to count.
+    fn settled<'a>(&self, batch: impl Iterator<Item = (&'a Done, bool)> + Clone) {
+        self.shared.in_flight.remove(batch.clone().map(|(done, _)| done.id));
+        for (done, _) in batch.filter(|(_, is_ours)| *is_ours) {
+            self.shared.metrics.acknowledged(&done.outcome);
         }
-        self.metrics.progress.made();
+        self.shared.metrics.progress.made();
+    }
+
+    fn give_up(&mut self, batch: Vec<Done>) {
+        self.has_given_up = true;
+        batch.into_iter().for_each(|done| self.waiting.push(done));
     }
 }
 
@@ -299,7 +342,7 @@ impl Acker {
 /// acknowledge the entry.
 fn ensure_takes_letters(link: &mut Link) -> RedisResult<()> {
     match link.query::<u64>(redis::cmd("XLEN").arg(DEAD_LETTERS)) {
-        Err(error) if link::code(&error) != "NOPERM" => Err(error),
+        Err(error) if !link::is_refused(&error) => Err(error),
         _ => Ok(()),
     }
 }
@@ -308,10 +351,10 @@ fn ensure_takes_letters(link: &mut Link) -> RedisResult<()> {
 /// hold the consumer name: it acknowledges and counts the same entries.
 fn insist<T>(
     link: &mut Link,
-    lease: &Lease,
-    stop: &Stop,
+    shared: &Shared,
     mut send: impl FnMut(&mut Link) -> RedisResult<T>,
 ) -> Option<Result<T, RedisError>> {
+    let Shared { lease, stop, .. } = shared;
     let mut backoff = Backoff::default();
     loop {
         if !lease.wait(stop) {

@@ -23,16 +23,31 @@ pub struct InFlight {
 struct Entries {
     held: HashMap<EntryId, Held>,
     bytes: usize,
+    /// When Redis was asked for what comes in now.
+    asked_at: Option<Instant>,
     /// What was released since the reader began to read pending entries again; nothing is noted while it does not.
     released: Option<HashSet<EntryId>>,
 }
 
 struct Held {
     weight: usize,
-    /// When Redis delivered it to this consumer, or when that was renewed.
+    /// It was delivered to this consumer after this, or that was renewed then.
     since: Instant,
-    /// Another process has it by now: that one acknowledges and counts it.
+    /// It was delivered before.
+    is_read_again: bool,
+    /// Another process has it by now.
     is_taken: bool,
+}
+
+/// Whose entries are, as far as this process can tell by itself. Of several entries the last of these counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Standing {
+    /// Read for the first time, and lately: nobody else has had them.
+    Own,
+    /// Read again, and lately: who had them before may acknowledge them yet.
+    ReadAgain,
+    /// Another process has taken them, or may have.
+    Old,
 }
 
 impl InFlight {
@@ -45,9 +60,15 @@ impl InFlight {
         }
     }
 
-    /// To be called before Redis is asked for pending entries: the answer may hold some that are released before it is
+    /// To be called before Redis is asked for entries: what it delivers may be taken in much later, as after a freeze.
+    pub fn begin_reading(&self) {
+        self.lock().asked_at = Some(Instant::now());
+    }
+
+    /// The same for pending entries: the answer may hold some that are released before it is
     /// looked at, and those must not come in again.
     pub fn begin_reading_again(&self) {
+        self.begin_reading();
         self.lock().released = Some(HashSet::new());
     }
 
@@ -65,7 +86,8 @@ impl InFlight {
         }
         let held = Held {
             weight,
-            since: Instant::now(),
+            since: entries.asked_at.unwrap_or_else(Instant::now),
+            is_read_again: entries.released.is_some(),
             is_taken: false,
         };
         entries.held.insert(id, held);
@@ -77,24 +99,33 @@ impl InFlight {
         self.lock().held.contains_key(&id)
     }
 
-    /// Releases entries; answers those that another process had taken.
-    pub fn remove(&self, ids: impl Iterator<Item = EntryId>) -> Vec<EntryId> {
+    /// How these entries stand, where others may take those that they see idle for `idle`.
+    pub fn standing(&self, ids: impl Iterator<Item = EntryId>, idle: Duration) -> Standing {
+        let entries = self.lock();
+        // What is sent now arrives later.
+        let (now, limit) = (Instant::now(), idle * 3 / 4);
+        let standing = |held: &Held| match held {
+            held if held.is_taken || now.duration_since(held.since) >= limit => Standing::Old,
+            held if held.is_read_again => Standing::ReadAgain,
+            _ => Standing::Own,
+        };
+        let held = ids.filter_map(|id| entries.held.get(&id));
+        held.map(standing).max().unwrap_or(Standing::Own)
+    }
+
+    /// Releases entries.
+    pub fn remove(&self, ids: impl Iterator<Item = EntryId>) {
         let mut entries = self.lock();
-        let mut taken = Vec::new();
         for id in ids {
             let Some(held) = entries.held.remove(&id) else {
                 continue;
             };
             entries.bytes -= held.weight;
-            if held.is_taken {
-                taken.push(id);
-            }
             if let Some(released) = &mut entries.released {
                 released.insert(id);
             }
         }
         self.released.notify_all();
-        taken
     }
 
     /// The entries held for longer than `time` that no other process has taken, in the order of the stream.
@@ -202,6 +233,23 @@ mod tests {
         in_flight.set_taken(&[id(2)], true);
         in_flight.renewed(&[id(3)], Instant::now() + Duration::from_secs(3600));
         assert_eq!(in_flight.held_for(Duration::from_nanos(1)), [id(1)]);
-        assert_eq!(in_flight.remove([id(1), id(2)].into_iter()), [id(2)]);
+    }
+
+    #[test]
+    fn entries_stand_as_the_one_that_others_may_have_had_most_likely() {
+        let hour = Duration::from_secs(3600);
+        let in_flight = InFlight::new(100);
+        let standing = |ms: &[u64], idle| in_flight.standing(ms.iter().map(|ms| id(*ms)), idle);
+        for ms in [1, 2, 3] {
+            in_flight.add(id(ms), 1);
+        }
+        in_flight.begin_reading_again();
+        in_flight.add(id(4), 1);
+        in_flight.end_reading_again();
+        in_flight.set_taken(&[id(3)], true);
+        assert_eq!(standing(&[1, 2, 9], hour), Standing::Own);
+        assert_eq!(standing(&[1, 2, 4], hour), Standing::ReadAgain);
+        assert_eq!(standing(&[3, 4], hour), Standing::Old);
+        assert_eq!(standing(&[1], Duration::ZERO), Standing::Old);
     }
 }

@@ -23,6 +23,7 @@ pub mod apply;
 pub mod sql;
 pub mod dead_letter;
 pub mod ack;
+pub mod xack;
 pub mod metrics;
 pub mod flush;
 

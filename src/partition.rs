@@ -1,6 +1,7 @@
 //! Which worker an entry goes to.
 //!
-//! Invariant: entries of one DID always go to the same worker, so that they take effect in stream order.
+//! Invariant: entries of one DID always go to the same worker, so that they take effect in stream order. They have the same
+//! number, by which `ack` keeps that order too.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
@@ -9,15 +10,16 @@ use crate::entry::Entry;
 
 /// The worker, of `workers`, for this entry.
 pub fn worker_of(entry: &Entry, workers: usize) -> usize {
-    let Some(data) = entry.data.as_deref() else {
-        return 0;
-    };
-    // A usual entry begins with its DID. Another must be read to find it; one that cannot be read has no order to keep.
-    let hash = match decode::peek_did(data) {
-        Some(did) => hash(did),
-        None => read_did(entry).map_or(0, |did| hash(did.as_bytes())),
-    };
-    (hash % workers as u64) as usize
+    repo_of(entry).map_or(0, |repo| (repo % workers as u64) as usize)
+}
+
+/// A number for the entry's DID, the same for all entries of that DID; `None` if it has no order to keep.
+pub fn repo_of(entry: &Entry) -> Option<u64> {
+    // A usual entry begins with its DID. Another must be read to find it.
+    match decode::peek_did(entry.data.as_deref()?) {
+        Some(did) => Some(hash(did)),
+        None => read_did(entry).ok().map(|did| hash(did.as_bytes())),
+    }
 }
 
 fn read_did(entry: &Entry) -> Result<String, EntryError> {

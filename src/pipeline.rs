@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
-use crate::ack::{Acker, Done};
+use crate::ack::{self, Acker, Done};
 use crate::apply::{Member, Memory};
 use crate::batch::Batches;
 use crate::cli::VERSION;
@@ -159,7 +159,7 @@ impl Pipeline {
         let mut losses = Losses::new(&self.redis, &self.config, Arc::clone(&self.metrics));
         losses.look_before_reading();
         threads.spawn_beside("losses", &last_stop, move |stop| losses.run(stop))?;
-        self.spawn_acker(threads, done_rx, lease)?;
+        self.spawn_acker(threads, done_rx, lease, member)?;
         let shared = reader::Shared {
             workers: self.spawn_workers(threads, &done_tx, lease, member)?,
             done: done_tx,
@@ -176,16 +176,21 @@ impl Pipeline {
         Ok(has_ended)
     }
 
-    fn spawn_acker(&self, threads: &mut Threads, inbox: Receiver<Done>, lease: &Lease) -> anyhow::Result<()> {
-        let acker = Acker::new(
-            &self.redis,
-            &self.config,
-            inbox,
-            Arc::clone(&self.in_flight),
-            Arc::clone(&self.metrics),
-            self.stop.clone(),
-            lease.clone(),
-        );
+    fn spawn_acker(
+        &self,
+        threads: &mut Threads,
+        inbox: Receiver<Done>,
+        lease: &Lease,
+        member: &Member,
+    ) -> anyhow::Result<()> {
+        let shared = ack::Shared {
+            in_flight: Arc::clone(&self.in_flight),
+            metrics: Arc::clone(&self.metrics),
+            stop: self.stop.clone(),
+            lease: lease.clone(),
+            member: member.clone(),
+        };
+        let acker = Acker::new(&self.redis, &self.config, inbox, shared);
         threads.spawn("acker", move || acker.run())
     }
 

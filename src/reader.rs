@@ -257,6 +257,7 @@ impl Reader {
         }
         let count = self.count_for(room);
         let read = self.command(count).arg(">").to_owned();
+        self.in_flight.begin_reading();
         let delivered = entries_of_stream(self.link.query(&read)?);
         let number = delivered.len();
         if let Some(last) = delivered.last() {
@@ -392,7 +393,7 @@ impl Reader {
     fn send(&self, entry: Entry) -> Option<()> {
         let worker = &self.workers[worker_of(&entry, self.workers.len())];
         turns::send(worker, entry)
-            .map_err(|SendError(back)| drop(self.in_flight.remove(std::iter::once(back.id))))
+            .map_err(|SendError(back)| self.in_flight.remove(std::iter::once(back.id)))
             .ok()
     }
 

@@ -4,8 +4,8 @@
 //! gone. Asks Redis only about entries held for longer than half of the time after which they may be taken: on a usual
 //! day there are none.
 //!
-//! Invariant: what another process has taken is not taken back. It is that one's to acknowledge and to count; what this
-//! process still does with it changes nothing, since every statement is safe to run twice.
+//! Invariant: what another process has taken is not taken back. What this process still does with it changes nothing, since
+//! every statement is safe to run twice, and who acknowledges it first counts it.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -23,6 +23,7 @@ use crate::entry::{Entry, EntryId};
 use crate::holder::Lease;
 use crate::in_flight::InFlight;
 use crate::metrics::Metrics;
+use crate::partition::repo_of;
 use crate::poison::Trials;
 use crate::retry::Backoff;
 use crate::rows::{Op, Source};
@@ -129,7 +130,12 @@ impl Worker {
 
     fn hand_on(&self, entry: &Entry, outcome: Outcome) {
         // The acker outlives the workers; if it is gone all the same, the entry stays pending.
-        let _ = turns::send(&self.done, Done { id: entry.id, outcome });
+        let done = Done {
+            id: entry.id,
+            repo: repo_of(entry),
+            outcome,
+        };
+        let _ = turns::send(&self.done, done);
     }
 
     /// Lets go of what a stop left unapplied: it stays pending for the next start.

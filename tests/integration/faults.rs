@@ -7,6 +7,7 @@ mod lost_answers;
 mod network;
 mod postgres;
 mod redis;
+mod refused_letters;
 mod rights;
 mod schema;
 mod soak;

@@ -4,6 +4,7 @@
 //! `Late` causes one order that otherwise only chance brings: one process has read entries, another applies what comes
 //! after them in the stream, and only then does the first go on.
 
+mod counts;
 mod gone;
 mod history;
 mod late;

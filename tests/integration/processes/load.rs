@@ -35,8 +35,15 @@ impl Source {
     }
 }
 
-/// Has a worker end for good while entries are pending for it.
-fn kill_busy(stack: &Stack, worker: &mut Worker, consumer: &str, source: &mut Source) {
+/// Entries that were acknowledged, and are not counted or not yet.
+fn uncounted(stack: &Stack) -> i64 {
+    // What is acknowledged in between makes it more.
+    let counted = stack.metric("cluster:metrics", "totalEvents");
+    stack.acknowledged() - counted
+}
+
+/// Has a worker end for good while entries are pending for it. How many counts it took along at most.
+fn kill_busy(stack: &Stack, worker: &mut Worker, consumer: &str, source: &mut Source) -> i64 {
     worker.signal(libc::SIGSTOP);
     while pending_of(stack, consumer) == 0 {
         worker.signal(libc::SIGCONT);
@@ -47,6 +54,19 @@ fn kill_busy(stack: &Stack, worker: &mut Worker, consumer: &str, source: &mut So
         worker.signal(libc::SIGSTOP);
     }
     worker.kill();
+    uncounted(stack)
+}
+
+/// Every entry was counted once, but for those counts that a kill took along.
+fn assert_counted(stack: &Stack, n_events: usize, n_lost: i64) {
+    let sent = i64::try_from(n_events).expect("few events");
+    for key in ["firehose:metrics", "cluster:metrics"] {
+        let counted = stack.metric(key, "totalEvents");
+        assert!(
+            (sent - n_lost..=sent).contains(&counted),
+            "{key}: {counted} of {sent} events are counted, {n_lost} counts may be lost"
+        );
+    }
 }
 
 fn assert_as_alone(stack: &Stack, name: &str, seed: u64, n_events: usize) {
@@ -68,12 +88,13 @@ fn two_processes_of_which_one_is_killed_for_good_end_with_the_rows_of_one_alone(
     let mut second = started(&stack, 1);
     wait_for_members(&stack, 2);
     source.push(&stack);
-    kill_busy(&stack, &mut second, "worker-1", &mut source);
+    let n_lost = kill_busy(&stack, &mut second, "worker-1", &mut source);
     while source.events.len() > 0 {
         source.push(&stack);
     }
     wait_until_acknowledged(&stack, &[&first]);
     stop(&mut first);
+    assert_counted(&stack, 20 * 200, n_lost);
     assert_as_alone(&stack, "two_processes", SEED, 20 * 200);
 }
 
@@ -86,7 +107,7 @@ fn four_processes_that_die_restart_and_freeze_end_with_the_rows_of_one_alone() {
     let mut workers: Vec<Worker> = (0..4).map(|n| started(&stack, n)).collect();
     source.push(&stack);
     wait_for_members(&stack, 4);
-    kill_busy(&stack, &mut workers[1], "worker-1", &mut source);
+    let n_lost = kill_busy(&stack, &mut workers[1], "worker-1", &mut source);
     source.push(&stack);
     stop(&mut workers[2]);
     source.push(&stack);
@@ -105,5 +126,6 @@ fn four_processes_that_die_restart_and_freeze_end_with_the_rows_of_one_alone() {
     for n in [0, 2, 3] {
         stop(&mut workers[n]);
     }
+    assert_counted(&stack, 30 * 200, n_lost);
     assert_as_alone(&stack, "four_processes", SEED, 30 * 200);
 }

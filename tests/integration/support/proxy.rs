@@ -36,6 +36,17 @@ pub(crate) enum Network {
     Reset,
 }
 
+/// What becomes of a request.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    /// It arrives, its answer does not.
+    AnswerLost,
+    /// It arrives once it is released.
+    Held,
+    /// The same, and its sender is told that the connection is broken.
+    Late,
+}
+
 pub(crate) struct Proxy {
     port: u16,
     shared: Arc<Shared>,
@@ -50,11 +61,13 @@ struct Shared {
     generation: AtomicU32,
     is_listening: AtomicBool,
     is_over: AtomicBool,
-    /// Words in requests whose answers are lost, and how many more answers.
-    lose: Mutex<Option<(&'static str, usize)>>,
+    /// Words in requests that something befalls, what, and how many more of them.
+    fate: Mutex<Option<(&'static str, Fate, usize)>>,
+    /// Answers lost, and requests held back.
     lost: AtomicUsize,
     /// Bytes in answers, and what becomes of them.
     rewrites: Mutex<Vec<(String, String)>>,
+    is_released: AtomicBool,
     connections: AtomicUsize,
 }
 
@@ -67,9 +80,10 @@ impl Proxy {
             generation: AtomicU32::new(0),
             is_listening: AtomicBool::new(false),
             is_over: AtomicBool::new(false),
-            lose: Mutex::new(None),
+            fate: Mutex::new(None),
             lost: AtomicUsize::new(0),
             rewrites: Mutex::default(),
+            is_released: AtomicBool::new(false),
             connections: AtomicUsize::new(0),
         });
         let port = free_port();
@@ -115,7 +129,7 @@ impl Proxy {
     /// Lets the next `number` requests with this word in them through to the server, and resets their connections when
     /// the answer comes.
     pub(crate) fn lose_answers(&self, word: &'static str, number: usize) {
-        *lock(&self.shared.lose) = Some((word, number));
+        *lock(&self.shared.fate) = Some((word, Fate::AnswerLost, number));
     }
 
     /// Has answers say something else in as many bytes: what only a server of another version or clock would say.
@@ -124,7 +138,22 @@ impl Proxy {
         lock(&self.shared.rewrites).push((from.to_owned(), to.to_owned()));
     }
 
-    /// Answers lost so far.
+    /// Holds back the next request with this word in it until `release`.
+    pub(crate) fn hold(&self, word: &'static str) {
+        *lock(&self.shared.fate) = Some((word, Fate::Held, 1));
+    }
+
+    /// The same, and resets its sender's end of the connection.
+    pub(crate) fn make_late(&self, word: &'static str) {
+        *lock(&self.shared.fate) = Some((word, Fate::Late, 1));
+    }
+
+    /// Has the request that is held back arrive.
+    pub(crate) fn release(&self) {
+        self.shared.is_released.store(true, SeqCst);
+    }
+
+    /// Answers lost so far, and requests held back.
     pub(crate) fn lost(&self) -> usize {
         self.shared.lost.load(SeqCst)
     }
@@ -235,7 +264,7 @@ impl Shared {
                 thread::sleep(LOOK);
             }
             if is_request {
-                self.look_for_loss(ends, &buffer[..read]);
+                self.look_at(ends, &buffer[..read]);
             } else if ends.loses_answer.load(SeqCst) {
                 self.lost.fetch_add(1, SeqCst);
                 return ends.reset();
@@ -259,13 +288,29 @@ impl Shared {
         }
     }
 
-    fn look_for_loss(&self, ends: &Ends, request: &[u8]) {
-        let mut lose = lock(&self.lose);
-        let Some((word, number)) = *lose else { return };
-        if number > 0 && request.windows(word.len()).any(|part| part == word.as_bytes()) {
-            *lose = Some((word, number - 1));
-            ends.loses_answer.store(true, SeqCst);
+    /// Has a request meet its fate.
+    fn look_at(&self, ends: &Ends, request: &[u8]) {
+        let fate = self.fate_of(request);
+        match fate {
+            None => return,
+            Some(Fate::AnswerLost) => return ends.loses_answer.store(true, SeqCst),
+            Some(Fate::Late) => reset(&ends.client),
+            Some(Fate::Held) => {}
         }
+        self.lost.fetch_add(1, SeqCst);
+        while !self.is_released.load(SeqCst) && !self.is_cut(ends.generation) {
+            thread::sleep(LOOK);
+        }
+    }
+
+    fn fate_of(&self, request: &[u8]) -> Option<Fate> {
+        let mut next = lock(&self.fate);
+        let (word, fate, number) = (*next)?;
+        if number == 0 || !request.windows(word.len()).any(|part| part == word.as_bytes()) {
+            return None;
+        }
+        *next = Some((word, fate, number - 1));
+        Some(fate)
     }
 }
 

@@ -278,6 +278,12 @@ impl Stack {
         self.groups().first().map_or(0, |group| number(group, "pending"))
     }
 
+    /// Entries delivered and acknowledged; 0 where there is no group.
+    pub(crate) fn acknowledged(&self) -> i64 {
+        let read = |group: &BTreeMap<String, String>| number(group, "entries-read") - number(group, "pending");
+        self.groups().first().map_or(0, read)
+    }
+
     /// What XINFO GROUPS says, as text; empty where there is no stream.
     pub(crate) fn groups(&self) -> Vec<BTreeMap<String, String>> {
         let answer: redis::RedisResult<Vec<BTreeMap<String, Option<String>>>> =
