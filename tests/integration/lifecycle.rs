@@ -88,6 +88,27 @@ fn sigterm_under_load_loses_no_count() {
 }
 
 #[test]
+fn a_second_signal_ends_the_process_at_once_and_leaves_what_it_holds_pending() {
+    let stack = Stack::new("second_signal");
+    let mut lock = stack.database.client();
+    let mut lock = lock.transaction().expect("a transaction");
+    lock.batch_execute("lock table posts").expect("the lock");
+    stack.create(&did("alice"), "app.bsky.feed.post/1", post("behind a lock"));
+    let mut worker = stack.worker().env("CONSUMER_ID", "worker-a").spawn();
+    wait_until("the post is read", || equal(stack.pending(), 1));
+    worker.signal(libc::SIGTERM);
+    wait_for_line(&mut worker, &["sigterm: stopping"]);
+    worker.signal(libc::SIGINT);
+    let status = worker.wait_exit(IDLE_STOP_LIMIT);
+    assert_eq!(status.code(), Some(143), "{}", shown(&worker.log()));
+    assert_eq!(stack.pending(), 1);
+    lock.rollback().expect("the lock goes");
+    stack.drain_with(&[("CONSUMER_ID", "worker-a")]);
+    assert_eq!(stack.count("posts"), 1);
+    stack.assert_all_acknowledged();
+}
+
+#[test]
 fn drain_applies_all_that_is_there_and_ends_with_exit_code_0() {
     let stack = Stack::new("drain");
     let (alice, bob) = (did("alice"), did("bob"));

@@ -6,6 +6,7 @@ use std::time::Duration;
 use redis::cmd;
 
 use crate::support::entries::{did, follow, post};
+use crate::support::proxy::Proxy;
 use crate::support::stack::shown;
 use crate::support::wait::equal;
 use crate::support::{EVENTS, GROUP, Stack, wait_until};
@@ -97,6 +98,31 @@ fn the_consumer_is_removed_at_a_stop_that_leaves_nothing_pending_and_only_then()
     assert_eq!(consumers(&stack), BTreeMap::new());
     assert_eq!(stack.count("posts"), 1);
     stack.assert_all_acknowledged();
+}
+
+#[test]
+fn entries_that_another_program_reads_under_the_name_while_it_is_removed_are_said_to_be_lost() {
+    let stack = Stack::new("removal_lost");
+    let proxy = Proxy::to(stack.redis.port());
+    let worker = stack.worker().env("CONSUMER_ID", "worker-a");
+    let through = format!("redis://127.0.0.1:{}", proxy.port());
+    let mut worker = worker.env("REDIS_URL", &through).spawn();
+    wait_until("the worker reads", || consumers_if_any(&stack).contains_key("worker-a"));
+    proxy.hold("DELCONSUMER");
+    worker.signal(libc::SIGTERM);
+    wait_until("the consumer is about to be removed", || equal(proxy.lost(), 1));
+    stack.create(&did("alice"), "app.bsky.graph.follow/1", follow(&did("bob")));
+    stack.read_and_abandon("worker-a", 1);
+    proxy.release();
+    let status = worker.wait_exit(Duration::from_secs(60));
+    let log = worker.log();
+    assert_eq!(status.code(), Some(0), "{}", shown(&log));
+    let is_said = |line: &str| {
+        ["ERROR", "1 entries", "worker-a", "lost"]
+            .iter()
+            .all(|word| line.contains(word))
+    };
+    assert!(log.lines().any(is_said), "{}", shown(&log));
 }
 
 fn consumers_if_any(stack: &Stack) -> BTreeMap<String, i64> {
