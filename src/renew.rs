@@ -21,6 +21,9 @@ use crate::shutdown::Stop;
 /// Entries of one command.
 const COUNT: usize = 1000;
 
+/// The watchdog wants a turn, however long the entries may be held.
+const LONGEST_WAIT: Duration = Duration::from_secs(5);
+
 pub struct Renewer {
     link: Link,
     stream: String,
@@ -51,7 +54,7 @@ impl Renewer {
 
     /// Renews until `stop`, which is requested once nothing more is acknowledged.
     pub fn run(mut self, stop: &Stop) -> anyhow::Result<()> {
-        while !stop.wait(self.idle / 8) {
+        while !stop.wait((self.idle / 8).min(LONGEST_WAIT)) {
             let old = self.in_flight.held_for(self.idle / 2);
             match self.renew(&old) {
                 Ok(()) => {}
