@@ -28,7 +28,7 @@ use crate::losses::Losses;
 use crate::members::Members;
 use crate::metrics::Metrics;
 use crate::notify::{self, Notifier, Start};
-use crate::poison::{self, Trials};
+use crate::poison::{self, Trials, Tries};
 use crate::reader::{self, Reader};
 use crate::renew::Renewer;
 use crate::retry::Backoff;
@@ -72,6 +72,7 @@ pub fn run(config: Config, is_drain: bool) -> anyhow::Result<()> {
         redis,
         db,
         metrics: Arc::default(),
+        tries: Tries::default(),
         start: Start::default(),
         stop: stop.clone(),
         is_drain,
@@ -82,6 +83,7 @@ pub fn run(config: Config, is_drain: bool) -> anyhow::Result<()> {
     let result = pipeline.run_as_holder(&mut threads, &holder_stop);
     // Whatever ended the data path, the threads beside it end too.
     stop.request();
+    pipeline.tries.take_back(&pipeline.redis);
     holder_stop.request();
     threads.join_within(Duration::from_secs(2));
     result.and(threads.result())
@@ -93,6 +95,7 @@ struct Pipeline {
     db: Db,
     in_flight: Arc<InFlight>,
     metrics: Arc<Metrics>,
+    tries: Tries,
     start: Start,
     stop: Stop,
     is_drain: bool,
@@ -211,7 +214,7 @@ impl Pipeline {
                 db: self.db.clone(),
                 memory: Memory::of(member.clone()),
                 switches: self.config.switches,
-                trials: Trials::new(&self.redis, &self.config, &self.stop),
+                trials: Trials::new(&self.redis, &self.config, &self.stop, &self.tries),
                 lease: lease.clone(),
                 in_flight: Arc::clone(&self.in_flight),
                 metrics: Arc::clone(&self.metrics),

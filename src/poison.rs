@@ -3,13 +3,16 @@
 //! Owns the search for an entry that the process does not survive: by taking all memory, say, which leaves no error to
 //! catch. Redis' own count of deliveries only decides that an entry is run alone, since it rises for all that was in
 //! flight, whatever ended the process. The tries alone are counted in keys of the worker's own: each is stored before it
-//! begins, and taken back when it ends in any way but the process' end.
+//! begins, and taken back when it ends in any way but the process' end, and when the process ends in good order while a
+//! statement of the try still hangs.
 //!
 //! Invariant: an entry delivered once costs nothing here.
 
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use redis::{RedisError, RedisResult};
+use redis::{Cmd, RedisError, RedisResult};
 
 use crate::config::Config;
 use crate::delivered::Delivered;
@@ -82,8 +85,33 @@ impl Deliveries {
     }
 }
 
+/// The tries of all workers that are stored and run: their keys, and how many tries of that entry were fatal before.
+#[derive(Clone, Default)]
+pub struct Tries(Arc<Mutex<BTreeMap<String, u64>>>);
+
+impl Tries {
+    /// Takes all of them back, for who ends the process without waiting for them: it is not the entries that end it.
+    pub fn take_back(&self, redis: &Redis) {
+        let tries = self.change(std::mem::take);
+        let mut link = redis.link(Duration::ZERO);
+        for (key, fatal) in tries {
+            if let Err(error) = link.query::<()>(&restore(&key, fatal)) {
+                log::warn!(
+                    "a try alone that the stop interrupts counts as one that ended the process: {}",
+                    link::describe(&error)
+                );
+            }
+        }
+    }
+
+    fn change<T>(&self, change: impl FnOnce(&mut BTreeMap<String, u64>) -> T) -> T {
+        change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
 /// The tries alone of one worker's suspects, one after the other.
 pub struct Trials {
+    tries: Tries,
     link: Link,
     prefix: String,
     limit: u64,
@@ -101,8 +129,9 @@ struct Trial {
 }
 
 impl Trials {
-    pub fn new(redis: &Redis, config: &Config, stop: &Stop) -> Trials {
+    pub fn new(redis: &Redis, config: &Config, stop: &Stop, tries: &Tries) -> Trials {
         Trials {
+            tries: tries.clone(),
             link: redis.link(Duration::ZERO),
             prefix: format!("firehose:worker:tries:{}:{}:", config.group, config.stream),
             limit: config.max_deliveries,
@@ -143,7 +172,9 @@ impl Trials {
     pub fn resume(&mut self) {
         if let Some(mut trial) = self.trial.take() {
             if !trial.is_stored {
-                trial.is_stored = self.store(&trial.key, trial.fatal + 1);
+                let (key, fatal) = (trial.key.clone(), trial.fatal);
+                self.tries.change(|tries| tries.insert(key, fatal));
+                trial.is_stored = self.insist::<()>(&set(&trial.key, trial.fatal + 1)).is_some();
             }
             self.trial = Some(trial);
         }
@@ -153,38 +184,27 @@ impl Trials {
     pub fn suspend(&mut self) {
         if let Some(mut trial) = self.trial.take() {
             if trial.is_stored {
-                self.take_back(&trial);
+                self.set_back(&trial.key, trial.fatal);
                 trial.is_stored = false;
             }
+            self.tries.change(|tries| tries.remove(&trial.key));
             self.trial = Some(trial);
         }
     }
 
     /// Ends the trial: nothing about the entry is kept if it is done with.
     pub fn end(&mut self, is_done: bool) {
-        match self.trial.take() {
-            Some(trial) if is_done && (trial.is_stored || trial.fatal > 0) => self.forget(&trial.key),
-            Some(trial) if trial.is_stored => self.take_back(&trial),
-            _ => {}
+        let Some(trial) = self.trial.take() else { return };
+        if is_done && (trial.is_stored || trial.fatal > 0) {
+            self.set_back(&trial.key, 0);
+        } else if trial.is_stored {
+            self.set_back(&trial.key, trial.fatal);
         }
+        self.tries.change(|tries| tries.remove(&trial.key));
     }
 
-    fn take_back(&mut self, trial: &Trial) {
-        if trial.fatal == 0 {
-            self.forget(&trial.key);
-        } else {
-            self.store(&trial.key, trial.fatal);
-        }
-    }
-
-    fn store(&mut self, key: &str, tries: u64) -> bool {
-        let mut set = redis::cmd("SET");
-        set.arg(key).arg(tries).arg("EX").arg(TTL_SECONDS);
-        self.insist::<()>(&set).is_some()
-    }
-
-    fn forget(&mut self, key: &str) {
-        self.insist::<()>(redis::cmd("DEL").arg(key));
+    fn set_back(&mut self, key: &str, fatal: u64) {
+        self.insist::<()>(&restore(key, fatal));
     }
 
     /// Tries until Redis answers; `None` if it refuses, or a stop is requested while it does not answer.
@@ -215,5 +235,28 @@ impl Trials {
             );
             self.has_said = true;
         }
+    }
+}
+
+impl Drop for Trials {
+    /// A worker that panics does so for the entry it tries: that try stays stored.
+    fn drop(&mut self) {
+        if let Some(trial) = &self.trial {
+            self.tries.change(|tries| tries.remove(&trial.key));
+        }
+    }
+}
+
+fn set(key: &str, tries: u64) -> Cmd {
+    let mut set = redis::cmd("SET");
+    set.arg(key).arg(tries).arg("EX").arg(TTL_SECONDS);
+    set
+}
+
+/// Sets the count back to what it was before a try; none is kept of an entry whose tries were not fatal.
+fn restore(key: &str, fatal: u64) -> Cmd {
+    match fatal {
+        0 => redis::cmd("DEL").arg(key).to_owned(),
+        fatal => set(key, fatal),
     }
 }

@@ -142,6 +142,35 @@ fn a_worker_killed_again_and_again_while_the_database_refuses_condemns_no_entry(
     stack.assert_all_acknowledged();
 }
 
+#[test]
+fn a_stop_while_a_try_alone_hangs_takes_the_try_back() {
+    let stack = Stack::new("hanging_try");
+    stack.create_group();
+    let id = stack.create(&did("alice"), "app.bsky.feed.post/1", post("behind a lock"));
+    stack.read_and_abandon(WORKER, 1);
+    // As if many starts had read it already: it is run alone.
+    let mut claim = cmd("XCLAIM");
+    claim.arg(EVENTS).arg(GROUP).arg(WORKER).arg(0).arg(&id);
+    claim.arg("RETRYCOUNT").arg(50).arg("JUSTID");
+    claim.exec(&mut stack.redis()).expect("XCLAIM");
+    let mut lock = stack.database.client();
+    let mut lock = lock.transaction().expect("a transaction");
+    lock.batch_execute("lock table posts").expect("the lock");
+    let worker = stack.worker().env("CONSUMER_ID", WORKER);
+    let mut worker = worker.env("STOP_TIMEOUT_MS", "100").spawn();
+    wait_until("the entry is being tried", || {
+        equal((n_blocked(&stack), n_tries(&stack, &id)), (1, 1))
+    });
+    worker.signal(libc::SIGTERM);
+    let status = worker.wait_exit(std::time::Duration::from_secs(60));
+    assert_eq!(status.code(), Some(0), "{}", shown(&worker.log()));
+    assert_eq!(n_tries(&stack, &id), 0, "{}", shown(&worker.log()));
+    lock.rollback().expect("the lock goes");
+    stack.drain_with(&[("CONSUMER_ID", WORKER)]);
+    assert_eq!(stack.count("posts"), 1);
+    stack.assert_all_acknowledged();
+}
+
 /// An entry that must be set apart, a part of the reason that its dead letter gives, and what else its commit holds.
 struct Poison {
     fields: Vec<(&'static str, Vec<u8>)>,
