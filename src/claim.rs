@@ -1,23 +1,21 @@
 //! Pending entries of consumers that are gone.
 //!
-//! Owns XAUTOCLAIM, and the wait at the start: where another consumer holds entries and shows no sign of life, they are
-//! waited for until they may be taken, so that after a cutover from another worker nothing newer is applied before them.
-//! Entries are claimed by their IDs and read afterwards, as many at a time as there is room for.
+//! Owns XAUTOCLAIM, and who is taken for gone. Entries are claimed by their IDs alone: the reader finds them among its own
+//! pending ones afterwards.
+//!
+//! Invariant: XAUTOCLAIM drops whatever was trimmed from the stream, also what a live consumer was given a moment ago and
+//! applies. So it is sent only where there are entries of gone consumers, goes only as far as they do, and of what it
+//! dropped only theirs is lost.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use redis::{FromRedisValue, RedisResult, Value};
 
-use crate::delivered::{Delivered, entries, ids, text};
+use crate::delivered::{ids, text};
 use crate::entry::EntryId;
 use crate::link::{self, Link};
-use crate::shutdown::Stop;
 
-/// Entries of one XAUTOCLAIM.
-const COUNT: usize = 200;
-
-/// How often consumers that may be gone are looked at.
-const LOOK: Duration = Duration::from_millis(200);
+const NO_LOOK: &str = "entries of live consumers are counted as lost where they were trimmed, though they are applied";
 
 pub struct Claim {
     pub stream: String,
@@ -49,78 +47,62 @@ impl Cursor {
 pub struct Claimed {
     /// Now the own consumer's, in the order of the stream; still to be read.
     pub ids: Vec<EntryId>,
-    /// Pending, but trimmed from the stream; pending no more.
+    /// Lost: trimmed from the stream while a gone consumer held them. Pending no more.
     pub trimmed: Vec<EntryId>,
 }
 
 impl Claim {
-    /// Makes the next entries of consumers that are gone the own consumer's, without reading them.
-    pub fn next(&self, link: &mut Link, cursor: &mut Cursor) -> RedisResult<Claimed> {
+    /// Makes the next entries of consumers that are gone, so many at most, the own consumer's, without reading them.
+    pub fn next(&self, link: &mut Link, cursor: &mut Cursor, mut count: usize) -> RedisResult<Claimed> {
+        let idle = self.idle(link, cursor, count)?;
+        if let Some(idle) = &idle {
+            let Some(first) = idle.first() else {
+                *cursor = Cursor(None);
+                return Ok(Claimed::default());
+            };
+            *cursor = Cursor(Some(first.to_string()));
+            count = idle.len();
+        }
         let mut claim = redis::cmd("XAUTOCLAIM");
         claim.arg(&self.stream).arg(&self.group).arg(&self.consumer);
         claim.arg(self.idle.as_millis() as u64);
-        claim.arg(&cursor.0).arg("COUNT").arg(COUNT).arg("JUSTID");
+        claim.arg(&cursor.0).arg("COUNT").arg(count).arg("JUSTID");
         let mut parts = link.query::<Vec<Value>>(&claim)?.into_iter();
         cursor.advance(parts.next());
-        Ok(Claimed {
+        let mut claimed = Claimed {
             ids: ids(parts.next()),
             trimmed: ids(parts.next()),
-        })
-    }
-
-    /// Reads entries that were claimed, which counts as a delivery. Those that were acknowledged meanwhile do not come.
-    pub fn read(&self, link: &mut Link, ids: &[EntryId]) -> RedisResult<Vec<Delivered>> {
-        let mut claim = redis::cmd("XCLAIM");
-        claim.arg(&self.stream).arg(&self.group).arg(&self.consumer).arg(0);
-        for id in ids {
-            claim.arg(id.to_string());
+        };
+        if let Some(idle) = idle {
+            // Where others have acknowledged some since the look, it goes on behind the last of them.
+            let is_of_gone = |id: &EntryId| idle.last() < Some(id) || idle.binary_search(id).is_ok();
+            claimed.trimmed.retain(is_of_gone);
         }
-        Ok(entries(Some(link.query(&claim)?)))
+        Ok(claimed)
     }
 
-    /// Makes entries of consumers that are gone the own consumer's, without reading them; those that are not idle for
-    /// long enough yet are waited for, `idle` at most. What was trimmed is added to `trimmed`. `false` if a stop was
-    /// requested first.
-    pub fn adopt_gone(&self, link: &mut Link, trimmed: &mut Vec<EntryId>, stop: &Stop) -> RedisResult<bool> {
-        let start = Instant::now();
-        let mut has_said = false;
-        loop {
-            self.adopt(link, trimmed)?;
-            let silent = self.silent(link, start.elapsed())?;
-            if silent.is_empty() || start.elapsed() > self.idle + LOOK {
-                return Ok(true);
-            }
-            if !has_said {
-                log::info!(
-                    "waiting for entries that may be of consumers that are gone ({}), for {} s at most",
-                    silent.join(", "),
-                    self.idle.as_secs()
-                );
-                has_said = true;
-            }
-            if stop.wait(LOOK) {
-                return Ok(false);
-            }
-        }
+    /// The next entries, in the order of the stream, that are of consumers that are gone; `None` where Redis does not allow
+    /// to ask.
+    fn idle(&self, link: &mut Link, cursor: &Cursor, count: usize) -> RedisResult<Option<Vec<EntryId>>> {
+        let mut pending = redis::cmd("XPENDING");
+        pending.arg(&self.stream).arg(&self.group);
+        pending.arg("IDLE").arg(self.idle.as_millis() as u64);
+        pending.arg(&cursor.0).arg("+").arg(count);
+        let answer = link.query::<Vec<(String, String, u64, u64)>>(&pending);
+        let entries = link.optional(answer, NO_LOOK, "+xpending")?;
+        let id = |(id, ..): &(String, String, u64, u64)| EntryId::parse(id.as_bytes());
+        Ok(entries.map(|entries| entries.iter().filter_map(id).collect()))
     }
 
-    fn adopt(&self, link: &mut Link, trimmed: &mut Vec<EntryId>) -> RedisResult<()> {
-        let mut cursor = Cursor::start();
-        while !cursor.is_at_end() {
-            trimmed.extend(self.next(link, &mut cursor)?.trimmed);
-        }
-        Ok(())
-    }
-
-    /// Other consumers that hold entries and have not spoken to Redis for `time`. Who may not ask, does not wait.
-    fn silent(&self, link: &mut Link, time: Duration) -> RedisResult<Vec<String>> {
+    /// Other consumers that hold entries and have not spoken to Redis for `time`; `None` where Redis does not allow to ask.
+    pub fn silent(&self, link: &mut Link, time: Duration) -> RedisResult<Option<Vec<String>>> {
         let mut ask = redis::cmd("XINFO");
         ask.arg("CONSUMERS").arg(&self.stream).arg(&self.group);
         let consumers: Vec<Consumer> = match link.query(&ask) {
             Ok(consumers) => consumers,
             Err(error) if link::code(&error) == "NOPERM" => {
                 log::warn!("redis does not allow XINFO: entries of other consumers are not waited for; allow +xinfo");
-                return Ok(Vec::new());
+                return Ok(None);
             }
             Err(error) => return Err(error),
         };
@@ -130,7 +112,7 @@ impl Claim {
                 && u128::from(consumer.idle_ms) + 50 >= time.as_millis()
         };
         let silent = consumers.into_iter().filter(is_silent);
-        Ok(silent.map(|consumer| consumer.name).collect())
+        Ok(Some(silent.map(|consumer| consumer.name).collect()))
     }
 }
 

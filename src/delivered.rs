@@ -1,6 +1,6 @@
 //! Redis' answers → entries.
 //!
-//! Owns the forms of XREADGROUP's, XCLAIM's and XAUTOCLAIM's answers. Pure.
+//! Owns the forms of XREADGROUP's and XAUTOCLAIM's answers. Pure.
 
 use redis::Value;
 
@@ -20,6 +20,14 @@ impl Delivered {
             Delivered::Trimmed(id) => *id,
         }
     }
+
+    /// What it takes of the byte limit.
+    pub fn weight(&self) -> usize {
+        match self {
+            Delivered::Entry(entry) => entry.weight(),
+            Delivered::Trimmed(_) => Entry::OVERHEAD,
+        }
+    }
 }
 
 /// The entries in XREADGROUP's answer about one stream.
@@ -28,14 +36,10 @@ pub fn entries_of_stream(answer: Value) -> Vec<Delivered> {
         return Vec::new();
     };
     match streams.into_iter().next() {
-        Some(Value::Array(mut stream)) => entries(stream.pop()),
-        _ => Vec::new(),
-    }
-}
-
-pub fn entries(answer: Option<Value>) -> Vec<Delivered> {
-    match answer {
-        Some(Value::Array(entries)) => entries.into_iter().filter_map(entry).collect(),
+        Some(Value::Array(mut stream)) => match stream.pop() {
+            Some(Value::Array(entries)) => entries.into_iter().filter_map(entry).collect(),
+            _ => Vec::new(),
+        },
         _ => Vec::new(),
     }
 }

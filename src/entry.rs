@@ -16,6 +16,17 @@ impl EntryId {
     /// Before every entry of a stream.
     pub const ZERO: EntryId = EntryId { ms: 0, n: 0 };
 
+    /// The ID right before this one: a read after it begins with this one.
+    pub fn before(self) -> EntryId {
+        match self.n.checked_sub(1) {
+            Some(n) => EntryId { ms: self.ms, n },
+            None => self
+                .ms
+                .checked_sub(1)
+                .map_or(EntryId::ZERO, |ms| EntryId { ms, n: u64::MAX }),
+        }
+    }
+
     /// Reads `ms-n`, the only form Redis sends.
     pub fn parse(text: &[u8]) -> Option<EntryId> {
         let text = std::str::from_utf8(text).ok()?;
@@ -45,11 +56,13 @@ pub struct Entry {
 }
 
 impl Entry {
+    /// Bytes that are kept around an entry's fields.
+    pub const OVERHEAD: usize = 160;
+
     /// What the entry takes of the byte limit: its fields and what is kept around them.
     pub fn weight(&self) -> usize {
-        const OVERHEAD: usize = 160;
         let len = |field: &Option<Vec<u8>>| field.as_ref().map_or(0, Vec::len);
-        OVERHEAD + len(&self.kind) + len(&self.data) + len(&self.seq)
+        Self::OVERHEAD + len(&self.kind) + len(&self.data) + len(&self.seq)
     }
 }
 
@@ -80,5 +93,12 @@ mod tests {
         assert_eq!(late.to_string(), "10-2");
         assert_eq!(EntryId::parse(b"10"), None);
         assert_eq!(EntryId::parse(b"x-1"), None);
+    }
+
+    #[test]
+    fn the_id_before_is_the_next_smaller_one() {
+        for (id, before) in [("9-10", "9-9"), ("9-0", "8-18446744073709551615"), ("0-0", "0-0")] {
+            assert_eq!(EntryId::parse(id.as_bytes()).unwrap().before().to_string(), before);
+        }
     }
 }

@@ -7,7 +7,7 @@
 //! process gives it up at a stop.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::entry::EntryId;
@@ -65,16 +65,11 @@ impl InFlight {
         self.lock().asked_at = Some(Instant::now());
     }
 
-    /// The same for pending entries: the answer may hold some that are released before it is
-    /// looked at, and those must not come in again.
-    pub fn begin_reading_again(&self) {
-        self.begin_reading();
+    /// To be called before Redis is asked for pending entries: the answer may hold some that are released before it is
+    /// looked at, and those must not come in again until the result is dropped. One at a time.
+    pub fn read_again(self: &Arc<Self>) -> ReadingAgain {
         self.lock().released = Some(HashSet::new());
-    }
-
-    /// To be called when all such answers have been handed over.
-    pub fn end_reading_again(&self) {
-        self.lock().released = None;
+        ReadingAgain(Arc::clone(self))
     }
 
     /// Takes an entry in, be there room or not; `false` if it is in, or has been since the reading of it began.
@@ -188,6 +183,15 @@ impl InFlight {
     }
 }
 
+/// Pending entries are being read; to be dropped when all answers have been handed over.
+pub struct ReadingAgain(Arc<InFlight>);
+
+impl Drop for ReadingAgain {
+    fn drop(&mut self) {
+        self.0.lock().released = None;
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -212,12 +216,12 @@ mod tests {
 
     #[test]
     fn an_entry_released_while_it_is_read_again_does_not_come_in_again() {
-        let in_flight = InFlight::new(100);
+        let in_flight = Arc::new(InFlight::new(100));
         in_flight.add(id(1), 10);
-        in_flight.begin_reading_again();
+        let reading = in_flight.read_again();
         in_flight.remove([id(1)].into_iter());
         assert!(!in_flight.add(id(1), 10));
-        in_flight.end_reading_again();
+        drop(reading);
         assert!(in_flight.is_empty(Duration::ZERO));
         assert!(in_flight.add(id(1), 10));
     }
@@ -238,14 +242,14 @@ mod tests {
     #[test]
     fn entries_stand_as_the_one_that_others_may_have_had_most_likely() {
         let hour = Duration::from_secs(3600);
-        let in_flight = InFlight::new(100);
+        let in_flight = Arc::new(InFlight::new(100));
         let standing = |ms: &[u64], idle| in_flight.standing(ms.iter().map(|ms| id(*ms)), idle);
         for ms in [1, 2, 3] {
             in_flight.add(id(ms), 1);
         }
-        in_flight.begin_reading_again();
+        let reading = in_flight.read_again();
         in_flight.add(id(4), 1);
-        in_flight.end_reading_again();
+        drop(reading);
         in_flight.set_taken(&[id(3)], true);
         assert_eq!(standing(&[1, 2, 9], hour), Standing::Own);
         assert_eq!(standing(&[1, 2, 4], hour), Standing::ReadAgain);

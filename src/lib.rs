@@ -12,6 +12,7 @@ pub mod entry;
 pub mod reader;
 pub mod claim;
 pub mod delivered;
+pub mod hand_over;
 pub mod decode;
 pub mod partition;
 pub mod batch;

@@ -1,6 +1,7 @@
 //! Entries that were read and never acknowledged: by this worker before it was killed, or by others that are gone.
 
 mod holder;
+mod outage;
 mod poison;
 mod renewal;
 
@@ -104,6 +105,37 @@ fn pending_entries_of_a_gone_consumer_are_waited_for_at_start_until_they_were_id
 }
 
 #[test]
+fn a_user_who_may_not_claim_by_id_still_takes_over_what_gone_consumers_left() {
+    let stack = Stack::new("no_xclaim");
+    push_follows(&stack, 20);
+    stack.create_group();
+    stack.read_and_abandon("python-worker-0", 8);
+    let rules = ["SETUSER", "limited", "on", ">secret", "~*", "&*", "+@all", "-xclaim"];
+    cmd("ACL").arg(&rules).exec(&mut stack.redis()).expect("ACL SETUSER");
+    let url = stack.redis_url().replace("redis://", "redis://limited:secret@");
+    let worker = stack.worker().env("REDIS_URL", &url).env("CLAIM_IDLE_MS", "1000");
+    let worker = worker.spawn();
+    wait_until("all is applied", || equal(stack.count("follows"), 20));
+    // Once more while it runs.
+    let id = stack.create(&did("alice"), "app.bsky.feed.post/1", post("left behind"));
+    wait_until("the post is applied", || {
+        equal((stack.count("posts"), stack.pending()), (1, 0))
+    });
+    claim_for(&stack, "python-worker-1", &id);
+    wait_until("the worker has taken the entry over", || {
+        equal(stack.pending(), 0).map_err(|error| format!("{error}; {}", shown(&worker.log())))
+    });
+}
+
+/// Makes an acknowledged entry pending at another consumer, as if that one had been quicker.
+fn claim_for(stack: &Stack, consumer: &str, id: &str) {
+    let mut command = cmd("XCLAIM");
+    command.arg(EVENTS).arg(GROUP).arg(consumer).arg(0).arg(id);
+    command.arg("JUSTID").arg("FORCE");
+    command.exec(&mut stack.redis()).expect("XCLAIM");
+}
+
+#[test]
 fn pending_entries_of_a_gone_consumer_come_before_newer_ones() {
     let stack = Stack::new("claim_first");
     stack.create(&did("alice"), "app.bsky.feed.post/1", post("to be deleted"));
@@ -127,21 +159,9 @@ fn a_running_worker_takes_over_what_a_consumer_leaves_behind_later() {
     wait_until("the worker runs", || equal(stack.count("follows"), 1));
     // An entry that only the other consumer can have read: claimed for it, as if it had been quicker.
     let id = stack.create(&did("alice"), "app.bsky.feed.post/1", post("left behind"));
-    let claim_for_other = || {
-        let mut command = cmd("XCLAIM");
-        command
-            .arg(EVENTS)
-            .arg(GROUP)
-            .arg("python-worker-0")
-            .arg(0)
-            .arg(&id)
-            .arg("JUSTID")
-            .arg("FORCE");
-        command.exec(&mut stack.redis()).expect("XCLAIM");
-    };
     wait_until("the worker has applied the entry", || equal(stack.count("posts"), 1));
     wait_until("the entry is acknowledged", || equal(stack.pending(), 0));
-    claim_for_other();
+    claim_for(&stack, "python-worker-0", &id);
     assert_eq!(stack.pending(), 1);
     let start = Instant::now();
     wait_until("the worker has taken the entry over", || equal(stack.pending(), 0));
@@ -295,6 +315,7 @@ fn a_kill_loses_no_row_counts_no_row_twice_and_acknowledges_in_order() {
     println!("{n_killed_while_busy} of {n_kills} kills left entries pending; {n_uncounted} counts are lost");
     stack.drain_with(&[("CONSUMER_ID", "worker-a")]);
     stack.assert_all_acknowledged();
+    assert_eq!(stack.stream_len(), sent.total, "entries were deleted or trimmed");
     stack.assert_counters_equal_rows();
     let counted = stack.metric("cluster:metrics", "totalEvents");
     assert_eq!(

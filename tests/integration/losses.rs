@@ -1,5 +1,7 @@
 //! What the stream loses before it is read or applied: counted once, said, and foretold while there is time.
 
+mod pending;
+
 use std::time::Duration;
 
 use redis::cmd;
@@ -173,37 +175,6 @@ fn spawn_with(stack: &Stack, settings: &[(&str, &str)]) -> Worker {
         .iter()
         .fold(worker, |worker, (name, value)| worker.env(name, value))
         .spawn()
-}
-
-#[test]
-fn own_pending_entries_that_were_trimmed_are_acknowledged_and_counted_in_one_line() {
-    let stack = Stack::new("trimmed_pending");
-    push_follows(&stack, 0, 20);
-    stack.create_group();
-    stack.read_and_abandon("worker-a", 10);
-    trim(&stack, 14);
-    let log = stack.drain_with(&[("CONSUMER_ID", "worker-a")]).log;
-    assert_eq!(lost(&stack, "pending_trimmed"), 6, "{}", shown(&log));
-    assert_eq!(lost(&stack, "unread_trimmed"), 0, "{}", shown(&log));
-    assert_eq!(n_lines(&log, "6 pending entries were trimmed"), 1, "{}", shown(&log));
-    assert_eq!(stack.count("follows"), 14);
-    assert_eq!(stack.metric("cluster:metrics", "totalEvents"), 14);
-    stack.assert_all_acknowledged();
-    stack.drain_with(&[("CONSUMER_ID", "worker-a")]);
-    assert_eq!(lost(&stack, "pending_trimmed"), 6);
-}
-
-#[test]
-fn pending_entries_of_a_gone_consumer_that_were_trimmed_are_counted() {
-    let stack = Stack::new("trimmed_pending_of_gone");
-    push_follows(&stack, 0, 20);
-    stack.create_group();
-    stack.read_and_abandon("python-worker-0", 10);
-    trim(&stack, 14);
-    let log = stack.drain_with(&[("CLAIM_IDLE_MS", "500")]).log;
-    assert_eq!(lost(&stack, "pending_trimmed"), 6, "{}", shown(&log));
-    assert_eq!(stack.count("follows"), 14);
-    stack.assert_all_acknowledged();
 }
 
 #[test]

@@ -12,15 +12,15 @@ const N_FIRST: i64 = 16;
 
 /// The most memory that the worker has had, in MiB.
 fn peak_mib(worker: &Worker) -> u64 {
+    peak_kib(worker) / 1024
+}
+
+/// The same in KiB.
+pub(crate) fn peak_kib(worker: &Worker) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{}/status", worker.pid())).expect("the worker runs");
     let line = status.lines().find(|line| line.starts_with("VmHWM:")).expect("VmHWM");
-    let kib: u64 = line
-        .split_whitespace()
-        .nth(1)
-        .expect("a number")
-        .parse()
-        .expect("a number");
-    kib / 1024
+    let kib = line.split_whitespace().nth(1).expect("a number");
+    kib.parse().expect("a number")
 }
 
 #[test]

@@ -1,29 +1,30 @@
 //! Thread `reader`: stream → workers.
 //!
-//! Owns reading: the consumer's own pending entries first, oldest first, then what gone consumers left, then new ones.
-//! Hands each entry to the worker of its DID, in the order read, and stops reading while too many bytes are in flight.
-//! Never acknowledges anything but through `ack`.
+//! Owns reading: the consumer's own pending entries first and with them what gone consumers left, oldest first, then new
+//! ones; and when what others hold may be taken for left behind. Stops reading while too many bytes are in flight. Never
+//! acknowledges anything but through `ack`.
+
+mod gone;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{SendError, Sender};
-use redis::{RedisError, RedisResult};
+use crossbeam_channel::Sender;
+use redis::{Cmd, RedisError, RedisResult};
 
 use crate::ack::Done;
-use crate::claim::{Claim, Cursor};
+use crate::claim::Claim;
 use crate::config::Config;
 use crate::delivered::{Delivered, entries_of_stream};
 use crate::entry::{Entry, EntryId};
+use crate::hand_over::HandOver;
 use crate::holder::Lease;
 use crate::in_flight::InFlight;
 use crate::link::{self, Link, Redis};
 use crate::metrics::Metrics;
-use crate::partition::worker_of;
 use crate::poison::Deliveries;
 use crate::retry::{Backoff, Refusal};
 use crate::shutdown::Stop;
-use crate::turns;
 
 /// How long a read waits for new entries; a stop is noticed within it.
 const BLOCK: Duration = Duration::from_millis(500);
@@ -32,10 +33,11 @@ const BLOCK: Duration = Duration::from_millis(500);
 /// them, and what an answer of large entries takes before their size is known is bounded.
 const MAX_COUNT: usize = 250;
 
-const NO_CLAIMS: &str = "entries that gone consumers left pending are not taken over";
-const CLAIM_RULE: &str = "+xautoclaim +xclaim";
 /// Entries asked for at first, as long as nothing is known of their size.
 const FIRST_COUNT: usize = 16;
+
+const NO_CLAIMS: &str = "entries that gone consumers left pending are not taken over";
+const CLAIM_RULE: &str = "+xautoclaim";
 
 /// What the reader needs.
 pub struct Reader {
@@ -46,8 +48,7 @@ pub struct Reader {
     read_count: usize,
     claim: Claim,
     deliveries: Deliveries,
-    workers: Vec<Sender<Entry>>,
-    done: Sender<Done>,
+    hand_over: HandOver,
     in_flight: Arc<InFlight>,
     metrics: Arc<Metrics>,
     stop: Stop,
@@ -56,8 +57,9 @@ pub struct Reader {
     is_drain: bool,
     /// Entries to ask for next: few at first, BATCH_SIZE while there is no backlog, more while answers come back full.
     count: usize,
-    /// Bytes to expect of an entry, going by the recent ones.
-    entry_weight: usize,
+    /// When Redis answered last.
+    heard_at: Instant,
+    /// When it was looked last for what gone consumers left, or could not be.
     claimed_at: Instant,
     /// Nothing has been read yet.
     is_first: bool,
@@ -69,6 +71,8 @@ pub struct Reader {
 /// What a read came to.
 enum Read {
     Entries(usize),
+    /// There was no room, or the consumer name is not held.
+    Full,
     /// A worker has given up while the entries were handed over.
     Stopped,
 }
@@ -98,15 +102,14 @@ impl Reader {
                 idle: config.claim_idle,
             },
             deliveries: Deliveries::new(config),
-            workers: shared.workers,
-            done: shared.done,
+            hand_over: HandOver::new(shared.workers, shared.done, Arc::clone(&shared.in_flight)),
             in_flight: shared.in_flight,
             metrics: shared.metrics,
             stop: shared.stop,
             lease: shared.lease,
             is_drain,
             count: config.read_count.min(FIRST_COUNT),
-            entry_weight: 1024,
+            heard_at: Instant::now(),
             claimed_at: Instant::now(),
             is_first: true,
             has_group: false,
@@ -118,7 +121,10 @@ impl Reader {
     pub fn run(mut self) -> anyhow::Result<()> {
         let mut backoff = Backoff::default();
         while !self.stop.is_requested() {
-            match self.read_connected() {
+            let result = self.read_connected();
+            // What was lost is counted whatever else came of it.
+            self.hand_over.say_trimmed();
+            match result {
                 Ok(()) => return Ok(()),
                 Err(error) => self.recover(&error, &mut backoff),
             }
@@ -130,13 +136,11 @@ impl Reader {
     /// read first, each time.
     fn read_connected(&mut self) -> RedisResult<()> {
         self.make_group()?;
+        // Nobody could renew what he holds while Redis was away.
+        self.claimed_at = Instant::now();
         if self.is_first {
-            // Adopted entries are read with the own ones, all in the order of the stream.
-            let mut trimmed = Vec::new();
-            let adopted = self.claim.adopt_gone(&mut self.link, &mut trimmed, &self.stop);
-            let adopted = self.link.optional(adopted, NO_CLAIMS, CLAIM_RULE);
-            // Redis forgets them as it finds them, so they are counted whatever else came of it.
-            if self.hand_over_trimmed(trimmed).is_none() || adopted? == Some(false) {
+            let adopted = self.adopt_gone();
+            if self.link.optional(adopted, NO_CLAIMS, CLAIM_RULE)? == Some(false) {
                 return Ok(());
             }
             self.is_first = false;
@@ -153,7 +157,7 @@ impl Reader {
             match self.read_new()? {
                 Read::Stopped => return Ok(()),
                 Read::Entries(0) if self.is_drain && self.is_drained()? => return Ok(()),
-                Read::Entries(_) => {}
+                Read::Entries(_) | Read::Full => {}
             }
         }
     }
@@ -219,16 +223,15 @@ impl Reader {
         let mut after = EntryId::ZERO;
         while let Some(room) = self.wait_for_room() {
             let count = self.count_for(room);
-            let read = self.command(count).arg(after.to_string()).to_owned();
-            self.in_flight.begin_reading_again();
-            let delivered = entries_of_stream(self.link.query(&read)?);
+            let _reading = self.in_flight.read_again();
+            let delivered = self.read_own(after, count)?;
             let Some(last) = delivered.last().map(Delivered::id) else {
-                self.in_flight.end_reading_again();
+                self.hand_over.say_trimmed();
                 return Ok(true);
             };
             after = last;
             self.adapt_count(delivered.len(), count);
-            if self.hand_over_again(delivered)?.is_none() {
+            if self.give_again(delivered)?.is_none() {
                 return Ok(false);
             }
         }
@@ -252,13 +255,12 @@ impl Reader {
     fn read_new(&mut self) -> RedisResult<Read> {
         let room = self.in_flight.room(BLOCK);
         if room == 0 || !self.lease.wait(&self.stop) {
-            // Full, or to stop: come back to look for a stop.
-            return Ok(Read::Entries(1));
+            // Come back to look for a stop.
+            return Ok(Read::Full);
         }
         let count = self.count_for(room);
         let read = self.command(count).arg(">").to_owned();
-        self.in_flight.begin_reading();
-        let delivered = entries_of_stream(self.link.query(&read)?);
+        let delivered = self.ask(&read)?;
         let number = delivered.len();
         if let Some(last) = delivered.last() {
             self.metrics.read(number, last.id());
@@ -266,7 +268,7 @@ impl Reader {
             self.metrics.progress.made();
         }
         self.adapt_count(number, count);
-        Ok(match self.hand_over(delivered) {
+        Ok(match self.hand_over.give(delivered) {
             Some(_) => Read::Entries(number),
             None => Read::Stopped,
         })
@@ -280,7 +282,34 @@ impl Reader {
         };
     }
 
-    fn command(&self, count: usize) -> redis::Cmd {
+    /// Entries delivered to the own consumer before, which counts as a delivery.
+    fn read_own(&mut self, after: EntryId, count: usize) -> RedisResult<Vec<Delivered>> {
+        let read = self.command(count).arg(after.to_string()).to_owned();
+        self.ask(&read)
+    }
+
+    fn ask(&mut self, read: &Cmd) -> RedisResult<Vec<Delivered>> {
+        self.in_flight.begin_reading();
+        let answer = self.link.query(read)?;
+        self.heard();
+        Ok(entries_of_stream(answer))
+    }
+
+    /// Redis has answered: if that took long, what others hold is left alone for a while.
+    fn heard(&mut self) {
+        if self.is_out_of_touch() {
+            self.claimed_at = Instant::now();
+        }
+        self.heard_at = Instant::now();
+    }
+
+    /// Whether Redis may have been silent for so long that what live consumers hold looks like that of gone ones, until
+    /// they have renewed it.
+    fn is_out_of_touch(&self) -> bool {
+        self.heard_at.elapsed() > BLOCK + self.claim.idle / 4
+    }
+
+    fn command(&self, count: usize) -> Cmd {
         let mut read = redis::cmd("XREADGROUP");
         read.arg("GROUP")
             .arg(&self.group)
@@ -296,105 +325,13 @@ impl Reader {
 
     /// No more entries than fill the room, going by their recent size.
     fn count_for(&self, room: usize) -> usize {
-        (room / self.entry_weight).clamp(1, self.count)
-    }
-
-    /// Takes over what consumers that are gone have left pending meanwhile. `false` if a stop was requested.
-    fn claim_gone(&mut self) -> RedisResult<bool> {
-        if self.claimed_at.elapsed() < self.claim.idle / 2 {
-            return Ok(true);
-        }
-        self.claimed_at = Instant::now();
-        let mut cursor = Cursor::start();
-        while !cursor.is_at_end() {
-            let claimed = self.claim.next(&mut self.link, &mut cursor)?;
-            if self.hand_over_trimmed(claimed.trimmed).is_none() || !self.read_claimed(claimed.ids)? {
-                return Ok(false);
-            }
-        }
-        Ok(true)
-    }
-
-    /// Hands over claimed entries, as many at a time as there is room for. `false` if a stop was requested.
-    fn read_claimed(&mut self, mut ids: Vec<EntryId>) -> RedisResult<bool> {
-        // What is in flight here and was claimed all the same is this process's again, if another had it.
-        self.in_flight.set_taken(&ids, false);
-        ids.retain(|id| !self.in_flight.holds(*id));
-        let mut rest = ids.as_slice();
-        while !rest.is_empty() {
-            let Some(room) = self.wait_for_room() else {
-                return Ok(false);
-            };
-            let (page, later) = rest.split_at(self.count_for(room).min(rest.len()));
-            rest = later;
-            self.in_flight.begin_reading_again();
-            let delivered = self.claim.read(&mut self.link, page)?;
-            let Some(taken) = self.hand_over_again(delivered)? else {
-                return Ok(false);
-            };
-            log::info!("took over {taken} pending entries of consumers that are gone");
-        }
-        Ok(true)
+        self.hand_over.fitting(room).min(self.count)
     }
 
     /// Hands over entries that have been delivered before.
-    fn hand_over_again(&mut self, mut delivered: Vec<Delivered>) -> RedisResult<Option<usize>> {
+    fn give_again(&mut self, mut delivered: Vec<Delivered>) -> RedisResult<Option<usize>> {
         self.deliveries.look_up(&mut self.link, &mut delivered)?;
-        let given = self.hand_over(delivered);
-        self.in_flight.end_reading_again();
-        Ok(given)
-    }
-
-    /// Has entries acknowledged of which nothing is left but their IDs. `None` if the acker has gone.
-    fn hand_over_trimmed(&mut self, ids: Vec<EntryId>) -> Option<usize> {
-        self.hand_over(ids.into_iter().map(Delivered::Trimmed).collect())
-    }
-
-    /// Gives each entry to its worker, in order, unless it is in flight already; how many were given. `None` if a worker
-    /// has given up; what was not taken stays pending.
-    fn hand_over(&mut self, delivered: Vec<Delivered>) -> Option<usize> {
-        let mut given = 0;
-        let mut trimmed = Vec::new();
-        for delivered in delivered {
-            match delivered {
-                Delivered::Entry(entry) => {
-                    let weight = entry.weight();
-                    // Up at once, down slowly: too few entries cost a round trip, too many cost memory.
-                    self.entry_weight = weight.max((self.entry_weight * 255 + weight) / 256 + 1);
-                    if self.in_flight.add(entry.id, weight) {
-                        self.send(entry)?;
-                        given += 1;
-                    }
-                }
-                // One that is in flight was read before it was trimmed.
-                Delivered::Trimmed(id) if self.in_flight.add(id, 0) => trimmed.push(id),
-                Delivered::Trimmed(_) => {}
-            }
-        }
-        self.give_up(&trimmed)?;
-        Some(given)
-    }
-
-    /// Has entries acknowledged and counted that are pending but no longer in the stream.
-    fn give_up(&self, trimmed: &[EntryId]) -> Option<()> {
-        if let (Some(first), Some(last)) = (trimmed.first(), trimmed.last()) {
-            log::error!(
-                "{} pending entries were trimmed from the stream before they were applied: lost, {first} to {last}",
-                trimmed.len()
-            );
-        }
-        trimmed
-            .iter()
-            .try_for_each(|id| turns::send(&self.done, Done::lost(*id)).ok())
-    }
-
-    /// Waits for room in the worker's channel, after a stop too: what was read is finished. A worker that has given up
-    /// closes its channel.
-    fn send(&self, entry: Entry) -> Option<()> {
-        let worker = &self.workers[worker_of(&entry, self.workers.len())];
-        turns::send(worker, entry)
-            .map_err(|SendError(back)| self.in_flight.remove(std::iter::once(back.id)))
-            .ok()
+        Ok(self.hand_over.give(delivered))
     }
 
     /// Whether, with nothing new to read, everything read is acknowledged too.
@@ -402,11 +339,10 @@ impl Reader {
         if !self.in_flight.is_empty(BLOCK) {
             return Ok(false);
         }
-        let read = self.command(1).arg(EntryId::ZERO.to_string()).to_owned();
-        self.in_flight.begin_reading_again();
-        let pending = entries_of_stream(self.link.query(&read)?);
+        let _reading = self.in_flight.read_again();
+        let pending = self.read_own(EntryId::ZERO, 1)?;
         let is_drained = pending.is_empty();
-        self.hand_over_again(pending)?;
+        self.give_again(pending)?;
         Ok(is_drained)
     }
 }

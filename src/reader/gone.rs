@@ -1,0 +1,123 @@
+//! Taking over what consumers that are gone have left pending.
+//!
+//! Owns when: at the start before anything is read, and regularly afterwards. Who is gone, `claim` says.
+//!
+//! Invariant: what a live consumer holds is not taken. While Redis is silent nobody can renew what he holds, so nothing is
+//! claimed before those that live have had the time to.
+
+use std::time::{Duration, Instant};
+
+use redis::RedisResult;
+
+use super::Reader;
+use crate::claim::Cursor;
+use crate::entry::EntryId;
+
+/// IDs claimed at a time at the start, when none is read before all are there.
+const ADOPT_COUNT: usize = 1000;
+
+/// How often consumers that may be gone are looked at then.
+const LOOK: Duration = Duration::from_millis(200);
+
+impl Reader {
+    /// Makes the entries of consumers that are gone the own consumer's, to be read with its own ones, all in the order of
+    /// the stream. Who holds entries and shows no sign of life is waited for until they may be taken, so that after a
+    /// cutover from another worker nothing newer is applied before them. `false` if a stop was requested.
+    pub(super) fn adopt_gone(&mut self) -> RedisResult<bool> {
+        let start = Instant::now();
+        let mut has_said = false;
+        loop {
+            let waited = start.elapsed();
+            // Before that, those that live may not have come back from an outage of Redis that this process did not see.
+            if waited >= self.claim.idle / 2 && !self.adopt()? {
+                return Ok(false);
+            }
+            let Some(silent) = self.claim.silent(&mut self.link, waited)? else {
+                return self.adopt();
+            };
+            if silent.is_empty() || waited > self.claim.idle + LOOK {
+                return Ok(true);
+            }
+            if !has_said {
+                log::info!(
+                    "waiting for entries that may be of consumers that are gone ({}), for {} s at most",
+                    silent.join(", "),
+                    self.claim.idle.as_secs()
+                );
+                has_said = true;
+            }
+            if self.stop.wait(LOOK) {
+                return Ok(false);
+            }
+        }
+    }
+
+    /// Claims all that may be claimed, without reading it. `false` if a stop was requested.
+    fn adopt(&mut self) -> RedisResult<bool> {
+        let mut cursor = Cursor::start();
+        while !cursor.is_at_end() {
+            if self.wait_for_room().is_none() {
+                return Ok(false);
+            }
+            let claimed = self.claim.next(&mut self.link, &mut cursor, ADOPT_COUNT)?;
+            if self.hand_over.give_trimmed(claimed.trimmed).is_none() {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Takes over what consumers that are gone have left pending meanwhile, as much at a time as there is room for.
+    /// `false` if a stop was requested.
+    pub(super) fn claim_gone(&mut self) -> RedisResult<bool> {
+        if self.claimed_at.elapsed() < self.claim.idle / 2 {
+            return Ok(true);
+        }
+        self.claimed_at = Instant::now();
+        let mut cursor = Cursor::start();
+        while !cursor.is_at_end() {
+            let Some(room) = self.wait_for_room() else {
+                return Ok(false);
+            };
+            if self.is_out_of_touch() {
+                break;
+            }
+            let count = self.count_for(room);
+            let _reading = self.in_flight.read_again();
+            let claimed = self.claim.next(&mut self.link, &mut cursor, count)?;
+            self.heard();
+            // What is in flight here and was claimed all the same is this process's again, if another had it.
+            self.in_flight.set_taken(&claimed.ids, false);
+            self.in_flight.set_taken(&claimed.trimmed, false);
+            if self.hand_over.give_trimmed(claimed.trimmed).is_none() || !self.read_claimed(claimed.ids)? {
+                return Ok(false);
+            }
+        }
+        self.hand_over.say_trimmed();
+        Ok(true)
+    }
+
+    /// Hands over claimed entries, which are among the own pending ones now. `false` if a stop was requested.
+    fn read_claimed(&mut self, mut ids: Vec<EntryId>) -> RedisResult<bool> {
+        ids.retain(|id| !self.in_flight.holds(*id));
+        let (Some(first), Some(last)) = (ids.first(), ids.last()) else {
+            return Ok(true);
+        };
+        let mut after = first.before();
+        let mut taken = 0;
+        while after < *last {
+            let Some(room) = self.wait_for_room() else {
+                return Ok(false);
+            };
+            let delivered = self.read_own(after, self.count_for(room).min(ids.len()))?;
+            let Some(read) = delivered.last() else { break };
+            after = read.id();
+            let Some(given) = self.give_again(delivered)? else {
+                return Ok(false);
+            };
+            taken += given;
+        }
+        log::info!("took over {taken} pending entries of consumers that are gone");
+        Ok(true)
+    }
+}
