@@ -176,6 +176,7 @@ impl Reader {
                 "the group {} or its stream is gone: making it again from the stream's first entry",
                 self.group
             ));
+            self.finish();
         } else {
             self.refusal.say(format!(
                 "redis refuses to be read: {}; trying on, nothing is lost; allow ~{} +xreadgroup",
@@ -184,6 +185,12 @@ impl Reader {
             ));
         }
         backoff.wait(&self.stop);
+    }
+
+    /// Waits until nothing is in flight, before all that the stream holds is delivered anew: of an entry that is still on
+    /// its way the second copy would be left out, and what earlier ones do once more would stay above its effect.
+    fn finish(&self) {
+        while !self.in_flight.is_empty(BLOCK) && !self.stop.is_requested() {}
     }
 
     /// Makes stream and group where they are not there, from the stream's first entry.
@@ -200,6 +207,7 @@ impl Reader {
                 log::info!("made the group {} on {}", self.group, self.stream);
                 if self.has_group {
                     self.metrics.group_recreated();
+                    self.finish();
                 }
             }
             Err(error) if link::is_connection_error(&error) || link::is_unready(&error) => return Err(error),

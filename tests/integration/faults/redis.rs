@@ -268,5 +268,45 @@ fn a_stream_or_group_that_goes_under_a_blocked_reader_is_made_again_without_a_ho
     assert_eq!(worker.wait_exit(Duration::from_secs(45)).code(), Some(0));
 }
 
+#[test]
+fn a_stream_or_group_that_goes_while_entries_are_being_applied_costs_no_row_and_leaves_nothing_pending() {
+    for gone in [&["FLUSHALL"][..], &["XGROUP", "DESTROY", EVENTS, GROUP]] {
+        let mut world = World::new("redis_forgets_in_flight");
+        let worker = world.worker().env("CLAIM_IDLE_MS", "1000").spawn();
+        world.push(200);
+        world.settle();
+        let mut lock = world.stack.database.client();
+        let mut lock = lock.transaction().expect("a transaction");
+        lock.batch_execute("lock table users").expect("the lock");
+        world.push(200);
+        wait_until("all is read and most of it in flight", || {
+            let is_read = world.stack.groups()[0]["entries-read"] == "400";
+            is_read && world.stack.pending() > 100
+        });
+        cmd(gone[0])
+            .arg(&gone[1..])
+            .exec(&mut world.stack.redis())
+            .expect("a command that takes away");
+        lock.rollback().expect("the lock goes");
+        world.push_rest();
+        wait_until("all is read and acknowledged", || {
+            let groups = world.stack.groups();
+            let lag = groups.first().map(|group| group["lag"].clone()).unwrap_or_default();
+            equal((lag.as_str(), world.stack.pending()), ("0", 0))
+        });
+        world.stack.assert_counters_equal_rows();
+        crate::support::assert_same(&world.stack.snapshot(), super::undisturbed());
+        let again = cmd("HGET")
+            .arg(format!("firehose:worker:losses:{GROUP}"))
+            .arg("groups_recreated")
+            .to_owned();
+        wait_until("it is counted", || {
+            equal(again.query(&mut world.stack.redis()).expect("HGET"), Some(1))
+        });
+        let mut worker = worker;
+        assert!(worker.runs(), "{}", shown(&worker.log()));
+    }
+}
+
 /// What is left of the stream after three parts of 200.
 const N_REST: usize = super::N_EVENTS - 600;
