@@ -32,6 +32,8 @@ pub type Freed = HashMap<PairTable, Vec<FreedPair>>;
 pub struct FreedPair {
     key_a: String,
     key_b: String,
+    /// The record that the viewer state may name still, if the app has deleted its row.
+    forgotten: Option<String>,
     /// Whether the row that held it went in this transaction, or its notification did: then it was counted.
     is_counted: bool,
 }
@@ -142,7 +144,7 @@ pub fn delete_from_notification(
     }
 }
 
-/// Forgets deleted records, and returns the pairs that went or were theirs, as far as other records wait for them.
+/// Forgets deleted records, and returns their pairs, and those that went and for which other records wait.
 pub fn take_rivals(client: &mut Client, deleted: &[&str], gone: &[Gone]) -> Result<Freed, ApplyError> {
     let mut freed = Freed::new();
     if deleted.is_empty() {
@@ -161,6 +163,7 @@ pub fn take_rivals(client: &mut Client, deleted: &[&str], gone: &[Gone]) -> Resu
         if let Some(table) = PairTable::ALL.into_iter().find(|table| table.name() == name) {
             freed.entry(table).or_default().push(FreedPair {
                 is_counted: gone.contains(&(table, (&key_a, &key_b))),
+                forgotten: row.get("uri"),
                 key_a,
                 key_b,
             });

@@ -25,7 +25,7 @@ pub fn settle<'e>(
     let freed: Vec<(&str, &str)> = met.freed.iter().map(FreedPair::pair).collect();
     let plan = plan(items, &met.stored, &met.remembered, &freed);
     let statements = statements(table);
-    recount_freed(table, met, effects);
+    take_back_freed(table, met, effects);
     if !plan.delete.is_empty() {
         let uris = sorted(&plan.delete);
         Params::new()
@@ -67,12 +67,17 @@ fn recount<'e>(table: PairTable, row: &'e PairRow<'e>, effects: &mut Effects<'e>
     effects.recount_pair(table, Cow::Borrowed(&row.key_b));
 }
 
-/// Has the subjects counted anew of pairs whose row the app has deleted, counted or not, with nothing left that tells of it.
-fn recount_freed<'e>(table: PairTable, met: &'e Met, effects: &mut Effects<'e>) {
+/// Takes back what is left of pairs whose row the app has deleted, with nothing but the remembered records to tell of it,
+/// and has their subjects counted anew: nobody knows whether the app counted.
+fn take_back_freed<'e>(table: PairTable, met: &'e Met, effects: &mut Effects<'e>) {
     let held: HashSet<(&str, &str)> = met.stored.iter().map(PairRow::pair).collect();
     for freed in met.freed.iter().filter(|freed| !freed.is_counted) {
         if !held.contains(&freed.pair()) {
             effects.recount_pair(table, Cow::Borrowed(&freed.key_b));
+            if let Some(uri) = &freed.forgotten {
+                let key = |key: &'e String| Cow::Borrowed(key.as_str());
+                effects.pair_is_not(table, key(uri), key(&freed.key_a), key(&freed.key_b));
+            }
         }
     }
 }

@@ -376,3 +376,17 @@ fn a_rival_takes_the_place_of_a_record_whose_row_the_app_has_deleted_though_noth
     }
     stack.assert_counters_equal_rows();
 }
+
+#[test]
+fn records_that_go_together_after_the_app_has_deleted_their_row_leave_no_viewer_state() {
+    let stack = Stack::new("app_deleted_holder_all");
+    let pairs = silent_pairs();
+    pairs.iter().flatten().for_each(|record| _ = record.create(&stack));
+    stack.drain();
+    for table in ["likes", "reposts", "bookmarks"] {
+        stack.sql(&format!("DELETE FROM {table}"));
+    }
+    pairs.iter().flatten().for_each(|record| _ = record.delete(&stack));
+    stack.drain();
+    Expected::none().users(&[BOB, CAROL]).assert(&stack);
+}
