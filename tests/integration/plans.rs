@@ -39,8 +39,9 @@ const WITH_HALF_KEYS: [&str; 8] = [
 const OF_WHOLE_SUBJECTS: [&str; 3] = ["counters_recount", "repair_counters_bound", "repair_counters_find"];
 
 /// Statements that name no rows: settings, locks, a look into the catalogue, and those that read all members, who are few.
-const WITHOUT_ROWS: [&str; 7] = [
+const WITHOUT_ROWS: [&str; 8] = [
     "begin",
+    "own_schema_lock",
     "missing_tables",
     "members_check",
     "members_gate",

@@ -204,7 +204,7 @@ fn op(path: &str, record: Value) -> Value {
 /// Entry number `n`, of one of twelve kinds.
 fn poison(n: usize) -> Poison {
     let commit = |repo: Value, ops: Value| json!({"repo": repo, "ops": ops}).to_string();
-    let deep = format!("{}{}", "[".repeat(300), "]".repeat(300));
+    let deep = format!("{}{}", "[".repeat(1200), "]".repeat(1200));
     match n % 12 {
         0 => of_data("no JSON", "data is not JSON"),
         1 => of_data(b"{\"repo\":\"\xff\"}".to_vec(), "data is not UTF-8"),
