@@ -16,7 +16,7 @@ use clap_mangen::roff::{Roff, bold, roman};
 use flate2::{Compression, GzBuilder};
 
 #[allow(dead_code, reason = "the program uses the rest")]
-#[path = "cli.rs"]
+#[path = "settings/cli.rs"]
 mod cli;
 #[allow(dead_code, reason = "the program uses the rest")]
 #[path = "entry.rs"]

@@ -4,11 +4,13 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{CommandFactory, FromArgMatches, Parser};
-use firehose_worker::cli::{Cli, Command};
-use firehose_worker::commands::unit_user;
-use firehose_worker::config::Config;
-use firehose_worker::env_file::EnvFile;
-use firehose_worker::{commands, env_file, logging, pipeline, repair, sql};
+use firehose_worker::commands::{self, repair, unit_user};
+use firehose_worker::pipeline;
+use firehose_worker::report::logging;
+use firehose_worker::servers::sql;
+use firehose_worker::settings::cli::{Cli, Command};
+use firehose_worker::settings::config::Config;
+use firehose_worker::settings::env_file::{self, EnvFile};
 
 const FAILED: u8 = 1;
 const UNUSABLE_CONFIGURATION: u8 = 2;

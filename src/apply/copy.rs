@@ -9,8 +9,8 @@ use postgres::binary_copy::BinaryCopyInWriter;
 use postgres::error::SqlState;
 use postgres::types::Type;
 
-use crate::fault::ApplyError;
-use crate::sql::Statement;
+use crate::servers::fault::ApplyError;
+use crate::servers::sql::Statement;
 use crate::turns;
 
 /// How rows that are expected to be new are written.

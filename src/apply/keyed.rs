@@ -6,9 +6,9 @@
 use postgres::Client;
 
 use super::params::Params;
-use crate::fault::ApplyError;
 use crate::fold::Changes;
-use crate::sql::{self, Statement};
+use crate::servers::fault::ApplyError;
+use crate::servers::sql::{self, Statement};
 
 /// Writes the changes of all these tables.
 pub fn write(client: &mut Client, changes: &Changes) -> Result<(), ApplyError> {

@@ -11,9 +11,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use postgres::{Client, SimpleQueryMessage};
 
-use crate::fault::ApplyError;
-use crate::holder::Lease;
-use crate::sql;
+use crate::group::holder::Lease;
+use crate::servers::fault::ApplyError;
+use crate::servers::sql;
 use crate::turns;
 
 /// This process among those that write to the database. Clones share what is known.

@@ -25,10 +25,10 @@ pub use effects::{RecordCounts, Switches};
 pub use member::Member;
 pub use params::Params;
 
-use crate::fault::ApplyError;
 use crate::fold::{Changes, fold};
 use crate::rows::{Op, PairTable, Table};
-use crate::sql;
+use crate::servers::fault::ApplyError;
+use crate::servers::sql;
 use crate::turns;
 use copy::{Prospects, Way};
 use effects::Effects;

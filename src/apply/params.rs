@@ -12,8 +12,8 @@ use postgres::types::{FromSql, IsNull, ToSql, Type, to_sql_checked};
 use postgres::{Client, Row};
 
 use crate::decode::time::Micros;
-use crate::fault::ApplyError;
-use crate::sql::Statement;
+use crate::servers::fault::ApplyError;
+use crate::servers::sql::Statement;
 use crate::turns;
 
 /// Parameters in the order of their numbers.

@@ -14,9 +14,9 @@ use super::effects::{self, Counter, Effects, post_notification_uris};
 use super::params::{JsonText, Params, Timestamp};
 use crate::decode::json::{self, Json};
 use crate::decode::{dialect, embed};
-use crate::fault::ApplyError;
 use crate::rows::{self, Post};
-use crate::sql;
+use crate::servers::fault::ApplyError;
+use crate::servers::sql;
 
 /// What a post that is or was in the table has caused elsewhere.
 struct Stored {

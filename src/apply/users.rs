@@ -14,10 +14,10 @@ use std::time::{Duration, Instant};
 use postgres::Client;
 
 use super::params::Params;
-use crate::fault::ApplyError;
 use crate::fold::UserChange;
 use crate::rows::{Op, Table};
-use crate::sql;
+use crate::servers::fault::ApplyError;
+use crate::servers::sql;
 
 /// What a worker remembers of the users it has met, so that it need not ask again.
 #[derive(Default)]

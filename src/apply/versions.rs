@@ -13,9 +13,9 @@ use postgres::{Client, Row};
 
 use super::params::Params;
 use crate::entry::{EntryId, Position};
-use crate::fault::ApplyError;
 use crate::rows::{Change, Op, PairRow, Row as Values};
-use crate::sql;
+use crate::servers::fault::ApplyError;
+use crate::servers::sql;
 
 /// The last op on one record.
 struct Last<'o> {

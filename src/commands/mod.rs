@@ -6,3 +6,4 @@ mod producer;
 pub mod status;
 pub mod terminal;
 pub mod unit_user;
+pub mod repair;

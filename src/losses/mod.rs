@@ -15,12 +15,12 @@ use std::time::{Duration, Instant};
 
 use redis::{RedisError, RedisResult};
 
-use crate::config::Config;
-use crate::dead_letter::DEAD_LETTERS;
-use crate::link::{self, Link, Redis};
-use crate::metrics::{Metrics, Reads};
+use crate::ack::dead_letter::DEAD_LETTERS;
+use crate::group::stream_info::{self, StreamInfo};
+use crate::report::metrics::{Metrics, Reads};
+use crate::servers::link::{self, Link, Redis};
+use crate::settings::config::Config;
 use crate::shutdown::Stop;
-use crate::stream_info::{self, StreamInfo};
 use forecast::{Forecast, News};
 use unread::{Given, Seen};
 

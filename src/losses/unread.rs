@@ -8,7 +8,7 @@
 use std::fmt;
 
 use crate::entry::EntryId;
-use crate::stream_info::{Place, StreamInfo};
+use crate::group::stream_info::{Place, StreamInfo};
 
 /// What a look leaves for the next one, which may be another process's after a restart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -119,7 +119,7 @@ impl Seen {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::stream_info::GroupInfo;
+    use crate::group::stream_info::GroupInfo;
 
     fn id(ms: u64) -> EntryId {
         EntryId { ms, n: 0 }

@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use redis::RedisResult;
 
 use super::Reader;
-use crate::claim::Cursor;
 use crate::entry::EntryId;
+use crate::reader::claim::Cursor;
 
 /// IDs claimed at a time at the start, when none is read before all are there.
 const ADOPT_COUNT: usize = 1000;

@@ -4,7 +4,10 @@
 //! ones; and when what others hold may be taken for left behind. Stops reading while too many bytes are in flight. Never
 //! acknowledges anything but through `ack`.
 
+pub mod claim;
+pub mod delivered;
 mod gone;
+pub mod hand_over;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -13,18 +16,18 @@ use crossbeam_channel::Sender;
 use redis::{Cmd, RedisError, RedisResult};
 
 use crate::ack::Done;
-use crate::claim::Claim;
-use crate::config::Config;
-use crate::delivered::{Delivered, entries_of_stream};
 use crate::entry::{Entry, EntryId};
-use crate::hand_over::HandOver;
-use crate::holder::Lease;
+use crate::group::holder::Lease;
 use crate::in_flight::InFlight;
-use crate::link::{self, Link, Redis};
-use crate::metrics::Metrics;
-use crate::poison::Deliveries;
-use crate::retry::{Backoff, Refusal};
+use crate::reader::claim::Claim;
+use crate::reader::delivered::{Delivered, entries_of_stream};
+use crate::reader::hand_over::HandOver;
+use crate::report::metrics::Metrics;
+use crate::servers::link::{self, Link, Redis};
+use crate::servers::retry::{Backoff, Refusal};
+use crate::settings::config::Config;
 use crate::shutdown::Stop;
+use crate::worker::poison::Deliveries;
 
 /// How long a read waits for new entries; a stop is noticed within it.
 const BLOCK: Duration = Duration::from_millis(500);

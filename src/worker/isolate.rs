@@ -10,14 +10,14 @@ use postgres::error::SqlState;
 
 use super::reading::Progress;
 use super::{Unfinished, Worker};
+use crate::ack::dead_letter::DeadLetter;
 use crate::apply;
-use crate::constraint;
-use crate::dead_letter::DeadLetter;
 use crate::decode::{self, RawCommit};
 use crate::entry::Entry;
-use crate::fault::{ApplyError, Fault};
-use crate::retry::Backoff;
 use crate::rows::{Ignored, Op};
+use crate::servers::constraint;
+use crate::servers::fault::{ApplyError, Fault};
+use crate::servers::retry::Backoff;
 use crate::turns;
 
 /// Rows that vanish this often were not deleted by somebody else: then the op is at fault, or the worker. As much for

@@ -5,6 +5,7 @@
 //! with their dead letters.
 
 mod isolate;
+pub mod poison;
 mod reading;
 
 use std::borrow::Cow;
@@ -13,22 +14,22 @@ use std::time::{Duration, SystemTime};
 
 use crossbeam_channel::Sender;
 
+use crate::ack::dead_letter::DeadLetter;
 use crate::ack::{Done, Outcome};
 use crate::apply::{Memory, Switches};
 use crate::batch::Batches;
-use crate::db::Db;
-use crate::dead_letter::DeadLetter;
 use crate::decode::{self, EntryError};
 use crate::entry::{Entry, EntryId};
-use crate::holder::Lease;
+use crate::group::holder::Lease;
 use crate::in_flight::InFlight;
-use crate::metrics::Metrics;
 use crate::partition::repo_of;
-use crate::poison::Trials;
-use crate::retry::Backoff;
+use crate::report::metrics::Metrics;
 use crate::rows::{Op, Source};
+use crate::servers::db::Db;
+use crate::servers::retry::Backoff;
 use crate::shutdown::Stop;
 use crate::turns;
+use crate::worker::poison::Trials;
 
 /// How long a worker waits for an entry before it looks again whether anybody is left to send one.
 const TURN: Duration = Duration::from_millis(500);

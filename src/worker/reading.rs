@@ -6,8 +6,8 @@
 use std::borrow::Cow;
 
 use crate::ack::Kind;
+use crate::ack::dead_letter::DeadLetter;
 use crate::apply::Switches;
-use crate::dead_letter::DeadLetter;
 use crate::decode::{self, EntryError, RawCommit};
 use crate::entry::Entry;
 use crate::rows::{self, Change, Ignored, Op, Source, Table};

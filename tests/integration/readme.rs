@@ -1,5 +1,7 @@
 //! The README is right about what the program says.
 
+use std::path::Path;
+
 use crate::index::code_in;
 
 const README: &str = include_str!("../../README.md");
@@ -39,5 +41,25 @@ fn every_line_that_the_readme_explains_is_one_that_the_program_says() {
                 assert!(code.contains(piece), "the program never says {piece:?}, of {line:?}");
             }
         }
+    }
+}
+
+#[test]
+fn every_file_that_the_readme_names_is_there() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let paths: Vec<&str> = README
+        .split('`')
+        .skip(1)
+        .step_by(2)
+        .filter(|text| {
+            ["src/", "sql/", "tests/", "systemd/"]
+                .iter()
+                .any(|folder| text.starts_with(folder))
+        })
+        .filter(|path| !path.contains('*'))
+        .collect();
+    assert!(paths.len() > 20, "the map is not read: {paths:?}");
+    for path in paths {
+        assert!(root.join(path).exists(), "README.md names {path}, which is not there");
     }
 }

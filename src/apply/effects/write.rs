@@ -11,8 +11,8 @@ use super::notifications::Notification;
 use super::{Counter, Effects, FeedItem, RecordCounts, Text, Viewers};
 use crate::apply::copy::{Way, copy};
 use crate::apply::params::{Params, Timestamp};
-use crate::fault::ApplyError;
-use crate::sql;
+use crate::servers::fault::ApplyError;
+use crate::servers::sql;
 
 impl Effects<'_> {
     /// Writes everything, in the global order of tables. Returns the differences of record counts.

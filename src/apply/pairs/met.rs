@@ -13,9 +13,9 @@ use crate::apply::effects::authority;
 use crate::apply::params::Params;
 use crate::decode::time::Micros;
 use crate::entry::{EntryId, Position};
-use crate::fault::ApplyError;
 use crate::rows::{PairRow, PairTable};
-use crate::sql;
+use crate::servers::fault::ApplyError;
+use crate::servers::sql;
 
 /// What a record that could not simply be inserted meets in the database. Outlives the batch's effects.
 pub struct Met {

@@ -20,10 +20,10 @@ use super::copy::Way;
 use super::effects::Effects;
 use super::params::Params;
 use crate::entry::Position;
-use crate::fault::ApplyError;
 use crate::fold::Changes;
 use crate::rows::{PairRow, PairTable};
-use crate::sql;
+use crate::servers::fault::ApplyError;
+use crate::servers::sql;
 use statements::{bulk, copy_rows, params, split_off_held, statements};
 
 /// The pairs of each table that a delete has freed, or may have freed.

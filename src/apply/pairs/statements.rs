@@ -8,9 +8,9 @@ use postgres::types::Type;
 
 use crate::apply::copy::copy;
 use crate::apply::params::{JsonText, Params, Timestamp};
-use crate::fault::ApplyError;
 use crate::rows::{PairRow, PairTable};
-use crate::sql::{self, Statement};
+use crate::servers::fault::ApplyError;
+use crate::servers::sql::{self, Statement};
 
 pub(super) struct Statements {
     pub(super) insert: Statement,

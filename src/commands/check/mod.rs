@@ -19,10 +19,10 @@ use anyhow::Context;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use serde_json::json;
 
-use crate::cli::Settings;
-use crate::config::Config;
-use crate::env_file::EnvFile;
-use crate::link::Redis;
+use crate::servers::link::Redis;
+use crate::settings::cli::Settings;
+use crate::settings::config::Config;
+use crate::settings::env_file::EnvFile;
 pub use finding::{Finding, Level};
 
 use super::terminal::terminal_width;

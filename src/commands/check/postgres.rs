@@ -9,13 +9,13 @@ use postgres::types::Type;
 use r2d2::ManageConnection;
 
 use super::{Looked, Report, Unusable, now, report_clock, tables};
-use crate::config::Config;
-use crate::connect::Manager;
-use crate::database_url::{self, Database};
-use crate::fault::describe_postgres;
-use crate::retry::Outage;
+use crate::servers::connect::Manager;
+use crate::servers::fault::describe_postgres;
+use crate::servers::retry::Outage;
+use crate::servers::sql;
+use crate::settings::config::Config;
+use crate::settings::database_url::{self, Database};
 use crate::shutdown::Stop;
-use crate::sql;
 
 /// Less than the limit of a look, so that the reason is known.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(4);

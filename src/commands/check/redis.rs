@@ -6,8 +6,8 @@ use std::time::Duration;
 use redis::Value;
 
 use super::{Looked, Report, Unusable, now, report_clock, rights};
-use crate::config::Config;
-use crate::link::{self, Link, Redis};
+use crate::servers::link::{self, Link, Redis};
+use crate::settings::config::Config;
 
 /// Memory beyond which it is time to see to it, in percent of maxmemory.
 const FULL_PERCENT: u64 = 80;

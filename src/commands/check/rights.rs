@@ -8,9 +8,9 @@ use redis::{Cmd, Value};
 
 use super::Report;
 use super::redis::is_refused;
-use crate::config::Config;
-use crate::dead_letter::DEAD_LETTERS;
-use crate::link::{self, Link};
+use crate::ack::dead_letter::DEAD_LETTERS;
+use crate::servers::link::{self, Link};
+use crate::settings::config::Config;
 
 /// What is no number and no ID.
 const NOTHING: &str = "x";

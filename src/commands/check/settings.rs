@@ -1,10 +1,10 @@
 //! The looks at where the settings come from, and at what they come to.
 
 use super::{Finding, Level};
-use crate::cli::Settings;
 use crate::commands::unit_user;
-use crate::config::Config;
-use crate::env_file::{DEFAULT, EnvFile};
+use crate::settings::cli::Settings;
+use crate::settings::config::Config;
+use crate::settings::env_file::{DEFAULT, EnvFile};
 
 /// Looks at the file of settings, at the user, and at the configuration.
 pub fn look(file: &EnvFile, settings: &Settings, config: &Config) -> Vec<Finding> {
@@ -122,7 +122,7 @@ mod tests {
     use clap::Parser;
 
     use super::*;
-    use crate::cli::Cli;
+    use crate::settings::cli::Cli;
 
     #[test]
     fn exports_fail_in_the_units_file_and_warn_in_another() {

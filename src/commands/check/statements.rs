@@ -10,8 +10,8 @@ use postgres::Client;
 use postgres::types::private::BytesMut;
 use postgres::types::{IsNull, ToSql, Type, to_sql_checked};
 
-use crate::fault::describe_postgres;
-use crate::sql::{self, Statement, words};
+use crate::servers::fault::describe_postgres;
+use crate::servers::sql::{self, Statement, words};
 
 /// A parameter without a value, of whatever type the statement says.
 #[derive(Debug)]
@@ -184,7 +184,10 @@ mod tests {
 
     #[test]
     fn users_are_never_deleted_and_every_table_is_needed() {
-        let tables: Vec<&str> = crate::schema::tables().iter().map(|table| table.name).collect();
+        let tables: Vec<&str> = crate::servers::schema::tables()
+            .iter()
+            .map(|table| table.name)
+            .collect();
         let rights = rights(&tables);
         let has = |table, privilege| rights.contains(&Right { table, privilege });
         assert!(has("users", "INSERT") && has("users", "UPDATE") && !has("users", "DELETE"));

@@ -6,16 +6,16 @@ use std::time::{Duration, Instant};
 use redis::RedisResult;
 
 use super::{Looked, Report};
+use crate::ack::dead_letter::DEAD_LETTERS;
 use crate::commands::producer;
 use crate::commands::terminal::duration;
-use crate::config::Config;
-use crate::dead_letter::DEAD_LETTERS;
-use crate::holder;
-use crate::link::{self, Link};
+use crate::group::holder;
+use crate::group::stream_info::{self, StreamInfo};
 use crate::losses;
 use crate::losses::forecast::{WARN_WITHIN, seconds_left};
-use crate::rates::per_second;
-use crate::stream_info::{self, StreamInfo};
+use crate::report::rates::per_second;
+use crate::servers::link::{self, Link};
+use crate::settings::config::Config;
 
 /// Between the two looks that rates are taken from.
 const SAMPLE: Duration = Duration::from_millis(1500);

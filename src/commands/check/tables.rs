@@ -9,9 +9,9 @@ use postgres::types::Type;
 use super::postgres::Server;
 use super::statements::{self, Failure};
 use super::{Looked, Report, Unusable};
-use crate::fault::describe_postgres;
-use crate::schema::{self, Table};
-use crate::sql::{self, Statement};
+use crate::servers::fault::describe_postgres;
+use crate::servers::schema::{self, Table};
+use crate::servers::sql::{self, Statement};
 
 /// A column as the database has it.
 struct Found {

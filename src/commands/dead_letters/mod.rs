@@ -16,11 +16,11 @@ use anyhow::{Context, bail, ensure};
 use redis::{RedisError, RedisResult, Value};
 
 use super::terminal::{harmless, one_line, terminal_width};
-use crate::cli::{Chosen, DeadLetters};
-use crate::config::Config;
-use crate::dead_letter::DEAD_LETTERS;
+use crate::ack::dead_letter::DEAD_LETTERS;
 use crate::entry::EntryId;
-use crate::link::{self, Link, Redis};
+use crate::servers::link::{self, Link, Redis};
+use crate::settings::cli::{Chosen, DeadLetters};
+use crate::settings::config::Config;
 use letter::{Letter, Raw};
 use table::{Columns, cells};
 

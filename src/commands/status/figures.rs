@@ -6,16 +6,16 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use redis::{FromRedisValue, RedisResult};
 use serde::Serialize;
 
+use crate::ack::dead_letter::DEAD_LETTERS;
 use crate::commands::producer::{self, Producer};
-use crate::config::Config;
-use crate::dead_letter::DEAD_LETTERS;
-use crate::holder;
-use crate::link::{self, Link, Redis};
+use crate::group::holder;
+use crate::group::stream_info::{self, ConsumerInfo, StreamInfo};
 use crate::losses;
 use crate::losses::forecast::seconds_left;
-use crate::rates::{Rates, per_second};
-use crate::status::{self, Status};
-use crate::stream_info::{self, ConsumerInfo, StreamInfo};
+use crate::report::rates::{Rates, per_second};
+use crate::report::status::{self, Status};
+use crate::servers::link::{self, Link, Redis};
+use crate::settings::config::Config;
 
 /// All of it at one moment; what may not be asked, or is not there, is `null`.
 #[derive(Debug, Default, Serialize)]

@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use anyhow::Context;
 
-use crate::config::Config;
-use crate::link::Redis;
+use crate::servers::link::Redis;
+use crate::settings::config::Config;
 use crate::shutdown::{Stop, handle_signals};
 use figures::{Figures, Gatherer};
 use screen::Look;

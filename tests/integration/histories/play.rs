@@ -6,9 +6,9 @@ use fastrand::Rng;
 use firehose_worker::apply::{self, Memory, RecordCounts, Switches};
 use firehose_worker::decode::{self, EntryError};
 use firehose_worker::entry::{Entry, EntryId};
-use firehose_worker::fault::Fault;
 use firehose_worker::partition;
 use firehose_worker::rows::{self, Change, Op, Source, Table};
+use firehose_worker::servers::fault::Fault;
 use postgres::Client;
 
 use super::history::{Event, History, Phase};

@@ -1,0 +1,110 @@
+//! How far a repair has come, stored after each slice.
+//!
+//! Owns the row in `firehose_worker.progress`. Whoever takes it last is the one that repairs; the one before finds its
+//! name gone when it saves, and stops. That needs no lease, so that after a kill the next start goes on at once.
+
+use postgres::Client;
+use serde::{Deserialize, Serialize};
+
+use super::report::Report;
+use super::{Key, Step};
+use crate::apply::params::Params;
+use crate::apply::transaction;
+use crate::servers::fault::ApplyError;
+use crate::servers::sql;
+
+/// The end of the last slice that is done.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Place {
+    pub step: Step,
+    pub after: Key,
+}
+
+impl Place {
+    pub fn first() -> Place {
+        let step = Step::ALL[0];
+        Place {
+            step,
+            after: step.first(),
+        }
+    }
+}
+
+/// The stored row.
+#[derive(Deserialize)]
+struct State {
+    place: Place,
+    report: Report,
+}
+
+/// The same, to be written.
+#[derive(Serialize)]
+struct StateRef<'a> {
+    place: &'a Place,
+    report: &'a Report,
+}
+
+/// This process's hold on the row.
+pub struct Progress {
+    runner: String,
+}
+
+impl Progress {
+    pub fn new() -> Progress {
+        Progress {
+            runner: format!(
+                "{} process {} mark {:x}",
+                crate::settings::config::hostname(),
+                std::process::id(),
+                fastrand::u64(..)
+            ),
+        }
+    }
+
+    /// Becomes the one that repairs; answers how far an unfinished repair has come, and what it has found.
+    pub fn take(&self, client: &mut Client) -> Result<(Place, Report), ApplyError> {
+        let new = || (Place::first(), Report::new(false));
+        let (place, report) = new();
+        let state = text(&place, &report);
+        let rows = transaction(client, |client| {
+            Params::new()
+                .text(&self.runner)
+                .json(&state)
+                .query(client, sql::REPAIR_PROGRESS_TAKE)
+        })?;
+        let stored: &str = rows.first().map_or("", |row| row.get("state"));
+        Ok(match serde_json::from_str::<State>(stored) {
+            Ok(State { place, report }) => (place, report),
+            Err(error) => {
+                log::warn!("the unfinished repair is of another version ({error}); beginning anew");
+                new()
+            }
+        })
+    }
+
+    /// Stores how far the repair is; `false` if another process has taken it over.
+    pub fn save(&self, client: &mut Client, place: &Place, report: &Report) -> Result<bool, ApplyError> {
+        let state = text(place, report);
+        let n_rows = transaction(client, |client| {
+            Params::new()
+                .text(&self.runner)
+                .json(&state)
+                .execute(client, sql::REPAIR_PROGRESS_SAVE)
+        })?;
+        Ok(n_rows > 0)
+    }
+
+    /// The repair is finished: the next start begins anew.
+    pub fn end(&self, client: &mut Client) -> Result<(), ApplyError> {
+        transaction(client, |client| {
+            Params::new()
+                .text(&self.runner)
+                .execute(client, sql::REPAIR_PROGRESS_END)
+        })?;
+        Ok(())
+    }
+}
+
+fn text(place: &Place, report: &Report) -> String {
+    serde_json::to_string(&StateRef { place, report }).expect("names, texts and numbers are JSON")
+}

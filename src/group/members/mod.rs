@@ -1,0 +1,317 @@
+//! Thread `members`: which processes write to the database.
+//!
+//! Owns joining before anything is read, leaving, taking out those that are gone once all that they may have read is
+//! settled, and the pruning of versions. What a commit has to know of it is `apply::Member`'s.
+//!
+//! Invariants: a process that joins reads nothing before every later commit of the others knows of it. A member is taken
+//! out only after all that was delivered while it may have lived is acknowledged, and commits nothing from then on. A
+//! version is pruned only when every entry up to its own is acknowledged, and every member has been told so before.
+
+mod progress;
+mod table;
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use postgres::Client;
+use redis::RedisResult;
+
+use crate::apply::Member;
+use crate::entry::EntryId;
+use crate::group::holder::{self, Holder, LEASE, Proof};
+use crate::servers::db::Db;
+use crate::servers::fault::ApplyError;
+use crate::servers::link::{self, Link, Redis};
+use crate::servers::retry::Backoff;
+use crate::settings::config::Config;
+use crate::shutdown::Stop;
+use progress::{Progress, ProgressOf};
+use table::Line;
+
+/// How soon a worker's discovery is acted upon.
+const TURN: Duration = Duration::from_millis(200);
+
+/// How often it is looked whether others are gone and versions can be pruned, while there are any.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// What it costs not to be allowed to look.
+const UNSEEN: &str =
+    "whether other processes live and how far the group is cannot be seen: versions are written and not pruned";
+const RULE: &str = "~firehose:worker:* +get +xinfo +xpending";
+
+/// Slices pruned at a time: more than a second brings.
+const MAX_SLICES: u32 = 20;
+
+/// This process among those that write to the database.
+pub struct Members {
+    db: Db,
+    link: Link,
+    group: ProgressOf,
+    me: Line,
+    proof: Proof,
+    member: Member,
+    /// Those that seem to be gone, until they are taken out.
+    gone: Option<Gone>,
+    versions: Versions,
+    looked_at: Instant,
+    has_said_others: bool,
+}
+
+struct Gone {
+    ids: BTreeSet<i64>,
+    since: Instant,
+    /// Up to here entries may have been delivered to them.
+    delivered: EntryId,
+}
+
+/// Which versions there may be.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Versions {
+    Any,
+    /// No later ones are written.
+    UpTo(EntryId),
+    None,
+}
+
+/// Whether a member lives.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Life {
+    Lives,
+    /// Its key is gone: it is too, or it renews the key too late.
+    SeemsGone,
+    Gone,
+}
+
+impl Members {
+    /// `holder` holds the consumer name already.
+    pub fn new(redis: &Redis, db: &Db, config: &Config, holder: &Holder) -> Members {
+        let proof = holder.proof();
+        let id = fastrand::i64(1..);
+        Members {
+            db: db.clone(),
+            link: redis.link(Duration::ZERO),
+            group: ProgressOf {
+                stream: config.stream.clone(),
+                group: config.group.clone(),
+            },
+            me: Line {
+                id,
+                consumer: config.consumer.clone(),
+                lease_key: proof.lease_key().to_owned(),
+                mark: proof.mark.clone(),
+                has_left: false,
+            },
+            proof,
+            member: Member::new(id, holder.lease()),
+            gone: None,
+            versions: Versions::Any,
+            looked_at: Instant::now(),
+            has_said_others: false,
+        }
+    }
+
+    /// For what commits.
+    pub fn member(&self) -> Member {
+        self.member.clone()
+    }
+
+    /// Joins, trying for as long as it takes. `false` if a stop was requested first.
+    pub fn join(&mut self, stop: &Stop) -> bool {
+        let mut backoff = Backoff::default();
+        let mut tries = 0;
+        while !stop.is_requested() {
+            self.proof.lease_key().clone_into(&mut self.me.lease_key);
+            match self.db.with(|client| table::join(client, &self.me)) {
+                Ok(lines) => {
+                    self.db.served();
+                    self.see(&lines);
+                    return true;
+                }
+                Err(error) => {
+                    tries += 1;
+                    self.db.say(&error, tries);
+                }
+            }
+            backoff.wait(stop);
+        }
+        false
+    }
+
+    /// Looks after the members until `stop`, then leaves.
+    ///
+    /// # Errors
+    ///
+    /// This process was taken for gone, as it may be when it was frozen or cut off from Redis for longer than its lease.
+    pub fn keep(mut self, stop: &Stop) -> anyhow::Result<()> {
+        while !stop.wait(TURN) {
+            if self.member.is_removed() {
+                anyhow::bail!("this process was taken for gone by another, which has applied what this one held");
+            }
+            self.show_proof();
+            let has_work = self.member.has_others() || self.versions != Versions::None;
+            if has_work && self.looked_at.elapsed() >= LOOK {
+                self.look();
+            }
+        }
+        if self.member.has_others() {
+            self.look();
+        }
+        // One that does not leave is taken for gone when its lease ends.
+        if let Err(error) = self.db.with_spare(|client| table::leave(client, self.me.id)) {
+            log::debug!("failed to leave: {}", error.describe());
+        }
+        Ok(())
+    }
+
+    /// Has the others know whether there is a key by which they see that this process lives.
+    fn show_proof(&mut self) {
+        let lease_key = self.proof.lease_key();
+        if lease_key == self.me.lease_key {
+            return;
+        }
+        match self.db.with_spare(|client| table::prove(client, self.me.id, lease_key)) {
+            Ok(()) => lease_key.clone_into(&mut self.me.lease_key),
+            Err(error) => log::debug!(
+                "failed to show what proves that this process lives: {}",
+                error.describe()
+            ),
+        }
+    }
+
+    fn look(&mut self) {
+        self.looked_at = Instant::now();
+        let db = self.db.clone();
+        if let Err(error) = db.with_spare(|client| self.look_with(client)) {
+            log::debug!("failed to look for other processes: {}", error.describe());
+        }
+    }
+
+    fn look_with(&mut self, client: &mut Client) -> Result<(), ApplyError> {
+        let lines = table::read(client)?;
+        let others = self.see(&lines);
+        // Who is gone comes before how far the group is: nothing is delivered to them in between.
+        let seen = self
+            .judge(&others)
+            .and_then(|gone| Ok((gone, self.group.read(&mut self.link)?)));
+        // Who is alone, and may not look, keeps nothing that others wait for.
+        let seen = match seen {
+            Ok(seen) => Ok(Some(seen)),
+            Err(error) if !self.member.has_others() => Err(error),
+            seen => self.link.optional(seen, UNSEEN, RULE),
+        };
+        let ((gone, is_sure), progress) = match seen {
+            Ok(Some(seen)) => seen,
+            Ok(None) => return Ok(()),
+            Err(error) => {
+                log::debug!("failed to look for other processes: {}", link::describe(&error));
+                return Ok(());
+            }
+        };
+        self.take_out(client, gone, is_sure, &progress)?;
+        self.prune(client, &lines, &progress)
+    }
+
+    /// Takes note of the others, and returns them.
+    fn see(&mut self, lines: &[Line]) -> Vec<Line> {
+        let others: Vec<Line> = lines.iter().filter(|line| line.id != self.me.id).cloned().collect();
+        self.member.set_has_others(!others.is_empty());
+        if others.is_empty() && self.has_said_others {
+            log::info!("no other process writes to this database: its versions are no longer needed");
+        } else if !others.is_empty() && !self.has_said_others {
+            let names: BTreeSet<&str> = others.iter().map(|line| line.consumer.as_str()).collect();
+            let names: Vec<&str> = names.into_iter().collect();
+            log::info!(
+                "other processes write to this database, or have left entries pending ({}): versions keep the order",
+                names.join(", ")
+            );
+        }
+        self.has_said_others = !others.is_empty();
+        others
+    }
+
+    /// Who of the others seems to be gone, and whether that is sure of all of them.
+    fn judge(&mut self, others: &[Line]) -> RedisResult<(BTreeSet<i64>, bool)> {
+        let mut gone = BTreeSet::new();
+        let mut is_sure = true;
+        for line in others {
+            let life = self.life(line)?;
+            if life != Life::Lives {
+                gone.insert(line.id);
+            }
+            is_sure &= life != Life::SeemsGone;
+        }
+        Ok((gone, is_sure))
+    }
+
+    fn life(&mut self, line: &Line) -> RedisResult<Life> {
+        if line.has_left || holder::is_gone(&line.mark) {
+            return Ok(Life::Gone);
+        }
+        if line.lease_key.is_empty() {
+            return Ok(Life::Lives);
+        }
+        let mark: Option<String> = self.link.query(redis::cmd("GET").arg(&line.lease_key))?;
+        Ok(match mark.as_deref() == Some(&line.mark) {
+            true => Life::Lives,
+            false => Life::SeemsGone,
+        })
+    }
+
+    /// Takes out those that are gone, once all that may have been delivered to them is acknowledged.
+    fn take_out(
+        &mut self,
+        client: &mut Client,
+        ids: BTreeSet<i64>,
+        is_sure: bool,
+        progress: &Progress,
+    ) -> Result<(), ApplyError> {
+        if ids.is_empty() {
+            self.gone = None;
+            return Ok(());
+        }
+        let gone = match self.gone.take().filter(|gone| gone.ids == ids) {
+            Some(gone) => gone,
+            None => Gone {
+                ids,
+                since: Instant::now(),
+                delivered: progress.delivered,
+            },
+        };
+        let is_sure = is_sure || gone.since.elapsed() >= LEASE;
+        if is_sure && progress.unsettled > gone.delivered {
+            let ids: Vec<i64> = gone.ids.iter().copied().collect();
+            table::remove(client, &ids)?;
+            log::info!(
+                "{} other processes are gone, and what they had read is settled",
+                ids.len()
+            );
+        } else {
+            self.gone = Some(gone);
+        }
+        Ok(())
+    }
+
+    /// Deletes the versions that no op can come too late for.
+    fn prune(&mut self, client: &mut Client, lines: &[Line], progress: &Progress) -> Result<(), ApplyError> {
+        self.versions = match self.versions {
+            _ if lines.len() > 1 => Versions::Any,
+            Versions::Any => Versions::UpTo(progress.delivered),
+            known => known,
+        };
+        let ids: Vec<i64> = lines.iter().map(|line| line.id).collect();
+        table::settle(client, &ids, progress.unsettled)?;
+        let mut pruned = 0;
+        for _ in 0..MAX_SLICES {
+            let slice = table::prune(client, progress.unsettled)?;
+            pruned += slice;
+            if slice == 0 {
+                break;
+            }
+        }
+        match self.versions {
+            Versions::UpTo(last) if pruned == 0 && progress.unsettled > last => self.versions = Versions::None,
+            _ => {}
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,60 @@
+//! How far the consumer group is.
+//!
+//! Owns XINFO GROUPS and XPENDING, read for the place before which everything is acknowledged.
+
+use std::collections::HashMap;
+
+use redis::{FromRedisValue, RedisResult, Value};
+
+use crate::entry::EntryId;
+use crate::reader::delivered::text;
+use crate::servers::link::Link;
+
+/// A stream and its group.
+pub struct ProgressOf {
+    pub stream: String,
+    pub group: String,
+}
+
+/// The progress of all its consumers together.
+pub struct Progress {
+    /// The last entry that any consumer was given.
+    pub delivered: EntryId,
+    /// Every entry before this is acknowledged.
+    pub unsettled: EntryId,
+}
+
+impl ProgressOf {
+    pub fn read(&self, link: &mut Link) -> RedisResult<Progress> {
+        // In this order: what is delivered in between is pending or comes after `delivered`.
+        let delivered = self.delivered(link)?;
+        let mut pending = redis::cmd("XPENDING");
+        pending.arg(&self.stream).arg(&self.group);
+        let oldest = link.query::<Vec<Value>>(&pending)?.into_iter().nth(1).and_then(id);
+        let after_delivered = EntryId {
+            n: delivered.n + 1,
+            ..delivered
+        };
+        Ok(Progress {
+            delivered,
+            unsettled: oldest.unwrap_or(after_delivered),
+        })
+    }
+
+    fn delivered(&self, link: &mut Link) -> RedisResult<EntryId> {
+        let mut info = redis::cmd("XINFO");
+        info.arg("GROUPS").arg(&self.stream);
+        for group in link.query::<Vec<HashMap<String, Value>>>(&info)? {
+            if group.get("name").cloned().and_then(text).as_deref() == Some(&self.group) {
+                let last = group.get("last-delivered-id").cloned().unwrap_or(Value::Nil);
+                return Ok(id(last).unwrap_or(EntryId::ZERO));
+            }
+        }
+        Err((redis::ErrorKind::UnexpectedReturnType, "the group is not there yet").into())
+    }
+}
+
+fn id(value: Value) -> Option<EntryId> {
+    let text: Option<String> = FromRedisValue::from_redis_value(value).ok()?;
+    EntryId::parse(text?.as_bytes())
+}

@@ -1,0 +1,257 @@
+//! What XINFO says of the stream and its group.
+//!
+//! Owns the forms of XINFO's answers, and what can be told from one look: where the group stands, as far as the numbers
+//! say it, and how much is unread. Does not compare looks with each other: that is `losses`'.
+//!
+//! `lag` and `entries-read` are not to be relied on. After entries were trimmed unread, Redis before 8.2 shows a lag that is
+//! too high for ever, since entries-read counts deliveries; later versions let entries-read jump over the gap. A restart
+//! from an append-only file and a failover set entries-read back, since it is not replicated. Lengths and IDs never lie.
+
+use std::collections::HashMap;
+
+use redis::{FromRedisValue, ParsingError, RedisResult, Value};
+
+use crate::entry::EntryId;
+use crate::servers::link::{self, Link};
+
+/// The stream at one moment.
+#[derive(Clone, Debug, Default)]
+pub struct StreamInfo {
+    /// Entries in the stream.
+    pub length: u64,
+    /// Entries ever added; `None` before Redis 7.0.
+    pub added: Option<u64>,
+    /// The oldest entry; `None` in an empty stream.
+    pub first: Option<EntryId>,
+    /// The newest entry there ever was.
+    pub last: EntryId,
+    /// The newest entry that was deleted by XDEL; trimming does not move it.
+    pub max_deleted: EntryId,
+    pub group: GroupInfo,
+}
+
+/// The consumer group at the same moment.
+#[derive(Clone, Debug, Default)]
+pub struct GroupInfo {
+    /// The newest entry that any consumer was given.
+    pub delivered: EntryId,
+    /// How many entries Redis believes to have given out; see the module.
+    pub entries_read: Option<u64>,
+    pub lag: Option<u64>,
+    /// Entries given out and not acknowledged.
+    pub pending: u64,
+    pub consumers: Vec<ConsumerInfo>,
+}
+
+/// One consumer of the group.
+#[derive(Clone, Debug, Default)]
+pub struct ConsumerInfo {
+    pub name: String,
+    pub pending: u64,
+    /// Since it last spoke to Redis.
+    pub idle_ms: u64,
+}
+
+/// The group's place, counted in entries ever added to the stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    Exact(u64),
+    AtLeast(u64),
+    /// Entries were deleted in the part of the stream that is still there.
+    Unknown,
+}
+
+/// Asks Redis about the stream and its group; `None` where there is no stream, or no such group in it.
+///
+/// # Errors
+///
+/// As for `Link::query`; who lacks a right needs `+xinfo +multi +exec` on the stream.
+pub fn read(link: &mut Link, stream: &str, group: &str) -> RedisResult<Option<StreamInfo>> {
+    // One moment for all three: entries that come between the answers would look like lost ones.
+    let ask = [
+        &["STREAM", stream][..],
+        &["GROUPS", stream],
+        &["CONSUMERS", stream, group],
+    ];
+    let ask = ask.map(|arguments| redis::cmd("XINFO").arg(arguments).to_owned());
+    let answers = link.transaction(&ask)?.unwrap_or_default();
+    let answers: RedisResult<Vec<Value>> = answers.into_iter().map(Value::extract_error).collect();
+    let mut answers = match answers {
+        Ok(answers) => answers.into_iter(),
+        // XINFO's words for a key that is not there, and for a group.
+        Err(error) if matches!(link::code(&error), "ERR" | "NOGROUP") => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let mut next = || answers.next().unwrap_or(Value::Nil);
+    let stream = Fields::from_redis_value(next())?;
+    let groups = FromRedisValue::from_redis_value(next())?;
+    let consumers = FromRedisValue::from_redis_value(next())?;
+    stream_info(stream, groups, consumers, group)
+}
+
+type Fields = HashMap<String, Value>;
+
+fn stream_info(
+    mut stream: Fields,
+    groups: Vec<Fields>,
+    consumers: Vec<Fields>,
+    name: &str,
+) -> RedisResult<Option<StreamInfo>> {
+    for mut group in groups {
+        if take::<String>(&mut group, "name")? == name {
+            let consumers: Result<_, _> = consumers.into_iter().map(consumer_info).collect();
+            return Ok(Some(StreamInfo {
+                length: take(&mut stream, "length")?,
+                added: take(&mut stream, "entries-added")?,
+                first: first_id(stream.remove("first-entry")),
+                last: take_id(&mut stream, "last-generated-id")?,
+                max_deleted: take_id(&mut stream, "max-deleted-entry-id")?,
+                group: GroupInfo {
+                    delivered: take_id(&mut group, "last-delivered-id")?,
+                    entries_read: take(&mut group, "entries-read")?,
+                    lag: take(&mut group, "lag")?,
+                    pending: take(&mut group, "pending")?,
+                    consumers: consumers?,
+                },
+            }));
+        }
+    }
+    Ok(None)
+}
+
+fn consumer_info(mut consumer: Fields) -> Result<ConsumerInfo, ParsingError> {
+    Ok(ConsumerInfo {
+        name: take(&mut consumer, "name")?,
+        pending: take(&mut consumer, "pending")?,
+        idle_ms: take(&mut consumer, "idle")?,
+    })
+}
+
+fn take<T: FromRedisValue>(fields: &mut Fields, name: &str) -> Result<T, ParsingError> {
+    T::from_redis_value(fields.remove(name).unwrap_or(Value::Nil))
+}
+
+/// An ID; zero where this version of Redis does not say it.
+fn take_id(fields: &mut Fields, name: &str) -> Result<EntryId, ParsingError> {
+    let text: Option<String> = take(fields, name)?;
+    Ok(text
+        .and_then(|text| EntryId::parse(text.as_bytes()))
+        .unwrap_or_default())
+}
+
+fn first_id(entry: Option<Value>) -> Option<EntryId> {
+    let Some(Value::Array(parts)) = entry else {
+        return None;
+    };
+    let id = String::from_redis_value(parts.into_iter().next()?).ok()?;
+    EntryId::parse(id.as_bytes())
+}
+
+impl StreamInfo {
+    /// Where the group stands, by lengths and IDs alone. A group that stands before the stream's first entry has lost what
+    /// lay between: it stands at the gap's end. `None` before Redis 7.0.
+    pub fn place(&self) -> Option<Place> {
+        let added = self.added?;
+        let gone = added.saturating_sub(self.length);
+        let delivered = self.group.delivered;
+        Some(match self.first {
+            _ if delivered >= self.last => Place::Exact(added),
+            None => Place::Exact(added),
+            Some(first) if self.max_deleted >= first => Place::Unknown,
+            Some(first) if delivered < first => Place::Exact(gone),
+            Some(first) if delivered == first => Place::Exact(gone + 1),
+            Some(_) => Place::AtLeast(gone + 1),
+        })
+    }
+
+    /// Whether entries that the group was not given yet are gone.
+    pub fn has_gap(&self) -> bool {
+        let delivered = self.group.delivered;
+        delivered < self.last && self.first.is_none_or(|first| delivered < first)
+    }
+
+    /// Entries in the stream that the group was not given yet: by `position`, the group's place where it is known, else by
+    /// Redis' lag where that can be true, else by the times in the IDs, roughly.
+    pub fn unread(&self, position: Option<u64>) -> u64 {
+        let Some(first) = self.first else { return 0 };
+        let delivered = self.group.delivered;
+        if delivered >= self.last {
+            return 0;
+        }
+        if delivered < first {
+            return self.length;
+        }
+        let by_position = self.added.zip(position).map(|(added, at)| added.saturating_sub(at));
+        let unread = by_position.or(self.group.lag).filter(|unread| *unread <= self.length);
+        unread.unwrap_or_else(|| {
+            let span = (self.last.ms - first.ms).max(1) as f64;
+            (self.length as f64 * (self.last.ms - delivered.ms) as f64 / span) as u64
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(ms: u64) -> EntryId {
+        EntryId { ms, n: 0 }
+    }
+
+    /// Entries 41 to 100 of 100, of which the group was given those up to `delivered`.
+    fn info(delivered: u64) -> StreamInfo {
+        StreamInfo {
+            length: 60,
+            added: Some(100),
+            first: Some(id(41)),
+            last: id(100),
+            group: GroupInfo {
+                delivered: id(delivered),
+                ..GroupInfo::default()
+            },
+            ..StreamInfo::default()
+        }
+    }
+
+    #[test]
+    fn lengths_and_ids_say_where_the_group_stands() {
+        for (delivered, place, has_gap) in [
+            (10, Place::Exact(40), true),
+            (41, Place::Exact(41), false),
+            (70, Place::AtLeast(41), false),
+            (100, Place::Exact(100), false),
+        ] {
+            assert_eq!(info(delivered).place(), Some(place), "{delivered}");
+            assert_eq!(info(delivered).has_gap(), has_gap, "{delivered}");
+        }
+        let emptied = StreamInfo {
+            length: 0,
+            first: None,
+            ..info(10)
+        };
+        assert_eq!(emptied.place(), Some(Place::Exact(100)));
+        assert!(emptied.has_gap());
+        let deleted = StreamInfo {
+            max_deleted: id(50),
+            ..info(70)
+        };
+        assert_eq!(deleted.place(), Some(Place::Unknown));
+    }
+
+    #[test]
+    fn what_is_unread_is_never_taken_from_a_lag_that_cannot_be_true() {
+        let with_lag = |delivered, lag| {
+            let mut info = info(delivered);
+            info.group.lag = lag;
+            info
+        };
+        assert_eq!(with_lag(100, Some(30)).unread(None), 0);
+        assert_eq!(with_lag(10, Some(90)).unread(None), 60);
+        assert_eq!(with_lag(70, Some(30)).unread(None), 30);
+        assert_eq!(with_lag(70, Some(60)).unread(Some(70)), 30);
+        for lag in [None, Some(90)] {
+            let guess = with_lag(70, lag).unread(None);
+            assert!((25..=35).contains(&guess), "{guess}");
+        }
+    }
+}

@@ -1,0 +1,155 @@
+//! Delivered entries → the workers of their DIDs.
+//!
+//! Owns the order in which entries go to their workers, and what is said of those that were trimmed while pending. Keeps
+//! the size of recent entries, by which the reader decides how many to ask for.
+//!
+//! Invariant: an entry is in flight before anybody is waited for, so that the renewer knows of all that Redis has
+//! delivered here, however long the workers take.
+
+use std::sync::Arc;
+
+use crossbeam_channel::{SendError, Sender};
+
+use crate::ack::Done;
+use crate::entry::{Entry, EntryId};
+use crate::in_flight::InFlight;
+use crate::partition::worker_of;
+use crate::reader::delivered::Delivered;
+use crate::turns;
+
+pub struct HandOver {
+    workers: Vec<Sender<Entry>>,
+    done: Sender<Done>,
+    in_flight: Arc<InFlight>,
+    /// Bytes to expect of an entry, going by the recent ones.
+    entry_weight: usize,
+    trimmed: Trimmed,
+}
+
+/// Pending entries of which nothing was left but their IDs, since that was said last.
+#[derive(Default)]
+struct Trimmed {
+    number: usize,
+    first: EntryId,
+    last: EntryId,
+}
+
+impl HandOver {
+    pub fn new(workers: Vec<Sender<Entry>>, done: Sender<Done>, in_flight: Arc<InFlight>) -> HandOver {
+        HandOver {
+            workers,
+            done,
+            in_flight,
+            entry_weight: 1024,
+            trimmed: Trimmed::default(),
+        }
+    }
+
+    /// How many entries of recent size fill the room; at least one.
+    pub fn fitting(&self, room: usize) -> usize {
+        (room / self.entry_weight).max(1)
+    }
+
+    /// Gives each entry to its worker, in order, unless it is in flight already; how many were given. `None` if a worker
+    /// has given up; what was not taken stays pending.
+    pub fn give(&mut self, mut delivered: Vec<Delivered>) -> Option<usize> {
+        // One that is in flight was read before, and before it was trimmed if it was.
+        delivered.retain(|delivered| self.in_flight.add(delivered.id(), delivered.weight()));
+        let mut given = 0;
+        let mut trimmed = Vec::new();
+        let mut rest = delivered.into_iter();
+        while let Some(next) = rest.next() {
+            match next {
+                Delivered::Entry(entry) => {
+                    if let Err(SendError(back)) = self.send(entry) {
+                        let rest = rest.map(|delivered| delivered.id()).chain(trimmed);
+                        self.in_flight.remove(rest.chain([back.id]));
+                        return None;
+                    }
+                    given += 1;
+                }
+                Delivered::Trimmed(id) => trimmed.push(id),
+            }
+        }
+        self.acknowledge_trimmed(trimmed)?;
+        Some(given)
+    }
+
+    /// Has entries acknowledged and counted of which nothing is left but their IDs, as `give` does. `None` if the acker
+    /// has gone.
+    pub fn give_trimmed(&mut self, ids: Vec<EntryId>) -> Option<usize> {
+        self.give(ids.into_iter().map(Delivered::Trimmed).collect())
+    }
+
+    /// Says how many entries were lost to the producer's limit while they were pending: once for many answers.
+    pub fn say_trimmed(&mut self) {
+        let Trimmed { number, first, last } = std::mem::take(&mut self.trimmed);
+        if number > 0 {
+            log::error!(
+                "{number} pending entries were trimmed from the stream before they were applied: lost, {first} to {last}"
+            );
+        }
+    }
+
+    /// Waits for room in the worker's channel, after a stop too: what was read is finished. A worker that has given up
+    /// closes its channel.
+    fn send(&mut self, entry: Entry) -> Result<(), SendError<Entry>> {
+        let weight = entry.weight();
+        // Up at once, down slowly: too few entries cost a round trip, too many cost memory.
+        self.entry_weight = weight.max((self.entry_weight * 255 + weight) / 256 + 1);
+        let worker = &self.workers[worker_of(&entry, self.workers.len())];
+        turns::send(worker, entry)
+    }
+
+    fn acknowledge_trimmed(&mut self, ids: Vec<EntryId>) -> Option<()> {
+        for id in ids {
+            let first = if self.trimmed.number == 0 {
+                id
+            } else {
+                self.trimmed.first
+            };
+            self.trimmed = Trimmed {
+                number: self.trimmed.number + 1,
+                first: first.min(id),
+                last: self.trimmed.last.max(id),
+            };
+            turns::send(&self.done, Done::lost(id)).ok()?;
+        }
+        Some(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use crossbeam_channel::bounded;
+
+    use super::*;
+
+    fn entry(ms: u64) -> Delivered {
+        Delivered::Entry(Entry {
+            id: EntryId { ms, n: 0 },
+            kind: None,
+            data: None,
+            seq: None,
+            deliveries: 1,
+        })
+    }
+
+    #[test]
+    fn all_of_an_answer_is_in_flight_while_the_first_waits_and_none_once_its_worker_has_gone() {
+        let in_flight = Arc::new(InFlight::new(1 << 20));
+        let (worker, inbox) = bounded(0);
+        let (done, _acker) = bounded(10);
+        let mut hand_over = HandOver::new(vec![worker], done, Arc::clone(&in_flight));
+        let answer = vec![entry(1), Delivered::Trimmed(EntryId { ms: 2, n: 0 }), entry(3)];
+        let giving = std::thread::Builder::new().spawn(move || hand_over.give(answer));
+        while in_flight.held().0 < 3 {
+            std::thread::yield_now();
+        }
+        drop(inbox);
+        assert_eq!(giving.unwrap().join().unwrap(), None);
+        assert!(in_flight.is_empty(Duration::ZERO));
+    }
+}

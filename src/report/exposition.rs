@@ -1,0 +1,204 @@
+//! The metrics as Prometheus reads them.
+//!
+//! Owns their names, help texts and types, by Prometheus' conventions: base units, `_total` for counters. The values are
+//! those of `metrics`; nothing is counted here.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, prometheus_text};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::Registry;
+
+use crate::in_flight::InFlight;
+use crate::report::metrics::{Metrics, Totals};
+
+pub use prometheus_client::encoding::prometheus_text::CONTENT_TYPE;
+
+/// What is measured per batch. Each is behind a lock of its own, which a batch takes once.
+#[derive(Debug)]
+pub struct Timings {
+    batch_entries: Histogram,
+    transaction_seconds: Histogram,
+    commit_freshness_seconds: Histogram,
+}
+
+impl Default for Timings {
+    fn default() -> Self {
+        Timings {
+            batch_entries: Histogram::new([1.0, 5.0, 20.0, 100.0, 500.0, 1000.0, 2000.0, 5000.0]),
+            transaction_seconds: Histogram::new([0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 5.0, 20.0]),
+            commit_freshness_seconds: Histogram::new([0.005, 0.02, 0.1, 0.5, 1.0, 5.0, 30.0, 120.0, 600.0, 3600.0]),
+        }
+    }
+}
+
+impl Timings {
+    /// A batch has committed, the newest of whose entries is of the time `newest_ms`.
+    pub fn batch(&self, entries: usize, newest_ms: u64) {
+        self.batch_entries.observe(entries as f64);
+        let newest = Duration::from_millis(newest_ms);
+        self.commit_freshness_seconds.observe(since(newest).as_secs_f64());
+    }
+
+    pub fn transaction(&self, took: Duration) {
+        self.transaction_seconds.observe(took.as_secs_f64());
+    }
+}
+
+/// How long ago a time since 1970 was; nothing where the clocks disagree.
+fn since(time: Duration) -> Duration {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    now.saturating_sub(time)
+}
+
+/// Everything there is to show.
+pub struct Exposition {
+    registry: Registry,
+}
+
+impl Exposition {
+    pub fn new(metrics: Arc<Metrics>, in_flight: Arc<InFlight>) -> Exposition {
+        let mut registry = Registry::with_prefix("firehose_worker");
+        let timings = &metrics.timings;
+        registry.register(
+            "batch_entries",
+            "Entries of a batch that was applied",
+            timings.batch_entries.clone(),
+        );
+        registry.register(
+            "transaction_seconds",
+            "Time that a batch's transactions took, failed ones too",
+            timings.transaction_seconds.clone(),
+        );
+        registry.register(
+            "commit_freshness_seconds",
+            "Age of the newest entry of a batch when it was committed",
+            timings.commit_freshness_seconds.clone(),
+        );
+        registry.register_collector(Box::new(Counted { metrics, in_flight }));
+        Exposition { registry }
+    }
+
+    /// # Errors
+    ///
+    /// None is known: the text is written into memory.
+    pub fn text(&self) -> Result<String, fmt::Error> {
+        let mut text = String::new();
+        prometheus_text::encode(&mut text, &self.registry)?;
+        Ok(text)
+    }
+}
+
+struct Counted {
+    metrics: Arc<Metrics>,
+    in_flight: Arc<InFlight>,
+}
+
+impl fmt::Debug for Counted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Counted")
+    }
+}
+
+impl Collector for Counted {
+    fn encode(&self, mut encoder: DescriptorEncoder) -> fmt::Result {
+        let totals = self.metrics.totals();
+        encode_counters(&mut encoder, &totals)?;
+        let (entries, bytes) = self.in_flight.held();
+        gauge(
+            &mut encoder,
+            "in_flight_entries",
+            "Entries read and not yet acknowledged",
+            entries as f64,
+        )?;
+        gauge(
+            &mut encoder,
+            "in_flight_bytes",
+            "Bytes of the entries in flight",
+            bytes as f64,
+        )?;
+        if let Some(newest) = totals.newest_committed {
+            let age = newest.elapsed().unwrap_or_default();
+            let help = "Age of the newest entry that is committed";
+            gauge(&mut encoder, "freshness_seconds", help, age.as_secs_f64())?;
+        }
+        let is_ready = f64::from(u8::from(self.metrics.progress.check().is_ok()));
+        gauge(
+            &mut encoder,
+            "ready",
+            "Whether the worker gets on, as /readyz says",
+            is_ready,
+        )?;
+        process(&mut encoder)
+    }
+}
+
+fn encode_counters(encoder: &mut DescriptorEncoder, totals: &Totals) -> fmt::Result {
+    let help = "Entries acknowledged, all of them applied or deliberately ignored";
+    labelled(encoder, "events", help, "type", &totals.by_type)?;
+    let errors = ConstCounter::new(totals.errors);
+    let help = "Entries of which a part became a dead letter";
+    errors.encode(encoder.encode_descriptor("errors", help, None, errors.metric_type())?)?;
+    let lost = [
+        ("trimmed_pending", totals.losses.pending_trimmed),
+        ("trimmed_unread", totals.losses.unread_trimmed),
+    ];
+    labelled(
+        encoder,
+        "entries_lost",
+        "Entries trimmed from the stream before they were applied",
+        "cause",
+        &lost,
+    )?;
+    let recreated = ConstCounter::new(totals.losses.groups_recreated);
+    let help = "How often the consumer group was gone and made again";
+    recreated.encode(encoder.encode_descriptor("groups_recreated", help, None, recreated.metric_type())?)?;
+    labelled(
+        encoder,
+        "ops_ignored",
+        "Ops that change nothing",
+        "reason",
+        &totals.ignored,
+    )
+}
+
+/// A counter with a label.
+fn labelled(
+    encoder: &mut DescriptorEncoder,
+    name: &str,
+    help: &str,
+    label: &str,
+    values: &[(&str, u64)],
+) -> fmt::Result {
+    let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+    for &(value, count) in values {
+        ConstCounter::new(count).encode(family.encode_family(&[(label, value)])?)?;
+    }
+    Ok(())
+}
+
+fn gauge(encoder: &mut DescriptorEncoder, name: &str, help: &str, value: f64) -> fmt::Result {
+    let gauge = ConstGauge::new(value);
+    gauge.encode(encoder.encode_descriptor(name, help, None, gauge.metric_type())?)
+}
+
+fn process(encoder: &mut DescriptorEncoder) -> fmt::Result {
+    if let Some(bytes) = resident_bytes() {
+        gauge(encoder, "resident_memory_bytes", "Memory of the process", bytes as f64)?;
+    }
+    Ok(())
+}
+
+/// Resident memory, as the system counts it; `None` where it does not say.
+pub fn resident_bytes() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let kib: u64 = line.split_whitespace().next()?.parse().ok()?;
+    Some(kib * 1024)
+}

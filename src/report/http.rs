@@ -1,0 +1,237 @@
+//! Thread `http`: `/metrics`, `/healthz` and `/readyz`, where METRICS_ADDR asks for them.
+//!
+//! Owns the listener, and what is read of a request: its head, up to a limit of size and time. Changes nothing and knows no
+//! secrets; still it is meant for the machine itself or a network of one's own, since it answers whoever asks.
+//!
+//! Invariant: nothing that a peer sends, or does not send, stops this thread or keeps it for longer than two time limits.
+//! That is why there is no server crate here: tiny_http takes the room for a body as long as its head says, and waits for
+//! it without end; oxhttp and touche cannot be stopped, and start threads that nobody watches.
+
+use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use socket2::SockRef;
+
+use crate::report::exposition::{CONTENT_TYPE, Exposition};
+use crate::report::metrics::Metrics;
+use crate::servers::retry::{Backoff, Refusal};
+use crate::shutdown::Stop;
+use crate::turns::{self, Watch};
+
+/// How long the listener waits for a request before it looks for a stop.
+const TURN: Duration = Duration::from_millis(500);
+
+/// How long a request may take to come, and then its answer to go.
+const LIMIT: Duration = Duration::from_secs(2);
+
+/// Bytes of a request's head; no client that asks for one of the pages sends nearly as many.
+const MAX_HEAD: u64 = 8 << 10;
+
+/// A thread that has taken no turn for so long hangs: PostgreSQL's answer is given up after 35 s.
+const PATIENCE: Duration = Duration::from_secs(90);
+
+pub struct Http {
+    /// `host:port`
+    address: String,
+    exposition: Exposition,
+    metrics: Arc<Metrics>,
+    turns: Watch,
+    /// The threads that had taken no turn when they were last looked at.
+    missing: Vec<String>,
+    /// When none was missing last.
+    sound_at: Instant,
+}
+
+/// Status, content type, text.
+type Answer = (&'static str, &'static str, String);
+
+const TEXT: &str = "text/plain; charset=utf-8";
+
+impl Http {
+    pub fn new(address: &str, exposition: Exposition, metrics: Arc<Metrics>, turns: Watch) -> Http {
+        Http {
+            address: address.to_owned(),
+            exposition,
+            metrics,
+            turns,
+            missing: Vec::new(),
+            sound_at: Instant::now(),
+        }
+    }
+
+    /// Answers until `stop`.
+    pub fn run(mut self, stop: &Stop) -> anyhow::Result<()> {
+        let Some(listener) = self.listen(stop) else {
+            return Ok(());
+        };
+        while !stop.is_requested() {
+            let peer = listener.accept();
+            turns::take();
+            self.missing = self.turns.missing();
+            if self.missing.is_empty() {
+                self.sound_at = Instant::now();
+            }
+            match peer {
+                Ok((peer, _)) => {
+                    if let Err(error) = self.serve(peer) {
+                        log::debug!("a request to METRICS_ADDR was not answered: {error}");
+                    }
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                Err(error) => {
+                    log::debug!("a connection to METRICS_ADDR could not be taken: {error}");
+                    stop.wait(TURN);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Listens as soon as the address can be had; `None` if a stop comes before. Another process may have it, and is no
+    /// reason to apply nothing.
+    fn listen(&self, stop: &Stop) -> Option<TcpListener> {
+        let mut refusal = Refusal::default();
+        let mut backoff = Backoff::default();
+        loop {
+            match bind(&self.address) {
+                Ok(listener) => {
+                    log::info!("metrics are at http://{}/metrics", self.address);
+                    return Some(listener);
+                }
+                Err(error) => refusal.say(format!(
+                    "cannot listen on METRICS_ADDR={}: {error}; trying on, the worker works without; each process on a \
+                     machine needs an address of its own, or METRICS_ADDR empty",
+                    self.address
+                )),
+            }
+            if backoff.wait(stop) {
+                return None;
+            }
+        }
+    }
+
+    /// Answers one request, and closes the connection.
+    fn serve(&self, peer: TcpStream) -> io::Result<()> {
+        let line = request_line(Limited::new(&peer))?;
+        let mut words = line.split(' ');
+        let (method, target) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+        let path = target.split('?').next().unwrap_or_default();
+        let (status, kind, text) = match method {
+            "GET" | "HEAD" => self.page(path),
+            "" => (
+                "400 Bad Request",
+                TEXT,
+                "this is no request, or too long a one\n".to_owned(),
+            ),
+            _ => ("405 Method Not Allowed", TEXT, "only GET is answered\n".to_owned()),
+        };
+        let mut answer = format!(
+            "HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {}\r\nAllow: GET, HEAD\r\n\
+             Connection: close\r\n\r\n",
+            text.len()
+        );
+        if method != "HEAD" {
+            answer += &text;
+        }
+        Limited::new(&peer).write_all(answer.as_bytes())
+    }
+
+    fn page(&self, path: &str) -> Answer {
+        match path {
+            "/metrics" => match self.exposition.text() {
+                Ok(text) => ("200 OK", CONTENT_TYPE, text),
+                Err(error) => (
+                    "500 Internal Server Error",
+                    TEXT,
+                    format!("the metrics cannot be written: {error}\n"),
+                ),
+            },
+            "/healthz" => verdict(self.health()),
+            "/readyz" => verdict(self.metrics.progress.check()),
+            _ => (
+                "404 Not Found",
+                TEXT,
+                "here are /metrics, /healthz and /readyz\n".to_owned(),
+            ),
+        }
+    }
+
+    /// Whether all threads still take turns; those of an idle worker, or one that waits for a server, do.
+    fn health(&self) -> Result<(), String> {
+        let time = self.sound_at.elapsed();
+        if time < PATIENCE {
+            return Ok(());
+        }
+        let missing = self.missing.join(", ");
+        Err(format!("no sign of {missing} for {} s", time.as_secs()))
+    }
+}
+
+fn verdict(result: Result<(), String>) -> Answer {
+    match result {
+        Ok(()) => ("200 OK", TEXT, "ok\n".to_owned()),
+        Err(reason) => ("503 Service Unavailable", TEXT, format!("{reason}\n")),
+    }
+}
+
+/// A listener that waits for a connection for a turn at most.
+fn bind(address: &str) -> io::Result<TcpListener> {
+    let listener = TcpListener::bind(address)?;
+    SockRef::from(&listener).set_read_timeout(Some(TURN))?;
+    Ok(listener)
+}
+
+/// The first line of a request whose head is whole; empty if it is not, or too long. A body is left unread.
+fn request_line(stream: impl Read) -> io::Result<String> {
+    let mut lines = BufReader::new(stream.take(MAX_HEAD)).split(b'\n');
+    let first = lines.next().transpose()?.unwrap_or_default();
+    for line in lines {
+        if line?.trim_ascii().is_empty() {
+            return Ok(String::from_utf8_lossy(first.trim_ascii()).into_owned());
+        }
+    }
+    Ok(String::new())
+}
+
+/// A connection that is given up once its time is over, however little it always lacks.
+struct Limited<'p> {
+    peer: &'p TcpStream,
+    until: Instant,
+}
+
+impl Limited<'_> {
+    fn new(peer: &TcpStream) -> Limited<'_> {
+        Limited {
+            peer,
+            until: Instant::now() + LIMIT,
+        }
+    }
+
+    fn left(&self) -> io::Result<Option<Duration>> {
+        let left = self.until.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(ErrorKind::TimedOut.into());
+        }
+        Ok(Some(left))
+    }
+}
+
+impl Read for Limited<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.peer.set_read_timeout(self.left()?)?;
+        self.peer.read(buffer)
+    }
+}
+
+impl Write for Limited<'_> {
+    fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
+        self.peer.set_write_timeout(self.left()?)?;
+        self.peer.write(buffer)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.peer.flush()
+    }
+}

@@ -1,0 +1,13 @@
+//! What the process tells of itself: to the dashboard, to `status`, to Prometheus, to systemd, to the log.
+//!
+//! Owns the counts and figures and the threads that hand them out. Decides nothing about entries.
+
+pub mod exposition;
+pub mod flush;
+pub mod http;
+pub mod logging;
+pub mod metrics;
+pub mod notify;
+pub mod progress;
+pub mod rates;
+pub mod status;

@@ -1,0 +1,251 @@
+//! Thread `notify`: what the service manager is told, if one listens at NOTIFY_SOCKET.
+//!
+//! Owns READY, STATUS, WATCHDOG and STOPPING of sd_notify(3). The watchdog is fed only when every thread has taken a turn
+//! since the last time, and no more once a stop is requested, when systemd has a time limit of its own for the worker.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::{Duration, Instant, SystemTime};
+
+use sd_notify::NotifyState;
+
+use crate::report::logging;
+use crate::report::metrics::{Metrics, Totals};
+use crate::report::rates::Rates;
+use crate::servers::db::Db;
+use crate::servers::link::Redis;
+use crate::shutdown::Stop;
+use crate::turns::Watch;
+
+/// Between two looks at the threads.
+const LOOK: Duration = Duration::from_millis(250);
+
+/// Between two figures in the status.
+const STATUS_INTERVAL: Duration = Duration::from_secs(5);
+
+/// PostgreSQL's answer may take 35 s, so a thread may be without a turn for as long.
+const SHORTEST_WATCHDOG: Duration = Duration::from_secs(90);
+
+/// Beyond the data path's own limit: the last flush, and the threads that outlive the path.
+const STOP_MARGIN: Duration = Duration::from_secs(10);
+
+/// What the last warning may take of the status, in characters.
+const MAX_WARNING: usize = 200;
+
+/// How far the start has come.
+#[derive(Clone, Default)]
+pub struct Start(Arc<Reached>);
+
+#[derive(Default)]
+struct Reached {
+    holds_name: AtomicBool,
+    runs: AtomicBool,
+    is_ready: AtomicBool,
+}
+
+impl Start {
+    /// The consumer name is this process's.
+    pub fn holds_name(&self) {
+        self.0.holds_name.store(true, Relaxed);
+    }
+
+    /// All threads run.
+    pub fn runs(&self) {
+        self.0.runs.store(true, Relaxed);
+        self.ready();
+    }
+
+    /// What keeps the worker from applying entries: a server, with the reason, or a step of the start.
+    pub fn awaits(&self, redis: &Redis, db: &Db) -> Option<String> {
+        let outage = [("redis", &redis.outage), ("postgresql", &db.outage)]
+            .into_iter()
+            .find_map(|(server, outage)| Some(format!("{server}: {}", outage.reason()?)));
+        if outage.is_some() || self.0.runs.load(Relaxed) {
+            return outage;
+        }
+        let step = match self.0.holds_name.load(Relaxed) {
+            false => "the consumer name",
+            true => "postgresql's tables",
+        };
+        Some(step.to_owned())
+    }
+
+    /// The configuration is good and signals are heard; servers may still be waited for. Says so once.
+    fn ready(&self) {
+        if !self.0.is_ready.swap(true, Relaxed) {
+            send(&[NotifyState::Ready]);
+        }
+    }
+}
+
+/// What the status is made from.
+pub struct Notifier {
+    pub start: Start,
+    pub redis: Redis,
+    pub db: Db,
+    pub metrics: Arc<Metrics>,
+    pub turns: Watch,
+    pub stop_timeout: Duration,
+}
+
+/// Whether a service manager listens.
+pub fn is_heard() -> bool {
+    std::env::var_os("NOTIFY_SOCKET").is_some()
+}
+
+impl Notifier {
+    /// Tells until `stop`, and then that it was requested.
+    pub fn run(mut self, stop: &Stop) -> anyhow::Result<()> {
+        let mut watchdog = sd_notify::watchdog_enabled().map(Watchdog::new);
+        let mut rates = Rates::default();
+        let mut said_wait = None;
+        let mut status_at = None;
+        while !stop.wait(LOOK) {
+            let wait = self.wait();
+            let is_due = status_at.is_none_or(|at: Instant| at.elapsed() >= STATUS_INTERVAL);
+            if is_due || wait != said_wait {
+                send(&[NotifyState::Status(&self.status(&mut rates, wait.as_deref()))]);
+                said_wait = wait;
+                status_at = Some(Instant::now());
+            }
+            self.start.ready();
+            if let Some(watchdog) = &mut watchdog
+                && watchdog.is_to_be_fed(&self.turns.missing(), Instant::now())
+            {
+                send(&[NotifyState::Watchdog]);
+            }
+        }
+        self.say_stopping();
+        Ok(())
+    }
+
+    fn wait(&self) -> Option<String> {
+        let awaited = self.start.awaits(&self.redis, &self.db)?;
+        Some(format!("waiting for {awaited}"))
+    }
+
+    fn status(&self, rates: &mut Rates, wait: Option<&str>) -> String {
+        let totals = self.metrics.totals();
+        rates.add(Instant::now(), totals.events);
+        let rate = rates.over(STATUS_INTERVAL);
+        let mut status = match wait {
+            Some(wait) => wait.to_owned(),
+            None => format!("{rate:.0} events/s, {}", freshness(&totals)),
+        };
+        status += &format!(
+            "; {} events, {} errors, {} lost",
+            totals.events,
+            totals.errors,
+            totals.losses.entries()
+        );
+        if let Some((time, text)) = logging::last_warning()
+            && !wait.is_some_and(|wait| text.starts_with(wait))
+        {
+            let time = chrono::DateTime::<chrono::Utc>::from(time).format("%F %T UTC");
+            let text: String = text.chars().take(MAX_WARNING).collect();
+            status += &format!("; last warning {time}: {text}");
+        }
+        status
+    }
+
+    /// Asks for the time that a stop may take, should the unit allow less.
+    fn say_stopping(&self) {
+        let time = self.stop_timeout + STOP_MARGIN;
+        let micros = u32::try_from(time.as_micros()).unwrap_or(u32::MAX);
+        let status = format!(
+            "stopping: finishing what was read, for {:.0} s at most",
+            self.stop_timeout.as_secs_f64()
+        );
+        send(&[
+            NotifyState::Stopping,
+            NotifyState::ExtendTimeoutUsec(micros),
+            NotifyState::Status(&status),
+        ]);
+    }
+}
+
+fn freshness(totals: &Totals) -> String {
+    match totals.newest_committed {
+        None => "nothing applied yet".to_owned(),
+        Some(time) => {
+            let age = SystemTime::now().duration_since(time).unwrap_or_default();
+            format!("newest entry {:.1} s old", age.as_secs_f64())
+        }
+    }
+}
+
+/// Whether the watchdog is to be fed.
+struct Watchdog {
+    /// systemd ends a process that has not fed it for so long.
+    limit: Duration,
+    fed_at: Instant,
+    has_warned: bool,
+}
+
+impl Watchdog {
+    fn new(limit: Duration) -> Watchdog {
+        if limit < SHORTEST_WATCHDOG {
+            log::warn!(
+                "WatchdogSec is {} s: an answer of postgresql may take 35 s, and would be taken for a hang; set at least {} s",
+                limit.as_secs(),
+                SHORTEST_WATCHDOG.as_secs()
+            );
+        }
+        Watchdog {
+            limit,
+            fed_at: Instant::now(),
+            has_warned: false,
+        }
+    }
+
+    /// `missing`: threads without a turn since it was last fed. Names them in the log before systemd ends the process.
+    fn is_to_be_fed(&mut self, missing: &[String], now: Instant) -> bool {
+        if missing.is_empty() {
+            self.fed_at = now;
+            if std::mem::take(&mut self.has_warned) {
+                log::info!("all threads take turns again");
+            }
+            return true;
+        }
+        let time = now - self.fed_at;
+        if time > self.limit / 2 && !self.has_warned {
+            self.has_warned = true;
+            log::error!(
+                "no sign of {} for {:.0} s: after {} s systemd ends the process and starts it again; nothing is lost",
+                missing.join(", "),
+                time.as_secs_f64(),
+                self.limit.as_secs()
+            );
+        }
+        false
+    }
+}
+
+fn send(states: &[NotifyState]) {
+    // Without it systemd's time limits hold, which it enforces and logs itself.
+    if let Err(error) = sd_notify::notify(states) {
+        log::debug!("failed to tell the service manager: {error}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_watchdog_starves_while_a_thread_is_missing_and_is_fed_when_it_is_back() {
+        let start = Instant::now();
+        let mut watchdog = Watchdog::new(Duration::from_secs(120));
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let missing = ["worker-1".to_owned()];
+        assert!(watchdog.is_to_be_fed(&[], at(10)));
+        assert!(!watchdog.is_to_be_fed(&missing, at(65)));
+        assert!(!watchdog.has_warned, "a statement may take this long");
+        assert!(!watchdog.is_to_be_fed(&missing, at(75)));
+        assert!(watchdog.has_warned);
+        assert!(watchdog.is_to_be_fed(&[], at(80)));
+        assert!(!watchdog.has_warned);
+        assert!(!watchdog.is_to_be_fed(&missing, at(100)));
+        assert!(!watchdog.has_warned, "counted from when it was last fed");
+    }
+}

@@ -1,0 +1,148 @@
+//! Thread `status`: what the worker tells of itself, for who looks from elsewhere.
+//!
+//! Owns the key that `firehose-worker status` reads, written every second beside the data's way. It goes by itself when the
+//! worker is gone; without the right to write it, the worker does without.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use serde::{Deserialize, Serialize};
+
+use crate::group::holder;
+use crate::report::metrics::Metrics;
+use crate::report::notify::Start;
+use crate::report::rates::{self, Rates};
+use crate::servers::db::Db;
+use crate::servers::link::{self, Link, Redis};
+use crate::settings::cli::VERSION;
+use crate::settings::config::Config;
+use crate::shutdown::Stop;
+
+const INTERVAL: Duration = Duration::from_secs(1);
+
+/// A worker that has told nothing for so long is gone, or does not reach Redis.
+const TTL: Duration = Duration::from_secs(10);
+
+/// The rate at the moment is taken over this time, so that a batch more or less does not show.
+const SHORT: Duration = Duration::from_secs(3);
+
+const LONG: Duration = rates::LONGEST;
+
+/// What a worker tells.
+#[derive(Debug, Deserialize, Serialize)]
+pub struct Status {
+    pub version: String,
+    /// Host and number of the process.
+    pub process: String,
+    /// Times are milliseconds since 1970, by the worker's clock.
+    pub started_ms: u64,
+    pub told_ms: u64,
+    pub threads: usize,
+    /// Why nothing is applied.
+    pub waiting_for: Option<String>,
+    /// The time in the stream ID of the newest committed entry.
+    pub newest_committed_ms: Option<u64>,
+    pub events_per_second: f64,
+    pub events_per_second_over_a_minute: f64,
+    /// Entries since the start, by type, with `errors`.
+    pub events: BTreeMap<String, u64>,
+    /// Ops since the start that are deliberately not applied, by reason.
+    pub ignored: BTreeMap<String, u64>,
+}
+
+/// The key of a consumer's status.
+pub fn key(group: &str, consumer: &str) -> String {
+    format!("firehose:worker:status:{group}:{consumer}")
+}
+
+/// Writes the status.
+pub struct Publisher {
+    link: Link,
+    redis: Redis,
+    db: Db,
+    metrics: Arc<Metrics>,
+    key: String,
+    process: String,
+    started: SystemTime,
+    threads: usize,
+    start: Start,
+    rates: Rates,
+    is_allowed: bool,
+}
+
+impl Publisher {
+    pub fn new(redis: &Redis, db: &Db, config: &Config, metrics: Arc<Metrics>, start: Start) -> Publisher {
+        Publisher {
+            link: redis.link(Duration::ZERO),
+            redis: redis.clone(),
+            db: db.clone(),
+            metrics,
+            key: key(&config.group, &config.consumer),
+            process: holder::this_process(),
+            started: SystemTime::now(),
+            threads: config.workers,
+            start,
+            rates: Rates::default(),
+            is_allowed: true,
+        }
+    }
+
+    /// Writes until `stop`; then the status goes, since there is nobody of whom it tells.
+    pub fn run(mut self, stop: &Stop) -> anyhow::Result<()> {
+        loop {
+            self.publish();
+            if stop.wait(INTERVAL) || !self.is_allowed {
+                break;
+            }
+        }
+        if self.is_allowed {
+            // Else it goes with its TTL.
+            let _ = self.link.query::<()>(redis::cmd("DEL").arg(&self.key));
+        }
+        Ok(())
+    }
+
+    fn publish(&mut self) {
+        let Ok(text) = serde_json::to_string(&self.status()) else {
+            return;
+        };
+        let mut set = redis::cmd("SET");
+        set.arg(&self.key).arg(text).arg("PX").arg(TTL.as_millis() as u64);
+        let told = self.link.query::<()>(&set);
+        let cost = "`status` shows less of this process";
+        match self.link.optional(told, cost, "~firehose:worker:* +set +del") {
+            Ok(told) => self.is_allowed = told.is_some(),
+            // An outage is said by the link, and the next status comes in a second.
+            Err(error) => log::debug!("failed to write the status: {}", link::describe(&error)),
+        }
+    }
+
+    fn status(&mut self) -> Status {
+        let totals = self.metrics.totals();
+        self.rates.add(Instant::now(), totals.events + totals.errors);
+        let named = |counts: &[(&str, u64)]| -> BTreeMap<String, u64> {
+            let counts = counts.iter().filter(|(_, count)| *count > 0);
+            counts.map(|(name, count)| ((*name).to_owned(), *count)).collect()
+        };
+        let mut events = named(&totals.by_type);
+        events.insert("errors".to_owned(), totals.errors);
+        Status {
+            version: VERSION.to_owned(),
+            process: self.process.clone(),
+            started_ms: millis(self.started),
+            told_ms: millis(SystemTime::now()),
+            threads: self.threads,
+            waiting_for: self.start.awaits(&self.redis, &self.db),
+            newest_committed_ms: totals.newest_committed.map(millis),
+            events_per_second: self.rates.over(SHORT),
+            events_per_second_over_a_minute: self.rates.over(LONG),
+            events,
+            ignored: named(&totals.ignored),
+        }
+    }
+}
+
+fn millis(time: SystemTime) -> u64 {
+    time.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64
+}

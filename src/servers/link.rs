@@ -1,0 +1,299 @@
+//! A thread's own connection to Redis.
+//!
+//! Owns connecting, its time limits, the outage line in the log, and what a restricted user may do without. Each thread
+//! has its own link, since a blocking read holds its connection.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use redis::io::tcp::{TcpSettings, socket2};
+use redis::{Cmd, Connection, FromRedisValue, RedisError, RedisResult, ServerErrorKind, Value};
+
+use crate::servers::retry::{Outage, Party};
+use crate::servers::tls;
+use crate::settings::redis_url::Address;
+use crate::turns;
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Beyond the time that a command may block: an answer that takes longer will not come.
+pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How to reach Redis.
+#[derive(Clone)]
+pub struct Redis {
+    address: Address,
+    pub outage: Arc<Outage>,
+    /// What it costs the worker that its user may not do all, each said once.
+    costs: Arc<Mutex<BTreeSet<&'static str>>>,
+}
+
+impl Redis {
+    pub fn new(address: Address) -> Redis {
+        let keepalive = socket2::TcpKeepalive::new()
+            .with_time(Duration::from_secs(5))
+            .with_interval(Duration::from_secs(2))
+            .with_retries(3);
+        let tcp = TcpSettings::default()
+            .set_nodelay(true)
+            .set_keepalive(keepalive)
+            .set_user_timeout(Duration::from_secs(10));
+        let address = address.map(|info| {
+            // CLIENT SETINFO tells nobody anything here, and a restricted user may not send it.
+            let settings = info.redis_settings().clone().set_skip_set_lib_name();
+            info.set_tcp_settings(tcp).set_redis_settings(settings)
+        });
+        Redis {
+            address,
+            outage: Outage::new("redis"),
+            costs: Arc::default(),
+        }
+    }
+
+    /// A link whose commands block on the server for `block` at most. Connects when it is first used.
+    pub fn link(&self, block: Duration) -> Link {
+        Link {
+            redis: self.clone(),
+            party: Party::new(&self.outage),
+            block,
+            connection: None,
+            has_worked: false,
+        }
+    }
+}
+
+/// One connection, made again when it broke.
+pub struct Link {
+    redis: Redis,
+    party: Party,
+    block: Duration,
+    connection: Option<Connection>,
+    /// Whether a command has worked over the connection.
+    has_worked: bool,
+}
+
+impl Link {
+    /// Sends one command.
+    ///
+    /// # Errors
+    ///
+    /// As Redis or the system says. After one of the connection (`is_connection_error`) it is not known whether the
+    /// command was carried out, and the next call connects anew.
+    pub fn query<T: FromRedisValue>(&mut self, command: &redis::Cmd) -> RedisResult<T> {
+        let result = self.connect().and_then(|connection| command.query(connection));
+        self.checked(result)
+    }
+
+    /// Carries out commands as one MULTI; their answers, or `None` if a key that was watched has changed.
+    ///
+    /// MULTI goes alone: after it was refused, the others would be carried out one by one.
+    ///
+    /// # Errors
+    ///
+    /// As for `query`. One that is not of the connection means that none of the commands was carried out.
+    pub fn transaction(&mut self, commands: &[Cmd]) -> RedisResult<Option<Vec<Value>>> {
+        self.query::<()>(&redis::cmd("MULTI"))?;
+        let result = self
+            .connect()
+            .and_then(|connection| queue_and_execute(connection, commands));
+        if result.is_err() {
+            // It may be queueing still.
+            self.connection = None;
+        }
+        self.checked(result)
+    }
+
+    /// Sends commands in one go; their answers.
+    ///
+    /// # Errors
+    ///
+    /// As for `query`. It is not known which of the commands were carried out.
+    pub fn pipeline<T: FromRedisValue>(&mut self, commands: &redis::Pipeline) -> RedisResult<T> {
+        let result = self.connect().and_then(|connection| commands.query(connection));
+        self.checked(result)
+    }
+
+    /// Connects if there is no connection: after an error nothing was sent.
+    ///
+    /// # Errors
+    ///
+    /// As Redis or the system says.
+    pub fn reach(&mut self) -> RedisResult<()> {
+        self.connect().map(drop)
+    }
+
+    /// Whether this link waits for the server.
+    pub fn is_down(&self) -> bool {
+        self.party.is_waiting()
+    }
+
+    /// Whether the next command goes over a connection that earlier ones went over.
+    pub fn is_connected(&self) -> bool {
+        self.connection.is_some()
+    }
+
+    fn connect(&mut self) -> RedisResult<&mut Connection> {
+        if self.connection.is_none() {
+            match self.try_connect() {
+                Ok(connection) => {
+                    self.connection = Some(connection);
+                    self.has_worked = false;
+                }
+                Err(error) => {
+                    self.party.down(&describe(&error));
+                    return Err(error);
+                }
+            }
+        }
+        self.connection
+            .as_mut()
+            .ok_or_else(|| (redis::ErrorKind::Io, "no connection").into())
+    }
+
+    fn try_connect(&self) -> RedisResult<Connection> {
+        let client = self.redis.address.client()?;
+        let mut connection = client.get_connection_with_timeout(CONNECT_TIMEOUT)?;
+        connection.set_read_timeout(Some(ANSWER_TIMEOUT))?;
+        connection.set_write_timeout(Some(ANSWER_TIMEOUT))?;
+        hear(&mut connection).map_err(|error| match error.is_timeout() && self.redis.address.is_tls() {
+            true => (
+                redis::ErrorKind::Io,
+                "no answer in time",
+                "the port may be one without TLS".to_owned(),
+            )
+                .into(),
+            false => error,
+        })?;
+        connection.set_read_timeout(Some(self.block + ANSWER_TIMEOUT))?;
+        Ok(connection)
+    }
+
+    fn checked<T>(&mut self, result: RedisResult<T>) -> RedisResult<T> {
+        turns::take();
+        match &result {
+            Ok(_) => {
+                self.has_worked = true;
+                self.party.up();
+            }
+            Err(error) if is_connection_error(error) => {
+                self.connection = None;
+                // One that worked and breaks can mostly be made again at once. A server that hangs still takes connections,
+                // and what stands before a dead one may.
+                if error.is_timeout() || !self.has_worked {
+                    self.party.down(&describe(error));
+                }
+            }
+            Err(_) => {}
+        }
+        result
+    }
+
+    /// Redis answers but cannot serve. Over a connection that has worked before that says little: after a failover the
+    /// next one leads to another server.
+    pub fn unserved(&mut self, error: &RedisError) {
+        self.connection = None;
+        if !self.has_worked {
+            self.party.down(&describe(error));
+        }
+    }
+}
+
+impl Link {
+    /// The answer to a command that the worker can do without: `None` where its user may not send it. Says once what that
+    /// costs, and the ACL rule to add.
+    ///
+    /// # Errors
+    ///
+    /// All others.
+    pub fn optional<T>(&self, answer: RedisResult<T>, cost: &'static str, rule: &str) -> RedisResult<Option<T>> {
+        match answer {
+            Ok(answer) => Ok(Some(answer)),
+            Err(error) if is_refused(&error) => {
+                let mut costs = self.redis.costs.lock().unwrap_or_else(PoisonError::into_inner);
+                if costs.insert(cost) {
+                    log::warn!("{}: {cost}; to change that, allow {rule}", describe(&error));
+                }
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// Sends commands and EXEC behind a MULTI that was accepted.
+fn queue_and_execute(connection: &mut Connection, commands: &[Cmd]) -> RedisResult<Option<Vec<Value>>> {
+    let mut packed: Vec<u8> = commands.iter().flat_map(Cmd::get_packed_command).collect();
+    packed.extend(redis::cmd("EXEC").get_packed_command());
+    connection.send_packed_command(&packed)?;
+    let mut refusal = None;
+    for _ in commands {
+        if let Err(error) = connection.recv_response()?.extract_error() {
+            refusal.get_or_insert(error);
+        }
+    }
+    match connection.recv_response()? {
+        Value::Array(answers) => Ok(Some(answers)),
+        // That one of them was refused says more than that all were.
+        Value::ServerError(error) => Err(refusal.unwrap_or_else(|| error.into())),
+        _ => Ok(None),
+    }
+}
+
+/// Fails unless the server answers: a handshake for TLS waits for the first command, and who listens may say nothing.
+fn hear(connection: &mut Connection) -> RedisResult<()> {
+    match redis::cmd("PING").query::<redis::Value>(connection) {
+        Err(error) if is_connection_error(&error) => Err(error),
+        // That the user may not ask is an answer, too.
+        _ => Ok(()),
+    }
+}
+
+/// Whether the connection is of no more use, so that the outcome of a command is unknown.
+pub fn is_connection_error(error: &RedisError) -> bool {
+    error.is_io_error() || error.is_unrecoverable_error() || error.is_connection_dropped() || error.is_timeout()
+}
+
+/// The server's error code, such as `NOGROUP`.
+pub fn code(error: &RedisError) -> &str {
+    error.code().unwrap_or_default()
+}
+
+/// Whether the user lacks a right. Refused inside a MULTI, EXEC's answer has a code of its own, and the reason behind it.
+pub fn is_refused(error: &RedisError) -> bool {
+    match code(error) {
+        "NOPERM" => true,
+        "EXECABORT" => error.detail().is_some_and(|detail| detail.contains("NOPERM")),
+        _ => false,
+    }
+}
+
+/// Whether the server says no to writes as such: a replica, or one that loads its data.
+pub fn is_unready(error: &RedisError) -> bool {
+    use redis::ErrorKind::Server;
+    matches!(
+        error.kind(),
+        Server(ServerErrorKind::ReadOnly | ServerErrorKind::BusyLoading | ServerErrorKind::MasterDown)
+    ) || matches!(code(error), "NOAUTH" | "WRONGPASS" | "MISCONF")
+}
+
+/// The error on one line, beginning with the server's code for it where it has one.
+pub fn describe(error: &RedisError) -> String {
+    let text = match (error.code(), error.detail()) {
+        (Some(code), Some(detail)) => format!("{code} {detail}"),
+        // The system's own words for it are "resource temporarily unavailable".
+        (None, None) if error.is_timeout() => "no answer in time".to_owned(),
+        _ => error.to_string(),
+    };
+    let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    match tls::cause(error).and_then(tls::advice) {
+        Some(advice) => format!("{text}; {advice}"),
+        None if is_database_refused(error) => format!("{text}; allow +select, or let REDIS_URL name database 0"),
+        None => text,
+    }
+}
+
+/// Whether the user may not choose the address's database, which the client does first of all.
+pub fn is_database_refused(error: &RedisError) -> bool {
+    error.detail().is_some_and(|detail| detail.contains("'select' command"))
+}

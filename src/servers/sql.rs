@@ -1,0 +1,246 @@
+//! The statements of `sql/`, embedded in the binary.
+
+/// A statement: its file's name, for errors, and its text without the header comment.
+#[derive(Clone, Copy, Debug)]
+pub struct Statement {
+    pub name: &'static str,
+    pub text: &'static str,
+}
+
+macro_rules! statements {
+    ($(#[$doc:meta])* $list:ident: $($constant:ident = $name:literal;)*) => {
+        $(pub const $constant: Statement = Statement {
+            name: $name,
+            text: without_header(include_str!(concat!("../../sql/", $name, ".sql"))),
+        };)*
+
+        $(#[$doc])*
+        pub const $list: &[Statement] = &[$($constant),*];
+    };
+}
+
+statements! {
+    /// Statements that name their rows by key, or by the range of keys that a slice is; a test sees to it that none of
+    /// them scans a table.
+    QUERIES:
+    MISSING_TABLES = "missing_tables";
+    OWN_SCHEMA_LOCK = "own_schema_lock";
+    BEGIN = "begin";
+    OPT_OUTS = "opt_outs";
+    USERS_ENSURE = "users_ensure";
+    USERS_UPDATE = "users_update";
+    PAIRS_LOCK = "pairs_lock";
+    POSTS_INSERT = "posts_insert";
+    POSTS_EXISTING = "posts_existing";
+    POSTS_UPDATE = "posts_update";
+    POSTS_DELETE = "posts_delete";
+    THREAD_CONTEXTS_DELETE = "thread_contexts_delete";
+    QUOTES_INSERT = "quotes_insert";
+    QUOTES_UPDATE = "quotes_update";
+    QUOTES_DELETE = "quotes_delete";
+    LIKES_INSERT = "likes_insert";
+    LIKES_HELD = "likes_held";
+    LIKES_EXISTING = "likes_existing";
+    LIKES_UPDATE = "likes_update";
+    LIKES_DELETE = "likes_delete";
+    REPOSTS_INSERT = "reposts_insert";
+    REPOSTS_HELD = "reposts_held";
+    REPOSTS_EXISTING = "reposts_existing";
+    REPOSTS_UPDATE = "reposts_update";
+    REPOSTS_DELETE = "reposts_delete";
+    BOOKMARKS_INSERT = "bookmarks_insert";
+    BOOKMARKS_EXISTING = "bookmarks_existing";
+    BOOKMARKS_UPDATE = "bookmarks_update";
+    BOOKMARKS_DELETE = "bookmarks_delete";
+    FOLLOWS_INSERT = "follows_insert";
+    FOLLOWS_HELD = "follows_held";
+    FOLLOWS_EXISTING = "follows_existing";
+    FOLLOWS_UPDATE = "follows_update";
+    FOLLOWS_DELETE = "follows_delete";
+    BLOCKS_INSERT = "blocks_insert";
+    BLOCKS_EXISTING = "blocks_existing";
+    BLOCKS_UPDATE = "blocks_update";
+    BLOCKS_DELETE = "blocks_delete";
+    LIST_BLOCKS_INSERT = "list_blocks_insert";
+    LIST_BLOCKS_EXISTING = "list_blocks_existing";
+    LIST_BLOCKS_UPDATE = "list_blocks_update";
+    LIST_BLOCKS_DELETE = "list_blocks_delete";
+    LIST_ITEMS_INSERT = "list_items_insert";
+    LIST_ITEMS_EXISTING = "list_items_existing";
+    LIST_ITEMS_UPDATE = "list_items_update";
+    LIST_ITEMS_DELETE = "list_items_delete";
+    VERIFICATIONS_INSERT = "verifications_insert";
+    VERIFICATIONS_EXISTING = "verifications_existing";
+    VERIFICATIONS_UPDATE = "verifications_update";
+    VERIFICATIONS_DELETE = "verifications_delete";
+    MEMBERS_CHECK = "members_check";
+    MEMBERS_GATE = "members_gate";
+    MEMBERS_JOIN = "members_join";
+    MEMBERS_READ = "members_read";
+    MEMBERS_PROVE = "members_prove";
+    MEMBERS_LEAVE = "members_leave";
+    MEMBERS_REMOVE = "members_remove";
+    MEMBERS_SETTLE = "members_settle";
+    MEMBERS_SETTLED = "members_settled";
+    VERSIONS_TAKE = "versions_take";
+    VERSIONS_PLACES = "versions_places";
+    VERSIONS_PRUNE = "versions_prune";
+    RIVALS_TAKE = "rivals_take";
+    RIVALS_EXISTING = "rivals_existing";
+    RIVALS_UPSERT = "rivals_upsert";
+    FEED_GENERATORS_UPSERT = "feed_generators_upsert";
+    FEED_GENERATORS_DELETE = "feed_generators_delete";
+    STARTER_PACKS_UPSERT = "starter_packs_upsert";
+    STARTER_PACKS_DELETE = "starter_packs_delete";
+    LABELER_SERVICES_UPSERT = "labeler_services_upsert";
+    LABELER_SERVICES_DELETE = "labeler_services_delete";
+    LISTS_UPSERT = "lists_upsert";
+    LISTS_DELETE = "lists_delete";
+    LABELS_UPSERT = "labels_upsert";
+    LABELS_DELETE = "labels_delete";
+    THREAD_GATES_UPSERT = "thread_gates_upsert";
+    THREAD_GATES_DELETE = "thread_gates_delete";
+    POST_GATES_UPSERT = "post_gates_upsert";
+    POST_GATES_DELETE = "post_gates_delete";
+    GENERIC_RECORDS_UPSERT = "generic_records_upsert";
+    GENERIC_RECORDS_DELETE = "generic_records_delete";
+    FEED_ITEMS_UPSERT = "feed_items_upsert";
+    FEED_ITEMS_DELETE = "feed_items_delete";
+    NOTIFICATIONS_UPSERT = "notifications_upsert";
+    NOTIFICATIONS_DELETE = "notifications_delete";
+    VIEWER_STATES_SET = "viewer_states_set";
+    VIEWER_STATES_CLEAR = "viewer_states_clear";
+    COUNTERS_ADD = "counters_add";
+    COUNTERS_RECOUNT = "counters_recount";
+    REPAIR_RIGHTS = "repair_rights";
+    REPAIR_YIELD = "repair_yield";
+    REPAIR_PROGRESS_TAKE = "repair_progress_take";
+    REPAIR_PROGRESS_SAVE = "repair_progress_save";
+    REPAIR_PROGRESS_END = "repair_progress_end";
+    REPAIR_QUOTES_FIND = "repair_quotes_find";
+    REPAIR_QUOTES_INSERT = "repair_quotes_insert";
+    REPAIR_COUNTERS_BOUND = "repair_counters_bound";
+    REPAIR_COUNTERS_FIND = "repair_counters_find";
+    REPAIR_STATES_FIND = "repair_states_find";
+    REPAIR_LIKES_FIND = "repair_likes_find";
+    REPAIR_REPOSTS_FIND = "repair_reposts_find";
+    REPAIR_BOOKMARKS_FIND = "repair_bookmarks_find";
+    REPAIR_STATES_MAKE = "repair_states_make";
+    REPAIR_STATES_LOCK = "repair_states_lock";
+    REPAIR_STATES_SET = "repair_states_set";
+}
+
+statements! {
+    /// Statements of `check`: they look at the session and into the catalogue.
+    LOOKS:
+    CHECK_BEGIN = "check_begin";
+    CHECK_POOLER = "check_pooler";
+    CHECK_SERVER = "check_server";
+    CHECK_COLUMNS = "check_columns";
+    CHECK_KEYS = "check_keys";
+    CHECK_RIGHTS = "check_rights";
+    CHECK_SEQUENCES = "check_sequences";
+}
+
+statements! {
+    /// Statements that take rows in COPY's binary form.
+    COPIES:
+    POSTS_COPY = "posts_copy";
+    LIKES_COPY = "likes_copy";
+    REPOSTS_COPY = "reposts_copy";
+    FOLLOWS_COPY = "follows_copy";
+    FEED_ITEMS_COPY = "feed_items_copy";
+    NOTIFICATIONS_COPY = "notifications_copy";
+}
+
+statements! {
+    /// Statements for when something is wrong, about the session and the catalog.
+    DIAGNOSES:
+    CONSTRAINT_COLUMNS = "constraint_columns";
+    SESSION_END = "session_end";
+}
+
+/// Whether the worker writes that column, going by the words of the statements that write the table.
+pub fn writes(table: &str, column: &str) -> bool {
+    QUERIES.iter().chain(COPIES).any(|statement| {
+        let words = words(statement.text);
+        let is_of_table = words
+            .windows(2)
+            .any(|pair| matches!(pair[0], "INTO" | "UPDATE" | "COPY") && pair[1] == table);
+        is_of_table && words.contains(&column)
+    })
+}
+
+/// A statement's names and key words; a name with its schema is one.
+pub fn words(text: &str) -> Vec<&str> {
+    let is_between = |next: char| !(next.is_alphanumeric() || matches!(next, '_' | '.'));
+    let words = text.split(is_between).filter(|word| !word.is_empty());
+    // A column with its table's name or alias before it counts as the column.
+    words
+        .map(|word| match word.rsplit_once('.') {
+            Some((before, column)) if before != "firehose_worker" => column,
+            _ => word,
+        })
+        .collect()
+}
+
+/// The AppView's tables that the worker writes and reads; whole, comments too, since people read it.
+pub const SCHEMA: &str = include_str!("../../sql/schema.sql");
+
+/// The worker's own tables.
+pub const OWN_SCHEMA: &str = include_str!("../../sql/own_schema.sql");
+
+/// A file's text after the comment lines that it opens with.
+const fn without_header(file: &'static str) -> &'static str {
+    let bytes = file.as_bytes();
+    let mut at = 0;
+    while at + 1 < bytes.len() && bytes[at] == b'-' && bytes[at + 1] == b'-' {
+        while bytes[at] != b'\n' {
+            at += 1;
+        }
+        at += 1;
+    }
+    file.split_at(at).1
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_column_is_written_if_a_statement_that_writes_its_table_names_it() {
+        assert!(writes("likes", "post_uri"));
+        assert!(writes("posts", "embed"));
+        assert!(writes("users", "handle"));
+        assert!(writes("post_aggregations", "like_count"));
+        assert!(!writes("likes", "like_count"));
+        assert!(!writes("likes", "reviewed_by"));
+    }
+
+    /// Only headed files can be read by who looks after the database, and only used ones tell what the worker does.
+    #[test]
+    fn every_file_is_used_and_says_why_it_is_safe_twice_and_what_it_locks() {
+        let used: Vec<&str> = QUERIES
+            .iter()
+            .chain(COPIES)
+            .chain(DIAGNOSES)
+            .chain(LOOKS)
+            .map(|statement| statement.name)
+            .collect();
+        for file in std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/sql")).unwrap() {
+            let path = file.unwrap().path();
+            let name = path.file_stem().unwrap().to_str().unwrap();
+            let text = std::fs::read_to_string(&path).unwrap();
+            assert!(text.starts_with("-- "), "{name} has no header");
+            if ["schema", "own_schema"].contains(&name) {
+                continue;
+            }
+            assert!(used.contains(&name), "{name} is not used");
+            assert!(
+                text.contains("\n-- Safe twice: "),
+                "{name} does not say whether it is safe twice"
+            );
+            assert!(text.contains("\n-- Locks: "), "{name} does not say what it locks");
+        }
+    }
+}
