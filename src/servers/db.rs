@@ -137,6 +137,10 @@ impl Db {
             // Said when no connection could be had.
             _ if matches!(error, ApplyError::Connect(_)) => {}
             Fault::Transient if tries <= QUIET_TRIES => {}
+            // A pooler's own words, which it may say once only: it hangs up with them, and its next answer is none.
+            Fault::Transient if error.sqlstate() == Some(&SqlState::PROTOCOL_VIOLATION) => {
+                self.is_blocked(&description)
+            }
             Fault::Transient => self.did_not_serve(&description),
             _ => self.is_blocked(&description),
         }
