@@ -50,6 +50,7 @@ fn a_redis_user_that_may_only_read_and_acknowledge_does_without_the_rest_one_lin
     for rule in rules {
         wait_for_line(&mut worker, &["allow", rule]);
     }
+    wait_for_line(&mut worker, &["refuses the counters"]);
     assert_eq!(
         lines_with(&worker.log(), &["refuses the counters"]),
         1,
