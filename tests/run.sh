@@ -6,7 +6,7 @@ usage() {
     cat <<'USAGE'
 usage: bash tests/run.sh [--all] [FILTER…]
 
-  --all     the slow tests too
+  --all     the slow tests too, and 1,000,000 inputs for the fuzzing
   FILTER    only tests whose name contains one of these
   --help    this text
 
@@ -21,7 +21,7 @@ filters=()
 for argument; do
     case $argument in
         --help | -h) usage && exit ;;
-        --all) export FIREHOSE_TEST_ALL=1 ;;
+        --all) export FIREHOSE_TEST_ALL=1 FIREHOSE_FUZZ_INPUTS="${FIREHOSE_FUZZ_INPUTS:-1000000}" ;;
         -*) die "unknown option $argument, see --help" ;;
         *) filters+=("$argument") ;;
     esac

@@ -52,8 +52,10 @@ fn n_members(stack: &Stack) -> i64 {
     }
 }
 
+/// Waits until so many processes are members, and one of them has made the group.
 fn wait_for_members(stack: &Stack, n: i64) {
     wait_until("the members are so many", || equal(n_members(stack), n));
+    wait_until("the group is made", || !stack.groups().is_empty());
 }
 
 /// Entries that each consumer has read and nobody has acknowledged.

@@ -29,10 +29,11 @@ fn a_soak_with_random_faults_leaves_memory_and_threads_flat_and_everything_right
     let mut world = World::new("soak");
     let mut worker = world.worker().spawn();
     let start = Instant::now();
+    let base_time = u64::try_from(chrono::Utc::now().timestamp_millis()).expect("a time after 1970");
     let mut early = None;
     let mut n_parts = 0;
     while start.elapsed() < Duration::from_secs(seconds) {
-        let sent = world.stack.push_events(part(n_parts));
+        let sent = world.stack.push_events(part(n_parts, base_time));
         world.sent.total += sent.total;
         world.sent.commit += sent.commit;
         world.sent.identity += sent.identity;
@@ -65,14 +66,15 @@ fn a_soak_with_random_faults_leaves_memory_and_threads_flat_and_everything_right
     world.stack.assert_counters_equal_rows();
     let undisturbed = Stack::new("soak_undisturbed");
     for n in 0..n_parts {
-        undisturbed.push_events(part(n));
+        undisturbed.push_events(part(n, base_time));
     }
     undisturbed.drain();
     assert_same(&world.stack.snapshot(), &undisturbed.snapshot());
 }
 
-fn part(n: u64) -> Events {
-    Events::new(1000 + n, N_PART)
+/// The same again for the same time: `base_time` is in milliseconds since 1970.
+fn part(n: u64, base_time: u64) -> Events {
+    Events::new(1000 + n, N_PART).at(base_time)
 }
 
 fn fail_somehow(world: &World) {
