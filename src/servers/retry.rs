@@ -49,6 +49,8 @@ struct State {
     since: Option<Instant>,
     /// Somebody who waited was served, and nobody has failed since.
     has_served: bool,
+    /// When somebody who had waited was served last.
+    served_at: Option<Instant>,
     /// What was said last about why.
     reason: String,
     /// Why, as far as somebody has to mend it.
@@ -76,7 +78,10 @@ impl Outage {
     /// Takes back one who waited, and may have been served; how long the outage was if it is over.
     fn leave(&self, is_served: bool) -> Option<Duration> {
         let mut state = self.state();
-        state.has_served |= is_served;
+        if is_served {
+            state.has_served = true;
+            state.served_at = Some(Instant::now());
+        }
         state.waiting = state.waiting.saturating_sub(1);
         if state.waiting > 0 {
             return None;
@@ -106,6 +111,11 @@ impl Party {
 
     pub fn is_waiting(&self) -> bool {
         self.is_waiting
+    }
+
+    /// When somebody who had waited for the server was served last.
+    pub fn served_at(&self) -> Option<Instant> {
+        self.outage.state().served_at
     }
 
     /// The server could not be reached, or does not serve at the moment.

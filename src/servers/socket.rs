@@ -204,13 +204,20 @@ impl Stream {
                 return Poll::Ready(no_answer(limit));
             }
             // A connection that cannot be made has its own reason.
-            if self.is_started && silence >= SAID_AFTER && !self.party.is_waiting() {
+            if self.is_started && !self.party.is_waiting() && self.is_silent_for_all(since) {
                 let reason = format!("no answer for {} s", SAID_AFTER.as_secs());
                 self.party.down_since(&reason, since);
             }
             self.look_later();
         }
         Poll::Pending
+    }
+
+    /// Whether the silence is long enough to be said. Where the outage that it began in is over, as another connection has
+    /// heard, the answer may be on its way: what follows would be a second line about the same.
+    fn is_silent_for_all(&self, since: Instant) -> bool {
+        let since = self.party.served_at().map_or(since, |served_at| since.max(served_at));
+        since.elapsed() >= SAID_AFTER
     }
 
     fn heard(&mut self, bytes: &[u8]) {
