@@ -167,7 +167,7 @@ impl InFlight {
     }
 
     /// Waits for `time` at most until nothing is in flight; whether nothing is.
-    pub fn is_empty(&self, time: Duration) -> bool {
+    pub fn wait_until_empty(&self, time: Duration) -> bool {
         let entries = self.wait_while(time, |entries| !entries.held.is_empty());
         entries.held.is_empty()
     }
@@ -207,11 +207,11 @@ mod tests {
         assert!(!in_flight.add(id(1), 60));
         assert!(in_flight.add(id(2), 60));
         assert_eq!(in_flight.room(Duration::ZERO), 0);
-        assert!(!in_flight.is_empty(Duration::ZERO));
+        assert!(!in_flight.wait_until_empty(Duration::ZERO));
         in_flight.remove([id(1), id(9)].into_iter());
         assert_eq!(in_flight.room(Duration::ZERO), 40);
         in_flight.remove([id(2)].into_iter());
-        assert!(in_flight.is_empty(Duration::ZERO));
+        assert!(in_flight.wait_until_empty(Duration::ZERO));
     }
 
     #[test]
@@ -222,7 +222,7 @@ mod tests {
         in_flight.remove([id(1)].into_iter());
         assert!(!in_flight.add(id(1), 10));
         drop(reading);
-        assert!(in_flight.is_empty(Duration::ZERO));
+        assert!(in_flight.wait_until_empty(Duration::ZERO));
         assert!(in_flight.add(id(1), 10));
     }
 

@@ -132,7 +132,7 @@ impl Pipeline {
         if !holder.take(!self.is_drain, &self.stop)? {
             return Ok(());
         }
-        self.start.holds_name();
+        self.start.name_is_held();
         let lease = holder.lease();
         let mut members = Members::new(&self.redis, &self.db, &self.config, &holder);
         threads.spawn_beside("holder", holder_stop, move |stop| holder.keep(stop))?;

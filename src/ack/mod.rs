@@ -332,7 +332,7 @@ impl Acker {
         for (done, _) in batch.filter(|(_, is_ours)| *is_ours) {
             self.shared.metrics.acknowledged(&done.outcome);
         }
-        self.shared.metrics.progress.made();
+        self.shared.metrics.readiness.progress_made();
     }
 
     fn give_up(&mut self, batch: Vec<Done>) {

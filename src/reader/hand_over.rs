@@ -150,6 +150,6 @@ mod tests {
         }
         drop(inbox);
         assert_eq!(giving.unwrap().join().unwrap(), None);
-        assert!(in_flight.is_empty(Duration::ZERO));
+        assert!(in_flight.wait_until_empty(Duration::ZERO));
     }
 }

@@ -193,7 +193,7 @@ impl Reader {
     /// Waits until nothing is in flight, before all that the stream holds is delivered anew: of an entry that is still on
     /// its way the second copy would be left out, and what earlier ones do once more would stay above its effect.
     fn finish(&self) {
-        while !self.in_flight.is_empty(BLOCK) && !self.stop.is_requested() {}
+        while !self.in_flight.wait_until_empty(BLOCK) && !self.stop.is_requested() {}
     }
 
     /// Makes stream and group where they are not there, from the stream's first entry.
@@ -275,8 +275,8 @@ impl Reader {
         let number = delivered.len();
         if let Some(last) = delivered.last() {
             self.metrics.read(number, last.id());
-        } else if self.in_flight.is_empty(Duration::ZERO) {
-            self.metrics.progress.made();
+        } else if self.in_flight.wait_until_empty(Duration::ZERO) {
+            self.metrics.readiness.progress_made();
         }
         self.adapt_count(number, count);
         Ok(match self.hand_over.give(delivered) {
@@ -347,7 +347,7 @@ impl Reader {
 
     /// Whether, with nothing new to read, everything read is acknowledged too.
     fn is_drained(&mut self) -> RedisResult<bool> {
-        if !self.in_flight.is_empty(BLOCK) {
+        if !self.in_flight.wait_until_empty(BLOCK) {
             return Ok(false);
         }
         let _reading = self.in_flight.read_again();

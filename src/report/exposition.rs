@@ -128,7 +128,7 @@ impl Collector for Counted {
             let help = "Age of the newest entry that is committed";
             gauge(&mut encoder, "freshness_seconds", help, age.as_secs_f64())?;
         }
-        let is_ready = f64::from(u8::from(self.metrics.progress.check().is_ok()));
+        let is_ready = f64::from(u8::from(self.metrics.readiness.check().is_ok()));
         gauge(
             &mut encoder,
             "ready",

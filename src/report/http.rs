@@ -149,7 +149,7 @@ impl Http {
                 ),
             },
             "/healthz" => verdict(self.health()),
-            "/readyz" => verdict(self.metrics.progress.check()),
+            "/readyz" => verdict(self.metrics.readiness.check()),
             _ => (
                 "404 Not Found",
                 TEXT,

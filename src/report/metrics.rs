@@ -11,7 +11,7 @@ use crate::ack::{Kind, Outcome};
 use crate::apply::RecordCounts;
 use crate::entry::EntryId;
 use crate::report::exposition::Timings;
-use crate::report::progress::Progress;
+use crate::report::readiness::Readiness;
 use crate::rows::Ignored;
 
 /// What all threads count in. `Relaxed` throughout: each counter stands alone, and the last flush comes after the threads
@@ -30,7 +30,7 @@ pub struct Metrics {
     newest_committed_ms: AtomicU64,
     reads: Mutex<Reads>,
     pub timings: Timings,
-    pub progress: Progress,
+    pub readiness: Readiness,
 }
 
 /// New entries that the reader was given.

@@ -45,7 +45,7 @@ struct Reached {
 
 impl Start {
     /// The consumer name is this process's.
-    pub fn holds_name(&self) {
+    pub fn name_is_held(&self) {
         self.0.holds_name.store(true, Relaxed);
     }
 

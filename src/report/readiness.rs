@@ -7,15 +7,15 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 /// Shared by all threads; `Relaxed`, since the value stands alone.
-pub struct Progress {
+pub struct Readiness {
     started_at: Instant,
     /// Milliseconds from `started_at` to the last progress; 0 before the first.
     last_ms: AtomicU64,
 }
 
-impl Default for Progress {
+impl Default for Readiness {
     fn default() -> Self {
-        Progress {
+        Readiness {
             started_at: Instant::now(),
             last_ms: AtomicU64::new(0),
         }
@@ -25,13 +25,13 @@ impl Default for Progress {
 /// Longer than a batch takes under any usual load, shorter than an operator waits.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-impl Progress {
+impl Readiness {
     /// Something was acknowledged, or there was nothing to do.
-    pub fn made(&self) {
-        self.made_at(self.started_at.elapsed());
+    pub fn progress_made(&self) {
+        self.progress_made_at(self.started_at.elapsed());
     }
 
-    fn made_at(&self, since_start: Duration) {
+    fn progress_made_at(&self, since_start: Duration) {
         self.last_ms.fetch_max(since_start.as_millis().max(1) as u64, Relaxed);
     }
 
@@ -62,14 +62,14 @@ mod tests {
 
     #[test]
     fn readiness_comes_with_the_first_progress_and_goes_without_more() {
-        let progress = Progress::default();
+        let readiness = Readiness::default();
         let at = Duration::from_secs;
-        assert!(progress.check_at(at(1)).unwrap_err().contains("since the start"));
-        progress.made_at(at(2));
-        assert_eq!(progress.check_at(at(30)), Ok(()));
-        assert!(progress.check_at(at(40)).unwrap_err().contains("for 38 s"));
-        progress.made_at(at(41));
-        progress.made_at(at(3));
-        assert_eq!(progress.check_at(at(60)), Ok(()));
+        assert!(readiness.check_at(at(1)).unwrap_err().contains("since the start"));
+        readiness.progress_made_at(at(2));
+        assert_eq!(readiness.check_at(at(30)), Ok(()));
+        assert!(readiness.check_at(at(40)).unwrap_err().contains("for 38 s"));
+        readiness.progress_made_at(at(41));
+        readiness.progress_made_at(at(3));
+        assert_eq!(readiness.check_at(at(60)), Ok(()));
     }
 }

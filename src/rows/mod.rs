@@ -140,7 +140,7 @@ impl Ignored {
 }
 
 /// What one op of an event became.
-pub enum Outcome<'a> {
+pub enum OpOutcome<'a> {
     Op(Op<'a>),
     Ignored(Ignored),
     /// The op is to be set apart; its index among the commit's ops, its path as far as it has one.
@@ -227,18 +227,18 @@ impl<'a> Record<'_, 'a> {
 }
 
 /// The changes that an event makes.
-pub fn outcomes<'a>(event: Event<'a>, source: &Source<'a>) -> Vec<Outcome<'a>> {
+pub fn outcomes<'a>(event: Event<'a>, source: &Source<'a>) -> Vec<OpOutcome<'a>> {
     match event {
         Event::Commit { repo, ops } => ops
             .into_iter()
             .zip(0..)
             .map(|(op, index)| match op {
-                Err(error) => Outcome::Bad { index, error },
-                Ok(op) => to_op(op, index, &repo, source).map_or_else(Outcome::Ignored, Outcome::Op),
+                Err(error) => OpOutcome::Bad { index, error },
+                Ok(op) => to_op(op, index, &repo, source).map_or_else(OpOutcome::Ignored, OpOutcome::Op),
             })
             .collect(),
         Event::Identity { did, handle } => {
-            vec![actor::identity(did, handle, source).map_or_else(Outcome::Ignored, Outcome::Op)]
+            vec![actor::identity(did, handle, source).map_or_else(OpOutcome::Ignored, OpOutcome::Op)]
         }
         Event::Account | Event::Unknown => Vec::new(),
     }

@@ -20,8 +20,8 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 
 use crate::servers::fault::describe_postgres;
 use crate::servers::retry::{Backoff, Outage};
-use crate::servers::socket::{Limits, Negotiator, Watch, Way, no_answer};
-use crate::servers::tls::{self, Mode};
+use crate::servers::socket::{Limits, Negotiator, Transport, Watch, no_answer};
+use crate::servers::tls::{self, TlsMode};
 use crate::settings::database_url::{Database, Server};
 use crate::shutdown::Stop;
 
@@ -116,10 +116,10 @@ fn ensure_descriptors() -> Result<(), ConnectError> {
 impl Database {
     /// A connection to the first server that gives one.
     fn connect(&self, watch: &Watch) -> Result<Client, ConnectError> {
-        let ways = self.ways().map_err(ConnectError)?;
+        let transports = self.transports().map_err(ConnectError)?;
         let mut reasons: Vec<String> = Vec::new();
         for server in &self.servers {
-            match self.connect_to(server, &ways, watch) {
+            match self.connect_to(server, &transports, watch) {
                 Ok(client) => return Ok(client),
                 Err(reason) => reasons.push(format!("{server}: {reason}")),
             }
@@ -128,17 +128,17 @@ impl Database {
     }
 
     /// How to connect, in the order to try.
-    fn ways(&self) -> Result<Vec<Way>, String> {
+    fn transports(&self) -> Result<Vec<Transport>, String> {
         let make = || self.tls.client_config().map(MakeRustlsConnect::new);
         Ok(match self.tls.mode {
-            Mode::Disable => vec![Way::Plain],
-            Mode::Allow => vec![Way::Plain, Way::Tls(make()?)],
-            Mode::Prefer => vec![Way::Prefer(make()?), Way::Plain],
-            Mode::Require | Mode::VerifyCa | Mode::VerifyFull => vec![Way::Tls(make()?)],
+            TlsMode::Disable => vec![Transport::Plain],
+            TlsMode::Allow => vec![Transport::Plain, Transport::Tls(make()?)],
+            TlsMode::Prefer => vec![Transport::Prefer(make()?), Transport::Plain],
+            TlsMode::Require | TlsMode::VerifyCa | TlsMode::VerifyFull => vec![Transport::Tls(make()?)],
         })
     }
 
-    fn connect_to(&self, server: &Server, ways: &[Way], watch: &Watch) -> Result<Client, String> {
+    fn connect_to(&self, server: &Server, transports: &[Transport], watch: &Watch) -> Result<Client, String> {
         let name = match &server.host {
             Host::Unix(directory) => return self.connect_to_socket(directory, server.port, watch),
             Host::Tcp(name) => name,
@@ -149,8 +149,8 @@ impl Database {
         };
         let mut reasons: Vec<String> = Vec::new();
         for address in addresses {
-            for way in ways {
-                match self.connect_by(name, SocketAddr::new(address, server.port), way.clone(), watch) {
+            for transport in transports {
+                match self.connect_by(name, SocketAddr::new(address, server.port), transport.clone(), watch) {
                     Ok(client) => return Ok(client),
                     Err(error) => {
                         let reason = describe(&error);
@@ -176,7 +176,7 @@ impl Database {
                 let socket = open_socket(&path, self.connect_timeout())
                     .map_err(|error| format!("error connecting to server: {error}"))?;
                 let address = stand_in.local_addr().map_err(|error| error.to_string())?;
-                self.connect_by("localhost", address, Way::Local(Arc::new(socket)), watch)
+                self.connect_by("localhost", address, Transport::Local(Arc::new(socket)), watch)
             }
             Err(error) => {
                 log::debug!(
@@ -191,7 +191,13 @@ impl Database {
         connected.map_err(|error| describe(&error))
     }
 
-    fn connect_by(&self, name: &str, address: SocketAddr, way: Way, watch: &Watch) -> Result<Client, postgres::Error> {
+    fn connect_by(
+        &self,
+        name: &str,
+        address: SocketAddr,
+        transport: Transport,
+        watch: &Watch,
+    ) -> Result<Client, postgres::Error> {
         let mut config = self.config.clone();
         // Hands the socket over at once, see socket.rs.
         config
@@ -199,7 +205,7 @@ impl Database {
             .ssl_negotiation(SslNegotiation::Direct);
         config.host(name).hostaddr(address.ip()).port(address.port());
         config.connect(Negotiator {
-            way,
+            transport,
             limits: Limits {
                 start: self.connect_timeout(),
                 answer: ANSWER_TIMEOUT,
@@ -250,7 +256,7 @@ fn resolve(name: &str, port: u16) -> Result<Vec<IpAddr>, String> {
     }
 }
 
-/// Whether the other of two ways may do: the server wants (or has) no TLS, or wants it and says so.
+/// Whether the other of two transports may do: the server wants (or has) no TLS, or wants it and says so.
 fn may_pass_otherwise(error: &postgres::Error) -> bool {
     match error.code() {
         Some(code) => *code == SqlState::INVALID_AUTHORIZATION_SPECIFICATION,

@@ -125,7 +125,7 @@ impl Db {
     }
 
     /// The server does not do what is asked before somebody mends something.
-    pub fn is_blocked(&self, reason: &str) {
+    pub fn blocked(&self, reason: &str) {
         self.party.borrow_mut().blocked(reason);
     }
 
@@ -138,11 +138,9 @@ impl Db {
             _ if matches!(error, ApplyError::Connect(_)) => {}
             Fault::Transient if tries <= QUIET_TRIES => {}
             // A pooler's own words, which it may say once only: it hangs up with them, and its next answer is none.
-            Fault::Transient if error.sqlstate() == Some(&SqlState::PROTOCOL_VIOLATION) => {
-                self.is_blocked(&description)
-            }
+            Fault::Transient if error.sqlstate() == Some(&SqlState::PROTOCOL_VIOLATION) => self.blocked(&description),
             Fault::Transient => self.did_not_serve(&description),
-            _ => self.is_blocked(&description),
+            _ => self.blocked(&description),
         }
     }
 

@@ -43,7 +43,7 @@ const LOOK: Duration = Duration::from_millis(250);
 
 /// How a fresh socket becomes a connection.
 #[derive(Clone)]
-pub enum Way {
+pub enum Transport {
     Plain,
     /// Over this socket, which takes the place of the fresh one.
     Local(Arc<std::os::unix::net::UnixStream>),
@@ -71,7 +71,7 @@ pub struct Watch {
 /// Negotiates on each socket that is connected.
 #[derive(Clone)]
 pub struct Negotiator {
-    pub way: Way,
+    pub transport: Transport,
     pub limits: Limits,
     pub watch: Watch,
 }
@@ -101,9 +101,13 @@ impl TlsConnect<Socket> for Negotiation {
     type Future = Pin<Box<dyn Future<Output = io::Result<Stream>> + Send>>;
 
     fn connect(self, socket: Socket) -> Self::Future {
-        let Negotiator { way, limits, watch } = self.negotiator;
+        let Negotiator {
+            transport,
+            limits,
+            watch,
+        } = self.negotiator;
         Box::pin(async move {
-            let inner = tokio::time::timeout(limits.start, negotiate(way, &self.host, socket))
+            let inner = tokio::time::timeout(limits.start, negotiate(transport, &self.host, socket))
                 .await
                 .map_err(|_| no_answer(limits.start))??;
             Ok(Stream::new(inner, limits, watch))
@@ -111,12 +115,12 @@ impl TlsConnect<Socket> for Negotiation {
     }
 }
 
-async fn negotiate(way: Way, host: &str, mut socket: Socket) -> io::Result<Inner> {
-    let (mut tls, may_be_plain) = match way {
-        Way::Plain => return Ok(Inner::Plain(socket)),
-        Way::Local(socket) => return Ok(Inner::Local(UnixStream::from_std(socket.try_clone()?)?)),
-        Way::Prefer(tls) => (tls, true),
-        Way::Tls(tls) => (tls, false),
+async fn negotiate(transport: Transport, host: &str, mut socket: Socket) -> io::Result<Inner> {
+    let (mut tls, may_be_plain) = match transport {
+        Transport::Plain => return Ok(Inner::Plain(socket)),
+        Transport::Local(socket) => return Ok(Inner::Local(UnixStream::from_std(socket.try_clone()?)?)),
+        Transport::Prefer(tls) => (tls, true),
+        Transport::Tls(tls) => (tls, false),
     };
     socket.write_all(&TLS_REQUEST).await?;
     match socket.read_u8().await? {

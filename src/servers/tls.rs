@@ -16,7 +16,7 @@ use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStor
 
 /// libpq's sslmode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd)]
-pub enum Mode {
+pub enum TlsMode {
     Disable,
     Allow,
     Prefer,
@@ -25,15 +25,15 @@ pub enum Mode {
     VerifyFull,
 }
 
-impl Mode {
-    pub fn parse(text: &str) -> Option<Mode> {
+impl TlsMode {
+    pub fn parse(text: &str) -> Option<TlsMode> {
         Some(match text {
-            "disable" => Mode::Disable,
-            "allow" => Mode::Allow,
-            "prefer" => Mode::Prefer,
-            "require" => Mode::Require,
-            "verify-ca" => Mode::VerifyCa,
-            "verify-full" => Mode::VerifyFull,
+            "disable" => TlsMode::Disable,
+            "allow" => TlsMode::Allow,
+            "prefer" => TlsMode::Prefer,
+            "require" => TlsMode::Require,
+            "verify-ca" => TlsMode::VerifyCa,
+            "verify-full" => TlsMode::VerifyFull,
             _ => return None,
         })
     }
@@ -51,14 +51,14 @@ pub enum Roots {
 
 /// The TLS part of a PostgreSQL address.
 #[derive(Clone, Debug)]
-pub struct Settings {
-    pub mode: Mode,
+pub struct TlsSettings {
+    pub mode: TlsMode,
     pub roots: Roots,
     /// The client's certificate and its key.
     pub identity: Option<(PathBuf, PathBuf)>,
 }
 
-impl Settings {
+impl TlsSettings {
     /// What a handshake needs; with the files as they are at this moment.
     ///
     /// # Errors
@@ -68,7 +68,7 @@ impl Settings {
         let provider = Arc::new(ring::default_provider());
         let verifier = Verifier {
             roots: Trusted::load(&self.roots)?,
-            checks_name: self.mode == Mode::VerifyFull,
+            checks_name: self.mode == TlsMode::VerifyFull,
             algorithms: provider.signature_verification_algorithms,
         };
         let builder = ClientConfig::builder_with_provider(provider)

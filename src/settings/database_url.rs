@@ -12,7 +12,7 @@ use postgres::Config;
 use postgres::config::Host;
 
 use self::pairs::Form;
-use crate::servers::tls::{Mode, Roots, Settings};
+use crate::servers::tls::{Roots, TlsMode, TlsSettings};
 
 mod pairs;
 
@@ -89,7 +89,7 @@ pub struct Database {
     pub config: Config,
     /// In the order to try them.
     pub servers: Vec<Server>,
-    pub tls: Settings,
+    pub tls: TlsSettings,
 }
 
 /// One of the servers in an address.
@@ -164,7 +164,7 @@ struct Apart {
     hosts: String,
     addresses: String,
     ports: String,
-    ssl_mode: Option<Mode>,
+    ssl_mode: Option<TlsMode>,
     root: Option<String>,
     certificate: Option<String>,
     key: Option<String>,
@@ -193,22 +193,22 @@ impl Apart {
     }
 
     /// As libpq: an authority that is there is asked, whatever the mode; the files in ~/.postgresql are the default.
-    fn tls(self) -> Result<Settings, String> {
+    fn tls(self) -> Result<TlsSettings, String> {
         let roots = match self.root.as_deref() {
             Some("system") => Roots::System,
             Some(path) => Roots::File(path.into()),
             None => home_file("root.crt").map_or(Roots::None, Roots::File),
         };
         let default = if roots == Roots::System {
-            Mode::VerifyFull
+            TlsMode::VerifyFull
         } else {
-            Mode::Prefer
+            TlsMode::Prefer
         };
         let mode = self.ssl_mode.unwrap_or(default);
-        if mode >= Mode::VerifyCa && roots == Roots::None {
+        if mode >= TlsMode::VerifyCa && roots == Roots::None {
             return Err("sslmode verify-ca and verify-full need sslrootcert: a file, or system".to_owned());
         }
-        if mode < Mode::VerifyFull && roots == Roots::System {
+        if mode < TlsMode::VerifyFull && roots == Roots::System {
             return Err(
                 "sslrootcert=system needs sslmode=verify-full: anybody can have a certificate signed".to_owned(),
             );
@@ -223,8 +223,8 @@ impl Apart {
             return Err("sslcert needs sslkey".to_owned());
         }
         let identity = certificate.zip(key);
-        let settings = Settings { mode, roots, identity };
-        if mode != Mode::Disable {
+        let settings = TlsSettings { mode, roots, identity };
+        if mode != TlsMode::Disable {
             settings.client_config()?;
         }
         Ok(settings)
@@ -236,17 +236,17 @@ fn home_file(name: &str) -> Option<PathBuf> {
     path.is_file().then_some(path)
 }
 
-fn ssl_mode(value: &str) -> Result<Mode, String> {
-    Mode::parse(value)
+fn ssl_mode(value: &str) -> Result<TlsMode, String> {
+    TlsMode::parse(value)
         .ok_or_else(|| "sslmode is none of disable, allow, prefer, require, verify-ca, verify-full".to_owned())
 }
 
 /// The drivers of other languages have this instead, as a switch or with the names of sslmode.
-fn ssl(value: &str) -> Result<Mode, String> {
+fn ssl(value: &str) -> Result<TlsMode, String> {
     match value {
-        "true" | "1" => Ok(Mode::Require),
-        "false" | "0" => Ok(Mode::Disable),
-        name => Mode::parse(name).ok_or_else(|| "ssl is none of true, false and what sslmode may be".to_owned()),
+        "true" | "1" => Ok(TlsMode::Require),
+        "false" | "0" => Ok(TlsMode::Disable),
+        name => TlsMode::parse(name).ok_or_else(|| "ssl is none of true, false and what sslmode may be".to_owned()),
     }
 }
 
@@ -434,15 +434,15 @@ mod tests {
     #[test]
     fn tls_is_as_libpq_has_it() {
         for (parameters, mode) in [
-            ("", Mode::Prefer),
-            ("?sslmode=disable", Mode::Disable),
-            ("?sslmode=allow", Mode::Allow),
-            ("?sslmode=require", Mode::Require),
-            ("?ssl=true", Mode::Require),
-            ("?ssl=1", Mode::Require),
-            ("?ssl=require", Mode::Require),
-            ("?ssl=false", Mode::Disable),
-            ("?ssl=prefer", Mode::Prefer),
+            ("", TlsMode::Prefer),
+            ("?sslmode=disable", TlsMode::Disable),
+            ("?sslmode=allow", TlsMode::Allow),
+            ("?sslmode=require", TlsMode::Require),
+            ("?ssl=true", TlsMode::Require),
+            ("?ssl=1", TlsMode::Require),
+            ("?ssl=require", TlsMode::Require),
+            ("?ssl=false", TlsMode::Disable),
+            ("?ssl=prefer", TlsMode::Prefer),
         ] {
             assert_eq!(
                 database(&format!("postgresql://h/db{parameters}")).tls.mode,

@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use postgres::error::SqlState;
 
-use super::reading::Progress;
+use super::reading::EntryProgress;
 use super::{Unfinished, Worker};
 use crate::ack::dead_letter::DeadLetter;
 use crate::apply;
@@ -46,7 +46,7 @@ impl Worker {
         &mut self,
         ops: &[&Op],
         entries: &[Entry],
-        progress: &mut [Progress],
+        progress: &mut [EntryProgress],
     ) -> Result<(), Unfinished> {
         loop {
             let mut refused = Vec::new();
@@ -68,7 +68,7 @@ impl Worker {
             }
             let extent = if is_whole { "all" } else { "most" };
             let reason = last.error.describe();
-            self.db.is_blocked(&format!("{extent} of a batch is refused: {reason}"));
+            self.db.blocked(&format!("{extent} of a batch is refused: {reason}"));
             // All of them are tried again: the effects of later ops of a repo must come after those of earlier ones.
             if self.stop.is_requested() || self.patience.wait(&self.stop) {
                 return Err(Unfinished::GivenUp);
@@ -206,10 +206,10 @@ impl Worker {
                 ApplyError::Connect(_) | ApplyError::NameLapsed | ApplyError::Joined | ApplyError::Removed
             ) => {}
             Fault::Data if tries == 1 || is_met(error) => {}
-            Fault::Data => self.db.is_blocked(&format!(
+            Fault::Data => self.db.blocked(&format!(
                 "{description}; the worker does not write the columns of that constraint: give them a default, or drop it"
             )),
-            Fault::Operator => self.db.is_blocked(&description),
+            Fault::Operator => self.db.blocked(&description),
             // Whether it stays with one op is found out before long.
             Fault::Odd => {}
             _ if tries <= QUIET_TRIES && !error.is_slow_to_pass() => {}
@@ -228,7 +228,7 @@ fn is_canceled(error: &ApplyError) -> bool {
     error.sqlstate() == Some(&SqlState::QUERY_CANCELED)
 }
 
-fn bury(op: &Op, error: &ApplyError, entries: &[Entry], progress: &mut [Progress]) {
+fn bury(op: &Op, error: &ApplyError, entries: &[Entry], progress: &mut [EntryProgress]) {
     let entry = &entries[op.entry];
     let text = decode::text(entry).unwrap_or_default();
     let commit = RawCommit::new(&text);

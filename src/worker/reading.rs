@@ -13,7 +13,7 @@ use crate::entry::Entry;
 use crate::rows::{self, Change, Ignored, Op, Source, Table};
 
 /// What one entry has come to so far.
-pub struct Progress {
+pub struct EntryProgress {
     pub kind: Kind,
     pub dead: Vec<DeadLetter>,
     /// Why ops of it need not be applied; counted once it is done with, however often it was tried.
@@ -27,8 +27,8 @@ pub fn read<'a>(
     source: &Source<'a>,
     switches: Switches,
     ops: &mut Vec<Op<'a>>,
-) -> Progress {
-    let mut progress = Progress {
+) -> EntryProgress {
+    let mut progress = EntryProgress {
         kind: Kind::of(entry.kind.as_deref()),
         dead: Vec::new(),
         ignored: Vec::new(),
@@ -49,10 +49,10 @@ pub fn read<'a>(
     let mut commit = None;
     for outcome in rows::outcomes(event, source) {
         match outcome {
-            rows::Outcome::Op(op) if is_switched_off(&op, switches) => progress.ignored.push(Ignored::SwitchedOff),
-            rows::Outcome::Op(op) => ops.push(op),
-            rows::Outcome::Ignored(reason) => progress.ignored.push(reason),
-            rows::Outcome::Bad { index, error } => {
+            rows::OpOutcome::Op(op) if is_switched_off(&op, switches) => progress.ignored.push(Ignored::SwitchedOff),
+            rows::OpOutcome::Op(op) => ops.push(op),
+            rows::OpOutcome::Ignored(reason) => progress.ignored.push(reason),
+            rows::OpOutcome::Bad { index, error } => {
                 // Read once, were all of its ops bad.
                 let commit = commit.get_or_insert_with(|| text.as_deref().ok().and_then(RawCommit::new));
                 let letter = DeadLetter::op(entry, commit.as_ref(), index, "", error.to_string());

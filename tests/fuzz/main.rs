@@ -21,7 +21,7 @@ use firehose_worker::ack::dead_letter::DeadLetter;
 use firehose_worker::decode::RawCommit;
 use firehose_worker::decode::json::DEPTH_MAX;
 use firehose_worker::entry::{Entry, EntryId};
-use firehose_worker::rows::{Outcome, Source, URI_MAX};
+use firehose_worker::rows::{OpOutcome, Source, URI_MAX};
 use firehose_worker::{decode, partition, rows};
 
 use generator::Events;
@@ -184,13 +184,13 @@ fn run(entry: &Entry, tally: &mut Tally) {
     let commit = RawCommit::new(&text);
     for outcome in rows::outcomes(event, &source) {
         match outcome {
-            Outcome::Op(op) => {
+            OpOutcome::Op(op) => {
                 tally.rows += 1;
                 assert!(!op.key.contains('\0'), "a NUL in the key {:?}", op.key);
                 assert!(op.key.chars().count() <= URI_MAX, "a key too long for its column");
             }
-            Outcome::Ignored(_) => tally.ignored_ops += 1,
-            Outcome::Bad { index, error } => {
+            OpOutcome::Ignored(_) => tally.ignored_ops += 1,
+            OpOutcome::Bad { index, error } => {
                 tally.bad_ops += 1;
                 DeadLetter::op(entry, commit.as_ref(), index, "", error.to_string());
             }

@@ -28,7 +28,7 @@ use crate::servers::sql;
 use crate::settings::cli;
 use crate::settings::config::Config;
 use crate::shutdown::{Stop, handle_signals};
-use progress::{Place, Progress};
+use progress::{Hold, Place};
 use report::Report;
 
 /// What is walked over, in this order: quotes are counted, so they come before the counters.
@@ -119,7 +119,7 @@ pub fn run(config: Config, options: &cli::Repair) -> anyhow::Result<String> {
         stop,
         options,
         writes_viewers: config.switches.viewer_states,
-        progress: (!options.dry_run).then(Progress::new),
+        hold: (!options.dry_run).then(Hold::new),
         report: Report::new(options.dry_run),
         started: Instant::now(),
         seconds_before: 0.0,
@@ -144,7 +144,7 @@ struct Repair<'a> {
     options: &'a cli::Repair,
     writes_viewers: bool,
     /// None in a dry run, which stores nothing.
-    progress: Option<Progress>,
+    hold: Option<Hold>,
     report: Report,
     started: Instant,
     /// What earlier processes have spent on the same repair.
@@ -177,8 +177,8 @@ impl Repair<'_> {
             self.walk(step, after)?;
         }
         self.report.seconds = self.seconds();
-        match &self.progress {
-            Some(progress) => self.attempt(|client| progress.end(client)),
+        match &self.hold {
+            Some(hold) => self.attempt(|client| hold.end(client)),
             None => Ok(()),
         }
     }
@@ -206,10 +206,10 @@ impl Repair<'_> {
 
     /// Where to begin: where an unfinished repair has come to, or at the first key.
     fn begin(&mut self) -> Result<Place, End> {
-        let Some(progress) = &self.progress else {
+        let Some(hold) = &self.hold else {
             return Ok(Place::first());
         };
-        let (place, report) = self.attempt(|client| progress.take(client))?;
+        let (place, report) = self.attempt(|client| hold.take(client))?;
         if place != Place::first() {
             log::info!(
                 "going on with an unfinished repair: {} after {}",
@@ -279,14 +279,14 @@ impl Repair<'_> {
     }
 
     fn save(&self, step: Step, after: &Key) -> Result<(), End> {
-        let Some(progress) = &self.progress else {
+        let Some(hold) = &self.hold else {
             return Ok(());
         };
         let place = Place {
             step,
             after: after.clone(),
         };
-        if self.attempt(|client| progress.save(client, &place, &self.report))? {
+        if self.attempt(|client| hold.save(client, &place, &self.report))? {
             return Ok(());
         }
         Err(End::Failed(anyhow::anyhow!(

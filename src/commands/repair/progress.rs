@@ -45,13 +45,13 @@ struct StateRef<'a> {
 }
 
 /// This process's hold on the row.
-pub struct Progress {
+pub struct Hold {
     runner: String,
 }
 
-impl Progress {
-    pub fn new() -> Progress {
-        Progress {
+impl Hold {
+    pub fn new() -> Hold {
+        Hold {
             runner: format!(
                 "{} process {} mark {:x}",
                 crate::settings::config::hostname(),

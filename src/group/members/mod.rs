@@ -25,7 +25,7 @@ use crate::servers::link::{self, Link, Redis};
 use crate::servers::retry::Backoff;
 use crate::settings::config::Config;
 use crate::shutdown::Stop;
-use progress::{Progress, ProgressOf};
+use progress::{GroupKey, GroupProgress};
 use table::Line;
 
 /// How soon a worker's discovery is acted upon.
@@ -46,7 +46,7 @@ const MAX_SLICES: u32 = 20;
 pub struct Members {
     db: Db,
     link: Link,
-    group: ProgressOf,
+    group: GroupKey,
     me: Line,
     proof: Proof,
     member: Member,
@@ -90,7 +90,7 @@ impl Members {
         Members {
             db: db.clone(),
             link: redis.link(Duration::ZERO),
-            group: ProgressOf {
+            group: GroupKey {
                 stream: config.stream.clone(),
                 group: config.group.clone(),
             },
@@ -263,7 +263,7 @@ impl Members {
         client: &mut Client,
         ids: BTreeSet<i64>,
         is_sure: bool,
-        progress: &Progress,
+        progress: &GroupProgress,
     ) -> Result<(), ApplyError> {
         if ids.is_empty() {
             self.gone = None;
@@ -292,7 +292,7 @@ impl Members {
     }
 
     /// Deletes the versions that no op can come too late for.
-    fn prune(&mut self, client: &mut Client, lines: &[Line], progress: &Progress) -> Result<(), ApplyError> {
+    fn prune(&mut self, client: &mut Client, lines: &[Line], progress: &GroupProgress) -> Result<(), ApplyError> {
         self.versions = match self.versions {
             _ if lines.len() > 1 => Versions::Any,
             Versions::Any => Versions::UpTo(progress.delivered),

@@ -11,21 +11,21 @@ use crate::reader::delivered::text;
 use crate::servers::link::Link;
 
 /// A stream and its group.
-pub struct ProgressOf {
+pub struct GroupKey {
     pub stream: String,
     pub group: String,
 }
 
 /// The progress of all its consumers together.
-pub struct Progress {
+pub struct GroupProgress {
     /// The last entry that any consumer was given.
     pub delivered: EntryId,
     /// Every entry before this is acknowledged.
     pub unsettled: EntryId,
 }
 
-impl ProgressOf {
-    pub fn read(&self, link: &mut Link) -> RedisResult<Progress> {
+impl GroupKey {
+    pub fn read(&self, link: &mut Link) -> RedisResult<GroupProgress> {
         // In this order: what is delivered in between is pending or comes after `delivered`.
         let delivered = self.delivered(link)?;
         let mut pending = redis::cmd("XPENDING");
@@ -35,7 +35,7 @@ impl ProgressOf {
             n: delivered.n + 1,
             ..delivered
         };
-        Ok(Progress {
+        Ok(GroupProgress {
             delivered,
             unsettled: oldest.unwrap_or(after_delivered),
         })

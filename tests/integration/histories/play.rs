@@ -294,7 +294,7 @@ impl Applier {
             let event = decode::decode(entry.kind.as_deref(), text).expect("histories have no such entries");
             let source = Source::new(entry, index, std::time::SystemTime::now());
             for outcome in rows::outcomes(event, &source) {
-                if let rows::Outcome::Op(op) = outcome {
+                if let rows::OpOutcome::Op(op) = outcome {
                     ops.push(op);
                 }
             }
