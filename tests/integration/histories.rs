@@ -144,9 +144,27 @@ impl Player {
                 ));
             }
         }
+        let needed = self.needed(way, histories);
+        let histories: String = needed.iter().map(History::describe).collect();
         Err(format!(
-            "together, though none of them alone, these differ from the model:{of_group}\n{again}"
+            "together, though none of them alone, these differ from the model:{of_group}\nin these histories:{histories}\n{again}"
         ))
+    }
+
+    /// Those of a group's histories without which nothing differs.
+    fn needed(&mut self, way: &Way, histories: &[History]) -> Vec<History> {
+        let mut needed = histories.to_vec();
+        for history in histories {
+            let others: Vec<_> = needed
+                .iter()
+                .filter(|other| other.seed != history.seed)
+                .cloned()
+                .collect();
+            if self.check(way, &others).is_err() {
+                needed = others;
+            }
+        }
+        needed
     }
 
     /// What differs when histories are played together.

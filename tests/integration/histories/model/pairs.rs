@@ -73,10 +73,14 @@ impl Model {
 
     pub(super) fn delete_pair(&mut self, uri: &str, collection: &str, actor: &str) {
         self.forget_read(uri);
-        if self.pairs.contains_key(uri) {
-            return self.remove_pair(uri);
+        if let Some(pair) = self.pairs.get(uri) {
+            let is_holder = self.holder(collection, &pair.pair).as_deref() == Some(uri);
+            self.remove_pair(uri);
+            if is_holder {
+                return;
+            }
         }
-        // The app has deleted the row; the notification still tells whose it was.
+        // The app has deleted the row that the record once held; the notification still tells whose it was.
         if let Some(told) = self.notifications.get(&format!("{uri}#notification")) {
             let subject = told["reason_subject"]
                 .as_str()
