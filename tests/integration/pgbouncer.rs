@@ -1,10 +1,13 @@
 //! Behind PgBouncer, which gives a connection to somebody else after each transaction.
 
+use std::time::Duration;
+
 use crate::generator::Events;
 use crate::support::entries::{did, follow};
 use crate::support::pgbouncer::PgBouncer;
 use crate::support::stack::shown;
-use crate::support::{Stack, assert_same, wait_until};
+use crate::support::wait::equal;
+use crate::support::{PostgresOptions, PostgresServer, Stack, assert_same, wait_until};
 
 /// Connections to PostgreSQL that four worker threads share.
 const N_CONNECTIONS: usize = 2;
@@ -36,6 +39,38 @@ fn a_stream_through_pgbouncer_makes_the_same_rows_and_leaves_no_state_behind() {
         sessions_state(&url),
         [(); N_CONNECTIONS].map(|()| "on 0 Asia/Kolkata 0".to_owned())
     );
+}
+
+#[test]
+fn a_postgresql_that_crashes_behind_pgbouncer_loses_nothing() {
+    let events: Vec<_> = Events::new(22, 2_000).collect();
+    let direct = Stack::new("direct_22");
+    direct.push_events(events.iter().cloned());
+    direct.drain();
+
+    let server = PostgresServer::start(PostgresOptions::default());
+    let stack = Stack::with_postgres("crashes_behind", server.clone());
+    let bouncer = PgBouncer::start(&stack.database, "transaction", N_CONNECTIONS);
+    let mut worker = stack
+        .worker()
+        .env("DATABASE_URL", &bouncer.url(&stack.database))
+        .env("MAX_BATCH_ENTRIES", "50")
+        .spawn();
+    let mut total = 0;
+    for part in events.chunks(500) {
+        total += stack.push_events(part.iter().cloned()).total;
+        server.stop_immediate();
+        server.restart();
+    }
+    wait_until("all events are counted", || {
+        equal(stack.metric("cluster:metrics", "totalEvents"), total)
+            .map_err(|error| format!("{error}\n{}", shown(&worker.log())))
+    });
+    worker.signal(libc::SIGTERM);
+    assert_eq!(worker.wait_exit(Duration::from_secs(60)).code(), Some(0));
+    stack.assert_all_acknowledged();
+    stack.assert_counters_equal_rows();
+    assert_same(&direct.snapshot(), &stack.snapshot());
 }
 
 /// The settings that a worker's transactions change, and prepared statements, in each of PgBouncer's connections: clients
@@ -78,7 +113,7 @@ fn a_pgbouncer_that_allows_no_transactions_is_named_as_the_reason() {
     });
     worker.signal(libc::SIGTERM);
     assert_eq!(
-        worker.wait_exit(std::time::Duration::from_secs(60)).code(),
+        worker.wait_exit(Duration::from_secs(60)).code(),
         Some(0),
         "{}",
         shown(&worker.log())

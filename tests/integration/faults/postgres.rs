@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use postgres::Client;
 
-use super::{World, lines_with, wait_for_line};
+use super::{World, all, lines_with, wait_for_line};
 use crate::support::entries::{did, like, post, uri};
 use crate::support::stack::shown;
 use crate::support::wait::equal;
@@ -200,6 +200,63 @@ fn a_locked_table_is_waited_for_and_nothing_is_acknowledged() {
     thread::sleep(Duration::from_secs(1));
     assert_eq!(world.stack.count("posts"), 0);
     drop(lock);
+    world.finish(worker);
+}
+
+#[test]
+fn a_table_that_stays_locked_is_said_once_and_waited_for() {
+    if !all() {
+        return;
+    }
+    let mut world = World::new("pg_locked_long");
+    let lock = hold(&world, "begin; lock table users in access exclusive mode");
+    world.push(300);
+    let mut worker = world.worker().spawn();
+    // One try waits for eight seconds, and the first two pass without a line.
+    wait_for_line(&mut worker, &["waiting for postgresql", "55P03"]);
+    drop(lock);
+    let log = world.finish(worker);
+    assert_eq!(lines_with(&log, &["waiting for postgresql"]), 1, "{log}");
+    assert_eq!(lines_with(&log, &["postgresql is back"]), 1, "{log}");
+}
+
+#[test]
+fn a_transaction_that_is_the_victim_of_a_deadlock_is_done_again_without_a_line() {
+    let mut world = World::new("pg_deadlock");
+    // It never looks for a deadlock itself, so that the worker is the one that does.
+    let mut other = hold(
+        &world,
+        "set deadlock_timeout = '1min'; begin; lock table feed_items in access exclusive mode",
+    );
+    world.push(300);
+    let worker = world.worker().env("PARALLEL_CONSUMERS", "1").spawn();
+    let waits = "pg_locks where relation = 'feed_items'::regclass and not granted";
+    wait_until("the worker waits for the feed items", || world.stack.count(waits) == 1);
+    other
+        .batch_execute("lock table posts in access exclusive mode")
+        .expect("the lock, since the worker gives way");
+    other.batch_execute("rollback").expect("ROLLBACK");
+    let victims = "pg_stat_database where datname = current_database() and deadlocks = 1";
+    wait_until("the deadlock is counted", || world.stack.count(victims) == 1);
+    let log = world.finish(worker);
+    assert_eq!(lines_with(&log, &["WARN"]), 0, "{log}");
+}
+
+#[test]
+fn a_worker_has_one_connection_for_each_thread_that_writes_and_one_more_at_most() {
+    let mut world = World::new("pg_connection_count");
+    let worker = world.worker().env("PARALLEL_CONSUMERS", "3").spawn();
+    let sessions = "pg_stat_activity where datname = current_database() and application_name = 'firehose-worker'";
+    let mut most = 0;
+    for _ in 0..10 {
+        world.push(100);
+        let total = world.sent.total;
+        wait_until("the part is counted", || {
+            most = most.max(world.stack.count(sessions));
+            equal(world.counted(), total)
+        });
+    }
+    assert!((2..=4).contains(&most), "{most} connections");
     world.finish(worker);
 }
 
