@@ -141,6 +141,31 @@ until_so "after SIGKILL it runs again" 60 another_than "$before"
 until_so "and works" 60 says "events/s"
 check "without a standby: the dead holder was found in /proc" no_standby
 
+echo "== the addresses as credentials, as the README has it"
+settings=/etc/default/firehose-worker
+credentials=(
+    LoadCredential=redis_url:/etc/firehose-worker/redis_url
+    LoadCredential=database_url:/etc/firehose-worker/database_url
+)
+cp -p "$settings" /root/settings
+(umask 077 && mkdir /etc/firehose-worker)
+for name in redis_url database_url; do
+    sed -n "s/^${name^^}=//p" "$settings" >"/etc/firehose-worker/$name"
+    sed -i "/^${name^^}=/d" "$settings"
+done
+mkdir -p "/etc/systemd/system/$unit.d"
+printf '%s\n' '[Service]' "${credentials[@]}" >"/etc/systemd/system/$unit.d/credentials.conf"
+systemctl daemon-reload
+check "it starts with them" systemctl restart "$unit"
+until_so "it works with them" 60 says "events/s"
+check "a check by systemd-run reads them" systemd-run --quiet --pipe --wait -p User=firehose-worker \
+    -p EnvironmentFile=-/etc/default/firehose-worker "${credentials[@]/#/--property=}" firehose-worker check
+rm -r /etc/firehose-worker "/etc/systemd/system/$unit.d"
+cp -p /root/settings "$settings"
+systemctl daemon-reload
+systemctl restart "$unit"
+until_so "it works without them" 60 says "events/s"
+
 echo "== the watchdog"
 before=$(property MainPID)
 restarts=$(property NRestarts)

@@ -88,7 +88,7 @@ check_binary() {
     others=$(objdump -p "$binary" | awk '$1 == "NEEDED" {print $2}' |
         grep -vxE '(libc|libm|libgcc_s)\.so\.[0-9]+|ld-linux-.*' || true)
     [[ -z $others ]] || die "the binary links to more than glibc and libgcc_s: $others"
-    others=$(cd "$repo_dir" && "$CARGO" tree --locked --edges normal --prefix none |
+    others=$("$CARGO" tree --manifest-path "$repo_dir/Cargo.toml" --locked --edges normal --prefix none |
         grep -E '^(openssl|openssl-sys|native-tls|aws-lc|aws-lc-rs|aws-lc-sys|boring|boring-sys) ' || true)
     [[ -z $others ]] || die "there is more than one TLS stack: $others"
     grep -qx 'lto = "fat"' "$repo_dir/Cargo.toml" || die "the release profile has no link-time optimization"
