@@ -3,18 +3,17 @@
 //! Owns what of libpq's parameters is taken, and the time limits that every connection has. Parameters that change
 //! nothing here are accepted with a warning, so that an environment file of another program just works.
 
-use std::fmt;
-use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use postgres::Config;
-use postgres::config::Host;
 
 use self::pairs::Form;
+pub use self::servers::Server;
 use crate::servers::tls::{Roots, TlsMode, TlsSettings};
 
 mod pairs;
+mod servers;
 
 /// A peer that answers nothing is given up after about this long, whether it is connecting, silent or unreachable. What
 /// the address says comes after it, and wins.
@@ -22,11 +21,6 @@ const LIMITS: &str = "connect_timeout=10 keepalives=1 keepalives_idle=5 keepaliv
 
 /// For what was sent and is not confirmed by the peer's system.
 const TCP_USER_TIMEOUT: Duration = Duration::from_secs(10);
-
-const DEFAULT_PORT: u16 = 5432;
-
-/// Where Debian's servers have their socket, and its libpq looks for it.
-const DEFAULT_HOST: &str = "/var/run/postgresql";
 
 /// Parameters that the postgres crate takes itself.
 const TAKEN: [&str; 12] = [
@@ -92,25 +86,6 @@ pub struct Database {
     pub tls: TlsSettings,
 }
 
-/// One of the servers in an address.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Server {
-    pub host: Host,
-    /// Where the host is, if its name is not to be looked up.
-    pub address: Option<IpAddr>,
-    pub port: u16,
-}
-
-impl fmt::Display for Server {
-    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        match &self.host {
-            Host::Tcp(name) if name.contains(':') => write!(f, "[{name}]:{}", self.port),
-            Host::Tcp(name) => write!(f, "{name}:{}", self.port),
-            Host::Unix(path) => write!(f, "{}/.s.PGSQL.{}", path.display(), self.port),
-        }
-    }
-}
-
 const ALLOWED: &str = "allowed is postgresql://user:password@host:port/database";
 
 /// The connection settings in a URL or in key=value pairs, and warnings about what has no effect.
@@ -152,7 +127,7 @@ pub fn parse(text: &str) -> Result<(Database, Vec<String>), String> {
     }
     let database = Database {
         config,
-        servers: servers(&apart.hosts, &apart.addresses, &apart.ports)?,
+        servers: servers::parse(&apart.hosts, &apart.addresses, &apart.ports)?,
         tls: apart.tls()?,
     };
     Ok((database, warnings))
@@ -267,55 +242,14 @@ fn is_for_writing(value: &str) -> Result<bool, String> {
     }
 }
 
-/// Hosts, addresses and ports, which go together by their place in their lists; one port is for all.
-fn servers(hosts: &str, addresses: &str, ports: &str) -> Result<Vec<Server>, String> {
-    let list = |text: &str| text.split(',').map(|item| item.trim().to_owned()).collect::<Vec<_>>();
-    let (hosts, addresses, ports) = (list(hosts), list(addresses), list(ports));
-    let count = hosts.len().max(addresses.len());
-    let fits = |list: &[String]| list.len() == count || list == [""];
-    if !fits(&hosts) || !fits(&addresses) || !(fits(&ports) || ports.len() == 1) {
-        return Err(format!(
-            "as many hosts, addresses and ports are needed as there are servers; {ALLOWED}"
-        ));
-    }
-    let at = |list: &[String], index: usize| list.get(index).or(list.first()).cloned().unwrap_or_default();
-    (0..count)
-        .map(|index| server(&at(&hosts, index), &at(&addresses, index), &at(&ports, index)))
-        .collect()
-}
-
-fn server(host: &str, address: &str, port: &str) -> Result<Server, String> {
-    let host = match (host, address) {
-        ("", "") => DEFAULT_HOST,
-        ("", address) => address,
-        (host, _) => host,
-    };
-    let address = match address {
-        "" => None,
-        text => Some(text.parse().map_err(|_| "hostaddr is not an IP address".to_owned())?),
-    };
-    let port = match port {
-        "" => DEFAULT_PORT,
-        text => text
-            .parse()
-            .map_err(|_| format!("a port is not a number up to 65535; {ALLOWED}"))?,
-    };
-    Ok(Server {
-        host: match host.starts_with('/') {
-            true => Host::Unix(host.into()),
-            false => Host::Tcp(host.to_owned()),
-        },
-        address,
-        port,
-    })
-}
-
 fn quoted(value: &str) -> String {
     value.replace('\\', "\\\\").replace('\'', "\\'")
 }
 
 #[cfg(test)]
 mod tests {
+    use postgres::config::Host;
+
     use super::*;
 
     fn database(text: &str) -> Database {
@@ -363,7 +297,10 @@ mod tests {
         let one_port = database("host=a,b port=7 hostaddr=10.0.0.1,10.0.0.2");
         assert_eq!(one_port.servers[1].port, 7);
         assert_eq!(one_port.servers[1].address, Some([10, 0, 0, 2].into()));
-        assert_eq!(database("dbname=db").servers[0].host, Host::Unix(DEFAULT_HOST.into()));
+        assert_eq!(
+            database("dbname=db").servers[0].host,
+            Host::Unix(servers::DEFAULT_HOST.into())
+        );
         assert!(parse("host=a,b,c port=1,2").is_err());
     }
 
