@@ -21,7 +21,7 @@ use crate::ack::dead_letter::{DEAD_LETTERS, DeadLetter};
 use crate::ack::xack::{Acks, Of};
 use crate::apply::Member;
 use crate::entry::EntryId;
-use crate::group::holder::Lease;
+use crate::group::lease::Lease;
 use crate::in_flight::{InFlight, Standing};
 use crate::report::metrics::Metrics;
 use crate::servers::link::{self, Link, Redis};

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use postgres::{Client, SimpleQueryMessage};
 
-use crate::group::holder::Lease;
+use crate::group::lease::Lease;
 use crate::servers::fault::ApplyError;
 use crate::servers::sql;
 use crate::turns;

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use redis::{RedisResult, Value};
 
-use crate::group::holder::Lease;
+use crate::group::lease::Lease;
 use crate::servers::link::{self, Link, Redis};
 use crate::settings::config::Config;
 

@@ -17,7 +17,7 @@ use redis::{Cmd, RedisError, RedisResult};
 
 use crate::ack::Done;
 use crate::entry::{Entry, EntryId};
-use crate::group::holder::Lease;
+use crate::group::lease::Lease;
 use crate::in_flight::InFlight;
 use crate::reader::claim::Claim;
 use crate::reader::delivered::{Delivered, entries_of_stream};

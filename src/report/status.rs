@@ -9,7 +9,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
-use crate::group::holder;
+use crate::group::mark;
 use crate::report::metrics::Metrics;
 use crate::report::notify::Start;
 use crate::report::rates::{self, Rates};
@@ -79,7 +79,7 @@ impl Publisher {
             db: db.clone(),
             metrics,
             key: key(&config.group, &config.consumer),
-            process: holder::this_process(),
+            process: mark::this_process(),
             started: SystemTime::now(),
             threads: config.workers,
             start,

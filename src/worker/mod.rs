@@ -20,7 +20,7 @@ use crate::apply::{Memory, Switches};
 use crate::batch::Batches;
 use crate::decode::{self, EntryError};
 use crate::entry::{Entry, EntryId};
-use crate::group::holder::Lease;
+use crate::group::lease::Lease;
 use crate::in_flight::InFlight;
 use crate::partition::repo_of;
 use crate::report::metrics::Metrics;

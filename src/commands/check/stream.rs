@@ -9,8 +9,8 @@ use super::{Looked, Report};
 use crate::ack::dead_letter::DEAD_LETTERS;
 use crate::commands::producer;
 use crate::commands::terminal::duration;
-use crate::group::holder;
 use crate::group::stream_info::{self, StreamInfo};
+use crate::group::{holder, mark};
 use crate::losses;
 use crate::losses::forecast::{WARN_WITHIN, seconds_left};
 use crate::report::rates::per_second;
@@ -200,7 +200,7 @@ fn look_at_holder(link: &mut Link, config: &Config, report: &Report) {
     match link.query::<Option<String>>(redis::cmd("GET").arg(key)) {
         Ok(Some(mark)) => report.ok(
             "worker",
-            format!("{} runs as {}", holder::process(&mark), config.consumer),
+            format!("{} runs as {}", mark::process(&mark), config.consumer),
         ),
         Ok(None) => report.warn(
             "worker",

@@ -8,8 +8,8 @@ use serde::Serialize;
 
 use crate::ack::dead_letter::DEAD_LETTERS;
 use crate::commands::producer::{self, Producer};
-use crate::group::holder;
 use crate::group::stream_info::{self, ConsumerInfo, StreamInfo};
+use crate::group::{holder, mark};
 use crate::losses;
 use crate::losses::forecast::seconds_left;
 use crate::report::rates::{Rates, per_second};
@@ -145,7 +145,7 @@ impl Gatherer {
             let worker = Worker {
                 pending: consumer.pending,
                 idle_ms: is_known.then_some(consumer.idle_ms),
-                held_by: mark.flatten().map(|mark| holder::process(&mark).to_owned()),
+                held_by: mark.flatten().map(|mark| mark::process(&mark).to_owned()),
                 status: status.flatten().and_then(|text| serde_json::from_str(&text).ok()),
                 consumer: consumer.name,
             };

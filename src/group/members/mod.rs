@@ -18,7 +18,8 @@ use redis::RedisResult;
 
 use crate::apply::Member;
 use crate::entry::EntryId;
-use crate::group::holder::{self, Holder, LEASE, Proof};
+use crate::group::holder::{Holder, LEASE, Proof};
+use crate::group::mark;
 use crate::servers::db::Db;
 use crate::servers::fault::ApplyError;
 use crate::servers::link::{self, Link, Redis};
@@ -244,7 +245,7 @@ impl Members {
     }
 
     fn life(&mut self, line: &Line) -> RedisResult<Life> {
-        if line.has_left || holder::is_gone(&line.mark) {
+        if line.has_left || mark::is_gone(&line.mark) {
             return Ok(Life::Gone);
         }
         if line.lease_key.is_empty() {

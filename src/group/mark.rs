@@ -1,0 +1,77 @@
+//! The mark of a process, by which others tell it from all other processes, and on its own machine whether it runs.
+
+use crate::settings::config::hostname;
+
+/// Host and number of this process.
+pub fn this_process() -> String {
+    format!("{} pid {}", hostname(), std::process::id())
+}
+
+/// Host and process number of a mark.
+pub fn process(mark: &str) -> &str {
+    mark.split_once(" boot ").map_or(mark, |(process, _)| process)
+}
+
+/// A process, told from all others, those before a reboot or with its number later included.
+pub fn of(pid: u32) -> String {
+    format!("{} start {}", place(pid), start_time(pid).unwrap_or_default())
+}
+
+/// Where a process number means a process: host, boot and namespace.
+fn place(pid: u32) -> String {
+    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    let namespace = std::fs::read_link("/proc/self/ns/pid").unwrap_or_default();
+    format!("{} pid {pid} boot {} {}", hostname(), boot.trim(), namespace.display())
+}
+
+/// When the process started, in ticks since boot; `None` if it does not run or is hidden from this user.
+fn start_time(pid: u32) -> Option<String> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name in parentheses may hold spaces; the 22nd field is the 20th after it.
+    let (_, fields) = stat.rsplit_once(')')?;
+    fields.split_whitespace().nth(19).map(str::to_owned)
+}
+
+/// Whether the mark is of a process that ran in this place and runs no more.
+pub fn is_gone(other: &str) -> bool {
+    let pid = other.split_once(" pid ").and_then(|(_, rest)| rest.split(' ').next());
+    let Some(pid) = pid.and_then(|pid| pid.parse().ok()) else {
+        return false;
+    };
+    let Some(started) = other.strip_prefix(&format!("{} start ", place(pid))) else {
+        return false;
+    };
+    !runs(pid) || start_time(pid).is_some_and(|now| now != started)
+}
+
+/// Whether a process has that number, were it another user's and hidden in /proc.
+fn runs(pid: u32) -> bool {
+    // SAFETY: signal 0 is not sent; the call only says whether it could be.
+    let is_mine = unsafe { libc::kill(pid as libc::pid_t, 0) } == 0;
+    is_mine || std::io::Error::last_os_error().raw_os_error() != Some(libc::ESRCH)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_is_gone_only_if_it_ran_here_and_runs_no_more() {
+        let pid = std::process::id();
+        let me = of(pid);
+        assert!(!is_gone(&me));
+        let ended = format!("{} start 1", place(pid));
+        assert!(is_gone(&ended));
+        assert!(!is_gone(&ended.replace("boot ", "boot another ")));
+        assert!(!is_gone("elsewhere pid 1 boot x y start 1"));
+        assert!(!is_gone("nonsense"));
+    }
+
+    #[test]
+    fn a_number_that_no_process_has_is_gone() {
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        let other = of(child.id());
+        child.wait().unwrap();
+        assert!(is_gone(&other));
+    }
+}
