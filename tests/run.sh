@@ -45,6 +45,9 @@ lint() {
     step "$CARGO" clippy --all-targets --locked -- -D warnings
 }
 
+# Most tests wait for servers and for time to pass rather than for a core.
+export RUST_TEST_THREADS=${RUST_TEST_THREADS:-$(($(nproc) + 1))}
+
 at_exit stop_group
 setup
 setup_test_programs
