@@ -44,7 +44,7 @@ impl fmt::Display for EntryId {
     }
 }
 
-/// One delivered entry with the fields of stream.md 2; `None` is a field that the entry does not have.
+/// One delivered entry with the fields that producers write; `None` is a field that the entry does not have.
 #[derive(Clone, Debug)]
 pub struct Entry {
     pub id: EntryId,

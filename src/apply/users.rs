@@ -42,7 +42,7 @@ struct OptOut {
 /// forgotten: the next batch asks again.
 const CAPACITY: usize = 50_000;
 
-/// An opt-out is heeded this long after it was set, at the latest (stream.md 6 allows 5 minutes).
+/// An opt-out is heeded this long after it was set, at the latest.
 const OPT_OUT_AGE: Duration = Duration::from_secs(60);
 
 impl KnownUsers {

@@ -1,7 +1,6 @@
 //! CIDs in every form that producers send, as the text that the AppView stores.
 //!
-//! Owns the forms of stream.md 4. A CID's own validity is not judged: a text that has none of the binary forms stays as
-//! it is.
+//! Owns these forms. A CID's own validity is not judged: a text that has none of the binary forms stays as it is.
 
 use std::borrow::Cow;
 use std::sync::LazyLock;

@@ -1,6 +1,6 @@
 //! One spelling for a record, whichever producer sent it.
 //!
-//! Owns the rewriting of stream.md 4: what the atproto SDK's models call `created_at` and `py_type` becomes the
+//! Owns the rewriting: what the atproto SDK's models call `created_at` and `py_type` becomes the
 //! lexicon's `createdAt` and `$type` again, absent fields are absent, and a blob has one form. After it nobody needs to
 //! know that there are two dialects.
 

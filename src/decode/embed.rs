@@ -1,6 +1,6 @@
 //! A post's embed, made safe for the AppView's readers.
 //!
-//! Owns records.md 2.5: readers dereference `images[].image.ref.$link` without looking, so what has no CID is left out
+//! Owns what they rely on: they dereference `images[].image.ref.$link` without looking, so what has no CID is left out
 //! rather than stored. Expects a record that `dialect` has been over.
 
 use std::borrow::Cow;

@@ -1,4 +1,4 @@
-//! Stream entry → event: the envelope of stream.md 4.
+//! Stream entry → event: the envelope that producers put around records.
 //!
 //! Owns what makes an entry unreadable, and hands over the rest: the ops of a commit with their records still as JSON,
 //! the fields of an identity event. Does not know collections or tables: that is `rows`'. Pure; never panics, whatever

@@ -1,6 +1,6 @@
 //! The text of an entry's `data`, made safe for PostgreSQL before anything parses it.
 //!
-//! Owns two rules (records.md 2.0): NUL is removed everywhere, keys included, and a lone surrogate becomes U+FFFD. Both
+//! Owns two rules: NUL is removed everywhere, keys included, and a lone surrogate becomes U+FFFD. Both
 //! can only come as `\u` escapes, since JSON allows neither raw, so they are mended in the text, once, for every reader.
 
 use std::borrow::Cow;

@@ -1,6 +1,6 @@
 //! Dates of records as PostgreSQL's `timestamp` columns hold them.
 //!
-//! Owns the rules of records.md 2.2: which texts are dates, and what stands in for one that is missing or lies ahead.
+//! Owns the rules: which texts are dates, and what stands in for one that is missing or lies ahead.
 
 use std::borrow::Cow;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};

@@ -1,6 +1,6 @@
 //! Op → row change, by collection.
 //!
-//! Owns what each record becomes (records.md 3) as far as the record alone tells it: which table, which values, and
+//! Owns what each record becomes as far as the record alone tells it: which table, which values, and
 //! why an op is ignored. Does not know what is in the database. Pure.
 //!
 //! Invariant: a row made here fits its table: every value is of its column's type and not too long for it.
@@ -87,7 +87,7 @@ pub enum Row<'a> {
     Generic(Box<GenericRecord<'a>>),
 }
 
-/// Why an op changes nothing, though nothing is wrong (records.md 2.0).
+/// Why an op changes nothing, though nothing is wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ignored {
     UnknownAction,
@@ -382,7 +382,7 @@ fn json_array<'r, 'a: 'r>(strings: impl Iterator<Item = &'r Cow<'a, str>>) -> St
 }
 
 impl<'a> Op<'a> {
-    /// The DIDs of which a users row must exist once the op is applied (records.md 2.6): that of the repo, and that of
+    /// The DIDs of which a users row must exist once the op is applied: that of the repo, and that of
     /// the subject.
     pub fn users(&self) -> (Option<&str>, Option<&str>) {
         let repo = Some(self.repo.as_ref());
@@ -400,7 +400,7 @@ impl<'a> Op<'a> {
         }
     }
 
-    /// Whether a user who forbids data collection keeps the op from being applied (records.md 2.7).
+    /// Whether a user who forbids data collection keeps the op from being applied.
     pub fn heeds_opt_out(&self) -> bool {
         match (&self.change, self.table) {
             (Change::Put(Row::Handle(_)), _) | (_, Table::Labels) => false,

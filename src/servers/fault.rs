@@ -1,6 +1,6 @@
 //! What can go wrong while a batch is applied, and what is to be done about it.
 //!
-//! Owns the classes of stream.md 5.8 to 5.10, told by SQLSTATE and error kind, never by text.
+//! Owns the classes, each with its own way on, told by SQLSTATE and error kind, never by text.
 
 use postgres::error::{DbError, SqlState};
 use thiserror::Error;

@@ -1,7 +1,7 @@
 //! Which notifications a record causes, and for whom.
 //!
-//! Owns the rules of records.md 4.1: the recipient is the authority of the URI that the record is about, so nothing depends on
-//! what was stored first, and nobody is told of what they did themselves.
+//! Owns the rules for whom they are: the recipient is the authority of the URI that the record is about, so nothing
+//! depends on what was stored first, and nobody is told of what they did themselves.
 
 use std::borrow::Cow;
 

@@ -1,6 +1,6 @@
 //! Which of several live records of one pair holds the pair's row.
 //!
-//! Owns the rule of stream.md 6: the first in stream order does, the others are remembered, and when the holder goes the
+//! Owns the rule: the first in stream order does, the others are remembered, and when the holder goes the
 //! next takes its place. Pure: given what is stored and what the batch puts, it says which rows to delete, update,
 //! insert and remember. `settle` does so.
 //!
