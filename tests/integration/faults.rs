@@ -82,10 +82,7 @@ impl World {
         let part = &events()[self.pushed..][..n_events];
         let sent = self.stack.push_events(part.iter().cloned());
         self.pushed += n_events;
-        self.sent.total += sent.total;
-        self.sent.commit += sent.commit;
-        self.sent.identity += sent.identity;
-        self.sent.account += sent.account;
+        self.sent = self.sent.plus(sent);
     }
 
     fn push_rest(&mut self) {

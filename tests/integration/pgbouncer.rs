@@ -7,7 +7,7 @@ use crate::support::entries::{did, follow};
 use crate::support::pgbouncer::PgBouncer;
 use crate::support::stack::shown;
 use crate::support::wait::equal;
-use crate::support::{PostgresOptions, PostgresServer, Stack, assert_same, wait_until};
+use crate::support::{PostgresOptions, PostgresServer, Sent, Stack, assert_same, wait_until};
 
 /// Connections to PostgreSQL that four worker threads share.
 const N_CONNECTIONS: usize = 2;
@@ -56,19 +56,20 @@ fn a_postgresql_that_crashes_behind_pgbouncer_loses_nothing() {
         .env("DATABASE_URL", &bouncer.url(&stack.database))
         .env("MAX_BATCH_ENTRIES", "50")
         .spawn();
-    let mut total = 0;
+    let mut sent = Sent::default();
     for part in events.chunks(500) {
-        total += stack.push_events(part.iter().cloned()).total;
+        sent = sent.plus(stack.push_events(part.iter().cloned()));
         server.stop_immediate();
         server.restart();
     }
     wait_until("all events are counted", || {
-        equal(stack.metric("cluster:metrics", "totalEvents"), total)
+        equal(stack.metric("cluster:metrics", "totalEvents"), sent.total)
             .map_err(|error| format!("{error}\n{}", shown(&worker.log())))
     });
     worker.signal(libc::SIGTERM);
     assert_eq!(worker.wait_exit(Duration::from_secs(60)).code(), Some(0));
     stack.assert_all_acknowledged();
+    stack.assert_counted(sent);
     stack.assert_counters_equal_rows();
     assert_same(&direct.snapshot(), &stack.snapshot());
 }

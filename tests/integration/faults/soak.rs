@@ -34,10 +34,7 @@ fn a_soak_with_random_faults_leaves_memory_and_threads_flat_and_everything_right
     let mut n_parts = 0;
     while start.elapsed() < Duration::from_secs(seconds) {
         let sent = world.stack.push_events(part(n_parts, base_time));
-        world.sent.total += sent.total;
-        world.sent.commit += sent.commit;
-        world.sent.identity += sent.identity;
-        world.sent.account += sent.account;
+        world.sent = world.sent.plus(sent);
         n_parts += 1;
         fail_somehow(&world);
         assert!(worker.runs(), "{}", shown(&worker.log()));
