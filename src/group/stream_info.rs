@@ -54,7 +54,7 @@ pub struct ConsumerInfo {
 
 /// The group's place, counted in entries ever added to the stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum EntriesRead {
+pub enum GroupPlace {
     Exact(u64),
     AtLeast(u64),
     /// Entries were deleted in the part of the stream that is still there.
@@ -150,17 +150,17 @@ fn first_id(entry: Option<Value>) -> Option<EntryId> {
 impl StreamInfo {
     /// Where the group stands, by lengths and IDs alone. A group that stands before the stream's first entry has lost what
     /// lay between: it stands at the gap's end. `None` before Redis 7.0.
-    pub fn place(&self) -> Option<EntriesRead> {
+    pub fn place(&self) -> Option<GroupPlace> {
         let added = self.added?;
         let gone = added.saturating_sub(self.length);
         let delivered = self.group.delivered;
         Some(match self.first {
-            _ if delivered >= self.last => EntriesRead::Exact(added),
-            None => EntriesRead::Exact(added),
-            Some(first) if self.max_deleted >= first => EntriesRead::Unknown,
-            Some(first) if delivered < first => EntriesRead::Exact(gone),
-            Some(first) if delivered == first => EntriesRead::Exact(gone + 1),
-            Some(_) => EntriesRead::AtLeast(gone + 1),
+            _ if delivered >= self.last => GroupPlace::Exact(added),
+            None => GroupPlace::Exact(added),
+            Some(first) if self.max_deleted >= first => GroupPlace::Unknown,
+            Some(first) if delivered < first => GroupPlace::Exact(gone),
+            Some(first) if delivered == first => GroupPlace::Exact(gone + 1),
+            Some(_) => GroupPlace::AtLeast(gone + 1),
         })
     }
 
@@ -216,10 +216,10 @@ mod tests {
     #[test]
     fn lengths_and_ids_say_where_the_group_stands() {
         for (delivered, place, has_gap) in [
-            (10, EntriesRead::Exact(40), true),
-            (41, EntriesRead::Exact(41), false),
-            (70, EntriesRead::AtLeast(41), false),
-            (100, EntriesRead::Exact(100), false),
+            (10, GroupPlace::Exact(40), true),
+            (41, GroupPlace::Exact(41), false),
+            (70, GroupPlace::AtLeast(41), false),
+            (100, GroupPlace::Exact(100), false),
         ] {
             assert_eq!(info(delivered).place(), Some(place), "{delivered}");
             assert_eq!(info(delivered).has_gap(), has_gap, "{delivered}");
@@ -229,13 +229,13 @@ mod tests {
             first: None,
             ..info(10)
         };
-        assert_eq!(emptied.place(), Some(EntriesRead::Exact(100)));
+        assert_eq!(emptied.place(), Some(GroupPlace::Exact(100)));
         assert!(emptied.has_gap());
         let deleted = StreamInfo {
             max_deleted: id(50),
             ..info(70)
         };
-        assert_eq!(deleted.place(), Some(EntriesRead::Unknown));
+        assert_eq!(deleted.place(), Some(GroupPlace::Unknown));
     }
 
     #[test]

@@ -8,6 +8,6 @@ pub mod http;
 pub mod logging;
 pub mod metrics;
 pub mod notify;
-pub mod readiness;
 pub mod rates;
+pub mod readiness;
 pub mod status;
