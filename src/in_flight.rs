@@ -33,21 +33,8 @@ struct Held {
     weight: usize,
     /// It was delivered to this consumer after this, or that was renewed then.
     since: Instant,
-    /// It was delivered before.
-    is_read_again: bool,
     /// Another process has it by now.
     is_taken: bool,
-}
-
-/// Whose entries are, as far as this process can tell by itself. Of several entries the last of these counts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Standing {
-    /// Read for the first time, and lately: nobody else has had them.
-    Own,
-    /// Read again, and lately: who had them before may acknowledge them yet.
-    ReadAgain,
-    /// Another process has taken them, or may have.
-    Old,
 }
 
 impl InFlight {
@@ -82,7 +69,6 @@ impl InFlight {
         let held = Held {
             weight,
             since: entries.asked_at.unwrap_or_else(Instant::now),
-            is_read_again: entries.released.is_some(),
             is_taken: false,
         };
         entries.held.insert(id, held);
@@ -94,18 +80,10 @@ impl InFlight {
         self.lock().held.contains_key(&id)
     }
 
-    /// How these entries stand, where others may take those that they see idle for `idle`.
-    pub fn standing(&self, ids: impl Iterator<Item = EntryId>, idle: Duration) -> Standing {
+    /// Whether all of these were delivered to this consumer after `time`, or renewed.
+    pub fn are_since<'i>(&self, mut ids: impl Iterator<Item = &'i EntryId>, time: Instant) -> bool {
         let entries = self.lock();
-        // What is sent now arrives later.
-        let (now, limit) = (Instant::now(), idle * 3 / 4);
-        let standing = |held: &Held| match held {
-            held if held.is_taken || now.duration_since(held.since) >= limit => Standing::Old,
-            held if held.is_read_again => Standing::ReadAgain,
-            _ => Standing::Own,
-        };
-        let held = ids.filter_map(|id| entries.held.get(&id));
-        held.map(standing).max().unwrap_or(Standing::Own)
+        ids.all(|id| entries.held.get(id).is_some_and(|held| held.since > time))
     }
 
     /// Releases entries.
@@ -240,20 +218,16 @@ mod tests {
     }
 
     #[test]
-    fn entries_stand_as_the_one_that_others_may_have_had_most_likely() {
-        let hour = Duration::from_secs(3600);
-        let in_flight = Arc::new(InFlight::new(100));
-        let standing = |ms: &[u64], idle| in_flight.standing(ms.iter().map(|ms| id(*ms)), idle);
-        for ms in [1, 2, 3] {
-            in_flight.add(id(ms), 1);
-        }
-        let reading = in_flight.read_again();
-        in_flight.add(id(4), 1);
-        drop(reading);
-        in_flight.set_taken(&[id(3)], true);
-        assert_eq!(standing(&[1, 2, 9], hour), Standing::Own);
-        assert_eq!(standing(&[1, 2, 4], hour), Standing::ReadAgain);
-        assert_eq!(standing(&[3, 4], hour), Standing::Old);
-        assert_eq!(standing(&[1], Duration::ZERO), Standing::Old);
+    fn entries_are_since_a_time_only_if_all_are_held_and_were_delivered_later() {
+        let in_flight = InFlight::new(100);
+        let start = Instant::now();
+        in_flight.begin_reading();
+        in_flight.add(id(1), 1);
+        in_flight.add(id(2), 1);
+        assert!(in_flight.are_since([id(1), id(2)].iter(), start));
+        assert!(!in_flight.are_since([id(1), id(3)].iter(), start));
+        assert!(!in_flight.are_since([id(1)].iter(), Instant::now()));
+        in_flight.renewed(&[id(1)], Instant::now() + Duration::from_secs(3600));
+        assert!(in_flight.are_since([id(1)].iter(), Instant::now()));
     }
 }

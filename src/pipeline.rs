@@ -163,7 +163,7 @@ impl Pipeline {
         let mut losses = Losses::new(&self.redis, &self.config, Arc::clone(&self.metrics));
         losses.look_before_reading();
         threads.spawn_beside("losses", &last_stop, move |stop| losses.run(stop))?;
-        self.spawn_acker(threads, done_rx, lease, member)?;
+        self.spawn_acker(threads, done_rx, lease)?;
         let shared = reader::Shared {
             workers: self.spawn_workers(threads, &done_tx, lease, member)?,
             done: done_tx,
@@ -180,19 +180,12 @@ impl Pipeline {
         Ok(has_ended)
     }
 
-    fn spawn_acker(
-        &self,
-        threads: &mut Threads,
-        inbox: Receiver<Done>,
-        lease: &Lease,
-        member: &Member,
-    ) -> anyhow::Result<()> {
+    fn spawn_acker(&self, threads: &mut Threads, inbox: Receiver<Done>, lease: &Lease) -> anyhow::Result<()> {
         let shared = ack::Shared {
             in_flight: Arc::clone(&self.in_flight),
             metrics: Arc::clone(&self.metrics),
             stop: self.stop.clone(),
             lease: lease.clone(),
-            member: member.clone(),
         };
         let acker = Acker::new(&self.redis, &self.config, inbox, shared);
         threads.spawn("acker", move || acker.run())

@@ -4,8 +4,7 @@
 //! are stored in one MULTI with its acknowledgement. What Redis did not take is kept and sent again.
 //!
 //! Invariant: acknowledgements are sent in the order in which the entries came here, and none overtakes that of an earlier
-//! entry of its DID. An entry is counted once, when its acknowledgement is confirmed, and by the process whose
-//! acknowledgement it was.
+//! entry of its DID. An entry is counted once, by the process whose acknowledgement took it off, as `xack` proves.
 
 pub mod dead_letter;
 pub mod xack;
@@ -15,17 +14,16 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
-use redis::{Cmd, RedisError, RedisResult, Value};
+use redis::{Cmd, RedisError, RedisResult};
 
 use crate::ack::dead_letter::{DEAD_LETTERS, DeadLetter};
-use crate::ack::xack::{Acks, Of};
-use crate::apply::Member;
+use crate::ack::xack::{Acks, Count};
 use crate::entry::EntryId;
 use crate::group::lease::Lease;
-use crate::in_flight::{InFlight, Standing};
+use crate::in_flight::InFlight;
 use crate::report::metrics::Metrics;
 use crate::servers::link::{self, Link, Redis};
-use crate::servers::once::{self, Once};
+use crate::servers::once;
 use crate::servers::retry::{Backoff, Refusal};
 use crate::settings::config::Config;
 use crate::shutdown::Stop;
@@ -40,11 +38,12 @@ pub struct Done {
 }
 
 impl Done {
-    pub fn lost(id: EntryId) -> Done {
+    /// One that was trimmed from the stream.
+    pub fn trimmed(id: EntryId, outcome: Outcome) -> Done {
         Done {
             id,
             repo: None,
-            outcome: Outcome::Lost,
+            outcome,
         }
     }
 }
@@ -57,6 +56,8 @@ pub enum Outcome {
     Dead(Vec<DeadLetter>),
     /// It was trimmed from the stream before it was read.
     Lost,
+    /// The same, and it was taken off when that was found.
+    Dropped,
 }
 
 /// An entry's type, as the counters tell them apart.
@@ -87,8 +88,8 @@ const TURN: Duration = Duration::from_millis(500);
 
 pub struct Acker {
     link: Link,
-    once: Once,
-    of: Of,
+    acks: Acks,
+    stream: String,
     dead_letter_maxlen: usize,
     inbox: Receiver<Done>,
     shared: Shared,
@@ -108,7 +109,6 @@ pub struct Shared {
     pub metrics: Arc<Metrics>,
     pub stop: Stop,
     pub lease: Lease,
-    pub member: Member,
 }
 
 /// Dead letters that Redis refused, and what came after them of their repos; their entries stay pending.
@@ -139,12 +139,8 @@ impl Acker {
     pub fn new(redis: &Redis, config: &Config, inbox: Receiver<Done>, shared: Shared) -> Acker {
         Acker {
             link: redis.link(Duration::ZERO),
-            once: Once::new(format!("firehose:worker:buried:{}:{}", config.group, config.consumer)),
-            of: Of {
-                stream: config.stream.clone(),
-                group: config.group.clone(),
-                claim_idle: config.claim_idle,
-            },
+            acks: Acks::new(config),
+            stream: config.stream.clone(),
             dead_letter_maxlen: config.dead_letter_maxlen,
             inbox,
             shared,
@@ -201,7 +197,10 @@ impl Acker {
     fn acknowledge(&mut self, batch: Vec<Done>) {
         let mut plain = Vec::with_capacity(batch.len());
         for done in batch {
-            if self.has_given_up || self.waiting.has_before(&done) {
+            if matches!(done.outcome, Outcome::Dropped) {
+                let batch = [done];
+                self.settled(&batch, xack::all_of_batch(&batch));
+            } else if self.has_given_up || self.waiting.has_before(&done) {
                 self.waiting.push(done);
             } else if matches!(done.outcome, Outcome::Dead(_)) {
                 self.send(std::mem::take(&mut plain));
@@ -217,26 +216,26 @@ impl Acker {
         if batch.is_empty() {
             return;
         }
-        match self.send_until_taken(&batch) {
-            Some(ours) => self.settled(batch.iter().zip(ours)),
+        match self.send_until_taken(&batch).or_else(|| self.taken_after_all(&batch)) {
+            Some(counts) => self.settled(&batch, counts),
             None => self.give_up(batch),
         }
     }
 
-    /// Which of the entries this process is to count; `None` if a stop is requested while Redis does not take them.
-    fn send_until_taken(&mut self, batch: &[Done]) -> Option<Vec<bool>> {
-        let mut acks = Acks::of(batch, &self.of, &self.shared);
+    /// How many of the entries were taken off; `None` if a stop is requested while Redis does not take them.
+    fn send_until_taken<'b>(&mut self, batch: &'b [Done]) -> Option<Vec<Count<'b>>> {
         let mut backoff = Backoff::default();
         while !self.has_given_up {
-            match insist(&mut self.link, &self.shared, |link| acks.send(link))? {
-                Ok(ours) => {
+            let Acker { link, acks, shared, .. } = self;
+            match insist(link, shared, |link| acks.send(link, batch, &shared.in_flight))? {
+                Ok(counts) => {
                     self.ack_refusal.end("redis takes acknowledgements");
-                    return Some(ours);
+                    return Some(counts);
                 }
                 Err(error) => self.ack_refusal.say(format!(
                     "redis refuses acknowledgements: {}; the entries stay pending, nothing is lost; allow ~{} +xack",
                     link::describe(&error),
-                    self.of.stream
+                    self.stream
                 )),
             }
             if self.shared.stop.is_requested() || backoff.wait(&self.shared.stop) {
@@ -244,6 +243,14 @@ impl Acker {
             }
         }
         None
+    }
+
+    /// At a stop: what was sent last may have been carried out though no answer came.
+    fn taken_after_all<'b>(&mut self, batch: &'b [Done]) -> Option<Vec<Count<'b>>> {
+        // That a connection is broken shows only when it is used.
+        let mut look = || self.acks.were_taken_off(&mut self.link, batch);
+        let were_taken_off = look().or_else(|_| look()).unwrap_or(false);
+        were_taken_off.then(|| xack::all_of_batch(batch))
     }
 
     /// Stores an entry's dead letters together with its acknowledgement.
@@ -254,32 +261,25 @@ impl Acker {
         if self.has_given_up || self.unclear.is_some_and(|unclear| unclear != done.id) {
             return self.waiting.push(done);
         }
-        let deliveries = self.deliveries(done.id);
-        if deliveries == 0 && !self.is_own(done.id) && self.unclear.is_none() {
-            log::debug!("another process is done with entry {}", done.id);
-            return self.settled([(&done, false)].into_iter());
-        }
-        let commands = self.burial(done.id, letters, deliveries.max(1));
-        let once = &mut self.once;
-        let buried = insist(&mut self.link, &self.shared, |link| {
+        let maxlen = self.dead_letter_maxlen;
+        let store = |deliveries| -> Vec<Cmd> {
+            let store = |letter: &DeadLetter| letter.store(done.id, deliveries, maxlen);
+            letters.iter().map(store).collect()
+        };
+        let Acker { link, acks, shared, .. } = self;
+        let buried = insist(link, shared, |link| {
             ensure_takes_letters(link)?;
-            once.execute(link, commands.clone())
+            acks.bury(link, &done, store)
         });
-        self.unclear = once.is_unclear().then_some(done.id);
+        self.unclear = acks.is_burial_unclear().then_some(done.id);
         match buried {
-            Some(Ok(answers)) => {
-                for letter in letters {
-                    log::warn!("entry {} is a dead letter: {}", done.id, letter.error);
-                }
-                let is_ours = answers.last() != Some(&Value::Int(0)) || self.is_own(done.id);
-                self.settled([(&done, is_ours)].into_iter());
-            }
+            Some(Ok(is_ours)) => self.buried(done, is_ours),
             Some(Err(error)) => {
                 self.dead_letter_refusal.say(format!(
                     "redis refuses dead letters: {}; their entries stay pending, nothing is lost; it may lack memory, \
                      {DEAD_LETTERS} be no stream, or its user lack the right: allow ~{DEAD_LETTERS} +xadd ~{} +xack {}",
                     link::describe(&error),
-                    self.of.stream,
+                    self.stream,
                     once::RULE
                 ));
                 match self.unclear {
@@ -287,50 +287,35 @@ impl Acker {
                     None => self.waiting.push(done),
                 }
             }
-            None => self.give_up(vec![done]),
+            None => {
+                let batch = vec![done];
+                match self.taken_after_all(&batch).is_some() {
+                    true => batch.into_iter().for_each(|done| self.buried(done, true)),
+                    false => self.give_up(batch),
+                }
+            }
         }
     }
 
-    /// The commands that store dead letters of an entry and acknowledge it.
-    fn burial(&self, id: EntryId, letters: &[DeadLetter], deliveries: u64) -> Vec<Cmd> {
-        let store = |letter: &DeadLetter| letter.store(id, deliveries, self.dead_letter_maxlen);
-        let mut commands: Vec<Cmd> = letters.iter().map(store).collect();
-        commands.push(self.of.ack([id].into_iter()));
-        commands
-    }
-
-    /// How often Redis has delivered a pending entry; 0 if it is pending no more, 1 if that is not known.
-    fn deliveries(&mut self, id: EntryId) -> u64 {
-        let mut pending = redis::cmd("XPENDING");
-        pending
-            .arg(&self.of.stream)
-            .arg(&self.of.group)
-            .arg(id.to_string())
-            .arg(id.to_string())
-            .arg(1);
-        type Pending = Vec<(String, String, u64, u64)>;
-        let cost = "dead letters do not say how often their entry was delivered";
-        let answer = insist(&mut self.link, &self.shared, |link| {
-            let entries = link.query::<Pending>(&pending);
-            link.optional(entries, cost, "+xpending")
-        });
-        match answer {
-            Some(Ok(Some(entries))) => entries.first().map_or(0, |(_, _, _, deliveries)| *deliveries),
-            _ => 1,
+    /// An entry's dead letters are stored, or another process is done with it.
+    fn buried(&self, done: Done, is_ours: bool) {
+        let Outcome::Dead(letters) = &done.outcome else { return };
+        if !is_ours {
+            log::debug!("another process is done with entry {}", done.id);
+            return self.settled(&[done], Vec::new());
         }
+        for letter in letters {
+            log::warn!("entry {} is a dead letter: {}", done.id, letter.error);
+        }
+        let batch = [done];
+        self.settled(&batch, xack::all_of_batch(&batch));
     }
 
-    /// Whether no other process can have had the entry.
-    fn is_own(&self, id: EntryId) -> bool {
-        let standing = self.shared.in_flight.standing([id].into_iter(), self.of.claim_idle);
-        standing == Standing::Own
-    }
-
-    /// Releases entries, and counts those that are this process's to count.
-    fn settled<'a>(&self, batch: impl Iterator<Item = (&'a Done, bool)> + Clone) {
-        self.shared.in_flight.remove(batch.clone().map(|(done, _)| done.id));
-        for (done, _) in batch.filter(|(_, is_ours)| *is_ours) {
-            self.shared.metrics.acknowledged(&done.outcome);
+    /// Releases entries, and counts those that were taken off.
+    fn settled(&self, batch: &[Done], counts: Vec<Count>) {
+        self.shared.in_flight.remove(batch.iter().map(|done| done.id));
+        for (outcome, number) in counts {
+            self.shared.metrics.acknowledged(outcome, number);
         }
         self.shared.metrics.readiness.progress_made();
     }

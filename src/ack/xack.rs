@@ -1,108 +1,344 @@
-//! XACK, and which of the entries it takes off this process counts.
+//! XACK, and which of the entries it took off.
 //!
-//! Owns the only XACK in the program. While no other process is known and the entries were read lately, they go in one
-//! command. Else they go one by one, in one round trip: of entries that another process may have taken over meanwhile, or
-//! had before, each process counts those that Redis took off at its own word. What of the others is no longer pending was
-//! acknowledged by an earlier try.
+//! Owns the only XACK in the program, and the proof of what it did. Redis answers how many entries an XACK took off, so
+//! those that count alike share one. An answer that does not come says nothing: therefore acknowledgements are sent as
+//! `Once` sends a transaction, and only while every entry of it is known to be pending for this process. Then it is known
+//! what a transaction took off that was carried out.
+//!
+//! Invariant: what is delivered to this process stays pending for it until it acknowledges it or the fence moves (`fence`).
+//! So entries that were delivered after the fence was seen where it stands are this process's; others are looked up, and
+//! what another process has taken over meanwhile is taken back before it is acknowledged.
+//!
+//! Where the Redis user may not have the keys for that, XACK goes alone, and what had no answer counts as this process's.
 
-use std::time::Duration;
+use std::collections::HashSet;
+use std::time::Instant;
 
-use redis::{Cmd, RedisResult};
+use redis::{Cmd, RedisResult, Value, from_redis_value};
 
-use crate::ack::{Done, Outcome, Shared};
+use crate::ack::{Done, Outcome};
 use crate::entry::EntryId;
-use crate::in_flight::Standing;
+use crate::group::fence::Fence;
+use crate::group::keys;
+use crate::in_flight::InFlight;
 use crate::servers::link::{self, Link};
+use crate::servers::once::{self, Once, Opened};
+use crate::settings::config::Config;
 
-/// Whose entries are acknowledged.
-pub struct Of {
-    pub stream: String,
-    pub group: String,
-    /// Entries idle for so long are taken by other processes.
-    pub claim_idle: Duration,
-}
+const NO_PROOF: &str = "nothing tells whether acknowledgements without an answer were carried out: counts may be off";
+const NO_LOOK: &str = "nothing tells which entries other processes have taken over: counts may be off";
+const NO_DELIVERIES: &str = "dead letters do not say how often their entry was delivered";
 
-impl Of {
-    pub fn ack(&self, ids: impl Iterator<Item = EntryId>) -> Cmd {
-        let mut ack = redis::cmd("XACK");
-        ack.arg(&self.stream).arg(&self.group);
-        ids.for_each(|id| {
-            ack.arg(id.to_string());
-        });
-        ack
-    }
-}
+/// Entries that XPENDING is asked for at a time.
+const PAGE: usize = 1000;
 
-/// Acknowledgements of a batch, sent until there is an answer.
-pub struct Acks<'a> {
-    batch: &'a [Done],
-    of: &'a Of,
-    shared: &'a Shared,
-    /// One that was sent had no answer: it may have been carried out.
+/// How many entries of that outcome were taken off.
+pub type Count<'b> = (&'b Outcome, u64);
+
+/// Acknowledges entries of one consumer.
+pub struct Acks {
+    stream: String,
+    group: String,
+    consumer: String,
+    fence: Fence,
+    /// Where the fence was seen last.
+    seen: Option<Seen>,
+    acked: Once,
+    buried: Once,
+    /// An XACK alone had no answer: it may have been carried out.
     is_unclear: bool,
 }
 
-impl<'a> Acks<'a> {
-    pub fn of(batch: &'a [Done], of: &'a Of, shared: &'a Shared) -> Acks<'a> {
+/// Where the fence stands.
+struct Seen {
+    at: Option<String>,
+    /// Since then it stands there.
+    since: Instant,
+    /// Over which connection it was seen: a Redis that was away may be another, or an older one.
+    connection: u64,
+}
+
+/// What became of a pending entry that is looked up.
+enum Pending {
+    /// This process's, delivered so many times.
+    Own(u64),
+    /// It was another's and may be this process's by now: to be looked up again.
+    TakenBack,
+    /// Another process is done with it.
+    Gone,
+}
+
+impl Acks {
+    pub fn new(config: &Config) -> Acks {
+        let once = |kind| Once::new(keys::of_consumer(kind, config, &config.consumer));
         Acks {
-            batch,
-            of,
-            shared,
+            stream: config.stream.clone(),
+            group: config.group.clone(),
+            consumer: config.consumer.clone(),
+            fence: Fence::new(config),
+            seen: None,
+            acked: once("acked"),
+            buried: once("buried"),
             is_unclear: false,
         }
     }
 
-    /// Which of the entries this process is to count: where another may have acknowledged them, those that Redis takes off
-    /// at this process's word.
+    /// Acknowledges entries, and says how many were taken off. After an error the same are to be given again.
     ///
     /// # Errors
     ///
     /// As Redis or the system says.
-    pub fn send(&mut self, link: &mut Link) -> RedisResult<Vec<bool>> {
-        let is_alone = !self.shared.member.has_others();
+    pub fn send<'b>(
+        &mut self,
+        link: &mut Link,
+        batch: &'b [Done],
+        in_flight: &InFlight,
+    ) -> RedisResult<Vec<Count<'b>>> {
+        loop {
+            let opened = self.open(link, |acks| &mut acks.acked);
+            match link.optional(opened, NO_PROOF, once::RULE)? {
+                None => return self.send_alone(link, batch),
+                Some(Opened::CarriedOut) => return Ok(all_of_batch(batch)),
+                Some(Opened::Ready(_)) => {}
+            }
+            match self.try_send(link, batch, in_flight) {
+                Ok(None) => {}
+                Ok(Some(counts)) => return Ok(counts),
+                Err(error) if link::is_connection_error(&error) => return Err(error),
+                // Redis at its memory limit takes XACK and no keys.
+                Err(error) => {
+                    log::debug!("acknowledging without a proof: {}", link::describe(&error));
+                    return self.send_alone(link, batch);
+                }
+            }
+        }
+    }
+
+    /// Acknowledges what of a batch is this process's, in a transaction that is open; `None` if it has to be opened again.
+    fn try_send<'b>(
+        &mut self,
+        link: &mut Link,
+        batch: &'b [Done],
+        in_flight: &InFlight,
+    ) -> RedisResult<Option<Vec<Count<'b>>>> {
+        let Some(own) = self.own_of(link, batch, in_flight)? else {
+            return Ok(None);
+        };
+        let mut own: Vec<&Done> = batch.iter().filter(|done| own.contains(&done.id)).collect();
+        if own.is_empty() {
+            self.acked.give_up();
+            return Ok(Some(Vec::new()));
+        }
+        // Carried out as one, they need not stay in order.
+        own.sort_by_key(|done| class(done));
+        let answers = self.acked.close(link, self.acks(&own))?;
+        answers.map(|answers| taken_off(all_of(&own), answers)).transpose()
+    }
+
+    /// Whether entries given last, of which no answer came, were taken off all the same.
+    ///
+    /// # Errors
+    ///
+    /// As Redis or the system says.
+    pub fn were_taken_off(&mut self, link: &mut Link, batch: &[Done]) -> RedisResult<bool> {
+        match batch {
+            [done] if matches!(done.outcome, Outcome::Dead(_)) => self.buried.was_carried_out(link),
+            _ => self.acked.was_carried_out(link),
+        }
+    }
+
+    /// Whether the dead letters given last may have been stored, or may be yet.
+    pub fn is_burial_unclear(&self) -> bool {
+        self.buried.is_unclear()
+    }
+
+    /// Carries out what `store` says, given the number of deliveries, and acknowledges the entry; `false` if another process
+    /// is done with it. While `is_burial_unclear`, the same is to be given again.
+    ///
+    /// # Errors
+    ///
+    /// As Redis or the system says.
+    pub fn bury(&mut self, link: &mut Link, done: &Done, store: impl Fn(u64) -> Vec<Cmd>) -> RedisResult<bool> {
+        loop {
+            if let Opened::CarriedOut = self.open(link, |acks| &mut acks.buried)? {
+                return Ok(true);
+            }
+            let deliveries = match self.look_up(link, done.id)? {
+                Pending::Own(deliveries) => deliveries,
+                Pending::TakenBack => continue,
+                Pending::Gone => {
+                    self.buried.give_up();
+                    return Ok(false);
+                }
+            };
+            let mut commands = store(deliveries);
+            commands.extend(self.acks(&[done]));
+            if let Some(answers) = self.buried.close(link, commands)? {
+                return Ok(answers.last() != Some(&Value::Int(0)));
+            }
+        }
+    }
+
+    /// Begins a transaction that a move of the fence ends, and takes note of where that stands.
+    fn open(&mut self, link: &mut Link, once: fn(&mut Acks) -> &mut Once) -> RedisResult<Opened> {
+        let connection = link.reach()?;
+        let key = self.fence.key.clone();
+        let opened = once(self).open(link, Some(&key))?;
+        if let Opened::Ready(at) = &opened {
+            let stands = |seen: &Seen| seen.connection == connection && seen.at == *at;
+            if !self.seen.as_ref().is_some_and(stands) {
+                self.seen = Some(Seen {
+                    at: at.clone(),
+                    since: Instant::now(),
+                    connection,
+                });
+            }
+        }
+        Ok(opened)
+    }
+
+    /// The entries of a batch that are pending for this process; `None` if it has to be looked again.
+    fn own_of(
+        &mut self,
+        link: &mut Link,
+        batch: &[Done],
+        in_flight: &InFlight,
+    ) -> RedisResult<Option<HashSet<EntryId>>> {
+        let ids: HashSet<EntryId> = batch.iter().map(|done| done.id).collect();
+        let since = self.seen.as_ref().map(|seen| seen.since);
+        if since.is_some_and(|since| in_flight.are_since(ids.iter(), since)) {
+            return Ok(Some(ids));
+        }
+        let pending = self.pending(link, &ids);
+        let Some((own, others)) = link.optional(pending, NO_LOOK, "+xpending")? else {
+            return Ok(Some(ids));
+        };
+        if others.is_empty() {
+            return Ok(Some(own));
+        }
+        self.take_back(link, &others)?;
+        Ok(None)
+    }
+
+    /// Which of these entries are pending for this process, and which for others.
+    fn pending(&self, link: &mut Link, ids: &HashSet<EntryId>) -> RedisResult<(HashSet<EntryId>, Vec<EntryId>)> {
+        let (mut own, mut others) = (HashSet::new(), Vec::new());
+        let last = ids.iter().max().map(EntryId::to_string);
+        let mut from = ids.iter().min().map(EntryId::to_string);
+        while let (Some(first), Some(last)) = (from.take(), &last) {
+            let page = self.page(link, &first, last, PAGE)?;
+            for (id, consumer, _) in page.iter().filter(|(id, ..)| ids.contains(id)) {
+                match *consumer == self.consumer {
+                    true => drop(own.insert(*id)),
+                    false => others.push(*id),
+                }
+            }
+            from = page
+                .last()
+                .filter(|_| page.len() == PAGE)
+                .map(|(id, ..)| format!("({id}"));
+        }
+        Ok((own, others))
+    }
+
+    /// Pending entries, whose they are, and how often they were delivered.
+    fn page(&self, link: &mut Link, first: &str, last: &str, count: usize) -> RedisResult<Vec<(EntryId, String, u64)>> {
+        let mut pending = redis::cmd("XPENDING");
+        pending.arg(&self.stream).arg(&self.group);
+        pending.arg(first).arg(last).arg(count);
+        let page: Vec<(String, String, u64, u64)> = link.query(&pending)?;
+        let entry = |(id, consumer, _, deliveries): (String, _, _, _)| {
+            Some((EntryId::parse(id.as_bytes())?, consumer, deliveries))
+        };
+        Ok(page.into_iter().filter_map(entry).collect())
+    }
+
+    /// Looks up an entry; one that may not be looked up is taken for this process's.
+    fn look_up(&mut self, link: &mut Link, id: EntryId) -> RedisResult<Pending> {
+        let text = id.to_string();
+        let page = self.page(link, &text, &text, 1);
+        let Some(page) = link.optional(page, NO_DELIVERIES, "+xpending")? else {
+            return Ok(Pending::Own(1));
+        };
+        Ok(match page.first() {
+            None => Pending::Gone,
+            Some((_, consumer, deliveries)) if *consumer == self.consumer => Pending::Own(*deliveries),
+            Some(_) => {
+                self.take_back(link, &[id])?;
+                Pending::TakenBack
+            }
+        })
+    }
+
+    /// Makes entries this process's again whose effect it has committed, whatever the other one does with them.
+    fn take_back(&self, link: &mut Link, ids: &[EntryId]) -> RedisResult<()> {
+        let mut claim = redis::cmd("XCLAIM");
+        claim.arg(&self.stream).arg(&self.group).arg(&self.consumer).arg(0);
+        for id in ids {
+            claim.arg(id.to_string());
+        }
+        claim.arg("JUSTID");
+        link.transaction(&[self.fence.move_away(), claim]).map(drop)
+    }
+
+    /// XACK without a proof.
+    fn send_alone<'b>(&mut self, link: &mut Link, batch: &'b [Done]) -> RedisResult<Vec<Count<'b>>> {
+        let batch: Vec<&Done> = batch.iter().collect();
+        let mut acks = redis::Pipeline::with_capacity(1);
+        for ack in self.acks(&batch) {
+            acks.add_command(ack);
+        }
         link.reach()?;
-        let sent = match is_alone && self.standing() == Standing::Own {
-            true => self.send_together(link),
-            false => self.send_each(link, is_alone),
-        };
-        self.is_unclear |= sent.as_ref().is_err_and(link::is_connection_error);
-        sent
-    }
-
-    fn send_together(&self, link: &mut Link) -> RedisResult<Vec<bool>> {
-        let number: usize = link.query(&self.of.ack(self.ids()))?;
-        // Fewer than were sent is no error: those were acknowledged by a try whose answer was lost, or the group is gone,
-        // which the reader finds out.
-        if number < self.batch.len() {
-            log::debug!("redis knew {number} of {} entries as pending", self.batch.len());
+        let answers: RedisResult<Vec<Value>> = link.pipeline(&acks);
+        self.is_unclear |= answers.as_ref().is_err_and(link::is_connection_error);
+        let answers = answers?;
+        self.acked.give_up();
+        match std::mem::take(&mut self.is_unclear) {
+            true => Ok(all_of(&batch)),
+            false => taken_off(all_of(&batch), answers),
         }
-        Ok(vec![true; self.batch.len()])
     }
 
-    fn send_each(&self, link: &mut Link, is_alone: bool) -> RedisResult<Vec<bool>> {
-        let mut acks = redis::Pipeline::with_capacity(self.batch.len());
-        for id in self.ids() {
-            acks.add_command(self.of.ack([id].into_iter()));
-        }
-        let numbers: Vec<u64> = link.pipeline(&acks)?;
-        // As it is now: they may have been on their way for long.
-        let is_by_try = match self.standing() {
-            Standing::Own => true,
-            Standing::ReadAgain => self.is_unclear,
-            Standing::Old => self.is_unclear && is_alone,
+    /// The commands that acknowledge entries in this order, one for as many as count alike.
+    fn acks(&self, batch: &[&Done]) -> Vec<Cmd> {
+        let ack = |alike: &[&Done]| {
+            let mut ack = redis::cmd("XACK");
+            ack.arg(&self.stream).arg(&self.group);
+            for done in alike {
+                ack.arg(done.id.to_string());
+            }
+            ack
         };
-        let is_ours = |(done, number): (&Done, u64)| {
-            // What was trimmed may have left the pending entries when it was found.
-            number > 0 || is_by_try || matches!(done.outcome, Outcome::Lost)
-        };
-        Ok(self.batch.iter().zip(numbers).map(is_ours).collect())
+        alike(batch).map(ack).collect()
     }
+}
 
-    fn standing(&self) -> Standing {
-        self.shared.in_flight.standing(self.ids(), self.of.claim_idle)
-    }
+/// Entries that follow each other and count alike.
+fn alike<'a, 'b>(batch: &'a [&'b Done]) -> impl Iterator<Item = &'a [&'b Done]> {
+    batch.chunk_by(|a, b| class(a) == class(b))
+}
 
-    fn ids(&self) -> impl Iterator<Item = EntryId> + '_ {
-        self.batch.iter().map(|done| done.id)
+/// Entries of one class count alike.
+fn class(done: &Done) -> u8 {
+    match done.outcome {
+        Outcome::Applied(kind) => kind as u8,
+        Outcome::Dead(_) => u8::MAX - 1,
+        Outcome::Lost | Outcome::Dropped => u8::MAX,
     }
+}
+
+/// The counts where all of a batch were taken off.
+pub fn all_of_batch(batch: &[Done]) -> Vec<Count<'_>> {
+    all_of(&batch.iter().collect::<Vec<_>>())
+}
+
+fn all_of<'b>(batch: &[&'b Done]) -> Vec<Count<'b>> {
+    let count = |alike: &[&'b Done]| Some((&alike.first()?.outcome, alike.len() as u64));
+    alike(batch).filter_map(count).collect()
+}
+
+/// The counts by Redis' answers.
+fn taken_off<'b>(counts: Vec<Count<'b>>, answers: Vec<Value>) -> RedisResult<Vec<Count<'b>>> {
+    let count = |((outcome, _), answer): (Count<'b>, Value)| Ok((outcome, from_redis_value(answer.extract_error()?)?));
+    counts.into_iter().zip(answers).map(count).collect()
 }

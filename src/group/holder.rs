@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use redis::RedisResult;
 
 use crate::group::lease::{Lease, Until};
-use crate::group::mark;
+use crate::group::{keys, mark};
 use crate::servers::link::{self, Link, Redis};
 use crate::servers::retry::Backoff;
 use crate::settings::config::Config;
@@ -26,8 +26,8 @@ const LOOK: Duration = Duration::from_millis(500);
 const MARGIN: Duration = Duration::from_secs(1);
 
 /// The key that marks who holds a consumer name.
-pub fn key(group: &str, consumer: &str) -> String {
-    format!("firehose:worker:holder:{group}:{consumer}")
+pub fn key(config: &Config, consumer: &str) -> String {
+    keys::of_consumer("holder", config, consumer)
 }
 
 /// What proves to other processes that this one lives.
@@ -65,7 +65,7 @@ impl Holder {
     pub fn new(redis: &Redis, config: &Config) -> Holder {
         Holder {
             link: redis.link(Duration::ZERO),
-            key: key(&config.group, &config.consumer),
+            key: key(config, &config.consumer),
             me: mark::of(std::process::id()),
             consumer: config.consumer.clone(),
             lease: Lease::default(),

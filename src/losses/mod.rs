@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 use redis::{RedisError, RedisResult};
 
 use crate::ack::dead_letter::DEAD_LETTERS;
+use crate::group::keys;
 use crate::group::stream_info::{self, StreamInfo};
 use crate::report::metrics::{Metrics, Reads};
 use crate::servers::link::{self, Link, Redis};
@@ -37,8 +38,8 @@ const MAX_PUT_OFF: u32 = 5;
 
 /// The hash of a group's losses: `unread_trimmed`, `pending_trimmed`, `groups_recreated`, and the last look. It has no
 /// TTL: what was lost stays lost.
-pub fn key(group: &str) -> String {
-    format!("firehose:worker:losses:{group}")
+pub fn key(config: &Config) -> String {
+    keys::of_group("losses", config)
 }
 
 /// Whether there are so many dead letters that the oldest will go before long.
@@ -91,7 +92,7 @@ impl Losses {
             stream: config.stream.clone(),
             group: config.group.clone(),
             consumer: config.consumer.clone(),
-            key: key(&config.group),
+            key: key(config),
             dead_letter_maxlen: config.dead_letter_maxlen as u64,
             metrics,
             forecast: Forecast::new(config.max_stream_len as u64),

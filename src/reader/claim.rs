@@ -4,14 +4,15 @@
 //! pending ones afterwards.
 //!
 //! Invariant: XAUTOCLAIM drops whatever was trimmed from the stream, also what a live consumer was given a moment ago and
-//! applies. So it is sent only where there are entries of gone consumers, goes only as far as they do, and of what it
-//! dropped only theirs is lost.
+//! applies. So it is sent only for entries of gone consumers that follow each other, and of what it dropped only theirs is
+//! lost. The fence moves with it, so that who held the entries before looks again before he acknowledges them.
 
 use std::time::Duration;
 
-use redis::{FromRedisValue, RedisResult, Value};
+use redis::{Cmd, FromRedisValue, RedisResult, Value, from_redis_value};
 
 use crate::entry::EntryId;
+use crate::group::fence::Fence;
 use crate::reader::delivered::{ids, text};
 use crate::servers::link::{self, Link};
 
@@ -23,6 +24,7 @@ pub struct Claim {
     pub consumer: String,
     /// Entries that have been pending for this long are of consumers that are gone.
     pub idle: Duration,
+    pub fence: Fence,
 }
 
 /// Where XAUTOCLAIM goes on.
@@ -61,13 +63,13 @@ impl Claim {
                 return Ok(Claimed::default());
             };
             *cursor = Cursor(Some(first.to_string()));
-            count = idle.len();
+            count = self.run(link, idle)?;
         }
         let mut claim = redis::cmd("XAUTOCLAIM");
         claim.arg(&self.stream).arg(&self.group).arg(&self.consumer);
         claim.arg(self.idle.as_millis() as u64);
         claim.arg(&cursor.0).arg("COUNT").arg(count).arg("JUSTID");
-        let mut parts = link.query::<Vec<Value>>(&claim)?.into_iter();
+        let mut parts = self.behind_fence(link, claim)?.into_iter();
         cursor.advance(parts.next());
         let mut claimed = Claimed {
             ids: ids(parts.next()),
@@ -79,6 +81,44 @@ impl Claim {
             claimed.trimmed.retain(is_of_gone);
         }
         Ok(claimed)
+    }
+
+    /// Sends XAUTOCLAIM in one MULTI with a move of the fence; by itself where Redis does not take that.
+    fn behind_fence(&self, link: &mut Link, claim: Cmd) -> RedisResult<Vec<Value>> {
+        match link.transaction(&[self.fence.move_away(), claim.clone()]) {
+            Ok(answers) => {
+                let answer = answers.unwrap_or_default().pop().unwrap_or(Value::Nil);
+                Ok(from_redis_value(answer.extract_error()?)?)
+            }
+            Err(error) if link::is_connection_error(&error) => Err(error),
+            Err(_) => link.query(&claim),
+        }
+    }
+
+    /// Moves the fence alone.
+    pub fn move_fence(&self, link: &mut Link) -> RedisResult<()> {
+        match link.query::<()>(&self.fence.move_away()) {
+            Err(error) if link::is_connection_error(&error) => Err(error),
+            Err(error) => {
+                log::debug!("failed to move the fence: {}", link::describe(&error));
+                Ok(())
+            }
+            Ok(()) => Ok(()),
+        }
+    }
+
+    /// How many of these follow each other among all pending entries: of what live consumers hold in between, XAUTOCLAIM
+    /// would drop what was trimmed.
+    fn run(&self, link: &mut Link, idle: &[EntryId]) -> RedisResult<usize> {
+        let mut pending = redis::cmd("XPENDING");
+        pending.arg(&self.stream).arg(&self.group);
+        pending
+            .arg(idle.first().map(EntryId::to_string))
+            .arg("+")
+            .arg(idle.len());
+        let all = link.query::<Vec<(String, String, u64, u64)>>(&pending)?;
+        let follows = |((id, ..), idle): &(&(String, String, u64, u64), &EntryId)| *id == idle.to_string();
+        Ok(all.iter().zip(idle).take_while(follows).count().max(1))
     }
 
     /// The next entries, in the order of the stream, that are of consumers that are gone; `None` where Redis does not allow

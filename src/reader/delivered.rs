@@ -11,13 +11,15 @@ pub enum Delivered {
     Entry(Entry),
     /// Pending, but no longer in the stream.
     Trimmed(EntryId),
+    /// The same, and pending no more since that was found.
+    Dropped(EntryId),
 }
 
 impl Delivered {
     pub fn id(&self) -> EntryId {
         match self {
             Delivered::Entry(entry) => entry.id,
-            Delivered::Trimmed(id) => *id,
+            Delivered::Trimmed(id) | Delivered::Dropped(id) => *id,
         }
     }
 
@@ -25,7 +27,7 @@ impl Delivered {
     pub fn weight(&self) -> usize {
         match self {
             Delivered::Entry(entry) => entry.weight(),
-            Delivered::Trimmed(_) => Entry::OVERHEAD,
+            Delivered::Trimmed(_) | Delivered::Dropped(_) => Entry::OVERHEAD,
         }
     }
 }

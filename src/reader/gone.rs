@@ -60,7 +60,7 @@ impl Reader {
                 return Ok(false);
             }
             let claimed = self.claim.next(&mut self.link, &mut cursor, ADOPT_COUNT)?;
-            if self.hand_over.give_trimmed(claimed.trimmed).is_none() {
+            if self.hand_over.give_dropped(claimed.trimmed).is_none() {
                 return Ok(false);
             }
         }
@@ -89,7 +89,7 @@ impl Reader {
             // What is in flight here and was claimed all the same is this process's again, if another had it.
             self.in_flight.set_taken(&claimed.ids, false);
             self.in_flight.set_taken(&claimed.trimmed, false);
-            if self.hand_over.give_trimmed(claimed.trimmed).is_none() || !self.read_claimed(claimed.ids)? {
+            if self.hand_over.give_dropped(claimed.trimmed).is_none() || !self.read_claimed(claimed.ids)? {
                 return Ok(false);
             }
         }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use crossbeam_channel::{SendError, Sender};
 
-use crate::ack::Done;
+use crate::ack::{Done, Outcome};
 use crate::entry::{Entry, EntryId};
 use crate::in_flight::InFlight;
 use crate::partition::worker_of;
@@ -62,23 +62,24 @@ impl HandOver {
             match next {
                 Delivered::Entry(entry) => {
                     if let Err(SendError(back)) = self.send(entry) {
+                        let trimmed = trimmed.iter().map(|done: &Done| done.id);
                         let rest = rest.map(|delivered| delivered.id()).chain(trimmed);
                         self.in_flight.remove(rest.chain([back.id]));
                         return None;
                     }
                     given += 1;
                 }
-                Delivered::Trimmed(id) => trimmed.push(id),
+                Delivered::Trimmed(id) => trimmed.push(Done::trimmed(id, Outcome::Lost)),
+                Delivered::Dropped(id) => trimmed.push(Done::trimmed(id, Outcome::Dropped)),
             }
         }
         self.acknowledge_trimmed(trimmed)?;
         Some(given)
     }
 
-    /// Has entries acknowledged and counted of which nothing is left but their IDs, as `give` does. `None` if the acker
-    /// has gone.
-    pub fn give_trimmed(&mut self, ids: Vec<EntryId>) -> Option<usize> {
-        self.give(ids.into_iter().map(Delivered::Trimmed).collect())
+    /// Has entries counted that XAUTOCLAIM has dropped since they were trimmed, as `give` does. `None` if the acker has gone.
+    pub fn give_dropped(&mut self, ids: Vec<EntryId>) -> Option<usize> {
+        self.give(ids.into_iter().map(Delivered::Dropped).collect())
     }
 
     /// Says how many entries were lost to the producer's limit while they were pending: once for many answers.
@@ -101,8 +102,9 @@ impl HandOver {
         turns::send(worker, entry)
     }
 
-    fn acknowledge_trimmed(&mut self, ids: Vec<EntryId>) -> Option<()> {
-        for id in ids {
+    fn acknowledge_trimmed(&mut self, dones: Vec<Done>) -> Option<()> {
+        for done in dones {
+            let id = done.id;
             let first = if self.trimmed.number == 0 {
                 id
             } else {
@@ -113,7 +115,7 @@ impl HandOver {
                 first: first.min(id),
                 last: self.trimmed.last.max(id),
             };
-            turns::send(&self.done, Done::lost(id)).ok()?;
+            turns::send(&self.done, done).ok()?;
         }
         Some(())
     }

@@ -17,6 +17,7 @@ use redis::{Cmd, RedisError, RedisResult};
 
 use crate::ack::Done;
 use crate::entry::{Entry, EntryId};
+use crate::group::fence::Fence;
 use crate::group::lease::Lease;
 use crate::in_flight::InFlight;
 use crate::reader::claim::Claim;
@@ -103,6 +104,7 @@ impl Reader {
                 group: config.group.clone(),
                 consumer: config.consumer.clone(),
                 idle: config.claim_idle,
+                fence: Fence::new(config),
             },
             deliveries: Deliveries::new(config),
             hand_over: HandOver::new(shared.workers, shared.done, Arc::clone(&shared.in_flight)),
@@ -142,6 +144,8 @@ impl Reader {
         // Nobody could renew what he holds while Redis was away.
         self.claimed_at = Instant::now();
         if self.is_first {
+            // Who had the consumer name before may have acknowledgements on their way.
+            self.claim.move_fence(&mut self.link)?;
             let adopted = self.adopt_gone();
             if self.link.optional(adopted, NO_CLAIMS, CLAIM_RULE)? == Some(false) {
                 return Ok(());

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use redis::{Cmd, RedisResult, Value};
 
+use crate::group::keys;
 use crate::losses;
 use crate::report::metrics::{Count, Metrics};
 use crate::servers::link::{self, Link, Redis};
@@ -88,12 +89,12 @@ impl Flusher {
             .map(|key| Hash::new(key, Metrics::event_counts));
         let mut hashes: Vec<Hash> = events.collect();
         hashes.push(Hash::new(RECORD_COUNTS, Metrics::row_counts));
-        hashes.push(Hash::new(&losses::key(&config.group), Metrics::loss_counts));
+        hashes.push(Hash::new(&losses::key(config), Metrics::loss_counts));
         Flusher {
             link: redis.link(Duration::ZERO),
             metrics,
             hashes,
-            once: Once::new(format!("firehose:worker:flush:{}:{}", config.group, config.consumer)),
+            once: Once::new(keys::of_consumer("flush", config, &config.consumer)),
             unclear: None,
             refusal: Refusal::default(),
             misfit: Refusal::default(),

@@ -72,17 +72,17 @@ const RECORD_FIELDS: [&str; 8] = [
 ];
 
 impl Metrics {
-    /// Counts an entry whose acknowledgement is confirmed.
-    pub fn acknowledged(&self, outcome: &Outcome) {
+    /// Counts entries that their acknowledgement has taken off.
+    pub fn acknowledged(&self, outcome: &Outcome, number: u64) {
         let counter = match outcome {
             Outcome::Applied(Kind::Commit) => &self.commits,
             Outcome::Applied(Kind::Identity) => &self.identities,
             Outcome::Applied(Kind::Account) => &self.accounts,
             Outcome::Applied(Kind::Unknown) => return,
             Outcome::Dead(_) => &self.errors,
-            Outcome::Lost => &self.pending_trimmed,
+            Outcome::Lost | Outcome::Dropped => &self.pending_trimmed,
         };
-        counter.fetch_add(1, Relaxed);
+        counter.fetch_add(number, Relaxed);
     }
 
     pub fn ignored(&self, reason: Ignored, number: u64) {

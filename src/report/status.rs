@@ -9,7 +9,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
-use crate::group::mark;
+use crate::group::{keys, mark};
 use crate::report::metrics::Metrics;
 use crate::report::notify::Start;
 use crate::report::rates::{self, Rates};
@@ -52,8 +52,8 @@ pub struct Status {
 }
 
 /// The key of a consumer's status.
-pub fn key(group: &str, consumer: &str) -> String {
-    format!("firehose:worker:status:{group}:{consumer}")
+pub fn key(config: &Config, consumer: &str) -> String {
+    keys::of_consumer("status", config, consumer)
 }
 
 /// Writes the status.
@@ -78,7 +78,7 @@ impl Publisher {
             redis: redis.clone(),
             db: db.clone(),
             metrics,
-            key: key(&config.group, &config.consumer),
+            key: key(config, &config.consumer),
             process: mark::this_process(),
             started: SystemTime::now(),
             threads: config.workers,

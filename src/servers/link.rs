@@ -58,6 +58,7 @@ impl Redis {
             party: Party::new(&self.outage),
             block,
             connection: None,
+            number: 0,
             has_worked: false,
         }
     }
@@ -69,6 +70,8 @@ pub struct Link {
     party: Party,
     block: Duration,
     connection: Option<Connection>,
+    /// How many connections there have been.
+    number: u64,
     /// Whether a command has worked over the connection.
     has_worked: bool,
 }
@@ -93,10 +96,21 @@ impl Link {
     ///
     /// As for `query`. One that is not of the connection means that none of the commands was carried out.
     pub fn transaction(&mut self, commands: &[Cmd]) -> RedisResult<Option<Vec<Value>>> {
-        self.query::<()>(&redis::cmd("MULTI"))?;
+        self.transaction_of(commands, false)
+    }
+
+    /// The same; with `is_at_once` MULTI goes with the others, which saves a round trip where it is known to be taken.
+    ///
+    /// # Errors
+    ///
+    /// As for `transaction`.
+    pub fn transaction_of(&mut self, commands: &[Cmd], is_at_once: bool) -> RedisResult<Option<Vec<Value>>> {
+        if !is_at_once {
+            self.query::<()>(&redis::cmd("MULTI"))?;
+        }
         let result = self
             .connect()
-            .and_then(|connection| queue_and_execute(connection, commands));
+            .and_then(|connection| queue_and_execute(connection, commands, is_at_once));
         if result.is_err() {
             // It may be queueing still.
             self.connection = None;
@@ -114,13 +128,15 @@ impl Link {
         self.checked(result)
     }
 
-    /// Connects if there is no connection: after an error nothing was sent.
+    /// Connects if there is no connection: after an error nothing was sent. The connection's number: over another one it may
+    /// be another server that answers.
     ///
     /// # Errors
     ///
     /// As Redis or the system says.
-    pub fn reach(&mut self) -> RedisResult<()> {
-        self.connect().map(drop)
+    pub fn reach(&mut self) -> RedisResult<u64> {
+        self.connect()?;
+        Ok(self.number)
     }
 
     /// Whether this link waits for the server.
@@ -138,6 +154,7 @@ impl Link {
             match self.try_connect() {
                 Ok(connection) => {
                     self.connection = Some(connection);
+                    self.number += 1;
                     self.has_worked = false;
                 }
                 Err(error) => {
@@ -221,13 +238,21 @@ impl Link {
     }
 }
 
-/// Sends commands and EXEC behind a MULTI that was accepted.
-fn queue_and_execute(connection: &mut Connection, commands: &[Cmd]) -> RedisResult<Option<Vec<Value>>> {
-    let mut packed: Vec<u8> = commands.iter().flat_map(Cmd::get_packed_command).collect();
-    packed.extend(redis::cmd("EXEC").get_packed_command());
+/// Sends commands and EXEC behind a MULTI that was accepted, or goes with them.
+fn queue_and_execute(
+    connection: &mut Connection,
+    commands: &[Cmd],
+    with_multi: bool,
+) -> RedisResult<Option<Vec<Value>>> {
+    let (multi, exec) = (redis::cmd("MULTI"), redis::cmd("EXEC"));
+    let commands: Vec<&Cmd> = with_multi.then_some(&multi).into_iter().chain(commands).collect();
+    let mut packed = Vec::new();
+    for command in commands.iter().copied().chain([&exec]) {
+        command.write_packed_command(&mut packed);
+    }
     connection.send_packed_command(&packed)?;
     let mut refusal = None;
-    for _ in commands {
+    for _ in &commands {
         if let Err(error) = connection.recv_response()?.extract_error() {
             refusal.get_or_insert(error);
         }

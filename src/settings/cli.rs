@@ -156,6 +156,8 @@ fn entry_id(text: &str) -> Result<EntryId, String> {
 
 /// Where the servers are unless it is said. The command line must not have these as defaults: then it would not be known
 /// whether an address is set.
+/// The stream, unless REDIS_STREAM_KEY names another.
+pub const DEFAULT_STREAM: &str = "firehose:events";
 pub const DEFAULT_REDIS_URL: &str = "redis://localhost:6379";
 pub const DEFAULT_DATABASE_URL: &str = "postgresql://postgres:password@localhost:5432/atproto";
 
@@ -207,7 +209,7 @@ pub struct Settings {
     pub credentials: Option<PathBuf>,
 
     /// The stream to read
-    #[arg(long, env = "REDIS_STREAM_KEY", default_value = "firehose:events")]
+    #[arg(long, env = "REDIS_STREAM_KEY", default_value = DEFAULT_STREAM)]
     pub redis_stream_key: String,
 
     /// The consumer group to read it in

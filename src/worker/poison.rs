@@ -15,6 +15,7 @@ use std::time::Duration;
 use redis::{Cmd, RedisError, RedisResult};
 
 use crate::entry::EntryId;
+use crate::group::keys;
 use crate::reader::delivered::Delivered;
 use crate::servers::link::{self, Link, Redis};
 use crate::servers::retry::Backoff;
@@ -113,7 +114,7 @@ impl Tries {
 pub struct Trials {
     tries: Tries,
     link: Link,
-    prefix: String,
+    config: Config,
     limit: u64,
     stop: Stop,
     trial: Option<Trial>,
@@ -133,7 +134,7 @@ impl Trials {
         Trials {
             tries: tries.clone(),
             link: redis.link(Duration::ZERO),
-            prefix: format!("firehose:worker:tries:{}:{}:", config.group, config.stream),
+            config: config.clone(),
             limit: config.max_deliveries,
             stop: stop.clone(),
             trial: None,
@@ -143,7 +144,7 @@ impl Trials {
 
     /// Begins the first try of an entry; why not, if it has been tried too often.
     pub fn begin(&mut self, id: EntryId) -> Result<(), String> {
-        let key = format!("{}{id}", self.prefix);
+        let key = keys::of_entry("tries", &self.config, id);
         let fatal = self.insist(redis::cmd("GET").arg(&key)).flatten().unwrap_or(0);
         if fatal >= self.limit {
             return Err(format!("tried alone {fatal} times, each time the process ended"));

@@ -176,8 +176,7 @@ fn look_at_dead_letters(link: &mut Link, config: &Config, report: &Report) {
 }
 
 fn look_at_losses(link: &mut Link, config: &Config, report: &Report) {
-    let answer: RedisResult<HashMap<String, String>> =
-        link.query(redis::cmd("HGETALL").arg(losses::key(&config.group)));
+    let answer: RedisResult<HashMap<String, String>> = link.query(redis::cmd("HGETALL").arg(losses::key(config)));
     let Ok(losses) = answer else { return };
     let number = |field: &str| losses.get(field).and_then(|text| text.parse::<u64>().ok()).unwrap_or(0);
     let (unread, pending) = (number("unread_trimmed"), number("pending_trimmed"));
@@ -188,7 +187,7 @@ fn look_at_losses(link: &mut Link, config: &Config, report: &Report) {
             format!("{unread} entries were trimmed before they were read, {pending} before they were applied"),
             format!(
                 "raise the producer's limit of entries, or make the worker faster; redis-cli DEL {} forgets them",
-                losses::key(&config.group)
+                losses::key(config)
             ),
         ),
     }
@@ -196,7 +195,7 @@ fn look_at_losses(link: &mut Link, config: &Config, report: &Report) {
 
 fn look_at_holder(link: &mut Link, config: &Config, report: &Report) {
     report.looking("worker");
-    let key = holder::key(&config.group, &config.consumer);
+    let key = holder::key(config, &config.consumer);
     match link.query::<Option<String>>(redis::cmd("GET").arg(key)) {
         Ok(Some(mark)) => report.ok(
             "worker",

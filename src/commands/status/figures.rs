@@ -95,8 +95,7 @@ impl Gatherer {
         figures.counters = self.ask(redis::cmd("HGETALL").arg(counters))?.unwrap_or_default();
         figures.producer = self.refusable(producer::ask)?.flatten().and_then(Result::ok);
         figures.dead_letters = self.ask(redis::cmd("XLEN").arg(DEAD_LETTERS))?;
-        let losses: Option<BTreeMap<String, String>> =
-            self.ask(redis::cmd("HGETALL").arg(losses::key(&config.group)))?;
+        let losses: Option<BTreeMap<String, String>> = self.ask(redis::cmd("HGETALL").arg(losses::key(&config)))?;
         let losses = losses.unwrap_or_default().into_iter();
         figures.losses = losses
             .filter_map(|(name, text)| Some((name, text.parse().ok()?)))
@@ -139,9 +138,9 @@ impl Gatherer {
             let is_known =
                 info.is_some_and(|info| info.group.consumers.iter().any(|known| known.name == consumer.name));
             let mark: Option<Option<String>> =
-                self.ask(redis::cmd("GET").arg(holder::key(&self.config.group, &consumer.name)))?;
+                self.ask(redis::cmd("GET").arg(holder::key(&self.config, &consumer.name)))?;
             let status: Option<Option<String>> =
-                self.ask(redis::cmd("GET").arg(status::key(&self.config.group, &consumer.name)))?;
+                self.ask(redis::cmd("GET").arg(status::key(&self.config, &consumer.name)))?;
             let worker = Worker {
                 pending: consumer.pending,
                 idle_ms: is_known.then_some(consumer.idle_ms),

@@ -198,3 +198,53 @@ fn a_process_without_a_mark_is_not_to_be_told_by_it_until_a_full_redis_takes_one
     let holder: String = cmd("GET").arg(key()).query(&mut stack.redis()).expect("GET");
     assert!(holder.contains(&format!("pid {}", worker.pid())), "{holder}");
 }
+
+/// Starts a worker on a stream, group and consumer name.
+fn start_on(stack: &Stack, stream: &str, group: &str, consumer: &str) -> Worker {
+    let worker = stack.worker().env("REDIS_STREAM_KEY", stream);
+    worker
+        .env("REDIS_CONSUMER_GROUP", group)
+        .env("CONSUMER_ID", consumer)
+        .spawn()
+}
+
+#[test]
+fn workers_of_other_streams_and_groups_are_no_standbys_whatever_their_names() {
+    let stack = Stack::new("namesakes");
+    let places = [
+        ("firehose:events", "g", "x:y"),
+        ("firehose:events", "g:x", "y"),
+        ("other:events", "g", "x:y"),
+        ("x:y:other:events", "g", "x"),
+    ];
+    let mut workers = places.map(|(stream, group, consumer)| start_on(&stack, stream, group, consumer));
+    for (worker, (stream, group, consumer)) in workers.iter().zip(places) {
+        wait_until(&format!("{consumer} of {group} reads {stream}"), || {
+            let answer: redis::RedisResult<Vec<std::collections::BTreeMap<String, redis::Value>>> = cmd("XINFO")
+                .arg(&["CONSUMERS", stream, group])
+                .query(&mut stack.redis());
+            match answer {
+                Ok(consumers) if !consumers.is_empty() => Ok(()),
+                _ => Err(shown(&worker.log())),
+            }
+        });
+    }
+    for worker in &mut workers {
+        worker.signal(libc::SIGTERM);
+        let status = worker.wait_exit(STOP_LIMIT);
+        let log = worker.log();
+        assert_eq!(status.code(), Some(0), "{}", shown(&log));
+        assert!(!log.contains("standby") && !log.contains("is gone"), "{}", shown(&log));
+    }
+    let keys: Vec<String> = cmd("KEYS")
+        .arg("firehose:worker:losses:*")
+        .query(&mut stack.redis())
+        .expect("KEYS");
+    for key in keys {
+        let lost: Option<i64> = cmd("HGET")
+            .arg(&[&key, "groups_recreated"])
+            .query(&mut stack.redis())
+            .expect("HGET");
+        assert_eq!(lost.unwrap_or(0), 0, "groups lost in {key}");
+    }
+}

@@ -2,6 +2,7 @@
 
 use super::{World, wait_for_line};
 use crate::support::proxy::Proxy;
+use crate::support::stack::shown;
 use crate::support::wait_until;
 
 const N_LOST: usize = 4;
@@ -29,6 +30,31 @@ fn an_acknowledgement_whose_answer_is_lost_is_counted_once() {
     let worker = world.worker().spawn();
     lose(&mut world, |world| &world.redis, "XACK");
     world.finish(worker);
+}
+
+#[test]
+fn an_acknowledgement_whose_answer_is_lost_as_the_worker_stops_is_counted() {
+    let mut world = World::new("lost_xack_stop");
+    let mut worker = world.worker().spawn();
+    world.push(100);
+    world.settle();
+    world.redis.hold("XACK");
+    world.push(100);
+    wait_until("an acknowledgement is on its way", || world.redis.lost() == 1);
+    wait_until("all is read", || world.stack.groups()[0]["lag"] == "0");
+    worker.signal(libc::SIGTERM);
+    wait_for_line(&mut worker, &["stopping"]);
+    let n_pending = world.stack.pending();
+    world.redis.lose_held(|| world.stack.pending() < n_pending);
+    let status = worker.wait_exit(std::time::Duration::from_secs(45));
+    assert_eq!(status.code(), Some(0), "{}", shown(&worker.log()));
+    let counted = world.counted();
+    assert_eq!(
+        counted,
+        world.sent.total - world.stack.pending(),
+        "{}",
+        shown(&worker.log())
+    );
 }
 
 #[test]

@@ -3,11 +3,12 @@
 //! The first process has committed entries when its network to Redis breaks; the second takes them over.
 
 use postgres::Client;
+use serde_json::json;
 
 use super::*;
 use crate::records::post;
-use crate::support::entries;
 use crate::support::proxy::{Network, Proxy};
+use crate::support::{Sent, entries};
 
 const CLAIM_IDLE: &str = "2000";
 
@@ -107,4 +108,96 @@ fn entries_that_another_process_has_taken_over_and_not_acknowledged_yet_are_coun
     wait_until("the first has acknowledged some", || cut.stack.pending() < n_pending);
     drop(posts);
     cut.finish();
+}
+
+/// Appends entries of every kind that is counted, of many repos: their numbers, and how many are poison.
+fn push_mixed(stack: &Stack) -> (Sent, i64) {
+    let mut sent = Sent::default();
+    for n in 0..60 {
+        let did = entries::did(&format!("mixed {n}"));
+        let (kind, data) = match n % 4 {
+            0 => (
+                "identity",
+                json!({"did": did, "handle": format!("user{n}.example.com")}),
+            ),
+            1 => ("account", json!({"did": did, "active": true})),
+            _ => ("commit", json!({"repo": did, "ops": []})),
+        };
+        stack.push(kind, data);
+        sent.count(kind);
+        post(&did, "1", "hello").create(stack);
+        sent.count("commit");
+    }
+    (0..4).for_each(|_| drop(stack.push_fields(&[("type", b"commit"), ("data", b"no json"), ("seq", b"")])));
+    (sent, 4)
+}
+
+/// Everything was counted once, by whom ever.
+#[track_caller]
+fn assert_counted_once(stack: &Stack, (sent, n_poison): (Sent, i64), logs: &[&Worker]) {
+    let logs: Vec<String> = logs.iter().map(|worker| shown(&worker.log())).collect();
+    let logs = logs.join("\n");
+    for key in ["firehose:metrics", "cluster:metrics"] {
+        let counted =
+            ["totalEvents", "#commit", "#identity", "#account", "errors"].map(|field| stack.metric(key, field));
+        let wanted = [sent.total, sent.commit, sent.identity, sent.account, n_poison];
+        assert_eq!(counted, wanted, "{key}; {logs}");
+    }
+    assert_eq!(stack.dead_letters().len() as i64, n_poison, "{logs}");
+    assert_eq!(stack.pending(), 0, "{logs}");
+}
+
+#[test]
+fn processes_that_disagree_on_when_entries_are_left_behind_count_each_once() {
+    let stack = Stack::new("count_settings");
+    let mut patient = start(&stack, "patient", "30000");
+    let mut hasty = start(&stack, "hasty", "1000");
+    wait_for_members(&stack, 2);
+    wait_for_readers(&stack, 2);
+    let users = lock(&stack, "user_settings");
+    let sent = push_mixed(&stack);
+    wait_until("both have read some", || {
+        let held = ["patient", "hasty"].map(|name| pending_of(&stack, name));
+        match held.iter().all(|held| *held > 0) {
+            true => Ok(()),
+            false => Err(format!("{held:?}")),
+        }
+    });
+    wait_until("one has taken over what the other holds", || {
+        equal((pending_of(&stack, "patient"), lag(&stack).as_str()), (0, "0"))
+    });
+    drop(users);
+    wait_until_acknowledged(&stack, &[&patient, &hasty]);
+    stop(&mut patient);
+    stop(&mut hasty);
+    assert_counted_once(&stack, sent, &[&patient, &hasty]);
+}
+
+#[test]
+fn an_acknowledgement_without_an_answer_counts_though_its_process_was_frozen_for_long() {
+    let stack = Stack::new("count_frozen");
+    let proxy = Proxy::to(stack.redis.port());
+    let through = format!("redis://127.0.0.1:{}", proxy.port());
+    let first = stack.worker().env("CONSUMER_ID", "first").env("CLAIM_IDLE_MS", "1000");
+    let mut first = first.env("REDIS_URL", &through).spawn();
+    let mut second = start(&stack, "second", "1000");
+    wait_for_members(&stack, 2);
+    wait_for_readers(&stack, 2);
+    freeze(&stack, &second, "second");
+    let users = lock(&stack, "user_settings");
+    let sent = push_mixed(&stack);
+    wait_until("the first has read all", || equal(lag(&stack).as_str(), "0"));
+    proxy.hold("XACK");
+    drop(users);
+    wait_until("an acknowledgement is on its way", || equal(proxy.lost(), 1));
+    first.signal(libc::SIGSTOP);
+    let n_pending = stack.pending();
+    proxy.lose_held(|| stack.pending() < n_pending);
+    second.signal(libc::SIGCONT);
+    freeze(&stack, &first, "first");
+    first.signal(libc::SIGCONT);
+    wait_until_acknowledged(&stack, &[&first, &second]);
+    stop(&mut first);
+    stop(&mut second);
+    assert_counted_once(&stack, sent, &[&first, &second]);
 }

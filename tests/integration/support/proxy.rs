@@ -153,6 +153,15 @@ impl Proxy {
         self.shared.is_released.store(true, SeqCst);
     }
 
+    /// The same, and loses its answer, once `is_carried_out` says that the server has done what it asks for.
+    pub(crate) fn lose_held(&self, is_carried_out: impl FnMut() -> bool) {
+        self.set(Network::Stall);
+        self.release();
+        wait_until("what was held back is carried out", is_carried_out);
+        self.reset();
+        self.set(Network::Forward);
+    }
+
     /// Answers lost so far, and requests held back.
     pub(crate) fn lost(&self) -> usize {
         self.shared.lost.load(SeqCst)
