@@ -1,6 +1,7 @@
 //! CIDs in every form that producers send, as the text that the AppView stores.
 //!
-//! Owns these forms. A CID's own validity is not judged: a text that has none of the binary forms stays as it is.
+//! Owns these forms. Where a record names another, the validity of a CID's text is not judged. Where it names a blob it is:
+//! the AppView's clients load what a blob's CID says, so that an address in its place would have them call a stranger.
 
 use std::borrow::Cow;
 use std::sync::LazyLock;
@@ -26,6 +27,61 @@ const SHA2_256_LEN: u8 = 0x20;
 pub fn text<'a>(value: &Json<'a>) -> Option<Cow<'a, str>> {
     // A blob, its ref, and bytes as a link in it; what somebody nests deeper is not worth a look at every level.
     text_within(value, 3)
+}
+
+/// The CID of a blob, whatever form the blob came in. Text alone must be a CID.
+pub fn of_blob<'a>(value: &Json<'a>) -> Option<Cow<'a, str>> {
+    match value {
+        Json::String(_) => text(value).filter(|text| is_cid(text)),
+        _ => of_link(value),
+    }
+}
+
+/// The CID that a blob links to. A link claims to be a CID by its form, so it is enough that it cannot be an address.
+pub fn of_link<'a>(value: &Json<'a>) -> Option<Cow<'a, str>> {
+    text(value).filter(|text| text.bytes().all(|byte| byte.is_ascii_alphanumeric()))
+}
+
+/// Whether the text is a CID: version 0, or version 1 in one of the bases that are in use.
+fn is_cid(text: &str) -> bool {
+    let bytes = match text.split_at_checked(1) {
+        Some(("b", digits)) => BASE32.decode(digits.as_bytes()).ok(),
+        Some(("f", digits)) => HEXLOWER_PERMISSIVE.decode(digits.as_bytes()).ok(),
+        Some(("z", digits)) => from_base58(digits),
+        _ => from_base58(text).filter(|bytes| bytes.first() == Some(&SHA2_256)),
+    };
+    match bytes.as_deref() {
+        Some([VERSION_1, rest @ ..]) => is_cid_body(rest),
+        Some([SHA2_256, SHA2_256_LEN, digest @ ..]) => digest.len() == usize::from(SHA2_256_LEN),
+        _ => false,
+    }
+}
+
+const BASE58: &[u8; 58] = b"123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz";
+
+/// Longer texts are no CIDs; decoding them takes time that grows with the square of their length.
+const BASE58_MAX: usize = 128;
+
+fn from_base58(text: &str) -> Option<Vec<u8>> {
+    if text.len() > BASE58_MAX {
+        return None;
+    }
+    // The last byte first.
+    let mut bytes: Vec<u8> = Vec::with_capacity(text.len());
+    for digit in text.bytes() {
+        let mut carry = BASE58.iter().position(|symbol| *symbol == digit)?;
+        for byte in &mut bytes {
+            carry += usize::from(*byte) * BASE58.len();
+            *byte = carry as u8;
+            carry >>= 8;
+        }
+        while carry > 0 {
+            bytes.push(carry as u8);
+            carry >>= 8;
+        }
+    }
+    bytes.reverse();
+    Some(bytes)
 }
 
 fn text_within<'a>(value: &Json<'a>, levels: usize) -> Option<Cow<'a, str>> {
@@ -187,6 +243,50 @@ mod tests {
             format!("{{\"/\":{{{object}}},\"code\":85,\"multihash\":{{\"code\":18,\"digest\":{digest:?}}}}}"),
         ] {
             assert_eq!(read(&form).as_deref(), Some(TEXT), "{form}");
+        }
+    }
+
+    #[test]
+    fn only_a_cid_is_one_of_a_blob() {
+        let of_blob = |json: &str| of_blob(&super::super::json::parse(json).unwrap()).map(Cow::into_owned);
+        for cid in [
+            TEXT,
+            "bafyreib2rxk3rybk3aobmv5cjuql3bm2twh4jo5uxgf5kpqcsgz7soitae",
+            "QmYwAPJzv5CZsnA625s3Xf2nemtYgPpHdWEz79ojWnPbdG",
+            "zb2rhe5P4gXftAwvA4eXQ5HJwsER2owDyS9sKaQRRVQPn93bA",
+        ] {
+            assert_eq!(of_blob(&format!("{cid:?}")).as_deref(), Some(cid));
+        }
+        for form in [hex(), format!("f{}", hex()), hex()[4..].to_owned()] {
+            assert_eq!(of_blob(&format!("{form:?}")).as_deref(), Some(TEXT), "{form}");
+        }
+        let longer = "z".repeat(1_000_000);
+        for other in [
+            "http://example.org/a.png",
+            "https://example.org/a.png",
+            "//example.org",
+            "data:image/png;base64,AAAA",
+            "bafkrei",
+            &TEXT[..TEXT.len() - 2],
+            &TEXT.to_uppercase(),
+            "bafkreihttp",
+            "QmYwAPJzv5CZsnA625s3Xf2nemtYgPpHdWEz79ojWnPbd",
+            "QmYwAPJzv5CZsnA625s3Xf2nemtYgPpHdWEz79ojWnPbd0",
+            "zb2rhe5P4gXftAwvA4eXQ5HJwsER2owDyS9sKaQRRVQPn93b",
+            "picture",
+            "0155",
+            &longer,
+        ] {
+            assert_eq!(of_blob(&format!("{other:?}")), None, "{other:.80}");
+        }
+        for address in [
+            r#"{"$link":"https://example.org/a.png"}"#,
+            r#"{"/":"https://example.org/a.png"}"#,
+            r#"{"$type":"blob","ref":"https://example.org/a.png"}"#,
+            r#"{"ref":{"$link":"javascript:alert(1)"}}"#,
+            r#"{"cid":"//example.org","mimeType":"image/png"}"#,
+        ] {
+            assert_eq!(of_blob(address), None, "{address}");
         }
     }
 

@@ -253,7 +253,7 @@ fn restore_blob(members: &mut Vec<Member>) {
 pub fn rewrite_blob(members: &mut Vec<Member>) -> bool {
     let Some(text) = ["ref", "cid"]
         .iter()
-        .find_map(|name| member(members, name).and_then(cid::text))
+        .find_map(|name| member(members, name).and_then(cid::of_link))
     else {
         return false;
     };

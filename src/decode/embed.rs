@@ -1,7 +1,8 @@
 //! A post's embed, made safe for the AppView's readers.
 //!
 //! Owns what they rely on: they dereference `images[].image.ref.$link` without looking, so what has no CID is left out
-//! rather than stored. Expects a record that `dialect` has been over.
+//! rather than stored; and they know the types of embeds by their plain names, so that `…#main`, which means the same, is
+//! stored as the plain name. Expects a record that `dialect` has been over.
 
 use std::borrow::Cow;
 
@@ -23,6 +24,10 @@ pub fn sanitise(mut embed: Json) -> Option<Json> {
     let Json::Object(members) = &mut embed else {
         return None;
     };
+    name_plainly(members);
+    if let Some(Json::Object(record)) = member_mut(members, "record") {
+        name_plainly(record);
+    }
     match type_of(members) {
         Some("app.bsky.embed.external") => {
             if let Some(Json::Object(external)) = member_mut(members, "external") {
@@ -46,6 +51,15 @@ pub fn sanitise(mut embed: Json) -> Option<Json> {
         _ => {}
     }
     Some(embed)
+}
+
+/// Takes `#main` off the type's name.
+fn name_plainly(members: &mut [Member]) {
+    if let Some(Json::String(name)) = member_mut(members, "$type")
+        && let Some(plain) = name.strip_suffix("#main")
+    {
+        *name = Cow::Owned(plain.to_owned());
+    }
 }
 
 /// A record with media whose media vanishes is a plain record.
@@ -87,8 +101,10 @@ fn drop_without_cid(members: &mut Vec<Member>, name: &str) {
 /// Writes a blob in the lexicon's form, were it a bare CID; whether it has one.
 fn make_blob(value: &mut Json) -> bool {
     if let Json::String(_) = value {
-        let cid = std::mem::replace(value, Json::Null);
-        *value = Json::Object(vec![(Cow::Borrowed("ref"), cid)]);
+        let Some(cid) = cid::of_blob(value) else {
+            return false;
+        };
+        *value = Json::Object(vec![(Cow::Borrowed("ref"), Json::String(cid))]);
     }
     match value {
         Json::Object(members) => dialect::rewrite_blob(members),
@@ -126,12 +142,68 @@ mod tests {
     fn a_bare_cid_becomes_a_blob() {
         assert_eq!(
             sanitised(
-                r#"{"$type":"app.bsky.embed.images","images":[{"image":"bafkrei"},{"image":{"ref":"bafkreia","size":1}}]}"#
+                r#"{"$type":"app.bsky.embed.images","images":[
+                    {"image":"bafkreiaaaeambqibia4ewedqbalicqmcpqacaaabaibqibaeaucagcainq"},
+                    {"image":{"ref":"bafkreia","size":1}}]}"#
             ),
             json(
-                r#"{"$type":"app.bsky.embed.images","images":[{"image":{"$type":"blob","ref":{"$link":"bafkrei"}}},
+                r#"{"$type":"app.bsky.embed.images","images":[
+                    {"image":{"$type":"blob","ref":{"$link":"bafkreiaaaeambqibia4ewedqbalicqmcpqacaaabaibqibaeaucagcainq"}}},
                     {"image":{"$type":"blob","ref":{"$link":"bafkreia"},"size":1}}]}"#
             )
+        );
+    }
+
+    #[test]
+    fn an_address_in_the_place_of_a_cid_is_none() {
+        for image in [
+            r#""https://example.org/a.png""#,
+            r#"{"$type":"blob","ref":{"$link":"https://example.org/a.png"}}"#,
+            r#"{"cid":"https://example.org/a.png","mimeType":"image/png"}"#,
+        ] {
+            let embed = format!(r#"{{"$type":"app.bsky.embed.images","images":[{{"image":{image}}}]}}"#);
+            assert_eq!(sanitised(&embed), None, "{image}");
+            let embed = format!(r#"{{"$type":"app.bsky.embed.external","external":{{"uri":"u","thumb":{image}}}}}"#);
+            assert_eq!(
+                sanitised(&embed),
+                json(r#"{"$type":"app.bsky.embed.external","external":{"uri":"u"}}"#),
+                "{image}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_type_of_an_embed_is_its_plain_name_wherever_it_stands() {
+        for plain in [
+            r#"{"$type":"app.bsky.embed.images","images":[{"image":{"$type":"blob","ref":{"$link":"bafkrei"}}}]}"#,
+            r#"{"$type":"app.bsky.embed.external","external":{"uri":"u"}}"#,
+            r#"{"$type":"app.bsky.embed.video","video":{"size":1}}"#,
+            r#"{"$type":"app.bsky.embed.record","record":{"$type":"com.atproto.repo.strongRef","uri":"at://x"}}"#,
+            r#"{"$type":"app.bsky.embed.recordWithMedia","media":{"$type":"app.bsky.embed.video"},
+                "record":{"$type":"app.bsky.embed.record","record":{"uri":"at://x"}}}"#,
+        ] {
+            let long = plain
+                .replace(r#"","#, r#"#main","#)
+                .replace(r#"video"}"#, r#"video#main"}"#);
+            assert_ne!(sanitised(&long), None, "{long}");
+            assert_eq!(sanitised(&long), json(plain), "{long}");
+            let embed = |text| sanitise(json::parse(text).unwrap()).unwrap();
+            assert_eq!(quoted(&embed(&long)), quoted(&embed(plain)), "{long}");
+        }
+    }
+
+    #[test]
+    fn what_an_embed_of_a_long_name_lacks_is_left_out_all_the_same() {
+        assert_eq!(
+            sanitised(r#"{"$type":"app.bsky.embed.images#main","images":[{"image":{"$type":"blob","size":1}}]}"#),
+            None
+        );
+        assert_eq!(
+            sanitised(
+                r#"{"$type":"app.bsky.embed.recordWithMedia#main","record":{"record":{"uri":"at://x"}},
+                    "media":{"$type":"app.bsky.embed.images#main","images":[{"image":{}}]}}"#
+            ),
+            json(r#"{"$type":"app.bsky.embed.record","record":{"uri":"at://x"}}"#)
         );
     }
 

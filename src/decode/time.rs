@@ -51,8 +51,9 @@ fn cut(text: &str) -> Option<Cow<'_, str>> {
     (is_short && rest.len() - zone.len() >= digits.len()).then(|| Cow::Owned(format!("{seconds}.{digits}{zone}")))
 }
 
-/// 0001-01-01: PostgreSQL knows no year 0, and no reader of the AppView knows a year before it.
-const FIRST: i64 = -62_135_596_800 * SECOND;
+/// 0100-01-01: the AppView's readers parse the stored text with JavaScript, which takes the years 1–99 for those of the 20th
+/// and 21st century or for no date at all. One such like makes the list of a post's likes fail for everybody.
+const FIRST: i64 = -59_011_459_200 * SECOND;
 
 /// The date of a record in an entry of time `entry`: the entry's own where the text is missing or no date, or says a
 /// time more than five minutes later.
@@ -95,7 +96,8 @@ mod tests {
                 "2024-02-29T09:00:00.12345678901234567890123456789012345678901234567890+09:00",
                 "2024-02-29T00:00:00.123456Z",
             ),
-            ("0001-01-01T00:00:00Z", "0001-01-01T00:00:00Z"),
+            ("0100-01-01T00:00:00Z", "0100-01-01T00:00:00Z"),
+            ("0099-12-31T23:00:00-01:00", "0100-01-01T00:00:00Z"),
         ] {
             assert_eq!(parse(text), Some(micros(same)), "{text}");
         }
@@ -109,7 +111,15 @@ mod tests {
             "2023-02-29T00:00:00Z",
             "0000-01-01T00:00:00Z",
             "-0001-01-01T00:00:00Z",
-            "0001-01-01T00:00:00+01:00",
+            "0001-01-01T00:00:00Z",
+            "0001-01-01",
+            "0031-01-01T00:00:00",
+            "0099-12-31T23:59:59.999999Z",
+            "+0099-01-01T00:00:00Z",
+            "-0099-01-01T00:00:00Z",
+            "+002024-01-01T00:00:00Z",
+            "99-01-01T00:00:00Z",
+            "0100-01-01T00:00:00+00:01",
             "2024-01-01T25:00:00Z",
             "2024-01-01T00:00:00\u{2212}02:00",
             "2024-01-01T00:00:00.1é2345678901234567890123456789012345678901234567890Z",

@@ -38,9 +38,24 @@ pub(super) fn profile<'a>(record: Record<'_, 'a>) -> Profile<'a> {
 #[derive(Debug, PartialEq)]
 pub struct Handle(pub String);
 
-const HANDLE_MAX: usize = 255;
+/// Characters of a handle, and of each of the labels between its dots.
+const HANDLE_MAX: usize = 253;
+const LABEL_MAX: usize = 63;
 
-/// An identity event that names no handle, or the DID instead of one, says nothing that a row could hold.
+/// Whether the text has the syntax of a handle, a host name of at least two labels.
+fn is_handle(text: &str) -> bool {
+    let is_label = |label: &str| {
+        let is_inner = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
+        let has_ends = !label.starts_with('-') && !label.ends_with('-');
+        (1..=LABEL_MAX).contains(&label.len()) && has_ends && label.bytes().all(is_inner)
+    };
+    let Some((_, last)) = text.rsplit_once('.') else {
+        return false;
+    };
+    text.len() <= HANDLE_MAX && text.split('.').all(is_label) && !last.starts_with(|first: char| first.is_ascii_digit())
+}
+
+/// An identity event that names no handle, or the DID instead of one, changes nothing: readers look users up by handle.
 pub(super) fn identity<'a>(
     did: Cow<'a, str>,
     handle: Option<Cow<'a, str>>,
@@ -49,11 +64,7 @@ pub(super) fn identity<'a>(
     if !fits(&did, DID_MAX) {
         return Err(Ignored::KeyTooLong);
     }
-    // In lower case first: that may be longer, and the DID in capitals is the DID.
-    let handle = handle
-        .map(|handle| handle.to_lowercase())
-        .filter(|handle| !handle.is_empty() && *handle != did.to_lowercase() && fits(handle, HANDLE_MAX))
-        .ok_or(Ignored::NoHandle)?;
+    let handle = handle.filter(|handle| is_handle(handle)).ok_or(Ignored::NoHandle)?;
     Ok(Op {
         position: Position {
             entry: source.id,
@@ -64,7 +75,7 @@ pub(super) fn identity<'a>(
         key: did.to_string(),
         repo: did,
         table: Table::Users,
-        change: Change::Put(Row::Handle(Handle(handle))),
+        change: Change::Put(Row::Handle(Handle(handle.to_ascii_lowercase()))),
     })
 }
 
@@ -90,5 +101,58 @@ pub(super) fn labeler<'a>(record: Record<'_, 'a>) -> Labeler<'a> {
         creator_did: record.repo,
         cid: record.cid,
         uri: record.uri,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn handles_are_told_from_other_text() {
+        let longest = format!("{0}.{0}.{0}.{1}", "a".repeat(63), "b".repeat(61));
+        for handle in [
+            "alice.example",
+            "Alice.EXAMPLE",
+            "a.b.c.example",
+            "xn--bcher-kva.example",
+            "1-2.example",
+            "HANDLE.INVALID",
+            "a.b1",
+            &longest,
+        ] {
+            assert!(is_handle(handle), "{handle}");
+        }
+        let longer = format!("{longest}b");
+        let long_label = format!("{}.example", "a".repeat(64));
+        for other in [
+            "",
+            ".",
+            "alice",
+            " alice.example ",
+            "al ice.example",
+            "@alice.example",
+            "alice@example.org",
+            "alice..example",
+            ".alice.example",
+            "alice.example.",
+            "-alice.example",
+            "alice-.example",
+            "alice.1example",
+            "192.0.2.1",
+            "al_ice.example",
+            "alice.example/path",
+            "did:plc:alice",
+            "bücher.example",
+            "\u{130}stanbul.example",
+            // In lower case it is an ASCII k.
+            "\u{212a}im.example",
+            "alice\u{3002}example",
+            "alice.example\n",
+            &longer,
+            &long_label,
+        ] {
+            assert!(!is_handle(other), "{other:?}");
+        }
     }
 }

@@ -222,7 +222,7 @@ impl<'a> Record<'_, 'a> {
     }
 
     fn blob(&self, name: &str) -> Option<Cow<'a, str>> {
-        self.json.get(name).and_then(cid::text)
+        self.json.get(name).and_then(cid::of_blob)
     }
 }
 

@@ -95,6 +95,35 @@ fn an_avatar_without_a_cid_is_null() {
     assert_eq!(found, vec![Value::Null; forms.len()]);
 }
 
+#[test]
+fn an_avatar_that_is_an_address_or_other_text_is_null_in_every_table() {
+    let stack = Stack::new("cid_avatar_address");
+    let forms = [
+        json!("http://example.org/a.png"),
+        json!("https://example.org/a.png"),
+        json!("undefined"),
+        json!("bafkrei"),
+        json!({"$link": "https://example.org/a.png"}),
+        json!({"$type": "blob", "ref": {"$link": "https://example.org/a.png"}, "mimeType": "image/png", "size": 1}),
+        json!({"$type": "blob", "ref": "https://example.org/a.png"}),
+        json!({"cid": "https://example.org/a.png", "mimeType": "image/png"}),
+    ];
+    for (form, n) in forms.iter().zip(0..) {
+        let pictures = json!({"avatar": form, "banner": form});
+        profile(&entries::did(&n.to_string()))
+            .with(pictures.clone())
+            .create(&stack);
+        list(ALICE, &format!("l{n}")).with(pictures.clone()).create(&stack);
+        generator(ALICE, &format!("g{n}")).with(pictures).create(&stack);
+    }
+    stack.drain();
+    let stored = "SELECT coalesce(avatar_url, banner_url) AS picture FROM users
+        UNION ALL SELECT avatar_url FROM lists
+        UNION ALL SELECT avatar_url FROM feed_generators";
+    let rows = stack.query(stored);
+    assert_eq!(rows, vec![json!({"picture": null}); 3 * forms.len() + 1]);
+}
+
 fn images(images: Value) -> Value {
     json!({"$type": "app.bsky.embed.images", "images": images})
 }
@@ -152,6 +181,42 @@ fn images_without_a_cid_are_dropped_and_the_embed_with_the_last_of_them() {
         ],
     );
     assert_eq!(stored, [images(json!([good])), Value::Null, Value::Null, Value::Null]);
+}
+
+#[test]
+fn an_embed_whose_type_ends_in_main_is_stored_under_its_plain_name_and_causes_the_same() {
+    let stack = Stack::new("cid_embed_main");
+    let quoted = post(BOB, "q", "quoted");
+    let typed = |name: &str| json!(format!("app.bsky.embed.{name}#main"));
+    let record = json!({"$type": typed("record"), "record": strong_ref(&quoted)});
+    let image = json!({"alt": "good", "image": blob(IMAGE, "image/jpeg")});
+    let media =
+        json!({"$type": typed("images"), "images": [image, {"alt": "bad", "image": {"$type": "blob", "size": 1}}]});
+    let both = json!({"$type": typed("recordWithMedia"), "record": record, "media": media});
+    let plain_record = json!({"$type": "app.bsky.embed.record", "record": strong_ref(&quoted)});
+    let plain_media = images(json!([image]));
+    let cases = [
+        (record, plain_record.clone(), true),
+        (media.clone(), plain_media.clone(), false),
+        (
+            both,
+            json!({"$type": "app.bsky.embed.recordWithMedia", "record": plain_record, "media": plain_media}),
+            true,
+        ),
+    ];
+    let mut expected = Expected::none().users(&[ALICE]);
+    for ((embed, stored, quotes), n) in cases.into_iter().zip(1..) {
+        let post = post(ALICE, &format!("p{n}"), "look").with(json!({"embed": embed}));
+        post.create(&stack);
+        expected = expected.post_with(&post, n, json!({"embed": stored}));
+        if quotes {
+            expected = expected
+                .row("quotes", quote_row(&post, &quoted))
+                .row("notifications", quote_notification(&post, BOB));
+        }
+    }
+    stack.drain();
+    expected.counts(&quoted, json!({"quote_count": 2})).assert(&stack);
 }
 
 #[test]

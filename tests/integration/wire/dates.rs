@@ -86,7 +86,7 @@ fn old_times_are_kept() {
         &[
             ("1024-05-06T07:08:09Z", "1024-05-06T07:08:09"),
             ("1969-12-31T23:59:59.999Z", "1969-12-31T23:59:59.999"),
-            ("0001-01-01T00:00:00Z", "0001-01-01T00:00:00"),
+            ("0100-01-01T00:00:00Z", "0100-01-01T00:00:00"),
         ],
     );
 }
@@ -139,8 +139,35 @@ fn what_is_no_time_is_missing_and_stands_for_the_entrys_time() {
 }
 
 #[test]
+fn a_year_before_0100_is_missing() {
+    let texts = [
+        "0031-01-01T00:00:00Z",
+        "0001-01-01T00:00:00.000Z",
+        "0001-01-01",
+        "0099-12-31T23:59:59.999999Z",
+        "0000-01-01T00:00:00Z",
+        "+0099-01-01T00:00:00Z",
+        "-000001-01-01T00:00:00Z",
+        "0100-01-01T00:00:00+01:00",
+    ];
+    assert_times("dates_first_century", &texts.map(|text| (text, ID_TIME)));
+}
+
+#[test]
 fn an_absent_time_is_the_entrys_in_every_table_that_has_one() {
-    let stack = Stack::new("dates_absent");
+    assert_all_times_are_the_entrys("dates_absent", |record| record.without("createdAt"));
+}
+
+#[test]
+fn a_time_of_the_first_century_is_the_entrys_in_every_table_that_has_one() {
+    let ancient = "0031-01-01T00:00:00Z";
+    assert_all_times_are_the_entrys("dates_ancient", |record| {
+        record.with(json!({"createdAt": ancient, "verifiedAt": ancient, "cts": ancient}))
+    });
+}
+
+fn assert_all_times_are_the_entrys(name: &str, change: impl Fn(&Record) -> Record) {
+    let stack = Stack::new(name);
     let subject = post(BOB, "p", "hello");
     let records = [
         post(ALICE, "p", "hello"),
@@ -154,10 +181,7 @@ fn an_absent_time_is_the_entrys_in_every_table_that_has_one() {
         labeler(ALICE),
         custom(ALICE, "c", "note"),
     ];
-    let ops = records
-        .iter()
-        .map(|record| record.without("createdAt").op("create"))
-        .collect();
+    let ops = records.iter().map(|record| change(record).op("create")).collect();
     stack.push_at(ID, "commit", commit(ALICE, ops), "1");
     stack.drain();
     let tables = [
