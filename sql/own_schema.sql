@@ -35,7 +35,7 @@ CREATE TABLE IF NOT EXISTS firehose_worker.progress (
 );
 
 -- The processes that write to this database. A process alone in here keeps the order of a repo's ops by itself; several
--- write versions. Before each commit a process looks whether others have come, and whether it has been taken out
+-- write versions of its records. Before each commit a process looks whether others have come, and whether it has been taken out
 -- itself.
 CREATE TABLE IF NOT EXISTS firehose_worker.members (
     id bigint PRIMARY KEY,
@@ -50,8 +50,9 @@ CREATE TABLE IF NOT EXISTS firehose_worker.members (
 );
 
 -- The place of the last op on each record, while several processes apply ops of one repo in any order: an op from
--- before that place comes too late. key is the record's URI; `at://DID/` for a handle; the DID alone for a repo, whose
--- row is the lock by which the transactions on it come one after the other. Pruned behind the oldest entry that is not
+-- before that place comes too late. key is the record's URI; `at://DID/` for a user's handle; the DID alone for a repo,
+-- whose row is the lock by which the transactions on it come one after the other. A handle alone is the key of the last
+-- event that gave it to any user; a process that is alone writes these only. Pruned behind the oldest entry that is not
 -- acknowledged.
 CREATE TABLE IF NOT EXISTS firehose_worker.versions (
     key text PRIMARY KEY,

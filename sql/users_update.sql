@@ -3,7 +3,7 @@
 -- $9 profile_record
 -- $10 pinned_post: arrays of one length, sorted by did
 -- Safe twice: the values are absolute; a row that has them already is not written.
--- Locks: rows in did order, those of the repos at hand.
+-- Locks: rows that users_lock.sql locked already.
 UPDATE users AS u
 SET handle = CASE WHEN new.has_handle THEN new.handle ELSE u.handle END,
     display_name = CASE WHEN new.has_profile THEN new.display_name ELSE u.display_name END,

@@ -24,6 +24,7 @@ struct Shared {
     id: i64,
     lease: Lease,
     has_others: AtomicBool,
+    writes_versions: AtomicBool,
     is_removed: AtomicBool,
 }
 
@@ -42,6 +43,7 @@ impl Member {
             id,
             lease,
             has_others: AtomicBool::new(false),
+            writes_versions: AtomicBool::new(false),
             is_removed: AtomicBool::new(false),
         }))
     }
@@ -57,6 +59,16 @@ impl Member {
     /// A wrong answer costs a try, since every commit looks for itself.
     pub fn set_has_others(&self, has_others: bool) {
         self.0.has_others.store(has_others, Ordering::Relaxed);
+    }
+
+    /// The process is about to write versions, which are to be pruned though it is alone.
+    pub fn writes_versions(&self) {
+        self.0.writes_versions.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether it was, since this was asked last.
+    pub fn take_writes_versions(&self) -> bool {
+        self.0.writes_versions.swap(false, Ordering::Relaxed)
     }
 
     /// Whether a transaction found this process taken out.

@@ -8,6 +8,7 @@
 
 mod copy;
 mod effects;
+mod handles;
 mod keyed;
 mod member;
 mod pairs;
@@ -32,6 +33,7 @@ use crate::servers::sql;
 use crate::turns;
 use copy::{Prospects, Way};
 use effects::Effects;
+use handles::Handles;
 use member::Mode;
 use pairs::{Freed, Gone};
 use users::KnownUsers;
@@ -58,14 +60,20 @@ pub fn apply<'o>(
         users_made,
         member,
     } = memory;
+    let began_at = known.now();
     let needs_statements = users::needs_statements(ops, known);
+    if let Some(member) = &*member
+        && ops.iter().any(|op| op.table == Table::Users)
+    {
+        member.writes_versions();
+    }
     let mut write_users = |client: &mut Client, mode| write_users(client, ops, known, mode);
     let users = if needs_statements {
         transaction_of(client, member.as_ref(), write_users)?
     } else {
         write_users(client, Mode::Alone)?
     };
-    known.committed(&users.made);
+    known.committed(&users.made, began_at);
     *users_made += users.new;
     Ok(Applied {
         record_counts: write_either_way(client, &users, switches, prospects, member.as_ref())?,
@@ -100,7 +108,7 @@ impl Memory {
         }
     }
 
-    /// A users row was deleted after all: looks for each anew.
+    /// A users row was deleted: looks for each anew.
     pub fn forget_users(&mut self) {
         self.known = KnownUsers::default();
     }
@@ -164,13 +172,17 @@ fn write_users<'o>(
         .iter()
         .partition(|op| op.heeds_opt_out() && forbidden.contains(op.repo.as_ref()));
     let mut changes = fold(&kept);
+    let (mut on_users, _) = split_off_users(&kept);
     if let Mode::Versioned { member } = mode {
-        let (on_users, _) = split_off_users(&kept);
-        changes.users = fold(&versions::timely(client, &on_users, member)?).users;
+        on_users = versions::timely(client, &on_users, member)?;
+        changes.users = fold(&on_users).users;
     }
+    let mut handles = Handles::of(&on_users);
+    handles.take_places(client)?;
+    handles.correct(&mut changes.users);
     let made = users::missing(wanted(&kept, &ignored).into_iter(), &changes.users, known);
     Ok(WithUsers {
-        new: users::write(client, &made, &changes.users)?,
+        new: users::write(client, &made, &changes.users, &handles)?,
         kept,
         changes,
         made,
@@ -276,6 +288,7 @@ fn delete<'e>(client: &mut Client, changes: &Changes<'e>, effects: &mut Effects<
         deleted.extend(uris.iter().copied());
     }
     gone.extend(delete_notifications(client, notifications, changes, &gone, effects)?);
+    gone.extend(pairs::delete_forgotten(client, changes, &gone, effects)?);
     pairs::take_rivals(client, &deleted, &gone)
 }
 
@@ -309,7 +322,7 @@ fn delete_notifications<'e>(
         };
         if let (Some(table), Some(subject), false) = (table, subject, found.contains(uri)) {
             let author = row.get("author_did");
-            told.push(pairs::delete_from_notification(table, uri, author, subject, effects));
+            told.push(pairs::delete_forgotten_row(table, uri, author, subject, effects));
         }
     }
     Ok(told)

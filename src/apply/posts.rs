@@ -55,10 +55,11 @@ impl Stored {
     }
 }
 
-/// What a stored embed quotes. Older workers stored the dialect that the embed came in.
+/// What a stored embed quotes. Older workers stored the dialect and the type's name that the embed came in.
 fn stored_quoted(embed: &str) -> Option<String> {
     let mut embed = json::parse(embed).ok()?;
     dialect::normalise(&mut embed);
+    let embed = embed::sanitise(embed)?;
     embed::quoted(&embed).map(|quoted| quoted.uri.into_owned())
 }
 

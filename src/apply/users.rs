@@ -3,16 +3,18 @@
 //! Owns `users` and the reading of opt-outs. Users are made in a short transaction of their own, before the batch's:
 //! other workers' inserts of the same user wait for it, and a users row is harmless alone.
 //!
-//! Invariant: a DID is taken for known only after the transaction that made its row has committed. No users row is ever
-//! deleted, so a known one stays known.
+//! Invariant: a DID is taken for known only after the transaction that made its row has committed, and for `ROW_AGE` from
+//! then on: the AppView deletes users in bulk. A handle or a profile is written to a row that is locked, and made where it
+//! is missing, known or not.
 
 use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::hash::{BuildHasher, RandomState};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use postgres::Client;
 
+use super::handles::Handles;
 use super::params::Params;
 use crate::fold::UserChange;
 use crate::rows::{Op, Table};
@@ -20,44 +22,68 @@ use crate::servers::fault::ApplyError;
 use crate::servers::sql;
 
 /// What a worker remembers of the users it has met, so that it need not ask again.
-#[derive(Default)]
 pub struct KnownUsers {
     users: HashMap<u128, Known>,
     hashers: (RandomState, RandomState),
+    began: Instant,
 }
 
 #[derive(Clone, Copy, Default)]
 struct Known {
-    exists: bool,
+    /// When the row was there last.
+    exists: Option<Seconds>,
     opt_out: Option<OptOut>,
 }
 
 #[derive(Clone, Copy)]
 struct OptOut {
     is_forbidden: bool,
-    read_at: Instant,
+    read_at: Seconds,
 }
+
+/// Since the worker began. A quarter of an `Instant`'s size, of which there are many.
+type Seconds = u32;
 
 /// Users remembered at most; an entry takes about 50 bytes with what the table keeps free. When they are too many all are
 /// forgotten: the next batch asks again.
 const CAPACITY: usize = 50_000;
 
 /// An opt-out is heeded this long after it was set, at the latest.
-const OPT_OUT_AGE: Duration = Duration::from_secs(60);
+const OPT_OUT_AGE: Seconds = 60;
+
+/// A row that the AppView has deleted is made again this long afterwards, at the latest, when its user is met.
+const ROW_AGE: Seconds = 50;
+
+impl Default for KnownUsers {
+    fn default() -> Self {
+        KnownUsers {
+            users: HashMap::new(),
+            hashers: Default::default(),
+            began: Instant::now(),
+        }
+    }
+}
 
 impl KnownUsers {
+    pub fn now(&self) -> Seconds {
+        self.began.elapsed().as_secs() as Seconds
+    }
+
     /// DIDs are told apart by 128 bits of two keyed hashes: no two meet by chance, and nobody can aim at it.
     fn key(&self, did: &str) -> u128 {
         u128::from(self.hashers.0.hash_one(did)) << 64 | u128::from(self.hashers.1.hash_one(did))
     }
 
-    fn exists(&self, did: &str) -> bool {
-        self.users.get(&self.key(did)).is_some_and(|known| known.exists)
+    fn exists(&self, did: &str, now: Seconds) -> bool {
+        let known = self.users.get(&self.key(did));
+        known
+            .and_then(|known| known.exists)
+            .is_some_and(|seen_at| now - seen_at < ROW_AGE)
     }
 
-    fn is_forbidden(&self, did: &str, now: Instant) -> Option<bool> {
+    fn is_forbidden(&self, did: &str, now: Seconds) -> Option<bool> {
         let opt_out = self.users.get(&self.key(did))?.opt_out?;
-        (now.duration_since(opt_out.read_at) < OPT_OUT_AGE).then_some(opt_out.is_forbidden)
+        (now - opt_out.read_at < OPT_OUT_AGE).then_some(opt_out.is_forbidden)
     }
 
     fn learn(&mut self, did: &str, change: impl FnOnce(&mut Known)) {
@@ -70,12 +96,12 @@ impl KnownUsers {
 
 /// Whether any statement is needed to say who of `ops` has opted out, who must be made, and what they are called.
 pub fn needs_statements(ops: &[&Op], known: &KnownUsers) -> bool {
-    let now = Instant::now();
+    let now = known.now();
     ops.iter().any(|op| {
         let (repo, subject) = op.users();
         op.table == Table::Users
             || op.heeds_opt_out() && known.is_forbidden(&op.repo, now).is_none()
-            || [repo, subject].into_iter().flatten().any(|did| !known.exists(did))
+            || [repo, subject].into_iter().flatten().any(|did| !known.exists(did, now))
     })
 }
 
@@ -85,7 +111,7 @@ pub fn forbidden<'o>(
     ops: &[&'o Op<'o>],
     known: &mut KnownUsers,
 ) -> Result<HashSet<&'o str>, ApplyError> {
-    let now = Instant::now();
+    let now = known.now();
     let heeding = ops.iter().filter(|op| op.heeds_opt_out());
     let dids: BTreeSet<&str> = heeding.map(|op| op.repo.as_ref()).collect();
     let mut forbidden = HashSet::new();
@@ -119,7 +145,12 @@ pub fn forbidden<'o>(
 }
 
 /// Makes the users that are missing, then sets handles and profiles. Returns how many users are new.
-pub fn write(client: &mut Client, ensured: &BTreeSet<&str>, changes: &[UserChange]) -> Result<i64, ApplyError> {
+pub fn write(
+    client: &mut Client,
+    ensured: &BTreeSet<&str>,
+    changes: &[UserChange],
+    handles: &Handles,
+) -> Result<i64, ApplyError> {
     let mut new = 0;
     if !ensured.is_empty() {
         new = Params::new()
@@ -127,9 +158,32 @@ pub fn write(client: &mut Client, ensured: &BTreeSet<&str>, changes: &[UserChang
             .execute(client, sql::USERS_ENSURE)?;
     }
     if !changes.is_empty() {
+        new += lock(client, changes, handles)?;
+        take_handles(client, handles)?;
         update(client, changes)?;
     }
     Ok(new as i64)
+}
+
+/// Locks the users that are to be changed. Returns how many of them were missing and are new.
+fn lock(client: &mut Client, changes: &[UserChange], handles: &Handles) -> Result<u64, ApplyError> {
+    let made = changes.iter().filter(|change| makes_user(change));
+    Params::new()
+        .texts(made.map(|change| change.did))
+        .texts(changes.iter().map(|change| change.did))
+        .texts(handles.given().map(|(handle, _)| handle))
+        .execute(client, sql::USERS_LOCK)
+}
+
+/// Takes the handles that are given away from everybody else.
+fn take_handles(client: &mut Client, handles: &Handles) -> Result<(), ApplyError> {
+    if handles.given().next().is_some() {
+        Params::new()
+            .texts(handles.given().map(|(handle, _)| handle))
+            .texts(handles.given().map(|(_, did)| did))
+            .execute(client, sql::USERS_WITHOUT_HANDLE)?;
+    }
+    Ok(())
 }
 
 /// The users to be made: `wanted` and those who get a handle or a profile, less those known to exist.
@@ -138,18 +192,19 @@ pub fn missing<'o>(
     changes: &[UserChange<'o>],
     known: &KnownUsers,
 ) -> BTreeSet<&'o str> {
+    let now = known.now();
     let of_changes = changes
         .iter()
         .filter(|change| makes_user(change))
         .map(|change| change.did);
-    wanted.chain(of_changes).filter(|did| !known.exists(did)).collect()
+    wanted.chain(of_changes).filter(|did| !known.exists(did, now)).collect()
 }
 
 impl KnownUsers {
-    /// Remembers users whose rows are committed.
-    pub fn committed(&mut self, dids: &BTreeSet<&str>) {
+    /// Remembers users whose rows are committed, and were there at `seen_at`.
+    pub fn committed(&mut self, dids: &BTreeSet<&str>, seen_at: Seconds) {
         for did in dids {
-            self.learn(did, |known| known.exists = true);
+            self.learn(did, |known| known.exists = Some(seen_at));
         }
     }
 }

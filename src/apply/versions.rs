@@ -1,4 +1,5 @@
-//! The place of the last op on each record, while several processes apply ops of one repo in any order.
+//! The place of the last op on each record, while several processes apply ops of one repo in any order, and of the last
+//! identity event that gave each handle away, always.
 //!
 //! Owns `firehose_worker.versions` as far as a batch goes: which of its ops come too late since a later one of their record
 //! has been applied, and where in the stream the rows that records of a pair meet were put.
@@ -69,9 +70,22 @@ impl<'o> Last<'o> {
     }
 }
 
-/// The record's URI, whatever the key of its row; of a handle, which is no record, the repo's with no path.
+/// The record's URI, whatever the key of its row; of an identity event, which is no record, the repo's with no path.
 fn key(op: &Op) -> String {
     format!("at://{}/{}", op.repo, op.path)
+}
+
+/// Takes places of handles; returns the handles that no later event has given away.
+pub fn take_places<'o>(
+    client: &mut Client,
+    places: impl Iterator<Item = (&'o str, Position)>,
+) -> Result<HashSet<String>, ApplyError> {
+    let last = |place| Last {
+        place,
+        is_deleted: false,
+        cid: None,
+    };
+    take(client, &places.map(|(handle, place)| (handle, last(place))).collect())
 }
 
 fn take(client: &mut Client, lasts: &BTreeMap<&str, Last>) -> Result<HashSet<String>, ApplyError> {

@@ -28,8 +28,11 @@ statements! {
     BEGIN = "begin";
     OPT_OUTS = "opt_outs";
     USERS_ENSURE = "users_ensure";
+    USERS_LOCK = "users_lock";
+    USERS_WITHOUT_HANDLE = "users_without_handle";
     USERS_UPDATE = "users_update";
     PAIRS_LOCK = "pairs_lock";
+    PAIRS_FORGOTTEN = "pairs_forgotten";
     POSTS_INSERT = "posts_insert";
     POSTS_EXISTING = "posts_existing";
     POSTS_UPDATE = "posts_update";

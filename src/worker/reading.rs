@@ -49,8 +49,14 @@ pub fn read<'a>(
     let mut commit = None;
     for outcome in rows::outcomes(event, source) {
         match outcome {
-            rows::OpOutcome::Op(op) if is_switched_off(&op, switches) => progress.ignored.push(Ignored::SwitchedOff),
-            rows::OpOutcome::Op(op) => ops.push(op),
+            rows::OpOutcome::Op(mut op) => {
+                if is_switched_off(&op, switches) {
+                    progress.ignored.push(Ignored::SwitchedOff);
+                    // The row of an older version of the record would stay behind.
+                    op.change = Change::PutNoRow;
+                }
+                ops.push(op);
+            }
             rows::OpOutcome::Ignored(reason) => progress.ignored.push(reason),
             rows::OpOutcome::Bad { index, error } => {
                 // Read once, were all of its ops bad.
@@ -104,7 +110,7 @@ mod tests {
         let commit = |ops: &[&str]| format!(r#"{{"repo":"did:plc:alice","ops":[{}]}}"#, ops.join(","));
         for (kind, data, generic_records, wanted) in [
             ("commit", commit(&[delete, custom]), true, (2, 0, vec![])),
-            ("commit", commit(&[delete, custom]), false, (1, 0, vec!["switched_off"])),
+            ("commit", commit(&[delete, custom]), false, (2, 0, vec!["switched_off"])),
             (
                 "commit",
                 commit(&[without_path, delete]),

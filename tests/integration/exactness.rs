@@ -3,6 +3,7 @@
 
 mod app_rows;
 mod folding;
+mod forgotten;
 mod older_rows;
 mod order;
 mod pairs;

@@ -35,8 +35,13 @@ const WITH_HALF_KEYS: [&str; 8] = [
     "post_viewer_states",
 ];
 
-/// Statements that mean all rows of a subject.
-const OF_WHOLE_SUBJECTS: [&str; 3] = ["counters_recount", "repair_counters_bound", "repair_counters_find"];
+/// Statements that mean all rows of a subject, or a bounded number of a viewer's.
+const OF_WHOLE_SUBJECTS: [&str; 4] = [
+    "counters_recount",
+    "pairs_forgotten",
+    "repair_counters_bound",
+    "repair_counters_find",
+];
 
 /// Statements that name no rows: settings, locks, a look into the catalogue, and those that read all members, who are few.
 const WITHOUT_ROWS: [&str; 8] = [

@@ -17,7 +17,7 @@ pub use met::Met;
 pub use settle::settle;
 
 use super::copy::Way;
-use super::effects::Effects;
+use super::effects::{Effects, authority};
 use super::params::Params;
 use crate::entry::Position;
 use crate::fold::Changes;
@@ -119,9 +119,9 @@ impl Gone {
     }
 }
 
-/// A record whose row the app deleted, as its notification tells: what it still causes is taken back, and its subject
+/// A record whose row the app deleted, as something else still tells: what it still causes is taken back, and its subject
 /// counted anew, since nobody knows whether the app counted.
-pub fn delete_from_notification(
+pub fn delete_forgotten_row(
     table: PairTable,
     uri: &str,
     author: String,
@@ -142,6 +142,42 @@ pub fn delete_from_notification(
         key_b: subject,
         is_foreign: true,
     }
+}
+
+/// Does so for deleted records that count, and of which neither a row nor a notification told: those of one's own post
+/// have none, and notifications may be switched off. Costs nothing where each deleted record had its row.
+pub fn delete_forgotten<'e>(
+    client: &mut Client,
+    changes: &Changes<'e>,
+    found: &[Gone],
+    effects: &mut Effects<'e>,
+) -> Result<Vec<Gone>, ApplyError> {
+    let found: HashSet<&str> = found.iter().map(|row| row.uri.as_str()).collect();
+    let counted = [PairTable::Likes, PairTable::Reposts, PairTable::Bookmarks];
+    let records = counted
+        .into_iter()
+        .flat_map(|table| changes.pair(table).deleted.iter().map(move |uri| (table, *uri)))
+        .filter(|(_, uri)| !found.contains(uri));
+    let records: Vec<(PairTable, &str, &str)> = records
+        .filter_map(|(table, uri)| Some((table, uri, authority(uri)?)))
+        .collect();
+    if records.is_empty() {
+        return Ok(Vec::new());
+    }
+    let rows = Params::new()
+        .texts(records.iter().map(|(_, uri, _)| *uri))
+        .texts(records.iter().map(|(_, _, author)| *author))
+        .bools(records.iter().map(|(table, _, _)| *table == PairTable::Bookmarks))
+        .query(client, sql::PAIRS_FORGOTTEN)?;
+    let mut gone = Vec::new();
+    for row in &rows {
+        let name: &str = row.get("table_name");
+        if let Some(table) = counted.into_iter().find(|table| table.name() == name) {
+            let (uri, author, subject) = (row.get("uri"), row.get("key_a"), row.get("key_b"));
+            gone.push(delete_forgotten_row(table, uri, author, subject, effects));
+        }
+    }
+    Ok(gone)
 }
 
 /// Forgets deleted records, and returns their pairs, and those that went and for which other records wait.

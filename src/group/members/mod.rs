@@ -149,6 +149,9 @@ impl Members {
                 anyhow::bail!("this process was taken for gone by another, which has applied what this one held");
             }
             self.show_proof();
+            if self.member.take_writes_versions() {
+                self.versions = Versions::Any;
+            }
             let has_work = self.member.has_others() || self.versions != Versions::None;
             if has_work && self.looked_at.elapsed() >= LOOK {
                 self.look();

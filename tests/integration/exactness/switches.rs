@@ -81,6 +81,42 @@ fn without_generic_records_none_are_written_and_old_ones_are_taken_back() {
 }
 
 #[test]
+fn without_generic_records_an_update_takes_the_old_row_away() {
+    let stack = Stack::new("generic_records_off_update");
+    let [updated, created, kept] = ["u", "c", "k"].map(|rkey| custom(ALICE, rkey, "old"));
+    [&updated, &created, &kept]
+        .iter()
+        .for_each(|record| _ = record.create(&stack));
+    stack.drain();
+    updated.with(json!({"title": "new"})).update(&stack);
+    created.with(json!({"title": "new"})).create(&stack);
+    custom(ALICE, "n", "never there").update(&stack);
+    stack.drain_with(&[("WRITE_GENERIC_RECORDS", "false")]);
+    Expected::none()
+        .row("generic_records", generic_row(&kept))
+        .assert(&stack);
+}
+
+#[test]
+fn without_viewer_states_an_update_takes_the_old_state_back() {
+    let stack = Stack::new("viewer_states_off_update");
+    let [old, new] = ["old", "new"].map(|rkey| post(ALICE, rkey, "hello"));
+    let records = |subject: &Record| {
+        [
+            like(BOB, "l", subject),
+            repost(BOB, "r", subject),
+            bookmark(BOB, "b", subject),
+        ]
+    };
+    records(&old).iter().for_each(|record| _ = record.create(&stack));
+    stack.drain();
+    records(&new).iter().for_each(|record| _ = record.update(&stack));
+    stack.drain_with(&[("WRITE_VIEWER_STATES", "false")]);
+    let states = "SELECT * FROM post_viewer_states WHERE like_uri IS NOT NULL OR repost_uri IS NOT NULL OR bookmarked";
+    assert_eq!(stack.query(states), Vec::<Value>::new());
+}
+
+#[test]
 fn without_notifications_those_for_somebody_who_is_no_longer_meant_are_taken_back() {
     let stack = Stack::new("notifications_off_moved");
     let [of_carol, of_dave] = [CAROL, DAVE].map(|did| post(did, "p", "hello"));

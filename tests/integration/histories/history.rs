@@ -285,7 +285,8 @@ impl Maker {
                     0 => None,
                     1 => Some(did.clone()),
                     2 => Some(String::new()),
-                    n => Some(format!("Name{n}.Example")),
+                    // Of this history alone, and each soon of several users.
+                    n => Some(format!("Name{n}.H{}.Example", self.seed)),
                 },
                 did,
             },

@@ -123,8 +123,11 @@ impl Model {
             What::Account { .. } => {}
             What::Identity { did, handle } => {
                 if let Some(handle) = handle.as_deref().filter(|handle| !handle.is_empty() && *handle != did) {
+                    let handle = json!(handle.to_lowercase());
+                    let others = self.users.values_mut().filter(|user| user["handle"] == handle);
+                    others.for_each(|user| user["handle"] = json!("handle.invalid"));
                     self.ensure(did);
-                    self.users.get_mut(did).expect("just made")["handle"] = json!(handle.to_lowercase());
+                    self.users.get_mut(did).expect("just made")["handle"] = handle;
                 }
             }
             What::Commit { repo, ops } => {
