@@ -44,13 +44,14 @@ const OF_WHOLE_SUBJECTS: [&str; 4] = [
 ];
 
 /// Statements that name no rows: settings, locks, a look into the catalogue, and those that read all members, who are few.
-const WITHOUT_ROWS: [&str; 8] = [
+const WITHOUT_ROWS: [&str; 9] = [
     "begin",
     "own_schema_lock",
     "missing_tables",
     "members_check",
     "members_gate",
     "members_read",
+    "repair_list_items_lock",
     "repair_rights",
     "repair_yield",
 ];

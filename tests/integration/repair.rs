@@ -5,6 +5,7 @@
 
 mod interrupted;
 mod load;
+mod rows;
 
 use std::time::Duration;
 
@@ -301,7 +302,9 @@ fn a_role_without_rights_is_told_what_it_lacks_and_may_look() {
     stack.sql(&format!(
         "GRANT USAGE ON SCHEMA firehose_worker TO {role};
          GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA firehose_worker TO {role};
-         GRANT INSERT ON post_aggregations, post_viewer_states TO {role}"
+         GRANT INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {role};
+         REVOKE UPDATE ON post_aggregations, post_viewer_states, posts FROM {role};
+         REVOKE INSERT ON quotes FROM {role}"
     ));
     let refused = with_role(&[]);
     assert_eq!(refused.status.code(), Some(1), "{}", shown(&refused.log));

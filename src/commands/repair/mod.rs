@@ -1,4 +1,4 @@
-//! The command `repair`: makes counters, viewer states and quotes right that other workers have left wrong.
+//! The command `repair`: makes rows right that other workers, or older versions of this one, have left wrong.
 //!
 //! Owns the walk: table after table, each in slices by key, that a stop, a lost server or a kill may interrupt. A slice
 //! is read without locks; only rows that it shows wrong are locked, and made right from the rows as they then are. So
@@ -8,6 +8,11 @@
 //! what the slice has read.
 
 mod counters;
+mod dates;
+mod embeds;
+mod handles;
+mod list_items;
+mod pictures;
 mod progress;
 mod quotes;
 mod report;
@@ -16,8 +21,8 @@ mod viewers;
 
 use std::time::{Duration, Instant};
 
-use postgres::Client;
 use postgres::error::SqlState;
+use postgres::{Client, Row};
 use serde::{Deserialize, Serialize};
 
 use crate::apply::transaction;
@@ -41,20 +46,38 @@ pub enum Step {
     Likes,
     Reposts,
     Bookmarks,
+    ListItems,
+    Remembered,
+    Handles,
+    Pictures,
+    Dates,
+    Embeds,
 }
 
 impl Step {
-    const ALL: [Step; 6] = [
+    const ALL: [Step; 12] = [
         Step::Quotes,
         Step::Counters,
         Step::ViewerStates,
         Step::Likes,
         Step::Reposts,
         Step::Bookmarks,
+        Step::ListItems,
+        Step::Remembered,
+        Step::Handles,
+        Step::Pictures,
+        Step::Dates,
+        Step::Embeds,
     ];
 
     fn name(self) -> &'static str {
         match self {
+            Step::ListItems => "list items",
+            Step::Remembered => "remembered records",
+            Step::Handles => "handles",
+            Step::Pictures => "pictures",
+            Step::Dates => "dates",
+            Step::Embeds => "embeds",
             Step::Quotes => "quotes",
             Step::Counters => "counters",
             Step::ViewerStates => "viewer states",
@@ -66,7 +89,10 @@ impl Step {
 
     /// The key that is before all others.
     fn first(self) -> Key {
-        let n_columns = if self == Step::ViewerStates { 2 } else { 1 };
+        let n_columns = match self {
+            Step::ViewerStates | Step::Dates | Step::Pictures => 2,
+            _ => 1,
+        };
         vec![String::new(); n_columns]
     }
 
@@ -89,6 +115,14 @@ pub struct Slice {
 
 /// What is wrong in a slice, sorted as workers sort their locks.
 pub enum Wrong {
+    /// Items of somebody else's list.
+    ListItems(Vec<String>),
+    /// Records that wait for a pair's row.
+    Remembered(Vec<String>),
+    Handles(Vec<String>),
+    Pictures(pictures::Pictures),
+    Dates(dates::Ancient),
+    Embeds(Vec<embeds::Embed>),
     /// Posts without their quote.
     Quotes(Vec<String>),
     Counters(Vec<counters::Miscount>),
@@ -156,6 +190,9 @@ struct Repair<'a> {
 /// Between two lines about how far the walk is.
 const SAY_EVERY: Duration = Duration::from_secs(10);
 
+/// Rows that share a transaction, where a step has no number of its own.
+const CHUNK: usize = 500;
+
 /// Looks at a database that is not ready, before the repair fails: a worker may be making its own tables just then.
 const READY_TRIES: u32 = 5;
 
@@ -168,7 +205,12 @@ impl Repair<'_> {
         let mut place = self.begin()?;
         let steps = Step::ALL.into_iter().skip_while(|step| *step != place.step);
         let writes_viewers = self.writes_viewers;
-        for step in steps.filter(|step| writes_viewers || !step.needs_viewers_written()) {
+        // A dry run needs no tables of the worker's own.
+        let has_own_tables = !self.options.dry_run;
+        let steps = steps
+            .filter(|step| writes_viewers || !step.needs_viewers_written())
+            .filter(|step| has_own_tables || *step != Step::Remembered);
+        for step in steps {
             let after = if step == place.step {
                 std::mem::take(&mut place.after)
             } else {
@@ -255,11 +297,21 @@ impl Repair<'_> {
 
     fn mend(&mut self, wrong: &Wrong) -> Result<(), End> {
         match wrong {
-            Wrong::Quotes(posts) => {
-                for posts in posts.chunks(quotes::CHUNK) {
-                    self.report.quotes.mended += self.attempt(|client| quotes::mend(client, posts))?;
-                }
+            Wrong::ListItems(uris) => self.report.list_items.mended += self.mend_all(uris, list_items::mend)?,
+            Wrong::Remembered(uris) => {
+                self.report.remembered.mended += self.mend_all(uris, list_items::mend_remembered)?
             }
+            Wrong::Handles(all) => self.report.handles.mended += self.mend_all(all, handles::mend)?,
+            Wrong::Pictures(of) => {
+                let mend = |client: &mut Client, some: &[_]| pictures::mend(client, &of.table, some);
+                self.report.pictures.mended += self.mend_all(&of.pictures, mend)?;
+            }
+            Wrong::Dates(of) => {
+                let mend = |client: &mut Client, some: &[_]| dates::mend(client, &of.table, some);
+                self.report.dates.mended += self.mend_all(&of.keys, mend)?;
+            }
+            Wrong::Embeds(all) => self.report.embeds.mended += self.mend_all(all, embeds::mend)?,
+            Wrong::Quotes(posts) => self.report.quotes.mended += self.mend_all(posts, quotes::mend)?,
             Wrong::Counters(miscounts) => {
                 for miscounts in counters::chunks(miscounts) {
                     self.report.counters.mended += self.attempt(|client| counters::mend(client, miscounts))?;
@@ -276,6 +328,19 @@ impl Repair<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Mends in transactions that are short; answers how many that were.
+    fn mend_all<T>(
+        &self,
+        wrong: &[T],
+        mut mend: impl FnMut(&mut Client, &[T]) -> Result<u64, ApplyError>,
+    ) -> Result<u64, End> {
+        let mut mended = 0;
+        for wrong in wrong.chunks(CHUNK) {
+            mended += self.attempt(|client| mend(client, wrong))?;
+        }
+        Ok(mended)
     }
 
     fn save(&self, step: Step, after: &Key) -> Result<(), End> {
@@ -333,6 +398,12 @@ impl Repair<'_> {
 
 fn read(client: &mut Client, step: Step, after: &Key, length: u32) -> Result<Option<Slice>, ApplyError> {
     match step {
+        Step::ListItems => list_items::read(client, after, length),
+        Step::Remembered => list_items::read_remembered(client, after, length),
+        Step::Handles => handles::read(client, after, length),
+        Step::Pictures => pictures::read(client, after, length),
+        Step::Dates => dates::read(client, after, length),
+        Step::Embeds => embeds::read(client, after, length),
         Step::Quotes => quotes::read(client, after, length),
         Step::Counters => counters::read(client, after, length),
         Step::ViewerStates => viewers::read_states(client, after, length),
@@ -340,4 +411,37 @@ fn read(client: &mut Client, step: Step, after: &Key, length: u32) -> Result<Opt
         Step::Reposts => viewers::read_rows(client, sql::REPAIR_REPOSTS_FIND, after, length),
         Step::Bookmarks => viewers::read_rows(client, sql::REPAIR_BOOKMARKS_FIND, after, length),
     }
+}
+
+/// A slice from the rows of a statement that finds what is wrong in one; none where there is nothing more to look at.
+fn sliced<T>(
+    rows: &[Row],
+    last: &str,
+    read: impl Fn(&Row) -> Option<T>,
+    wrong: impl FnOnce(Vec<T>) -> Wrong,
+) -> Option<Slice> {
+    let first = rows.first()?;
+    Some(Slice {
+        last: vec![first.get::<_, Option<String>>(last)?],
+        looked_at: first.get::<_, i64>("n") as u64,
+        wrong: wrong(rows.iter().filter_map(read).collect()),
+    })
+}
+
+/// A slice of one of several tables, whose name is the first column of the key.
+fn in_tables(
+    tables: &[&str],
+    after: &Key,
+    mut read: impl FnMut(&str, &str) -> Result<Option<Slice>, ApplyError>,
+) -> Result<Option<Slice>, ApplyError> {
+    let begun = tables.iter().position(|table| *table == after[0]);
+    let mut after = begun.map_or("", |_| after[1].as_str());
+    for table in &tables[begun.unwrap_or(0)..] {
+        if let Some(mut slice) = read(table, after)? {
+            slice.last.insert(0, (*table).to_owned());
+            return Ok(Some(slice));
+        }
+        after = "";
+    }
+    Ok(None)
 }

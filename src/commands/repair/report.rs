@@ -16,9 +16,31 @@ pub struct Report {
     pub dry_run: bool,
     pub finished: bool,
     pub seconds: f64,
+    pub list_items: Rows,
+    /// Records that wait for the row of a pair.
+    pub remembered: Rows,
+    pub handles: Rows,
+    pub pictures: Rows,
+    pub dates: Rows,
+    pub embeds: Rows,
     pub quotes: Quotes,
     pub counters: Counters,
     pub viewer_states: ViewerStates,
+}
+
+#[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Rows {
+    looked_at: u64,
+    wrong: u64,
+    pub mended: u64,
+    examples: Vec<String>,
+}
+
+impl Rows {
+    fn found(&mut self, wrong: impl ExactSizeIterator<Item = String>) {
+        self.wrong += wrong.len() as u64;
+        keep_some(&mut self.examples, wrong);
+    }
 }
 
 #[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -83,6 +105,12 @@ impl Report {
     /// Adds what a slice has shown.
     pub fn found(&mut self, step: Step, slice: &Slice) {
         let looked_at = match step {
+            Step::ListItems => &mut self.list_items.looked_at,
+            Step::Remembered => &mut self.remembered.looked_at,
+            Step::Handles => &mut self.handles.looked_at,
+            Step::Pictures => &mut self.pictures.looked_at,
+            Step::Dates => &mut self.dates.looked_at,
+            Step::Embeds => &mut self.embeds.looked_at,
             Step::Quotes => &mut self.quotes.posts_looked_at,
             Step::Counters => &mut self.counters.subjects_looked_at,
             Step::ViewerStates => &mut self.viewer_states.states_looked_at,
@@ -91,6 +119,20 @@ impl Report {
         *looked_at += slice.looked_at;
         let states = &mut self.viewer_states;
         match &slice.wrong {
+            Wrong::ListItems(uris) => self.list_items.found(uris.iter().cloned()),
+            Wrong::Remembered(uris) => self.remembered.found(uris.iter().cloned()),
+            Wrong::Handles(handles) => self.handles.found(handles.iter().cloned()),
+            Wrong::Pictures(of) => {
+                let shown = of
+                    .pictures
+                    .iter()
+                    .map(|picture| format!("{}: {}", picture.key, picture.stored));
+                self.pictures.found(shown);
+            }
+            Wrong::Dates(of) => self
+                .dates
+                .found(of.keys.iter().map(|key| format!("{}: {key}", of.table))),
+            Wrong::Embeds(embeds) => self.embeds.found(embeds.iter().map(|embed| embed.post.clone())),
             Wrong::Quotes(posts) => {
                 self.quotes.missing += posts.len() as u64;
                 keep_some(&mut self.quotes.examples, posts.iter().cloned());
@@ -114,7 +156,14 @@ impl Report {
     /// How a step is getting on.
     pub fn line(&self, step: Step) -> String {
         let states = &self.viewer_states;
+        let of = |rows: &Rows| (rows.looked_at, rows.wrong, rows.mended);
         let (looked_at, wrong, mended) = match step {
+            Step::ListItems => of(&self.list_items),
+            Step::Remembered => of(&self.remembered),
+            Step::Handles => of(&self.handles),
+            Step::Pictures => of(&self.pictures),
+            Step::Dates => of(&self.dates),
+            Step::Embeds => of(&self.embeds),
             Step::Quotes => (self.quotes.posts_looked_at, self.quotes.missing, self.quotes.mended),
             Step::Counters => (
                 self.counters.subjects_looked_at,
@@ -128,8 +177,38 @@ impl Report {
     }
 
     pub fn json(&self) -> String {
-        let text = serde_json::to_string_pretty(self).expect("names, texts and numbers are JSON");
+        #[derive(Serialize)]
+        struct WithUnknown<'r> {
+            #[serde(flatten)]
+            report: &'r Report,
+            not_known: Vec<&'static str>,
+        }
+        let report = WithUnknown {
+            report: self,
+            not_known: self.not_known(),
+        };
+        let text = serde_json::to_string_pretty(&report).expect("names, texts and numbers are JSON");
         format!("{text}\n")
+    }
+
+    /// What nobody can know about the rows that were wrong, and was decided all the same.
+    fn not_known(&self) -> Vec<&'static str> {
+        let of = |rows: &Rows, unknown| (rows.wrong > 0).then_some(unknown);
+        let notes = [
+            of(
+                &self.handles,
+                "whose a handle is: the newest of its users keeps it, until an identity event gives it to another",
+            ),
+            of(
+                &self.dates,
+                "what such a record is dated: its row has the time at which it was written",
+            ),
+            of(
+                &self.embeds,
+                "who was not told of a quote: notifications are not made afterwards",
+            ),
+        ];
+        notes.into_iter().flatten().collect()
     }
 }
 
@@ -218,6 +297,23 @@ impl fmt::Display for Report {
         )?;
         for example in &states.examples {
             writeln!(out, "  {example}")?;
+        }
+        let rows = [
+            (Step::ListItems, &self.list_items),
+            (Step::Remembered, &self.remembered),
+            (Step::Handles, &self.handles),
+            (Step::Pictures, &self.pictures),
+            (Step::Dates, &self.dates),
+            (Step::Embeds, &self.embeds),
+        ];
+        for (step, rows) in rows {
+            writeln!(out, "{}", self.line(step))?;
+            for example in &rows.examples {
+                writeln!(out, "  {example}")?;
+            }
+        }
+        for unknown in self.not_known() {
+            writeln!(out, "not known: {unknown}")?;
         }
         Ok(())
     }

@@ -4,30 +4,29 @@
 
 use postgres::Client;
 
+use super::dates;
 use crate::apply::params::Params;
 use crate::apply::transaction;
 use crate::servers::fault::ApplyError;
 use crate::servers::sql;
 
-/// What is read, in a dry run too.
-const READ: [&str; 7] = [
-    "posts",
-    "likes",
-    "reposts",
-    "bookmarks",
-    "quotes",
-    "post_aggregations",
-    "post_viewer_states",
-];
+/// What is read, in a dry run too, besides the tables with dates.
+const READ: [&str; 3] = ["users", "post_aggregations", "post_viewer_states"];
 
-/// What is written besides; UPDATE on posts is for their locks.
-const WRITTEN: [(&str, &str); 10] = [
-    ("posts", "UPDATE"),
+/// What is written besides the dates, whose right covers the locks of posts, lists and feed generators too.
+const WRITTEN: [(&str, &str); 16] = [
+    ("users", "UPDATE"),
+    ("user_settings", "SELECT"),
+    ("list_items", "INSERT"),
+    ("list_items", "DELETE"),
     ("quotes", "INSERT"),
     ("post_aggregations", "INSERT"),
     ("post_aggregations", "UPDATE"),
     ("post_viewer_states", "INSERT"),
     ("post_viewer_states", "UPDATE"),
+    ("firehose_worker.rivals", "SELECT"),
+    ("firehose_worker.rivals", "UPDATE"),
+    ("firehose_worker.rivals", "DELETE"),
     ("firehose_worker.progress", "SELECT"),
     ("firehose_worker.progress", "INSERT"),
     ("firehose_worker.progress", "UPDATE"),
@@ -36,8 +35,10 @@ const WRITTEN: [(&str, &str); 10] = [
 
 /// What the role may not do of what it must, with the remedy.
 pub fn lacking(client: &mut Client, is_dry_run: bool) -> Result<Option<String>, ApplyError> {
-    let mut needed: Vec<(&str, &str)> = READ.iter().map(|table| (*table, "SELECT")).collect();
+    let read = READ.iter().chain(&dates::TABLES);
+    let mut needed: Vec<(&str, &str)> = read.map(|table| (*table, "SELECT")).collect();
     if !is_dry_run {
+        needed.extend(dates::TABLES.iter().map(|table| (*table, "UPDATE")));
         needed.extend(WRITTEN);
     }
     let rows = transaction(client, |client| {

@@ -1,0 +1,58 @@
+//! Embeds that older versions stored under a type's name that readers do not know, or with an address in the place of a
+//! blob's CID.
+
+use postgres::{Client, Row};
+
+use super::{Key, Slice, Wrong, quotes, sliced};
+use crate::apply::params::Params;
+use crate::apply::transaction;
+use crate::decode::{dialect, embed, json};
+use crate::servers::fault::ApplyError;
+use crate::servers::sql;
+
+pub struct Embed {
+    pub post: String,
+    stored: String,
+    /// None where nothing of it may be shown.
+    embed: Option<String>,
+}
+
+impl Embed {
+    /// None where what is stored is what a worker would store.
+    fn read(row: &Row) -> Option<Embed> {
+        let stored: String = row.get::<_, Option<String>>("embed")?;
+        let mut read = json::parse(&stored).ok()?;
+        dialect::normalise(&mut read);
+        let embed = embed::sanitise(read).map(|embed| embed.to_text());
+        let value = |text: &str| serde_json::from_str::<serde_json::Value>(text).ok();
+        let is_same = embed.as_deref().and_then(value) == Some(value(&stored)?);
+        (!is_same).then_some(Embed {
+            post: row.get("uri"),
+            stored,
+            embed,
+        })
+    }
+}
+
+pub fn read(client: &mut Client, after: &Key, length: u32) -> Result<Option<Slice>, ApplyError> {
+    let rows = Params::new()
+        .text(&after[0])
+        .long(length.into())
+        .query(client, sql::REPAIR_EMBEDS_FIND)?;
+    Ok(sliced(&rows, "last_uri", Embed::read, Wrong::Embeds))
+}
+
+/// Writes embeds as the worker does, with the quotes that they are seen to be then; answers how many.
+pub fn mend(client: &mut Client, embeds: &[Embed]) -> Result<u64, ApplyError> {
+    let posts = || embeds.iter().map(|embed| &embed.post);
+    transaction(client, |client| {
+        Params::new().query(client, sql::REPAIR_YIELD)?;
+        let set = Params::new()
+            .texts(posts())
+            .jsons(embeds.iter().map(|embed| &embed.stored))
+            .optional_jsons(embeds.iter().map(|embed| &embed.embed))
+            .execute(client, sql::REPAIR_EMBEDS_SET)?;
+        quotes::insert(client, posts())?;
+        Ok(set)
+    })
+}

@@ -1,0 +1,84 @@
+//! Avatars and banners that are named by something else than a CID as the AppView reads it.
+//!
+//! An address in its place would have every reader's client load it from a stranger. Other forms of a CID are written as the
+//! worker writes them.
+
+use std::borrow::Cow;
+
+use postgres::{Client, Row};
+
+use super::{Key, Slice, Wrong, in_tables, sliced};
+use crate::apply::params::Params;
+use crate::apply::transaction;
+use crate::decode::cid;
+use crate::decode::json::Json;
+use crate::servers::fault::ApplyError;
+use crate::servers::sql;
+
+const TABLES: [&str; 3] = ["users", "lists", "feed_generators"];
+
+/// Pictures of one table.
+pub struct Pictures {
+    pub table: String,
+    pub pictures: Vec<Picture>,
+}
+
+pub struct Picture {
+    pub key: String,
+    is_banner: bool,
+    pub stored: String,
+    cid: Option<String>,
+}
+
+impl Picture {
+    /// None where what is stored is what a worker would store.
+    fn read(row: &Row) -> Option<Picture> {
+        let stored: String = row.get::<_, Option<String>>("stored")?;
+        let cid = cid::of_blob(&Json::String(Cow::Borrowed(&stored))).map(Cow::into_owned);
+        (cid.as_ref() != Some(&stored)).then_some(Picture {
+            key: row.get("key"),
+            is_banner: row.get("is_banner"),
+            stored,
+            cid,
+        })
+    }
+}
+
+pub fn read(client: &mut Client, after: &Key, length: u32) -> Result<Option<Slice>, ApplyError> {
+    in_tables(&TABLES, after, |table, after| {
+        let rows = Params::new()
+            .text(table)
+            .text(after)
+            .long(length.into())
+            .query(client, sql::REPAIR_PICTURES_FIND)?;
+        let pictures = |mut pictures: Vec<Picture>| {
+            pictures.sort_unstable_by(|a, b| a.key.cmp(&b.key));
+            Wrong::Pictures(Pictures {
+                table: table.to_owned(),
+                pictures,
+            })
+        };
+        Ok(sliced(&rows, "last_key", Picture::read, pictures))
+    })
+}
+
+/// Writes CIDs or none; answers how many.
+pub fn mend(client: &mut Client, table: &str, pictures: &[Picture]) -> Result<u64, ApplyError> {
+    transaction(client, |client| {
+        Params::new().query(client, sql::REPAIR_YIELD)?;
+        let rows = Params::new()
+            .text(table)
+            .texts(pictures.iter().map(|picture| &picture.key))
+            .bools(pictures.iter().map(|picture| picture.is_banner))
+            .texts(pictures.iter().map(|picture| &picture.stored))
+            .optional_texts(pictures.iter().map(|picture| &picture.cid))
+            .query(client, sql::REPAIR_PICTURES_SET)?;
+        let banners = || pictures.iter().filter(|picture| picture.is_banner);
+        let n_banners = Params::new()
+            .texts(banners().map(|picture| &picture.key))
+            .texts(banners().map(|picture| &picture.stored))
+            .optional_texts(banners().map(|picture| &picture.cid))
+            .execute(client, sql::REPAIR_BANNERS_SET)?;
+        Ok(n_banners + rows.first().map_or(0, |row| row.get::<_, i64>(0) as u64))
+    })
+}
