@@ -413,7 +413,11 @@ fn excerpt(letter: &BTreeMap<String, String>) -> String {
 }
 
 fn number(fields: &BTreeMap<String, String>, name: &str) -> i64 {
-    fields[name].parse().unwrap_or_else(|_| panic!("{name} of {fields:?}"))
+    // A group that has read nothing has no number of entries read.
+    match fields[name].as_str() {
+        "" => 0,
+        digits => digits.parse().unwrap_or_else(|_| panic!("{name} of {fields:?}")),
+    }
 }
 
 const COUNTERS_AGAINST_ROWS: &str = "
