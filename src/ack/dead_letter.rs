@@ -36,10 +36,13 @@ impl DeadLetter {
     pub fn op(entry: &Entry, commit: Option<&RawCommit>, index: u32, path: &str, error: String) -> DeadLetter {
         match commit.and_then(|commit| commit.with_one_op(index as usize)) {
             None => DeadLetter::entry(entry, error),
+            // Without a copy of the whole entry: it may have thousands of such ops.
             Some(data) => DeadLetter {
+                kind: entry.kind.clone().unwrap_or_default(),
                 data: data.into_bytes(),
+                seq: entry.seq.clone().unwrap_or_default(),
+                error,
                 op: Some(path.to_owned()),
-                ..DeadLetter::entry(entry, error)
             },
         }
     }

@@ -209,7 +209,7 @@ fn replace_effects<'e>(post: &'e Post<'e>, stored: &Stored, effects: &mut Effect
                 .for_each(|uri| effects.recount(Cow::Borrowed(uri), counter));
         }
     }
-    let wanted: Vec<String> = effects::post_notifications(post).into_iter().map(|n| n.uri).collect();
+    let wanted: HashSet<String> = effects::post_notifications(post).into_iter().map(|n| n.uri).collect();
     let possible = post_notification_uris(&post.uri, stored.mentions.iter());
     effects.notifications_gone(possible.into_iter().filter(|uri| !wanted.contains(uri)));
 }

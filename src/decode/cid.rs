@@ -185,6 +185,7 @@ fn from_parts<'a>(value: &Json<'a>) -> Option<Cow<'a, str>> {
 
 fn number(value: Option<&Json>) -> Option<u64> {
     match value? {
+        Json::Integer(number) => u64::try_from(*number).ok(),
         Json::Number(digits) => digits.parse().ok(),
         _ => None,
     }

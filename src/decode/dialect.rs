@@ -222,14 +222,17 @@ fn names_of(type_name: &str) -> &'static Names {
 }
 
 fn restore_names(members: &mut [Member], names: &Names) {
+    // Looked for once each, however often a record repeats one.
+    let mut present: Vec<&str> = Vec::new();
     // From the end, since the last of two counts.
     for at in (0..members.len()).rev() {
-        let Some(lexicon) = lexicon_name(&members[at].0, names) else {
+        let Some(lexicon) = lexicon_name(&members[at].0, names).filter(|lexicon| !present.contains(lexicon)) else {
             continue;
         };
         if !members.iter().any(|(name, _)| name == lexicon) {
             members[at].0 = Cow::Borrowed(lexicon);
         }
+        present.push(lexicon);
     }
 }
 
@@ -368,6 +371,16 @@ mod tests {
         assert_eq!(
             normalised(r#"{"$type":"blob","ref":"bafkreia","ref":{"$link":"bafkreib"}}"#),
             json(r#"{"$type":"blob","ref":{"$link":"bafkreib"}}"#)
+        );
+    }
+
+    /// Looking through all members for each of them would take minutes here.
+    #[test]
+    fn a_name_that_is_repeated_is_looked_for_once() {
+        let repeated = r#""created_at":"a","mime_type":"b","#.repeat(200_000);
+        assert_eq!(
+            normalised(&format!(r#"{{{repeated}"created_at":"c","py_type":"app.bsky.y"}}"#)),
+            json(r#"{"createdAt":"c","created_at":"a","mimeType":"b","mime_type":"b","$type":"app.bsky.y"}"#)
         );
     }
 

@@ -1,7 +1,7 @@
 //! JSON that borrows from the entry it came in.
 //!
-//! Owns the tree that records are read and rewritten in. Strings without escapes are slices of the entry; numbers stay
-//! the text they were, since PostgreSQL's jsonb keeps digits that no machine number holds. Parsing is serde_json's.
+//! Owns the tree that records are read and rewritten in. Strings without escapes are slices of the entry; numbers that are no
+//! integers of 64 bits stay the text they were, since PostgreSQL's jsonb keeps digits that no machine number holds. Parsing is serde_json's.
 //!
 //! Of members with one name the last counts, as in every other reader of the stream: `member` says which that is.
 //!
@@ -17,6 +17,9 @@ use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visi
 pub enum Json<'a> {
     Null,
     Bool(bool),
+    /// Most numbers; without memory of their own, since a record may consist of millions.
+    Integer(i64),
+    /// Any other number, as the text it was.
     Number(Cow<'a, str>),
     String(Cow<'a, str>),
     Array(Vec<Json<'a>>),
@@ -107,6 +110,7 @@ impl<'a> Json<'a> {
             Json::Null => out.extend_from_slice(b"null"),
             Json::Bool(true) => out.extend_from_slice(b"true"),
             Json::Bool(false) => out.extend_from_slice(b"false"),
+            Json::Integer(number) => write_integer(*number, out),
             Json::Number(digits) => out.extend_from_slice(digits.as_bytes()),
             Json::String(text) => write_string(text, out),
             Json::Array(items) => {
@@ -133,6 +137,10 @@ impl<'a> Json<'a> {
             }
         }
     }
+}
+
+fn write_integer(number: i64, out: &mut Vec<u8>) {
+    serde_json::to_writer(out, &number).expect("a Vec takes every number");
 }
 
 fn write_string(text: &str, out: &mut Vec<u8>) {
@@ -180,11 +188,11 @@ impl<'de> Visitor<'de> for Nested {
     }
 
     fn visit_u64<E>(self, number: u64) -> Result<Json<'de>, E> {
-        Ok(Json::Number(Cow::Owned(number.to_string())))
+        Ok(i64::try_from(number).map_or_else(|_| Json::Number(Cow::Owned(number.to_string())), Json::Integer))
     }
 
     fn visit_i64<E>(self, number: i64) -> Result<Json<'de>, E> {
-        Ok(Json::Number(Cow::Owned(number.to_string())))
+        Ok(Json::Integer(number))
     }
 
     fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Json<'de>, E> {
@@ -205,6 +213,7 @@ impl<'de> Visitor<'de> for Nested {
         while let Some(item) = seq.next_element_seed(inner)? {
             items.push(item);
         }
+        fit(&mut items);
         Ok(Json::Array(items))
     }
 
@@ -214,10 +223,19 @@ impl<'de> Visitor<'de> for Nested {
         while let Some(name) = map.next_key_seed(Name)? {
             members.push((name, map.next_value_seed(inner)?));
         }
+        fit(&mut members);
         Ok(match members.as_slice() {
             [(name, Json::String(digits))] if name == NUMBER && is_number(digits) => Json::Number(digits.clone()),
             _ => Json::Object(members),
         })
+    }
+}
+
+/// Gives back the room that is not needed: a Vec has room for four as soon as it has one, and millions of short arrays may
+/// be within one another.
+fn fit<T>(items: &mut Vec<T>) {
+    if items.len() * 2 <= items.capacity() {
+        items.shrink_to_fit();
     }
 }
 
@@ -260,6 +278,19 @@ mod tests {
         ] {
             assert_eq!(parse(text).to_text(), text);
         }
+    }
+
+    #[test]
+    fn short_arrays_and_integers_take_no_more_than_they_need() {
+        assert_eq!(parse("9223372036854775807"), Json::Integer(i64::MAX));
+        assert_eq!(
+            parse("9223372036854775808"),
+            Json::Number(Cow::Borrowed("9223372036854775808"))
+        );
+        let Json::Array(items) = parse("[0]") else {
+            panic!("not an array");
+        };
+        assert_eq!(items.capacity(), 1);
     }
 
     #[test]

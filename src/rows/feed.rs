@@ -1,6 +1,7 @@
 //! Rows of the `app.bsky.feed` collections that are keyed by their URI: posts, feed generators, gates.
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 
 use super::{DID_MAX, Record, URI_MAX, json_array, optional_cid, optional_uri, strings};
 use crate::decode::embed::{self, Quoted};
@@ -85,13 +86,14 @@ fn quoted<'a>(embed: &Json<'a>) -> Option<Quoted<'a>> {
 /// The DIDs that facets mention, each once, in order.
 pub fn mentions<'a>(facets: &[Json<'a>]) -> Vec<Mention<'a>> {
     let mut dids: Vec<Mention> = Vec::new();
+    let mut known: HashSet<&str> = HashSet::new();
     let features = facets.iter().filter_map(|facet| facet.array("features")).flatten();
     for feature in features {
         let is_mention = feature.str("$type").is_some_and(|name| name == MENTION);
         if let Some(did) = feature.str("did").filter(|_| is_mention)
             && did.starts_with("did:")
             && fits(did, DID_MAX)
-            && !dids.contains(did)
+            && known.insert(did)
         {
             dids.push(did.clone());
         }
@@ -189,5 +191,25 @@ pub(super) fn post_gate(record: Record) -> PostGate {
     PostGate {
         embedding_rules: Json::Object(rules).to_text(),
         created_at: record.created_at(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::decode::json;
+
+    /// A post of a commit's largest size has some 17,000; comparing each with all before it would take minutes here.
+    #[test]
+    fn a_hundred_thousand_mentions_are_each_found_once() {
+        let feature = |n: usize| format!(r#"{{"$type":"{MENTION}","did":"did:plc:{n:024}"}}"#);
+        let features: Vec<String> = (0..200_000).map(|n| feature(n % 100_000)).collect();
+        let facets = format!(r#"[{{"features":[{}]}}]"#, features.join(","));
+        let Ok(Json::Array(facets)) = json::parse(&facets) else {
+            panic!("not an array");
+        };
+        let found = mentions(&facets);
+        assert_eq!(found.len(), 100_000);
+        assert_eq!(found[99_999], format!("did:plc:{:024}", 99_999));
     }
 }
