@@ -23,7 +23,9 @@ CREATE TABLE IF NOT EXISTS firehose_worker.rivals (
     handle text,
     verified_at timestamp
 );
-CREATE INDEX IF NOT EXISTS rivals_pair ON firehose_worker.rivals (key_a, key_b);
+-- By place, so that the next of a pair is found however many wait. Earlier versions had an index of the pair alone.
+CREATE INDEX IF NOT EXISTS rivals_place ON firehose_worker.rivals (key_a, key_b, table_name, entry_ms, entry_n, op);
+DROP INDEX IF EXISTS firehose_worker.rivals_pair;
 
 -- How far a job that walks whole tables has come, so that the next start goes on from there. A row is here only while
 -- its job is unfinished; runner is the process that works on it, and one that finds another's name there stops.

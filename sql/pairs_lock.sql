@@ -1,19 +1,18 @@
--- Locks the pairs of list items and verifications that a batch touches: several repos may have records of one pair.
--- $1 uri text[] (list items)  $2 uri text[] (verifications)  $3 key_a text[]  $4 key_b text[] (pairs of new records, of
--- one length; key_b is empty for verifications)
+-- Locks the subjects of the verifications that a batch touches: several repos may have records of one subject.
+-- $1 uri text[]  $2 subject_did text[], those of new records
+-- A lock stands for all subjects whose hash has the same last bits: PostgreSQL's table of locks has room for some
+-- thousands by default, whatever a batch holds. Nobody else takes locks of the class 1718186598.
 -- Safe twice: the locks are the transaction's.
--- Locks: advisory, in the order of their numbers, before any row is written.
-SELECT pg_advisory_xact_lock(number)
+-- Locks: advisory, 64 of them at most, in the order of their numbers, before any row is written.
+SELECT pg_advisory_xact_lock(1718186598, number)
 FROM (
-    SELECT DISTINCT hashtextextended(key_a || ' ' || key_b, 0) AS number
+    SELECT DISTINCT hashtext(subject_did) & 63 AS number
     FROM (
-        SELECT * FROM unnest($3::text[], $4::text[]) AS new (key_a, key_b)
+        SELECT unnest($2::text[]) AS subject_did
         UNION ALL
-        SELECT list_uri, subject_did FROM list_items WHERE uri = ANY($1::text[])
+        SELECT subject_did FROM verifications WHERE uri = ANY($1::text[])
         UNION ALL
-        SELECT subject_did, '' FROM verifications WHERE uri = ANY($2::text[])
-        UNION ALL
-        SELECT key_a, key_b FROM firehose_worker.rivals WHERE uri = ANY($1::text[] || $2::text[])
-    ) AS pair (key_a, key_b)
+        SELECT key_a FROM firehose_worker.rivals WHERE uri = ANY($1::text[])
+    ) AS subject
     ORDER BY number
 ) AS sorted

@@ -48,9 +48,10 @@ impl PairTable {
         }
     }
 
-    /// Whether records of several repos can be of one pair, so that it must be locked.
-    pub fn is_shared(self) -> bool {
-        matches!(self, PairTable::ListItems | PairTable::Verifications)
+    /// Whether the row is one that this version would store. Earlier ones also stored items that somebody had put into
+    /// another's list, and such an item must not keep the list's owner from adding or removing that person.
+    pub fn admits(self, row: &PairRow) -> bool {
+        self != PairTable::ListItems || authority(&row.uri) == authority(&row.key_a)
     }
 }
 
@@ -93,7 +94,14 @@ pub(super) fn pair<'a>(record: Record<'_, 'a>, table: PairTable) -> Result<PairR
         }
         PairTable::Follows | PairTable::Blocks => (record.repo.clone(), did(json.str("subject"))?),
         PairTable::ListBlocks => (record.repo.clone(), at_uri(json.str("subject"))?),
-        PairTable::ListItems => (at_uri(json.str("list"))?, did(json.str("subject"))?),
+        PairTable::ListItems => {
+            let pair = (at_uri(json.str("list"))?, did(json.str("subject"))?);
+            // Anybody could otherwise add anybody to somebody's moderation list.
+            if authority(&pair.0) != Some(record.repo.as_ref()) {
+                return Err(Ignored::ForeignList);
+            }
+            pair
+        }
         PairTable::Verifications => (did(json.str("subject"))?, Cow::Borrowed("")),
     };
     let is_verification = table == PairTable::Verifications;
@@ -114,6 +122,11 @@ pub(super) fn pair<'a>(record: Record<'_, 'a>, table: PairTable) -> Result<PairR
         cid: record.cid,
         uri: Cow::Owned(record.uri),
     })
+}
+
+/// What an `at://` URI names first: the repo, by its DID or a handle.
+fn authority(uri: &str) -> Option<&str> {
+    uri.strip_prefix("at://")?.split('/').next()
 }
 
 fn at_uri<'a>(value: Option<&Cow<'a, str>>) -> Result<Cow<'a, str>, Ignored> {

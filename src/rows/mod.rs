@@ -100,12 +100,13 @@ pub enum Ignored {
     OtherType,
     NoSubject,
     KeyTooLong,
+    ForeignList,
     NoHandle,
     SwitchedOff,
 }
 
 impl Ignored {
-    pub const ALL: [Ignored; 12] = [
+    pub const ALL: [Ignored; 13] = [
         Ignored::UnknownAction,
         Ignored::NoTable,
         Ignored::OptOut,
@@ -116,6 +117,7 @@ impl Ignored {
         Ignored::OtherType,
         Ignored::NoSubject,
         Ignored::KeyTooLong,
+        Ignored::ForeignList,
         Ignored::NoHandle,
         Ignored::SwitchedOff,
     ];
@@ -133,6 +135,7 @@ impl Ignored {
             Ignored::OtherType => "other_type",
             Ignored::NoSubject => "no_subject",
             Ignored::KeyTooLong => "key_too_long",
+            Ignored::ForeignList => "foreign_list",
             Ignored::NoHandle => "no_handle",
             Ignored::SwitchedOff => "switched_off",
         }

@@ -232,21 +232,40 @@ pub fn missing(client: &mut Client) -> Result<Option<String>, ApplyError> {
 }
 
 fn missing_tables(client: &mut Client, tables: Vec<Table>) -> Result<Vec<String>, ApplyError> {
-    let names: Vec<&str> = tables.iter().map(|table| table.name).collect();
+    missing_relations(client, tables.iter().map(|table| table.name).collect())
+}
+
+fn missing_relations(client: &mut Client, names: Vec<&str>) -> Result<Vec<String>, ApplyError> {
     let rows = Params::new().texts(names.iter()).query(client, sql::MISSING_TABLES)?;
     Ok(rows.iter().map(|row| row.get(0)).collect())
 }
 
+/// The index that earlier versions did not make. What needs it also works without, only slower.
+const OWN_INDEX: &str = "firehose_worker.rivals_place";
+
 fn make_own_tables(client: &mut Client) -> Result<(), ApplyError> {
-    if missing_tables(client, schema::own_tables())?.is_empty() {
-        return Ok(());
+    if !missing_tables(client, schema::own_tables())?.is_empty() {
+        run_own_schema(client)?;
+        log::info!("made the worker's own tables in the schema firehose_worker");
+    } else if !missing_relations(client, vec![OWN_INDEX])?.is_empty() {
+        match run_own_schema(client) {
+            Ok(()) => log::info!("made the index {OWN_INDEX}"),
+            Err(error) if error.fault() == Fault::Transient => return Err(error),
+            Err(error) => log::warn!(
+                "the index {OWN_INDEX} cannot be made: {}; without it many records of one pair cost more: run \
+                 `firehose-worker schema --own | psql` as the owner of the tables",
+                error.describe()
+            ),
+        }
     }
+    Ok(())
+}
+
+fn run_own_schema(client: &mut Client) -> Result<(), ApplyError> {
     let made = client.batch_execute(&format!("{}{}", sql::OWN_SCHEMA_LOCK.text, sql::OWN_SCHEMA));
     turns::take();
     made.map_err(|source| ApplyError::Statement {
         name: "own_schema",
         source,
-    })?;
-    log::info!("made the worker's own tables in the schema firehose_worker");
-    Ok(())
+    })
 }

@@ -90,6 +90,7 @@ statements! {
     VERSIONS_PRUNE = "versions_prune";
     RIVALS_TAKE = "rivals_take";
     RIVALS_EXISTING = "rivals_existing";
+    RIVALS_WAITING = "rivals_waiting";
     RIVALS_UPSERT = "rivals_upsert";
     FEED_GENERATORS_UPSERT = "feed_generators_upsert";
     FEED_GENERATORS_DELETE = "feed_generators_delete";

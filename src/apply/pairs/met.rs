@@ -3,10 +3,11 @@
 //! Owns the reading of stored rows and remembered records of a table of pairs.
 
 use std::borrow::Cow;
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use postgres::{Client, Row};
 
+use super::plan::Pair;
 use super::statements::statements;
 use super::{FreedPair, take_rivals};
 use crate::apply::effects::authority;
@@ -37,25 +38,17 @@ pub(super) fn read(
     items: &[&PairRow],
     freed: Vec<FreedPair>,
 ) -> Result<Met, ApplyError> {
-    let uris: Vec<&str> = items.iter().map(|item| item.uri.as_ref()).collect();
-    let mut pairs: Vec<(&str, &str)> = items.iter().map(|item| item.pair()).collect();
+    let put: HashSet<&str> = items.iter().map(|item| item.uri.as_ref()).collect();
+    let mut pairs: BTreeSet<Pair> = items.iter().map(|item| item.pair()).collect();
     pairs.extend(freed.iter().map(FreedPair::pair));
-    let mut stored = read_stored(client, table, &uris, &pairs)?;
+    let stored = read_stored(client, table, &put, &pairs)?;
     let of_stored = stored.iter().map(|row| row.uri.as_ref());
-    let uris: Vec<&str> = uris.iter().copied().chain(of_stored).collect();
+    let known: HashSet<&str> = put.iter().copied().chain(of_stored).collect();
+    let mut remembered = read_remembered(client, table, &known)?;
     pairs.extend(stored.iter().map(PairRow::pair));
-    let remembered = read_remembered(client, table, &uris, &pairs)?;
-    // A remembered record may have got another pair since, and a row there: then it waits for nothing.
-    let elsewhere: Vec<&str> = remembered
-        .iter()
-        .map(|row| row.uri.as_ref())
-        .filter(|uri| !uris.contains(uri))
-        .collect();
-    if !elsewhere.is_empty() {
-        let rows = read_stored(client, table, &elsewhere, &[])?;
-        stored.extend(rows);
-    }
-    let remembered = without_forbidden(client, remembered, &stored)?;
+    let open = open_pairs(table, pairs, &put, &stored, &remembered, &freed);
+    let waiting = read_waiting(client, table, &open, &known)?;
+    remembered.extend(waiting);
     Ok(Met {
         stored,
         remembered,
@@ -65,34 +58,109 @@ pub(super) fn read(
 
 type Rows = Vec<PairRow<'static>>;
 
-/// Forgets the records that wait and whose repo forbids that its data be collected: its deletes still apply, but must not
-/// bring forth rows.
-fn without_forbidden(client: &mut Client, remembered: Rows, stored: &Rows) -> Result<Rows, ApplyError> {
-    let seated: HashSet<&str> = stored.iter().map(|row| row.uri.as_ref()).collect();
-    let waits = |row: &&PairRow| !seated.contains(row.uri.as_ref());
-    let repos: BTreeSet<&str> = remembered
+/// The pairs whose row may go to a record that waits, each with a place before which none does: a holder that is not put
+/// again comes before all others. Of freed pairs it is looked in any case whether their repo has opted out.
+fn open_pairs<'m>(
+    table: PairTable,
+    pairs: BTreeSet<Pair<'m>>,
+    put: &HashSet<&str>,
+    stored: &'m [PairRow],
+    remembered: &[PairRow],
+    freed: &'m [FreedPair],
+) -> Vec<(Pair<'m>, Position)> {
+    let holders: HashMap<Pair, &PairRow> = stored.iter().map(|row| (row.pair(), row)).collect();
+    let places: HashMap<(&str, Pair), Position> = remembered
         .iter()
-        .filter(waits)
-        .filter_map(|row| authority(&row.uri))
+        .map(|row| ((row.uri.as_ref(), row.pair()), row.position))
         .collect();
-    if repos.is_empty() {
-        return Ok(remembered);
+    let freed: HashMap<Pair, Position> = freed.iter().map(|freed| (freed.pair(), freed.from)).collect();
+    let place = |pair: Pair<'m>| match holders.get(&pair).filter(|holder| table.admits(holder)) {
+        None => Some(freed.get(&pair).copied().unwrap_or(Position::FIRST)),
+        Some(holder) => {
+            let is_open = put.contains(holder.uri.as_ref()) || freed.contains_key(&pair);
+            let place = places.get(&(holder.uri.as_ref(), pair)).copied();
+            is_open.then_some(place.unwrap_or(Position::FIRST))
+        }
+    };
+    pairs
+        .into_iter()
+        .filter_map(|pair| Some((pair, place(pair)?)))
+        .collect()
+}
+
+/// Records read of each pair at first: the holder, which is remembered too, and the one behind it.
+const FIRST_READ: usize = 2;
+
+/// Records read of one pair at most, beside those that the batch knows, where what comes first waits for nothing.
+const LARGEST_READ: usize = 1000;
+
+/// Records read in one go, so that memory stays bounded.
+const MAX_ROWS: usize = 10_000;
+
+/// The first record of each pair that waits for its row. Those before it that wait for nothing any more are forgotten, so
+/// that nobody reads them again.
+fn read_waiting(
+    client: &mut Client,
+    table: PairTable,
+    open: &[(Pair, Position)],
+    known: &HashSet<&str>,
+) -> Result<Rows, ApplyError> {
+    let mut open = open.to_vec();
+    let mut found = Vec::new();
+    let mut limit = FIRST_READ;
+    while !open.is_empty() {
+        let mut rest = Vec::new();
+        for pairs in open.chunks((MAX_ROWS / limit).max(1)) {
+            let rows = read_first(client, table, pairs, limit)?;
+            let mut numbers: HashMap<Pair, usize> = HashMap::new();
+            rows.iter().for_each(|row| *numbers.entry(row.pair()).or_default() += 1);
+            let may_have_more: Vec<_> = pairs
+                .iter()
+                .filter(|(pair, _)| numbers.get(pair) == Some(&limit))
+                .copied()
+                .collect();
+            let unknown = rows.into_iter().filter(|row| !known.contains(row.uri.as_ref()));
+            let waiting = forget_idle(client, table, unknown.collect())?;
+            let served: HashSet<Pair> = waiting.iter().map(PairRow::pair).collect();
+            rest.extend(may_have_more.into_iter().filter(|(pair, _)| !served.contains(pair)));
+            found.extend(waiting);
+        }
+        open = rest;
+        // What the batch knows stays in the way.
+        limit = (limit * 8).min(known.len() + LARGEST_READ);
     }
+    Ok(found)
+}
+
+/// Forgets those of the records that wait for nothing: a record that has a row of another pair by now, one that the table
+/// does not admit, and one whose repo forbids that its data be collected. Its deletes still apply, but must not bring forth
+/// rows. Returns the others.
+fn forget_idle(client: &mut Client, table: PairTable, rows: Rows) -> Result<Rows, ApplyError> {
+    if rows.is_empty() {
+        return Ok(rows);
+    }
+    let uris: HashSet<&str> = rows.iter().map(|row| row.uri.as_ref()).collect();
+    let elsewhere = read_stored(client, table, &uris, &BTreeSet::new())?;
+    let elsewhere: HashSet<&str> = elsewhere.iter().map(|row| row.uri.as_ref()).collect();
+    let repos: BTreeSet<&str> = rows.iter().filter_map(|row| authority(&row.uri)).collect();
     let answer = Params::new().texts(repos.into_iter()).query(client, sql::OPT_OUTS)?;
     let forbidden: HashSet<&str> = answer.iter().map(|row| row.get(0)).collect();
-    let is_forbidden = |row: &PairRow| authority(&row.uri).is_some_and(|repo| forbidden.contains(repo));
-    let (forgotten, kept): (Rows, Rows) = remembered.into_iter().partition(|row| waits(&row) && is_forbidden(row));
-    let mut uris: Vec<&str> = forgotten.iter().map(|row| row.uri.as_ref()).collect();
+    let is_idle = |row: &PairRow| {
+        let is_forbidden = authority(&row.uri).is_some_and(|repo| forbidden.contains(repo));
+        is_forbidden || elsewhere.contains(row.uri.as_ref()) || !table.admits(row)
+    };
+    let (idle, waiting): (Rows, Rows) = rows.into_iter().partition(is_idle);
+    let mut uris: Vec<&str> = idle.iter().map(|row| row.uri.as_ref()).collect();
     uris.sort_unstable();
     take_rivals(client, &uris, &[])?;
-    Ok(kept)
+    Ok(waiting)
 }
 
 fn read_stored(
     client: &mut Client,
     table: PairTable,
-    uris: &[&str],
-    pairs: &[(&str, &str)],
+    uris: &HashSet<&str>,
+    pairs: &BTreeSet<Pair>,
 ) -> Result<Rows, ApplyError> {
     let rows = Params::new()
         .texts(uris.iter().copied())
@@ -102,18 +170,30 @@ fn read_stored(
     Ok(rows.iter().map(|row| read_row(row, Position::FIRST)).collect())
 }
 
-fn read_remembered(
-    client: &mut Client,
-    table: PairTable,
-    uris: &[&str],
-    pairs: &[(&str, &str)],
-) -> Result<Rows, ApplyError> {
+fn read_remembered(client: &mut Client, table: PairTable, uris: &HashSet<&str>) -> Result<Rows, ApplyError> {
     let rows = Params::new()
         .texts(uris.iter().copied())
         .text(table.name())
-        .texts(pairs.iter().map(|(a, _)| *a))
-        .texts(pairs.iter().map(|(_, b)| *b))
         .query(client, sql::RIVALS_EXISTING)?;
+    Ok(rows.iter().map(|row| read_row(row, read_position(row))).collect())
+}
+
+fn read_first(
+    client: &mut Client,
+    table: PairTable,
+    pairs: &[(Pair, Position)],
+    limit: usize,
+) -> Result<Rows, ApplyError> {
+    let places = || pairs.iter().map(|(_, place)| place);
+    let rows = Params::new()
+        .text(table.name())
+        .texts(pairs.iter().map(|((a, _), _)| *a))
+        .texts(pairs.iter().map(|((_, b), _)| *b))
+        .longs(places().map(|place| place.entry.ms as i64))
+        .longs(places().map(|place| place.entry.n as i64))
+        .ints(places().map(|place| place.op as i32))
+        .long(limit as i64)
+        .query(client, sql::RIVALS_WAITING)?;
     Ok(rows.iter().map(|row| read_row(row, read_position(row))).collect())
 }
 
@@ -134,7 +214,7 @@ fn read_row(row: &Row, position: Position) -> PairRow<'static> {
     }
 }
 
-fn read_position(row: &Row) -> Position {
+pub(super) fn read_position(row: &Row) -> Position {
     // Written from u64 by the cast's own reverse.
     let number = |name| row.get::<_, i64>(name) as u64;
     Position {

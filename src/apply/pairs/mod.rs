@@ -36,6 +36,8 @@ pub struct FreedPair {
     forgotten: Option<String>,
     /// Whether the row that held it went in this transaction, or its notification did: then it was counted.
     is_counted: bool,
+    /// No record of the pair from before this place is left.
+    from: Position,
 }
 
 impl FreedPair {
@@ -44,24 +46,18 @@ impl FreedPair {
     }
 }
 
-/// Locks the pairs that records of several repos may be of, before any row is written.
+/// Locks the subjects of verifications, which records of several repos may share, before any row is written.
 pub fn lock(client: &mut Client, changes: &Changes) -> Result<(), ApplyError> {
-    let uris = |table| {
-        let folded = changes.pair(table);
-        let put = folded.put.iter().map(|row| row.uri.as_ref());
-        folded.deleted.iter().copied().chain(put).collect::<Vec<&str>>()
-    };
-    let (items, verifications) = (uris(PairTable::ListItems), uris(PairTable::Verifications));
-    if items.is_empty() && verifications.is_empty() {
+    let verifications = changes.pair(PairTable::Verifications);
+    let put = || verifications.put.iter();
+    let deleted = verifications.deleted.iter().copied();
+    let uris: Vec<&str> = deleted.chain(put().map(|row| row.uri.as_ref())).collect();
+    if uris.is_empty() {
         return Ok(());
     }
-    let shared = PairTable::ALL.into_iter().filter(|table| table.is_shared());
-    let rows: Vec<_> = shared.flat_map(|table| changes.pair(table).put.iter()).collect();
     Params::new()
-        .texts(items.iter().copied())
-        .texts(verifications.iter().copied())
-        .texts(rows.iter().map(|row| &row.key_a))
-        .texts(rows.iter().map(|row| &row.key_b))
+        .texts(uris.iter().copied())
+        .texts(put().map(|row| &row.key_a))
         .query(client, sql::PAIRS_LOCK)?;
     Ok(())
 }
@@ -192,14 +188,19 @@ pub fn take_rivals(client: &mut Client, deleted: &[&str], gone: &[Gone]) -> Resu
         .texts(gone.iter().map(|row| &row.key_a))
         .texts(gone.iter().map(|row| &row.key_b))
         .query(client, sql::RIVALS_TAKE)?;
-    let gone: HashSet<_> = gone.iter().map(|row| (row.table, row.pair())).collect();
+    let pairs: HashSet<_> = gone.iter().map(|row| (row.table, row.pair())).collect();
+    let uris: HashSet<&str> = gone.iter().map(|row| row.uri.as_str()).collect();
     for row in &rows {
         let name: &str = row.get("table_name");
         let (key_a, key_b): (String, String) = (row.get("key_a"), row.get("key_b"));
+        let forgotten: Option<String> = row.get("uri");
+        // The holder comes before all that wait; of another nobody knows.
+        let held = forgotten.as_deref().is_some_and(|uri| uris.contains(uri));
         if let Some(table) = PairTable::ALL.into_iter().find(|table| table.name() == name) {
             freed.entry(table).or_default().push(FreedPair {
-                is_counted: gone.contains(&(table, (&key_a, &key_b))),
-                forgotten: row.get("uri"),
+                is_counted: pairs.contains(&(table, (&key_a, &key_b))),
+                from: if held { met::read_position(row) } else { Position::FIRST },
+                forgotten,
                 key_a,
                 key_b,
             });

@@ -14,7 +14,7 @@
 use std::collections::{BTreeSet, HashMap};
 
 use crate::entry::Position;
-use crate::rows::PairRow;
+use crate::rows::{PairRow, PairTable};
 
 /// What to do in a table of pairs.
 #[derive(Debug, Default, PartialEq)]
@@ -32,15 +32,19 @@ pub type Pair<'p> = (&'p str, &'p str);
 
 /// Plans for `items`, the records that the batch puts and that could not simply be inserted.
 ///
+/// A stored or remembered record that the table does not admit holds no pair: its row is deleted when its pair is met.
+///
 /// `stored` are the table's rows with a URI or a pair of the items, or a pair of `freed`, or a URI of `remembered`;
 /// `remembered` the remembered records likewise, and those with the old pairs of items that are stored under another.
 pub fn plan<'p>(
+    table: PairTable,
     items: &[&'p PairRow<'p>],
     stored: &'p [PairRow<'p>],
     remembered: &'p [PairRow<'p>],
     freed: &[Pair<'p>],
 ) -> Plan<'p> {
     let planner = Planner {
+        table,
         items: items.iter().map(|item| (item.uri.as_ref(), *item)).collect(),
         stored: stored.iter().map(|row| (row.uri.as_ref(), row)).collect(),
         holders: stored.iter().map(|row| (row.pair(), row)).collect(),
@@ -63,7 +67,7 @@ pub fn plan<'p>(
         let is_superseded = planner.items.contains_key(row.uri.as_ref());
         // A row of this pair makes it the holder; of another, it has moved there and waits for this pair no more.
         let has_row = planner.stored.contains_key(row.uri.as_ref());
-        if !is_superseded && !has_row {
+        if !is_superseded && !has_row && table.admits(row) {
             contenders.entry(row.pair()).or_default().push((row.position, row));
         }
     }
@@ -76,6 +80,7 @@ pub fn plan<'p>(
 }
 
 struct Planner<'p> {
+    table: PairTable,
     items: HashMap<&'p str, &'p PairRow<'p>>,
     stored: HashMap<&'p str, &'p PairRow<'p>>,
     holders: HashMap<Pair<'p>, &'p PairRow<'p>>,
@@ -85,7 +90,10 @@ struct Planner<'p> {
 impl<'p> Planner<'p> {
     /// Decides one pair among its contenders and, unless the batch puts it anew, the row that holds it.
     fn settle(&self, pair: Pair<'p>, mut contenders: Vec<(Position, &'p PairRow<'p>)>, plan: &mut Plan<'p>) {
-        let holder = self.holders.get(&pair).copied();
+        let mut holder = self.holders.get(&pair).copied();
+        if let Some(row) = holder.take_if(|row| !self.table.admits(row) && !self.items.contains_key(row.uri.as_ref())) {
+            plan.delete.push(row);
+        }
         if let Some(row) = holder.filter(|row| !self.items.contains_key(row.uri.as_ref())) {
             // A place in another pair says nothing here.
             let known = self
@@ -168,6 +176,8 @@ mod tests {
     use crate::decode::time::Micros;
     use crate::entry::EntryId;
 
+    const LIKES: PairTable = PairTable::Likes;
+
     fn place(ms: u64) -> Position {
         Position {
             entry: EntryId { ms, n: 0 },
@@ -198,7 +208,7 @@ mod tests {
     #[test]
     fn a_second_record_of_a_pair_is_remembered_and_so_is_the_holder() {
         let (b, stored) = (row("b", "x", 2), [row("a", "x", 0)]);
-        let plan = plan(&[&b], &stored, &[], &[]);
+        let plan = plan(LIKES, &[&b], &stored, &[], &[]);
         assert_eq!(plan.remember, [(&stored[0], place(0)), (&b, place(2))]);
         assert!(plan.delete.is_empty() && plan.insert.is_empty() && plan.update.is_empty());
     }
@@ -207,7 +217,7 @@ mod tests {
     fn the_next_in_stream_order_takes_a_freed_pair() {
         let remembered = [row("c", "x", 3), row("b", "x", 2)];
         let freed = [("did:plc:a", "x")];
-        let plan = plan(&[], &[], &remembered, &freed);
+        let plan = plan(LIKES, &[], &[], &remembered, &freed);
         assert_eq!(uris(&plan.insert), ["b"]);
         assert!(plan.remember.is_empty(), "its place is known already");
     }
@@ -215,7 +225,7 @@ mod tests {
     #[test]
     fn a_holder_put_again_goes_behind_its_rivals() {
         let (a, stored, remembered) = (row("a", "x", 3), [row("a", "x", 0)], [row("b", "x", 2)]);
-        let plan = plan(&[&a], &stored, &remembered, &[]);
+        let plan = plan(LIKES, &[&a], &stored, &remembered, &[]);
         assert_eq!(uris(&plan.delete), ["a"]);
         assert_eq!(uris(&plan.insert), ["b"]);
         assert_eq!(plan.remember, [(&a, place(3))]);
@@ -224,7 +234,7 @@ mod tests {
     #[test]
     fn a_holder_delivered_again_keeps_its_row() {
         let (a, stored, remembered) = (row("a", "x", 1), [row("a", "x", 0)], [row("b", "x", 2)]);
-        let plan = plan(&[&a], &stored, &remembered, &[]);
+        let plan = plan(LIKES, &[&a], &stored, &remembered, &[]);
         assert!(plan.delete.is_empty() && plan.insert.is_empty());
         assert_eq!(plan.update, [(&stored[0], &a)]);
     }
@@ -232,7 +242,7 @@ mod tests {
     #[test]
     fn an_earlier_record_delivered_again_displaces_a_later_one() {
         let (y, stored, remembered) = (row("y", "x", 2), [row("x1", "x", 0)], [row("x1", "x", 5)]);
-        let plan = plan(&[&y], &stored, &remembered, &[]);
+        let plan = plan(LIKES, &[&y], &stored, &remembered, &[]);
         assert_eq!(uris(&plan.delete), ["x1"]);
         assert_eq!(uris(&plan.insert), ["y"]);
         assert_eq!(plan.remember, [(&y, place(2)), (&remembered[0], place(5))]);
@@ -241,7 +251,7 @@ mod tests {
     #[test]
     fn a_record_that_changes_its_subject_moves_its_row_and_frees_the_old_pair() {
         let (a, stored, remembered) = (row("a", "new", 3), [row("a", "old", 0)], [row("b", "old", 2)]);
-        let plan = plan(&[&a], &stored, &remembered, &[]);
+        let plan = plan(LIKES, &[&a], &stored, &remembered, &[]);
         assert_eq!(plan.update, [(&stored[0], &a)]);
         assert_eq!(uris(&plan.insert), ["b"]);
         assert!(plan.delete.is_empty() && plan.remember.is_empty());
@@ -250,7 +260,7 @@ mod tests {
     #[test]
     fn a_record_that_moves_to_a_held_pair_loses_its_row() {
         let (a, stored) = (row("a", "new", 3), [row("a", "old", 0), row("h", "new", 0)]);
-        let plan = plan(&[&a], &stored, &[], &[]);
+        let plan = plan(LIKES, &[&a], &stored, &[], &[]);
         assert_eq!(uris(&plan.delete), ["a"]);
         assert_eq!(plan.remember, [(&stored[1], place(0)), (&a, place(3))]);
     }
@@ -258,7 +268,7 @@ mod tests {
     #[test]
     fn a_place_in_another_pair_says_nothing_about_this_one() {
         let (b, stored, remembered) = (row("b", "x", 2), [row("a", "x", 0)], [row("a", "q", 4)]);
-        let plan = plan(&[&b], &stored, &remembered, &[]);
+        let plan = plan(LIKES, &[&b], &stored, &remembered, &[]);
         assert!(plan.insert.is_empty());
         assert_eq!(plan.remember, [(&stored[0], place(0)), (&b, place(2))]);
     }
@@ -267,14 +277,30 @@ mod tests {
     fn a_remembered_record_that_has_moved_waits_no_more() {
         let (stored, remembered) = ([row("b", "q", 0)], [row("b", "x", 2)]);
         let freed = [("did:plc:a", "x")];
-        assert_eq!(plan(&[], &stored, &remembered, &freed), Plan::default());
+        assert_eq!(plan(LIKES, &[], &stored, &remembered, &freed), Plan::default());
+    }
+
+    #[test]
+    fn an_item_of_somebody_elses_list_makes_room_for_the_owners_and_goes_with_it() {
+        let item = |repo: &str, ms| PairRow {
+            uri: Cow::Owned(format!("at://{repo}/app.bsky.graph.listitem/i")),
+            key_a: Cow::Borrowed("at://did:plc:owner/app.bsky.graph.list/l"),
+            ..row("", "did:plc:member", ms)
+        };
+        let (own, stored) = (item("did:plc:owner", 2), [item("did:plc:stranger", 0)]);
+        let waiting = [item("did:plc:another", 1)];
+        let put = plan(PairTable::ListItems, &[&own], &stored, &waiting, &[]);
+        assert_eq!((put.delete, put.insert), (vec![&stored[0]], vec![&own]));
+        let freed = [own.pair()];
+        let deleted = plan(PairTable::ListItems, &[], &stored, &waiting, &freed);
+        assert_eq!((deleted.delete, deleted.insert), (vec![&stored[0]], vec![]));
     }
 
     #[test]
     fn two_records_that_swap_their_subjects_both_keep_a_row() {
         let (a, b) = (row("a", "y", 3), row("b", "x", 4));
         let stored = [row("a", "x", 0), row("b", "y", 0)];
-        let plan = plan(&[&a, &b], &stored, &[], &[]);
+        let plan = plan(LIKES, &[&a, &b], &stored, &[], &[]);
         let deleted: HashSet<String> = uris(&plan.delete).into_iter().collect();
         let inserted: HashSet<String> = uris(&plan.insert).into_iter().collect();
         assert_eq!(deleted, HashSet::from(["a".into(), "b".into()]));

@@ -23,7 +23,7 @@ pub fn settle<'e>(
     effects: &mut Effects<'e>,
 ) -> Result<(), ApplyError> {
     let freed: Vec<(&str, &str)> = met.freed.iter().map(FreedPair::pair).collect();
-    let plan = plan(items, &met.stored, &met.remembered, &freed);
+    let plan = plan(table, items, &met.stored, &met.remembered, &freed);
     let statements = statements(table);
     take_back_freed(table, met, effects);
     if !plan.delete.is_empty() {

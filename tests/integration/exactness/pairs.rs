@@ -196,11 +196,12 @@ fn make_verification(n: usize, record: usize, subject: usize) -> Record {
     verification(&actor, "v", &entries::did(&format!("subject {subject} of {n}")))
 }
 
-/// Items of one list about one subject by two actors.
+/// Items of one list about one subject.
 fn make_list_item(n: usize, record: usize, subject: usize) -> Record {
-    let actor = entries::did(&format!("actor {record} of {n}"));
-    let list = list(ALICE, &format!("l{subject}"));
-    list_item(&actor, "i", &list, &entries::did(&format!("member {n}")))
+    let owner = entries::did(&format!("actor of {n}"));
+    let list = list(&owner, &format!("l{subject}"));
+    let member = entries::did(&format!("member {n}"));
+    list_item(&owner, ["a", "b"][record], &list, &member)
 }
 
 /// Where the actors differ, any live record of a pair may hold its row, and one of them does.

@@ -4,6 +4,7 @@ use serde_json::json;
 
 use crate::records::*;
 use crate::support::Stack;
+use crate::support::stack::shown;
 
 // Lists
 
@@ -95,13 +96,96 @@ fn a_deleted_list_is_gone_and_its_items_and_blocks_stay() {
 #[test]
 fn a_list_item_becomes_a_row_creator_and_subject_though_its_list_is_not_there() {
     let stack = Stack::new("listitem_create");
-    let item = list_item(ALICE, "i", &list(CAROL, "l"), BOB);
+    let item = list_item(ALICE, "i", &list(ALICE, "l"), BOB);
     item.create(&stack);
     stack.drain();
     Expected::none()
         .users(&[ALICE, BOB])
         .row("list_items", list_item_row(&item))
         .assert(&stack);
+}
+
+#[test]
+fn an_item_of_somebody_elses_list_is_ignored_and_the_owner_can_still_remove_that_person() {
+    let stack = Stack::new("listitem_foreign");
+    let of_alice = list(ALICE, "l");
+    let strangers = list_item(BOB, "i", &of_alice, CAROL);
+    let by_handle = Record::new(
+        ALICE,
+        LISTITEM,
+        "h",
+        json!({"$type": LISTITEM, "list": format!("at://alice.example/{LIST}/l"), "subject": CAROL, "createdAt": CREATED}),
+    );
+    let owners = list_item(ALICE, "i", &of_alice, CAROL);
+    for record in [&strangers, &by_handle, &owners, &strangers] {
+        record.create(&stack);
+    }
+    let log = stack.drain().log;
+    assert!(log.contains("ops ignored: foreign_list 3"), "{}", shown(&log));
+    Expected::none()
+        .users(&[ALICE, CAROL])
+        .row("list_items", list_item_row(&owners))
+        .assert(&stack);
+    owners.delete(&stack);
+    stack.drain();
+    Expected::none().users(&[ALICE, CAROL]).assert(&stack);
+}
+
+#[test]
+fn an_update_that_moves_an_item_into_somebody_elses_list_leaves_the_old_row_and_a_delete_takes_it() {
+    let stack = Stack::new("listitem_foreign_update");
+    let own = list_item(ALICE, "i", &list(ALICE, "l"), CAROL);
+    own.create(&stack);
+    list_item(ALICE, "i", &list(BOB, "l"), CAROL).update(&stack);
+    stack.drain();
+    Expected::none()
+        .users(&[ALICE, CAROL])
+        .row("list_items", list_item_row(&own))
+        .assert(&stack);
+    own.delete(&stack);
+    stack.drain();
+    Expected::none().users(&[ALICE, CAROL]).assert(&stack);
+}
+
+#[test]
+fn an_item_that_an_earlier_version_stored_in_somebody_elses_list_makes_way_for_its_owner() {
+    let of_alice = list(ALICE, "l");
+    let item = |repo: &str| list_item(repo, "i", &of_alice, CAROL);
+    let stack = Stack::new("listitem_foreign_stored");
+    let store = |stack: &Stack| {
+        stack.sql(&format!(
+            "INSERT INTO list_items (uri, cid, list_uri, subject_did, created_at)
+             VALUES ('{}', 'bafyold', '{}', '{CAROL}', '2025-01-01')",
+            item(BOB).uri(),
+            of_alice.uri()
+        ));
+    };
+    store(&stack);
+    item(ALICE).create(&stack);
+    stack.drain();
+    Expected::none()
+        .users(&[ALICE, CAROL])
+        .row("list_items", list_item_row(&item(ALICE)))
+        .assert(&stack);
+    item(BOB).delete(&stack);
+    item(ALICE).delete(&stack);
+    stack.drain();
+    Expected::none().users(&[ALICE, CAROL]).assert(&stack);
+
+    // The owner's item waits behind the stranger's, as an earlier version left them.
+    store(&stack);
+    for (repo, ms) in [(BOB, 0), (ALICE, 1)] {
+        stack.sql(&format!(
+            "INSERT INTO firehose_worker.rivals
+                 (uri, table_name, key_a, key_b, entry_ms, entry_n, op, created_at, cid)
+             VALUES ('{}', 'list_items', '{}', '{CAROL}', {ms}, 0, 0, '2025-01-01', 'bafyold')",
+            item(repo).uri(),
+            of_alice.uri()
+        ));
+    }
+    item(ALICE).delete(&stack);
+    stack.drain();
+    Expected::none().users(&[ALICE, CAROL]).assert(&stack);
 }
 
 #[test]

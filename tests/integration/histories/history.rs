@@ -253,7 +253,7 @@ impl Maker {
                 is_out: self.chance(60),
             },
             2..=5 => Act::Insert {
-                record: self.record(collection),
+                record: self.record(&repo, collection),
                 repo,
                 path,
                 is_counted: self.rng.bool(),
@@ -315,7 +315,7 @@ impl Maker {
         };
         if op.action != "delete" {
             op.cid = Some(format!("bafyreicid{}", self.n_ops));
-            op.record = Some(self.record(collection));
+            op.record = Some(self.record(repo, collection));
             op.is_sdk = self.chance(40) && !matches!(collection, BOOKMARK | LABEL | CUSTOM);
         }
         if self.chance(6) {
@@ -367,13 +367,22 @@ impl Maker {
         json!({"$type": "com.atproto.repo.strongRef", "uri": uri, "cid": format!("bafyreiof{}", uri.len())})
     }
 
-    fn record(&mut self, collection: &str) -> Value {
+    /// A list of the repo's own as a rule: its items count nowhere else.
+    fn list_of(&mut self, repo: &str) -> String {
+        if self.chance(10) {
+            return self.uri(LIST);
+        }
+        let path = self.path(LIST);
+        format!("at://{repo}/{path}")
+    }
+
+    fn record(&mut self, repo: &str, collection: &str) -> Value {
         let mut record = match collection {
             POST => self.post(),
             LIKE | REPOST | BOOKMARK => self.pair(),
             FOLLOW | BLOCK => json!({"subject": self.user()}),
             LIST => json!({"name": "people", "purpose": "app.bsky.graph.defs#modlist"}),
-            LISTITEM => json!({"list": self.uri(LIST), "subject": self.user()}),
+            LISTITEM => json!({"list": self.list_of(repo), "subject": self.user()}),
             LISTBLOCK => json!({"subject": self.uri(LIST)}),
             VERIFICATION => json!({"subject": self.user(), "handle": "some.example", "displayName": "Some"}),
             GENERATOR => json!({"did": "did:web:feeds.example", "displayName": "Cats"}),

@@ -148,7 +148,7 @@ impl Model {
         }
         match (op.action, &op.record, &op.cid) {
             ("delete", _, _) => self.delete(repo, collection, rkey),
-            ("create" | "update", Some(record), Some(cid)) if is_shaped(collection, record) => {
+            ("create" | "update", Some(record), Some(cid)) if is_shaped(repo, collection, record) => {
                 let id = format!("{}-{}", event.ms(), self.seed);
                 let put = Put {
                     repo,
@@ -334,10 +334,6 @@ fn is_pair(collection: &str) -> bool {
     )
 }
 
-fn is_shared(collection: &str) -> bool {
-    matches!(collection, LISTITEM | VERIFICATION)
-}
-
 /// Of whom and what a table holds one row.
 fn pair_of(collection: &str, repo: &str, record: &Value) -> (String, String) {
     let subject = match collection {
@@ -352,14 +348,14 @@ fn pair_of(collection: &str, repo: &str, record: &Value) -> (String, String) {
 }
 
 /// Whether the record is one of its collection at all, and has what its row's key needs.
-fn is_shaped(collection: &str, record: &Value) -> bool {
+fn is_shaped(repo: &str, collection: &str, record: &Value) -> bool {
     let starts = |value: &Value, with: &str| value.as_str().is_some_and(|text| text.starts_with(with));
     let is_typed = collection == CUSTOM || record["$type"] == collection;
     is_typed
         && match collection {
             LIKE | REPOST | BOOKMARK => starts(&record["subject"]["uri"], "at://"),
             FOLLOW | BLOCK | VERIFICATION => starts(&record["subject"], "did:"),
-            LISTITEM => starts(&record["subject"], "did:") && starts(&record["list"], "at://"),
+            LISTITEM => starts(&record["subject"], "did:") && starts(&record["list"], &format!("at://{repo}/")),
             LISTBLOCK => starts(&record["subject"], "at://"),
             _ => true,
         }

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::super::columns::Put;
-use super::{Model, Pair, authority, counter, feed_item, is_post, is_shared, notification, pair_of};
+use super::{Model, Pair, authority, counter, feed_item, is_post, notification, pair_of};
 use crate::records::*;
 
 impl Model {
@@ -57,7 +57,7 @@ impl Model {
         let holder = self.holder(&old.collection, &old.pair);
         let was_holder = holder.as_deref() == Some(uri);
         self.pairs.remove(uri);
-        if self.opted_out.contains(&old.actor) && !is_shared(&old.collection) {
+        if self.opted_out.contains(&old.actor) && old.collection != VERIFICATION {
             // No row comes of those that wait, and they are forgotten.
             self.pairs
                 .retain(|other, pair| Some(other) == holder.as_ref() || !pair.is_of(&old.collection, &old.pair));

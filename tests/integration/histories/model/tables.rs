@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use super::{Model, Pair, counter, is_shared, table};
+use super::{Model, Pair, counter, table};
 use crate::records::*;
 
 impl Model {
@@ -32,7 +32,7 @@ impl Model {
         }
         for (uri, pair) in &self.pairs {
             let is_holder = self.holder(&pair.collection, &pair.pair).as_ref() == Some(uri);
-            if is_holder && !is_shared(&pair.collection) {
+            if is_holder && pair.collection != VERIFICATION {
                 rows.entry(table(&pair.collection)).or_default().push(pair.row.clone());
             }
         }
@@ -55,13 +55,13 @@ impl Model {
         rows
     }
 
-    /// The pairs of a table that several actors share: all live records, of which one is to have its row there.
-    pub(crate) fn shared(&self, collection: &str) -> BTreeMap<&(String, String), Vec<&Pair>> {
-        let mut shared: BTreeMap<_, Vec<&Pair>> = BTreeMap::new();
-        for pair in self.pairs.values().filter(|pair| pair.collection == collection) {
-            shared.entry(&pair.pair).or_default().push(pair);
+    /// The live verifications of each subject, of which one is to have its row.
+    pub(crate) fn verifications(&self) -> BTreeMap<&(String, String), Vec<&Pair>> {
+        let mut of_subject: BTreeMap<_, Vec<&Pair>> = BTreeMap::new();
+        for pair in self.pairs.values().filter(|pair| pair.collection == VERIFICATION) {
+            of_subject.entry(&pair.pair).or_default().push(pair);
         }
-        shared
+        of_subject
     }
 
     /// The counters of every subject that has a row to be counted.
