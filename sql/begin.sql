@@ -3,7 +3,8 @@
 -- No parameters: sent as simple text, in one message.
 -- Every statement names its rows by key. Plans made while the tables were empty or unanalysed would scan them, so scans
 -- and the joins that need them are priced out. synchronous_commit is never weakened: an acknowledgement follows the commit. A process
--- that freezes in a transaction keeps its locks from others for ten seconds at most. What a statement finds must be what
+-- that freezes in a transaction keeps its locks from others for ten seconds at most. transaction_timeout, which PostgreSQL
+-- has from version 17 on, would end the session however far the transaction has come: those two limits take its place. What a statement finds must be what
 -- others have committed by then, whatever isolation level the role has by default.
 -- Safe twice: inside a transaction BEGIN only warns, and the settings are the same.
 -- Locks: none.
@@ -16,6 +17,7 @@ SELECT set_config('TimeZone', 'UTC', true),
     set_config('lock_timeout', '8s', true),
     set_config('statement_timeout', '30s', true),
     set_config('idle_in_transaction_session_timeout', '10s', true),
+    CASE WHEN current_setting('transaction_timeout', true) IS NOT NULL THEN set_config('transaction_timeout', '0', true) END,
     set_config(
         'synchronous_commit',
         CASE WHEN current_setting('synchronous_commit') IN ('off', 'local') THEN 'on'

@@ -38,6 +38,7 @@ use crate::threads::Threads;
 use crate::turns::Turns;
 use crate::worker::Worker;
 use crate::worker::poison::{self, Trials, Tries};
+use crate::worker::portion::Portion;
 
 /// Batches that wait for a worker at most: one while it applies another keeps it busy.
 const BATCHES_PER_CHANNEL: usize = 2;
@@ -214,6 +215,7 @@ impl Pipeline {
                 metrics: Arc::clone(&self.metrics),
                 stop: self.stop.clone(),
                 patience: Backoff::default(),
+                portion: Portion::default(),
                 streak: 0,
             };
             threads.spawn(&format!("worker-{number}"), move || worker.run())?;

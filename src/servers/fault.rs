@@ -78,8 +78,21 @@ impl ApplyError {
     pub fn is_slow_to_pass(&self) -> bool {
         let state = self.sqlstate().map_or("", SqlState::code);
         ["53", "55"].contains(&state.get(..2).unwrap_or_default())
-            || ["25006", "57014"].contains(&state)
+            || ["25006", "25P04", "57014"].contains(&state)
             || self.is_timeout()
+    }
+
+    /// Whether fewer rows may get past: a limit of the server's on memory, locks, time or what a statement may hold.
+    pub fn is_of_size(&self) -> bool {
+        let state = self.sqlstate().map_or("", SqlState::code);
+        state.starts_with("54") || ["53000", "53200", "53400", "57014", "25P04"].contains(&state)
+    }
+
+    /// Whether the transaction came to its end with its session. What ended it may be the transaction itself, of which the
+    /// server, or a pooler before it, may say no more than that.
+    pub fn ended_session(&self) -> bool {
+        let state = self.sqlstate().map_or("", SqlState::code);
+        self.is_of_connection() || ["08P01", "25P03", "57P01", "57P02"].contains(&state)
     }
 
     /// Whether no server has said no: the worker found the rows other than it had left them.
@@ -148,7 +161,10 @@ fn advice(state: &str) -> Option<&'static str> {
         "28P01" | "28000" => "see to the user and password in DATABASE_URL, and to pg_hba.conf",
         "3D000" => "make the database, or see to its name in DATABASE_URL",
         "25006" => "DATABASE_URL must lead to the primary, and default_transaction_read_only be off",
+        "25P04" => "raise transaction_timeout of the role, the database or the pooler, or set it to 0",
         "53100" => "make room on the server's disk",
+        "53200" => "raise max_locks_per_transaction, or give the server more memory",
+        "53400" => "raise the limit that PostgreSQL names, as temp_file_limit",
         // PgBouncer's for all that it says itself.
         "08P01" => "if it stays, see to the server behind PgBouncer, and that its pool_mode is transaction or session",
         "53300" => "raise max_connections, or lower PARALLEL_CONSUMERS",
@@ -204,6 +220,8 @@ mod tests {
             ("08006", Fault::Transient),
             ("08P01", Fault::Transient),
             ("25006", Fault::Transient),
+            ("25P04", Fault::Transient),
+            ("53200", Fault::Transient),
             ("40P01", Fault::Transient),
             ("53100", Fault::Transient),
             ("57P03", Fault::Transient),

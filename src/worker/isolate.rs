@@ -2,7 +2,8 @@
 //!
 //! Owns what is done about an error: transient faults and those that an operator must mend are waited for; a batch that the
 //! data is to blame for is halved until each op at fault is alone, which becomes a dead letter, unless it is one of too
-//! many: then what refuses them is to blame.
+//! many: then what refuses them is to blame. A batch that is too much for one transaction is halved too, and `portion`
+//! remembers that; one op that is too much alone waits for who can raise the limit.
 
 use std::time::Instant;
 
@@ -27,8 +28,8 @@ const PATIENT_TRIES: u32 = 5;
 /// Deadlocks, ended sessions and the like pass by the next try; they are worth a line if they do not.
 const QUIET_TRIES: u32 = 2;
 
-/// A batch that takes too long this often is tried in halves.
-const SLOW_TRIES: u32 = 3;
+/// A batch whose session ends this often is tried in halves: it may be what ends it.
+const SESSION_TRIES: u32 = 3;
 
 /// Ops that one reason must refuse, beside most of their batch, before that reason is to blame and not they. Batches of a
 /// quiet stream are small: so many without one that is applied between them count as one.
@@ -61,9 +62,7 @@ impl Worker {
             if !is_alone && !self.is_too_many(&refused, ops.len()) {
                 self.db.served();
                 self.streak = if is_whole { self.streak + refused.len() } else { 0 };
-                for Refused { op, error } in refused {
-                    bury(op, &error, entries, progress);
-                }
+                bury(&refused, entries, progress);
                 return Ok(());
             }
             let extent = if is_whole { "all" } else { "most" };
@@ -89,6 +88,9 @@ impl Worker {
         if ops.is_empty() || self.is_too_many(refused, all) {
             return Ok(());
         }
+        if ops.len() > self.portion.limit() {
+            return self.isolate_halves(ops, all, refused);
+        }
         // Whether an error passes is found out with the whole, and again with each op that would be set apart.
         let patience = match ops.len() {
             1 => PATIENT_TRIES,
@@ -96,15 +98,41 @@ impl Worker {
             _ => 0,
         };
         let Some(error) = self.try_until_settled(ops, patience)? else {
+            self.portion.passed(Instant::now());
             return Ok(());
         };
         if let [op] = ops {
             refused.push(Refused { op, error });
             return Ok(());
         }
+        let refused_before = refused.len();
+        self.isolate_halves(ops, all, refused)?;
+        // Where an op was refused, it may have been that one's fault.
+        if error.is_of_size() && refused.len() == refused_before {
+            self.remember_size(ops.len(), &error);
+        }
+        Ok(())
+    }
+
+    fn isolate_halves<'o>(
+        &mut self,
+        ops: &[&'o Op<'o>],
+        all: usize,
+        refused: &mut Vec<Refused<'o>>,
+    ) -> Result<(), Unfinished> {
         let (first, second) = ops.split_at(ops.len() / 2);
         self.isolate(first, all, refused)?;
         self.isolate(second, all, refused)
+    }
+
+    fn remember_size(&mut self, ops: usize, error: &ApplyError) {
+        if self.portion.was_too_large(ops, Instant::now()) {
+            log::warn!(
+                "postgresql refuses {ops} ops in one transaction, and takes fewer: {}; going on with smaller ones, nothing is \
+                 lost",
+                error.describe()
+            );
+        }
     }
 
     /// Whether one reason refuses so much of a batch of `all` ops that it is none of theirs.
@@ -133,7 +161,8 @@ impl Worker {
                 Fault::Data => !self.is_mendable(&error, tries),
                 Fault::Odd => tries > patience,
                 Fault::Transient if error.is_ours() => tries > patience,
-                Fault::Transient => is_canceled(&error) && ops.len() > 1 && tries > SLOW_TRIES,
+                Fault::Transient if ops.len() > 1 && error.is_of_size() => true,
+                Fault::Transient => ops.len() > 1 && error.ended_session() && tries > SESSION_TRIES,
                 Fault::Operator => false,
             };
             if is_settled {
@@ -224,14 +253,16 @@ fn is_met(error: &ApplyError) -> bool {
     error.sqlstate() == Some(&SqlState::UNIQUE_VIOLATION)
 }
 
-fn is_canceled(error: &ApplyError) -> bool {
-    error.sqlstate() == Some(&SqlState::QUERY_CANCELED)
-}
-
-fn bury(op: &Op, error: &ApplyError, entries: &[Entry], progress: &mut [EntryProgress]) {
-    let entry = &entries[op.entry];
-    let text = decode::text(entry).unwrap_or_default();
-    let commit = RawCommit::new(&text);
-    let letter = DeadLetter::op(entry, commit.as_ref(), op.position.op, &op.path, error.describe());
-    progress[op.entry].dead.push(letter);
+/// Makes dead letters of refused ops, which are in the order of their entries: each entry is read once.
+fn bury(refused: &[Refused], entries: &[Entry], progress: &mut [EntryProgress]) {
+    for of_entry in refused.chunk_by(|one, next| one.op.entry == next.op.entry) {
+        let index = of_entry[0].op.entry;
+        let entry = &entries[index];
+        let text = decode::text(entry).unwrap_or_default();
+        let commit = RawCommit::new(&text);
+        let letters = of_entry.iter().map(|Refused { op, error }| {
+            DeadLetter::op(entry, commit.as_ref(), op.position.op, &op.path, error.describe())
+        });
+        progress[index].dead.extend(letters);
+    }
 }

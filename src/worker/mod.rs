@@ -6,6 +6,7 @@
 
 mod isolate;
 pub mod poison;
+pub mod portion;
 mod reading;
 
 use std::borrow::Cow;
@@ -30,6 +31,7 @@ use crate::servers::retry::Backoff;
 use crate::shutdown::Stop;
 use crate::turns;
 use crate::worker::poison::Trials;
+use crate::worker::portion::Portion;
 
 /// How long a worker waits for an entry before it looks again whether anybody is left to send one.
 const TURN: Duration = Duration::from_millis(500);
@@ -47,6 +49,7 @@ pub struct Worker {
     pub stop: Stop,
     /// Between tries of batches that are refused as a whole.
     pub patience: Backoff,
+    pub portion: Portion,
     /// Ops that were refused, one batch after the other, since one was applied.
     pub streak: usize,
 }

@@ -42,6 +42,8 @@ mod graph;
 mod actor;
 // The same rows however the events come: folded, repeated, out of order, with rivals, beside the app.
 mod exactness;
+// What one author can make the worker do, and what is too much for one transaction.
+mod attacks;
 // Servers and networks that fail.
 mod faults;
 // The same of random histories, against a model.
