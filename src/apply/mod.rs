@@ -310,18 +310,18 @@ fn delete_notifications<'e>(
     let found: HashSet<&str> = gone.iter().map(|row| row.uri.as_str()).collect();
     let mut told = Vec::new();
     for row in &rows {
-        let Some(uri) = row.get::<_, &str>("uri").strip_suffix("#notification") else {
+        let Some(uri) = row.get::<_, &str>("uri")?.strip_suffix("#notification") else {
             continue;
         };
         let table = PairTable::ALL
             .into_iter()
             .find(|table| changes.pair(*table).deleted.binary_search(&uri).is_ok());
         let subject: Option<String> = match table {
-            Some(PairTable::Follows) => row.get("recipient_did"),
-            _ => row.get("reason_subject"),
+            Some(PairTable::Follows) => row.get("recipient_did")?,
+            _ => row.get("reason_subject")?,
         };
         if let (Some(table), Some(subject), false) = (table, subject, found.contains(uri)) {
-            let author = row.get("author_did");
+            let author = row.get("author_did")?;
             told.push(pairs::delete_forgotten_row(table, uri, author, subject, effects));
         }
     }

@@ -7,12 +7,13 @@
 use std::borrow::Borrow;
 use std::error::Error;
 
+use postgres::Client;
 use postgres::types::private::BytesMut;
 use postgres::types::{FromSql, IsNull, ToSql, Type, to_sql_checked};
-use postgres::{Client, Row};
 
 use crate::decode::time::Micros;
 use crate::servers::fault::ApplyError;
+use crate::servers::row::Row;
 use crate::servers::sql::Statement;
 use crate::turns;
 
@@ -88,7 +89,8 @@ impl<'p> Params<'p> {
     pub fn query(self, client: &mut Client, statement: Statement) -> Result<Vec<Row>, ApplyError> {
         let result = client.query_typed(statement.text, &self.typed());
         turns::take();
-        result.map_err(|source| ApplyError::of_statement(statement, source))
+        let rows = result.map_err(|source| ApplyError::of_statement(statement, source))?;
+        Ok(rows.into_iter().map(|row| Row::new(row, statement)).collect())
     }
 
     /// Runs the statement in the client's transaction and returns how many rows it changed.

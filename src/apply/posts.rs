@@ -16,6 +16,7 @@ use crate::decode::json::{self, Json};
 use crate::decode::{dialect, embed};
 use crate::rows::{self, Post};
 use crate::servers::fault::ApplyError;
+use crate::servers::row::Row;
 use crate::servers::sql;
 
 /// What a post that is or was in the table has caused elsewhere.
@@ -29,15 +30,15 @@ struct Stored {
 }
 
 impl Stored {
-    fn read(row: &postgres::Row) -> (String, Stored) {
-        let facets: Option<&str> = row.get("facets");
+    fn read(row: &Row) -> Result<(String, Stored), ApplyError> {
+        let facets: Option<&str> = row.get("facets")?;
         let stored = Stored {
-            parent_uri: row.get("parent_uri"),
+            parent_uri: row.get("parent_uri")?,
             mentions: facets.map(stored_mentions).unwrap_or_default(),
-            is_foreign: row.get("is_foreign"),
-            foreign_quoted: row.get::<_, Option<&str>>("foreign_embed").and_then(stored_quoted),
+            is_foreign: row.get("is_foreign")?,
+            foreign_quoted: row.get::<_, Option<&str>>("foreign_embed")?.and_then(stored_quoted),
         };
-        (row.get("uri"), stored)
+        Ok((row.get("uri")?, stored))
     }
 
     /// Has all subjects that a foreign post may have been counted for counted anew.
@@ -79,7 +80,7 @@ pub fn delete<'e>(client: &mut Client, uris: &[&'e str], effects: &mut Effects<'
     let rows = Params::new()
         .texts(uris.iter().copied())
         .query(client, sql::POSTS_DELETE)?;
-    let mut deleted: HashMap<String, Stored> = rows.iter().map(Stored::read).collect();
+    let mut deleted: HashMap<String, Stored> = rows.iter().map(Stored::read).collect::<Result<_, _>>()?;
     effects.record_counts.posts -= deleted.len() as i64;
     delete_quotes(client, uris, &deleted, effects)?;
     Params::new()
@@ -113,7 +114,7 @@ fn delete_quotes(
     }
     let uris: Vec<String> = posts.iter().map(|uri| quote_uri(uri)).collect();
     for row in Params::new().texts(uris.iter()).query(client, sql::QUOTES_DELETE)? {
-        let (post, quoted): (&str, String) = (row.get("post_uri"), row.get("quoted_uri"));
+        let (post, quoted): (&str, String) = (row.get("post_uri")?, row.get("quoted_uri")?);
         effects.count(Cow::Owned(quoted.clone()), Counter::Quotes, -1);
         if stored.get(post).is_none_or(|stored| stored.is_foreign) {
             effects.recount(Cow::Owned(quoted), Counter::Quotes);
@@ -155,7 +156,7 @@ pub fn put<'e>(
         }
         return put_quotes(client, posts, effects);
     }
-    let inserted: HashSet<&str> = rows.iter().map(|row| row.get("uri")).collect();
+    let inserted: HashSet<&str> = rows.iter().map(|row| row.get("uri")).collect::<Result<_, _>>()?;
     let (new, old): (Vec<_>, Vec<_>) = posts.iter().partition(|post| inserted.contains(post.uri.as_str()));
     for post in new {
         count_reply(post, effects);
@@ -175,7 +176,7 @@ fn replace<'e>(client: &mut Client, posts: &[&'e Post<'e>], effects: &mut Effect
     let rows = Params::new()
         .texts(posts.iter().map(|post| &post.uri))
         .query(client, sql::POSTS_EXISTING)?;
-    let stored: HashMap<String, Stored> = rows.iter().map(Stored::read).collect();
+    let stored: HashMap<String, Stored> = rows.iter().map(Stored::read).collect::<Result<_, _>>()?;
     params(posts).execute(client, sql::POSTS_UPDATE)?;
     effects.meets_old_rows();
     for post in posts {
@@ -222,7 +223,7 @@ fn put_quotes<'e>(client: &mut Client, posts: &[&'e Post<'e>], effects: &mut Eff
     }
     let uris: Vec<String> = quoting.iter().map(|post| quote_uri(&post.uri)).collect();
     let rows = quote_params(&uris, &quoting).query(client, sql::QUOTES_INSERT)?;
-    let inserted: HashSet<&str> = rows.iter().map(|row| row.get("uri")).collect();
+    let inserted: HashSet<&str> = rows.iter().map(|row| row.get("uri")).collect::<Result<_, _>>()?;
     let mut old_uris = Vec::new();
     let mut old = Vec::new();
     for (uri, &post) in uris.iter().zip(&quoting) {
@@ -237,9 +238,9 @@ fn put_quotes<'e>(client: &mut Client, posts: &[&'e Post<'e>], effects: &mut Eff
         return Ok(());
     }
     for row in quote_params(&old_uris, &old).query(client, sql::QUOTES_UPDATE)? {
-        let (before, now): (String, String) = (row.get("old_quoted_uri"), row.get("quoted_uri"));
+        let (before, now): (String, String) = (row.get("old_quoted_uri")?, row.get("quoted_uri")?);
         if effects::post_author(&before) != effects::post_author(&now) {
-            effects.notification_moved(effects::quote_notification_uri(row.get("post_uri")));
+            effects.notification_moved(effects::quote_notification_uri(row.get("post_uri")?));
         }
         effects.count(Cow::Owned(before), Counter::Quotes, -1);
         effects.count(Cow::Owned(now), Counter::Quotes, 1);

@@ -129,7 +129,7 @@ pub fn forbidden<'o>(
     let rows = Params::new()
         .texts(asked.iter().copied())
         .query(client, sql::OPT_OUTS)?;
-    let answer: HashSet<&str> = rows.iter().map(|row| row.get(0)).collect();
+    let answer: HashSet<&str> = rows.iter().map(|row| row.get(0)).collect::<Result<_, _>>()?;
     for did in asked {
         let is_forbidden = answer.contains(did);
         if is_forbidden {

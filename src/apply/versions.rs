@@ -10,12 +10,13 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use postgres::{Client, Row};
+use postgres::Client;
 
 use super::params::Params;
 use crate::entry::{EntryId, Position};
 use crate::rows::{Change, Op, PairRow, Row as Values};
 use crate::servers::fault::ApplyError;
+use crate::servers::row::Row;
 use crate::servers::sql;
 
 /// The last op on one record.
@@ -99,15 +100,14 @@ fn take(client: &mut Client, lasts: &BTreeMap<&str, Last>) -> Result<HashSet<Str
         .bools(lasts.values().map(|last| last.is_deleted))
         .optional_texts(cids.iter())
         .query(client, sql::VERSIONS_TAKE)?;
-    Ok(rows.iter().map(|row| row.get(0)).collect())
+    rows.iter().map(|row| row.get(0)).collect()
 }
 
 fn read_settled(client: &mut Client, member: i64) -> Result<EntryId, ApplyError> {
     let rows = Params::new().long(member).query(client, sql::MEMBERS_SETTLED)?;
     // A process that was taken out has no row; the look before the commit says so.
-    Ok(rows
-        .first()
-        .map_or(EntryId::ZERO, |row| entry(row, "settled_ms", "settled_n")))
+    rows.first()
+        .map_or(Ok(EntryId::ZERO), |row| entry(row, "settled_ms", "settled_n"))
 }
 
 /// Gives stored rows of pairs the places at which they were put, and the CIDs that their tables have no column for. A row
@@ -119,26 +119,27 @@ pub fn place(client: &mut Client, mut rows: Vec<&mut PairRow<'static>>) -> Resul
     let answer = Params::new()
         .texts(rows.iter().map(|row| &row.uri))
         .query(client, sql::VERSIONS_PLACES)?;
-    let places: HashMap<&str, &Row> = answer.iter().map(|row| (row.get("key"), row)).collect();
+    let places = answer.iter().map(|row| Ok((row.get("key")?, row)));
+    let places: HashMap<&str, &Row> = places.collect::<Result<_, ApplyError>>()?;
     for row in &mut rows {
         let Some(version) = places.get(row.uri.as_ref()) else {
             continue;
         };
         row.position = Position {
-            entry: entry(version, "entry_ms", "entry_n"),
-            op: version.get::<_, i32>("op") as u32,
+            entry: entry(version, "entry_ms", "entry_n")?,
+            op: version.get::<_, i32>("op")? as u32,
         };
-        if let (true, Some(cid)) = (row.cid.is_empty(), version.get::<_, Option<String>>("cid")) {
+        if let (true, Some(cid)) = (row.cid.is_empty(), version.get::<_, Option<String>>("cid")?) {
             row.cid = Cow::Owned(cid);
         }
     }
     Ok(())
 }
 
-fn entry(row: &Row, ms: &str, n: &str) -> EntryId {
+fn entry(row: &Row, ms: &str, n: &str) -> Result<EntryId, ApplyError> {
     // Written from u64 by the cast's own reverse.
-    EntryId {
-        ms: row.get::<_, i64>(ms) as u64,
-        n: row.get::<_, i64>(n) as u64,
-    }
+    Ok(EntryId {
+        ms: row.get::<_, i64>(ms)? as u64,
+        n: row.get::<_, i64>(n)? as u64,
+    })
 }

@@ -33,5 +33,5 @@ fn columns(client: &mut Client, schema: &str, table: &str, constraint: &str) -> 
         .text(table)
         .text(constraint)
         .query(client, sql::CONSTRAINT_COLUMNS)?;
-    Ok(rows.iter().map(|row| row.get(0)).collect())
+    rows.iter().map(|row| row.get(0)).collect()
 }

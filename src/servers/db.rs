@@ -237,7 +237,7 @@ fn missing_tables(client: &mut Client, tables: Vec<Table>) -> Result<Vec<String>
 
 fn missing_relations(client: &mut Client, names: Vec<&str>) -> Result<Vec<String>, ApplyError> {
     let rows = Params::new().texts(names.iter()).query(client, sql::MISSING_TABLES)?;
-    Ok(rows.iter().map(|row| row.get(0)).collect())
+    rows.iter().map(|row| row.get(0)).collect()
 }
 
 /// The index that earlier versions did not make. What needs it also works without, only slower.

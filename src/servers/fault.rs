@@ -18,6 +18,15 @@ pub enum ApplyError {
         #[source]
         source: postgres::Error,
     },
+    /// A column has another type than the worker reads.
+    #[error("sql/{statement}.sql answers {name} as {kind}, which the worker does not read")]
+    Column {
+        statement: &'static str,
+        name: String,
+        kind: String,
+        #[source]
+        source: postgres::Error,
+    },
     /// Somebody else deleted a row between two statements; the next try sees it gone.
     #[error("a row of {0} vanished while it was written")]
     Vanished(&'static str),
@@ -105,6 +114,9 @@ impl ApplyError {
         match self {
             ApplyError::Connect(source) => format!("{self}: {}", one_line(&source.to_string())),
             ApplyError::Statement { source, .. } => format!("{self}: {}", describe_postgres(source)),
+            ApplyError::Column { .. } => {
+                format!("{self}; give the column the type that `firehose-worker schema` prints")
+            }
             ApplyError::Vanished(_) | ApplyError::NameLapsed | ApplyError::Joined | ApplyError::Removed => {
                 self.to_string()
             }
@@ -118,6 +130,7 @@ impl ApplyError {
             | ApplyError::NameLapsed
             | ApplyError::Joined
             | ApplyError::Removed => Fault::Transient,
+            ApplyError::Column { .. } => Fault::Operator,
             ApplyError::Statement { source, .. } => match source.code() {
                 None => Fault::Transient,
                 Some(state) => fault_of(state.code()),

@@ -10,6 +10,7 @@ pub mod fault;
 pub mod link;
 pub mod once;
 pub mod retry;
+pub mod row;
 pub mod schema;
 pub mod socket;
 pub mod sql;

@@ -2,6 +2,11 @@
 //!
 //! One test binary, so that all tests share one throw-away PostgreSQL cluster. Modules in the order in which data goes.
 
+#![allow(
+    clippy::disallowed_methods,
+    reason = "a column of another type than a test reads is the test's own fault"
+)]
+
 #[allow(dead_code, reason = "shared with the example `generate`, which uses the rest")]
 #[path = "../generator/mod.rs"]
 mod generator;

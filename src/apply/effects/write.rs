@@ -12,6 +12,7 @@ use super::{Counter, Effects, FeedItem, RecordCounts, Text, Viewers};
 use crate::apply::copy::{Way, copy};
 use crate::apply::params::{Params, Timestamp};
 use crate::servers::fault::ApplyError;
+use crate::servers::row::Row;
 use crate::servers::sql;
 
 impl Effects<'_> {
@@ -49,7 +50,7 @@ impl Effects<'_> {
             .times(items().map(|item| item.created_at))
             .optional_texts(items().map(|item| &item.cid))
             .query(client, sql::FEED_ITEMS_UPSERT)?;
-        self.record_counts.feed_items += rows.first().map_or(0, |row| row.get::<_, i64>(0));
+        self.record_counts.feed_items += first_number(&rows)?;
         Ok(())
     }
 
@@ -102,7 +103,7 @@ impl Effects<'_> {
             .ints(differences(Counter::Bookmarks))
             .ints(differences(Counter::Quotes))
             .query(client, sql::COUNTERS_ADD)?;
-        self.record_counts.post_aggregations += rows.first().map_or(0, |row| row.get::<_, i64>(0));
+        self.record_counts.post_aggregations += first_number(&rows)?;
         let recounted = self
             .counters
             .iter()
@@ -188,11 +189,16 @@ fn clear_viewers(client: &mut Client, gone: &Viewers) -> Result<(), ApplyError> 
     // Twice only where a state vanished at that very moment.
     for _ in 0..2 {
         let rows = viewer_params(gone).query(client, sql::VIEWER_STATES_CLEAR)?;
-        if rows.first().is_none_or(|row| row.get::<_, i64>(0) == 0) {
+        if first_number(&rows)? == 0 {
             return Ok(());
         }
     }
     Err(ApplyError::Vanished("post_viewer_states"))
+}
+
+/// The one number that a statement answers.
+fn first_number(rows: &[Row]) -> Result<i64, ApplyError> {
+    rows.first().map_or(Ok(0), |row| row.get(0))
 }
 
 fn viewer_params<'p>(viewers: &'p Viewers<'_>) -> Params<'p> {

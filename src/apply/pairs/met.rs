@@ -5,7 +5,7 @@
 use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap, HashSet};
 
-use postgres::{Client, Row};
+use postgres::Client;
 
 use super::plan::Pair;
 use super::statements::statements;
@@ -16,6 +16,7 @@ use crate::decode::time::Micros;
 use crate::entry::{EntryId, Position};
 use crate::rows::{PairRow, PairTable};
 use crate::servers::fault::ApplyError;
+use crate::servers::row::Row;
 use crate::servers::sql;
 
 /// What a record that could not simply be inserted meets in the database. Outlives the batch's effects.
@@ -144,7 +145,7 @@ fn forget_idle(client: &mut Client, table: PairTable, rows: Rows) -> Result<Rows
     let elsewhere: HashSet<&str> = elsewhere.iter().map(|row| row.uri.as_ref()).collect();
     let repos: BTreeSet<&str> = rows.iter().filter_map(|row| authority(&row.uri)).collect();
     let answer = Params::new().texts(repos.into_iter()).query(client, sql::OPT_OUTS)?;
-    let forbidden: HashSet<&str> = answer.iter().map(|row| row.get(0)).collect();
+    let forbidden: HashSet<&str> = answer.iter().map(|row| row.get(0)).collect::<Result<_, _>>()?;
     let is_idle = |row: &PairRow| {
         let is_forbidden = authority(&row.uri).is_some_and(|repo| forbidden.contains(repo));
         is_forbidden || elsewhere.contains(row.uri.as_ref()) || !table.admits(row)
@@ -167,7 +168,7 @@ fn read_stored(
         .texts(pairs.iter().map(|(a, _)| *a))
         .texts(pairs.iter().map(|(_, b)| *b))
         .query(client, statements(table).existing)?;
-    Ok(rows.iter().map(|row| read_row(row, Position::FIRST)).collect())
+    rows.iter().map(|row| read_row(row, Position::FIRST)).collect()
 }
 
 fn read_remembered(client: &mut Client, table: PairTable, uris: &HashSet<&str>) -> Result<Rows, ApplyError> {
@@ -175,7 +176,7 @@ fn read_remembered(client: &mut Client, table: PairTable, uris: &HashSet<&str>) 
         .texts(uris.iter().copied())
         .text(table.name())
         .query(client, sql::RIVALS_EXISTING)?;
-    Ok(rows.iter().map(|row| read_row(row, read_position(row))).collect())
+    rows.iter().map(|row| read_row(row, read_position(row)?)).collect()
 }
 
 fn read_first(
@@ -194,34 +195,34 @@ fn read_first(
         .ints(places().map(|place| place.op as i32))
         .long(limit as i64)
         .query(client, sql::RIVALS_WAITING)?;
-    Ok(rows.iter().map(|row| read_row(row, read_position(row))).collect())
+    rows.iter().map(|row| read_row(row, read_position(row)?)).collect()
 }
 
-fn read_row(row: &Row, position: Position) -> PairRow<'static> {
-    let text = |name| row.get::<_, Option<String>>(name).map(Cow::Owned);
-    PairRow {
-        uri: text("uri").unwrap_or_default(),
-        key_a: text("key_a").unwrap_or_default(),
-        key_b: text("key_b").unwrap_or_default(),
-        created_at: row.get("created_at"),
-        cid: text("cid").unwrap_or_default(),
-        subject_cid: text("subject_cid"),
-        via: text("via"),
-        commit_seq: text("commit_seq"),
-        handle: text("handle"),
-        verified_at: row.get::<_, Option<Micros>>("verified_at"),
+fn read_row(row: &Row, position: Position) -> Result<PairRow<'static>, ApplyError> {
+    let text = |name| Ok(row.get::<_, Option<String>>(name)?.map(Cow::Owned));
+    Ok(PairRow {
+        uri: text("uri")?.unwrap_or_default(),
+        key_a: text("key_a")?.unwrap_or_default(),
+        key_b: text("key_b")?.unwrap_or_default(),
+        created_at: row.get("created_at")?,
+        cid: text("cid")?.unwrap_or_default(),
+        subject_cid: text("subject_cid")?,
+        via: text("via")?,
+        commit_seq: text("commit_seq")?,
+        handle: text("handle")?,
+        verified_at: row.get::<_, Option<Micros>>("verified_at")?,
         position,
-    }
+    })
 }
 
-pub(super) fn read_position(row: &Row) -> Position {
+pub(super) fn read_position(row: &Row) -> Result<Position, ApplyError> {
     // Written from u64 by the cast's own reverse.
-    let number = |name| row.get::<_, i64>(name) as u64;
-    Position {
+    let number = |name| Ok(row.get::<_, i64>(name)? as u64);
+    Ok(Position {
         entry: EntryId {
-            ms: number("entry_ms"),
-            n: number("entry_n"),
+            ms: number("entry_ms")?,
+            n: number("entry_n")?,
         },
-        op: row.get::<_, i32>("op") as u32,
-    }
+        op: row.get::<_, i32>("op")? as u32,
+    })
 }

@@ -11,7 +11,7 @@ mod statements;
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 
-use postgres::{Client, Row};
+use postgres::Client;
 
 pub use met::Met;
 pub use settle::settle;
@@ -23,6 +23,7 @@ use crate::entry::Position;
 use crate::fold::Changes;
 use crate::rows::{PairRow, PairTable};
 use crate::servers::fault::ApplyError;
+use crate::servers::row::Row;
 use crate::servers::sql;
 use statements::{bulk, copy_rows, params, split_off_held, statements};
 
@@ -75,7 +76,10 @@ pub fn delete<'e>(
     let rows = Params::new()
         .texts(uris.iter().copied())
         .query(client, statements(table).delete)?;
-    let gone: Vec<Gone> = rows.iter().map(|row| Gone::read(table, row)).collect();
+    let gone: Vec<Gone> = rows
+        .iter()
+        .map(|row| Gone::read(table, row))
+        .collect::<Result<_, ApplyError>>()?;
     for row in &gone {
         effects.pair_went(
             table,
@@ -104,14 +108,14 @@ impl Gone {
         (&self.key_a, &self.key_b)
     }
 
-    fn read(table: PairTable, row: &Row) -> Gone {
-        Gone {
+    fn read(table: PairTable, row: &Row) -> Result<Gone, ApplyError> {
+        Ok(Gone {
             table,
-            uri: row.get("uri"),
-            key_a: row.get("key_a"),
-            key_b: row.get("key_b"),
-            is_foreign: row.get("is_foreign"),
-        }
+            uri: row.get("uri")?,
+            key_a: row.get("key_a")?,
+            key_b: row.get("key_b")?,
+            is_foreign: row.get("is_foreign")?,
+        })
     }
 }
 
@@ -167,9 +171,9 @@ pub fn delete_forgotten<'e>(
         .query(client, sql::PAIRS_FORGOTTEN)?;
     let mut gone = Vec::new();
     for row in &rows {
-        let name: &str = row.get("table_name");
+        let name: &str = row.get("table_name")?;
         if let Some(table) = counted.into_iter().find(|table| table.name() == name) {
-            let (uri, author, subject) = (row.get("uri"), row.get("key_a"), row.get("key_b"));
+            let (uri, author, subject) = (row.get("uri")?, row.get("key_a")?, row.get("key_b")?);
             gone.push(delete_forgotten_row(table, uri, author, subject, effects));
         }
     }
@@ -191,15 +195,19 @@ pub fn take_rivals(client: &mut Client, deleted: &[&str], gone: &[Gone]) -> Resu
     let pairs: HashSet<_> = gone.iter().map(|row| (row.table, row.pair())).collect();
     let uris: HashSet<&str> = gone.iter().map(|row| row.uri.as_str()).collect();
     for row in &rows {
-        let name: &str = row.get("table_name");
-        let (key_a, key_b): (String, String) = (row.get("key_a"), row.get("key_b"));
-        let forgotten: Option<String> = row.get("uri");
+        let name: &str = row.get("table_name")?;
+        let (key_a, key_b): (String, String) = (row.get("key_a")?, row.get("key_b")?);
+        let forgotten: Option<String> = row.get("uri")?;
         // The holder comes before all that wait; of another nobody knows.
         let held = forgotten.as_deref().is_some_and(|uri| uris.contains(uri));
         if let Some(table) = PairTable::ALL.into_iter().find(|table| table.name() == name) {
             freed.entry(table).or_default().push(FreedPair {
                 is_counted: pairs.contains(&(table, (&key_a, &key_b))),
-                from: if held { met::read_position(row) } else { Position::FIRST },
+                from: if held {
+                    met::read_position(row)?
+                } else {
+                    Position::FIRST
+                },
                 forgotten,
                 key_a,
                 key_b,
@@ -226,7 +234,7 @@ pub fn insert<'e>(
         others.extend(held);
     } else if !fresh.is_empty() {
         let returned = params(&fresh).query(client, statements(table).insert)?;
-        let inserted: HashSet<&str> = returned.iter().map(|row| row.get("uri")).collect();
+        let inserted: HashSet<&str> = returned.iter().map(|row| row.get("uri")).collect::<Result<_, _>>()?;
         for row in fresh {
             if inserted.contains(row.uri.as_ref()) {
                 effects.pair_came(table, row);

@@ -80,7 +80,8 @@ pub(super) fn split_off_held<'e>(
         .texts(rows.iter().map(|row| &row.key_a))
         .texts(rows.iter().map(|row| &row.key_b))
         .query(client, statement)?;
-    let held: HashSet<(&str, &str)> = answer.iter().map(|row| (row.get(0), row.get(1))).collect();
+    let held = answer.iter().map(|row| Ok((row.get(0)?, row.get(1)?)));
+    let held: HashSet<(&str, &str)> = held.collect::<Result<_, ApplyError>>()?;
     Ok(rows.into_iter().partition(|row| held.contains(&row.pair())))
 }
 

@@ -10,8 +10,9 @@ use r2d2::ManageConnection;
 
 use super::{Looked, Report, Unusable, now, report_clock, tables};
 use crate::servers::connect::Manager;
-use crate::servers::fault::describe_postgres;
+use crate::servers::fault::{ApplyError, describe_postgres};
 use crate::servers::retry::Outage;
+use crate::servers::row::Row;
 use crate::servers::sql;
 use crate::settings::config::Config;
 use crate::settings::database_url::{self, Database};
@@ -102,7 +103,7 @@ fn look_at_server(
     report.looking(what);
     let before = now();
     let row = match client.query_typed(sql::CHECK_SERVER.text, &[]) {
-        Ok(rows) => rows.into_iter().next(),
+        Ok(rows) => rows.into_iter().next().map(|row| Row::new(row, sql::CHECK_SERVER)),
         Err(error) => {
             report.fail(what, describe_postgres(&error), remedy(&error));
             return Err(Unusable);
@@ -113,29 +114,42 @@ fn look_at_server(
         report.fail(what, "the role or the database is not in the catalogue", ADDRESS);
         return Err(Unusable);
     };
-    look_at_version(&row, database, report);
-    report_clock(report, "postgresql clock", row.get("now"), ours);
-    look_at_writing(&row, report);
-    look_at_durability(&row, report);
-    look_at_room(&row, config, report);
-    Ok(Server {
-        role: row.get("role"),
-        may_make_schemas: row.get("may_make_schemas"),
-        has_own_schema: row.get("has_own_schema"),
-        may_use_own_schema: row.get("may_use_own_schema"),
-        may_extend_own_schema: row.get("may_extend_own_schema"),
+    look_at_answer(&row, ours, database, config, report).map_err(|error| {
+        report.fail(what, error.describe(), ADDRESS);
+        Unusable
     })
 }
 
-fn look_at_version(row: &postgres::Row, database: &Database, report: &Report) {
+fn look_at_answer(
+    row: &Row,
+    ours: f64,
+    database: &Database,
+    config: &Config,
+    report: &Report,
+) -> Result<Server, ApplyError> {
+    look_at_version(row, database, report)?;
+    report_clock(report, "postgresql clock", row.get("now")?, ours);
+    look_at_writing(row, report)?;
+    look_at_durability(row, report)?;
+    look_at_room(row, config, report)?;
+    Ok(Server {
+        role: row.get("role")?,
+        may_make_schemas: row.get("may_make_schemas")?,
+        has_own_schema: row.get("has_own_schema")?,
+        may_use_own_schema: row.get("may_use_own_schema")?,
+        may_extend_own_schema: row.get("may_extend_own_schema")?,
+    })
+}
+
+fn look_at_version(row: &Row, database: &Database, report: &Report) -> Result<(), ApplyError> {
     let what = "postgresql";
-    let version: &str = row.get("version");
+    let version: &str = row.get("version")?;
     let version = version.split(' ').next().unwrap_or(version);
-    if row.get::<_, i32>("version_number") < 130_000 {
+    if row.get::<_, i32>("version_number")? < 130_000 {
         report.fail(what, format!("version {version}"), "13 or newer is needed");
-        return;
+        return Ok(());
     }
-    let is_encrypted = row.get::<_, Option<bool>>("is_encrypted").unwrap_or(false);
+    let is_encrypted = row.get::<_, Option<bool>>("is_encrypted")?.unwrap_or(false);
     let is_far = database.servers.first().is_some_and(is_far);
     match (is_encrypted, is_far) {
         (true, _) => report.ok(what, format!("version {version}, with TLS")),
@@ -146,6 +160,7 @@ fn look_at_version(row: &postgres::Row, database: &Database, report: &Report) {
             "set ssl = on there, and sslmode=verify-full in DATABASE_URL",
         ),
     }
+    Ok(())
 }
 
 /// Whether what is sent leaves this machine.
@@ -159,15 +174,15 @@ fn is_far(server: &database_url::Server) -> bool {
     }
 }
 
-fn look_at_writing(row: &postgres::Row, report: &Report) {
+fn look_at_writing(row: &Row, report: &Report) -> Result<(), ApplyError> {
     let what = "writing";
-    if row.get("is_in_recovery") {
+    if row.get("is_in_recovery")? {
         report.fail(
             what,
             "a standby, which takes no writes",
             "let DATABASE_URL name the primary, or all servers with target_session_attrs=primary",
         );
-    } else if row.get::<_, &str>("read_only") == "on" {
+    } else if row.get::<_, &str>("read_only")? == "on" {
         report.fail(
             what,
             "default_transaction_read_only is on",
@@ -176,12 +191,13 @@ fn look_at_writing(row: &postgres::Row, report: &Report) {
     } else {
         report.ok(what, "a primary that takes writes");
     }
+    Ok(())
 }
 
-fn look_at_durability(row: &postgres::Row, report: &Report) {
+fn look_at_durability(row: &Row, report: &Report) -> Result<(), ApplyError> {
     let what = "durability";
-    let synchronous: &str = row.get("synchronous_commit");
-    if row.get::<_, &str>("fsync") == "off" {
+    let synchronous: &str = row.get("synchronous_commit")?;
+    if row.get::<_, &str>("fsync")? == "off" {
         report.warn(
             what,
             "fsync is off: a crash of the machine may damage the database",
@@ -195,27 +211,26 @@ fn look_at_durability(row: &postgres::Row, report: &Report) {
     } else {
         report.ok(what, format!("synchronous_commit is {synchronous}"));
     }
+    Ok(())
 }
 
-fn look_at_room(row: &postgres::Row, config: &Config, report: &Report) {
+fn look_at_room(row: &Row, config: &Config, report: &Report) -> Result<(), ApplyError> {
     let needed = config.connections as i64;
     // Those of a worker that runs, and the one that asks, are not in the way.
-    let ours: i64 = row.get("ours");
+    let ours: i64 = row.get("ours")?;
     let limits = [
         ("max_connections", "server_limit", "server_used"),
         ("the role's CONNECTION LIMIT", "role_limit", "role_used"),
         ("the database's CONNECTION LIMIT", "database_limit", "database_used"),
     ];
-    let free = limits.map(|(name, limit, used)| {
-        let (limit, used): (i64, Option<i64>) = (row.get(limit), row.get(used));
-        let free = if limit < 0 {
-            i64::MAX
-        } else {
-            limit - used.unwrap_or(0) + ours
-        };
-        (free, name)
-    });
-    let (free, name) = *free.iter().min().expect("three limits");
+    let (mut free, mut name) = (i64::MAX, "");
+    for (of, limit, used) in limits {
+        let (limit, used): (i64, Option<i64>) = (row.get(limit)?, row.get(used)?);
+        let left = limit - used.unwrap_or(0) + ours;
+        if limit >= 0 && left < free {
+            (free, name) = (left, of);
+        }
+    }
     if free < needed {
         report.fail(
             "connections",
@@ -231,6 +246,7 @@ fn look_at_room(row: &postgres::Row, config: &Config, report: &Report) {
             format!("{free} left, of which the worker opens {needed}"),
         );
     }
+    Ok(())
 }
 
 /// Whether a pooler such as PgBouncer is between: it does not hand on what a session is started with.
@@ -242,7 +258,7 @@ fn look_for_a_pooler(database: &Database, report: &Report) {
     let is_direct = match manager(&marked).connect() {
         Ok(mut client) => client
             .query_typed(sql::CHECK_POOLER.text, &[(&MARK, Type::TEXT)])
-            .is_ok_and(|rows| rows.first().and_then(|row| row.get(0)) == Some(true)),
+            .is_ok_and(|rows| rows.first().and_then(|row| row.try_get(0).ok()) == Some(true)),
         // PgBouncer's words, unless it is told to swallow what it does not know.
         Err(error) if error.to_string().contains("startup parameter") => false,
         // Room for one connection more is not needed.

@@ -4,12 +4,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use postgres::Client;
-use postgres::types::Type;
 
 use super::postgres::Server;
 use super::statements::{self, Failure};
 use super::{Looked, Report, Unusable};
-use crate::servers::fault::describe_postgres;
+use crate::apply::Params;
+use crate::servers::fault::ApplyError;
+use crate::servers::row::Row;
 use crate::servers::schema::{self, Table};
 use crate::servers::sql::{self, Statement};
 
@@ -59,25 +60,25 @@ pub fn look(client: &mut Client, server: &Server, report: &Report) -> Looked {
         .map_err(|error| failed(report, "statements", &error))
 }
 
-fn failed(report: &Report, what: &'static str, error: &postgres::Error) -> Unusable {
-    report.fail(what, describe_postgres(error), "see to what PostgreSQL says");
+fn failed(report: &Report, what: &'static str, error: &ApplyError) -> Unusable {
+    report.fail(what, error.describe(), "see to what PostgreSQL says");
     Unusable
 }
 
-fn query(client: &mut Client, statement: Statement, names: &[&str]) -> Result<Vec<postgres::Row>, postgres::Error> {
-    client.query_typed(statement.text, &[(&names, Type::TEXT_ARRAY)])
+fn query(client: &mut Client, statement: Statement, names: &[&str]) -> Result<Vec<Row>, ApplyError> {
+    Params::new().texts(names.iter()).query(client, statement)
 }
 
-fn columns(client: &mut Client, names: &[&str]) -> Result<Columns, postgres::Error> {
+fn columns(client: &mut Client, names: &[&str]) -> Result<Columns, ApplyError> {
     let mut columns = Columns::new();
     for row in query(client, sql::CHECK_COLUMNS, names)? {
-        let table: String = row.get("table_name");
+        let table: String = row.get("table_name")?;
         let found = Found {
-            kind: row.get("type"),
-            is_required: row.get("is_required"),
-            has_default: row.get("has_default"),
+            kind: row.get("type")?,
+            is_required: row.get("is_required")?,
+            has_default: row.get("has_default")?,
         };
-        columns.entry(table).or_default().insert(row.get("column_name"), found);
+        columns.entry(table).or_default().insert(row.get("column_name")?, found);
     }
     Ok(columns)
 }
@@ -144,19 +145,14 @@ fn fits(wanted: &str, found: &str) -> bool {
     }
 }
 
-fn look_at_keys(
-    client: &mut Client,
-    tables: &[Table],
-    columns: &Columns,
-    report: &Report,
-) -> Result<(), postgres::Error> {
+fn look_at_keys(client: &mut Client, tables: &[Table], columns: &Columns, report: &Report) -> Result<(), ApplyError> {
     report.looking("keys");
     let names: Vec<&str> = tables.iter().map(|table| table.name).collect();
     let mut keys: BTreeSet<(String, Vec<String>)> = BTreeSet::new();
     let mut counter_indexes = 0;
     for row in query(client, sql::CHECK_KEYS, &names)? {
-        let (table, columns): (String, Vec<String>) = (row.get("table_name"), row.get("columns"));
-        if row.get("is_key") {
+        let (table, columns): (String, Vec<String>) = (row.get("table_name")?, row.get("columns")?);
+        if row.get("is_key")? {
             keys.insert((table, columns));
         } else if table == "post_aggregations" && columns.iter().any(|column| column.ends_with("_count")) {
             counter_indexes += 1;
@@ -191,7 +187,7 @@ fn look_at_keys(
 }
 
 /// Whether the worker's own tables are there and may be used.
-fn look_at_own(client: &mut Client, server: &Server, report: &Report) -> Result<bool, postgres::Error> {
+fn look_at_own(client: &mut Client, server: &Server, report: &Report) -> Result<bool, ApplyError> {
     let what = "own tables";
     report.looking(what);
     let role = &server.role;
@@ -235,9 +231,10 @@ fn look_at_statements(
     has_own: bool,
     is_complete: bool,
     report: &Report,
-) -> Result<(), postgres::Error> {
+) -> Result<(), ApplyError> {
     report.looking("statements");
-    let failures = statements::failures(client, has_own, || report.looking("statements"))?;
+    let failures = statements::failures(client, has_own, || report.looking("statements"))
+        .map_err(|source| ApplyError::of_statement(sql::CHECK_BEGIN, source))?;
     let (refused, others): (Vec<&Failure>, Vec<&Failure>) = failures.iter().partition(|failure| failure.is_refusal);
     let may_number = look_at_sequences(client, server, names, report)?;
     if !refused.is_empty() {
@@ -272,9 +269,9 @@ fn look_at_sequences(
     server: &Server,
     names: &[&'static str],
     report: &Report,
-) -> Result<bool, postgres::Error> {
+) -> Result<bool, ApplyError> {
     let rows = query(client, sql::CHECK_SEQUENCES, names)?;
-    let sequences: Vec<&str> = rows.iter().map(|row| row.get("sequence")).collect();
+    let sequences: Vec<&str> = rows.iter().map(|row| row.get("sequence")).collect::<Result<_, _>>()?;
     if sequences.is_empty() {
         return Ok(true);
     }
@@ -294,26 +291,24 @@ fn look_at_rights(
     has_own: bool,
     refused: &[&Failure],
     report: &Report,
-) -> Result<(), postgres::Error> {
+) -> Result<(), ApplyError> {
     let mut names = names.to_vec();
     if has_own {
         names.extend(schema::own_tables().iter().map(|table| table.name));
     }
     let rights = statements::rights(&names);
-    let tables: Vec<&str> = rights.iter().map(|right| right.table).collect();
-    let privileges: Vec<&str> = rights.iter().map(|right| right.privilege).collect();
-    let rows = client.query_typed(
-        sql::CHECK_RIGHTS.text,
-        &[(&tables, Type::TEXT_ARRAY), (&privileges, Type::TEXT_ARRAY)],
-    )?;
+    let rows = Params::new()
+        .texts(rights.iter().map(|right| right.table))
+        .texts(rights.iter().map(|right| right.privilege))
+        .query(client, sql::CHECK_RIGHTS)?;
     let role = &server.role;
     // Tables that lack the same share a line.
     let mut grants: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for row in rows {
         grants
-            .entry(row.get("privileges"))
+            .entry(row.get("privileges")?)
             .or_default()
-            .push(row.get("table_name"));
+            .push(row.get("table_name")?);
     }
     for (privileges, tables) in &grants {
         let tables = tables.join(", ");

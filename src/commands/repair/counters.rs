@@ -7,6 +7,7 @@ use super::{Key, Slice, Wrong};
 use crate::apply::params::Params;
 use crate::apply::transaction;
 use crate::servers::fault::ApplyError;
+use crate::servers::row::Row;
 use crate::servers::sql;
 
 /// The columns, in the order in which statements have them.
@@ -39,32 +40,36 @@ pub fn read(client: &mut Client, after: &Key, length: u32) -> Result<Option<Slic
         .text(&after[0])
         .long(length.into())
         .query(client, sql::REPAIR_COUNTERS_BOUND)?;
-    let Some(last) = bound.first().map(|row| row.get::<_, String>("last")) else {
+    let Some(bound) = bound.first() else {
         return Ok(None);
     };
+    let last: String = bound.get("last")?;
     let rows = Params::new()
         .text(&after[0])
         .text(&last)
         .query(client, sql::REPAIR_COUNTERS_FIND)?;
-    let mut miscounts: Vec<Miscount> = rows.iter().filter_map(miscount).collect();
+    let miscounts: Vec<Option<Miscount>> = rows.iter().map(miscount).collect::<Result<_, _>>()?;
+    let mut miscounts: Vec<Miscount> = miscounts.into_iter().flatten().collect();
     miscounts.sort_unstable_by(|a, b| a.subject.cmp(&b.subject));
     Ok(Some(Slice {
         last: vec![last],
-        looked_at: rows.first().map_or(0, |row| row.get::<_, i64>("n") as u64),
+        looked_at: rows.first().map_or(Ok(0), |row| row.get::<_, i64>("n"))? as u64,
         wrong: Wrong::Counters(miscounts),
     }))
 }
 
-fn miscount(row: &postgres::Row) -> Option<Miscount> {
-    let subject = row.get::<_, Option<String>>("subject")?;
-    let counted: Vec<i64> = row.get("counted");
-    let stored: Vec<Option<i64>> = row.get("stored");
+fn miscount(row: &Row) -> Result<Option<Miscount>, ApplyError> {
+    let Some(subject) = row.get("subject")? else {
+        return Ok(None);
+    };
+    let counted: Vec<i64> = row.get("counted")?;
+    let stored: Vec<Option<i64>> = row.get("stored")?;
     let stored: Option<Vec<i64>> = stored.into_iter().collect();
-    Some(Miscount {
+    Ok(Some(Miscount {
         subject,
         counted: std::array::from_fn(|counter| counted[counter]),
         stored: stored.map(|stored| std::array::from_fn(|counter| stored[counter])),
-    })
+    }))
 }
 
 /// Miscounts in parts that a transaction takes, each with little to count or one subject only.

@@ -51,7 +51,7 @@ pub fn read(client: &mut Client, after: &Key, length: u32) -> Result<Option<Slic
                 keys,
             })
         };
-        Ok(sliced(&rows, "last_key", |row| row.get("key"), ancient))
+        sliced(&rows, "last_key", |row| row.get("key"), ancient)
     })
 }
 
@@ -63,6 +63,6 @@ pub fn mend(client: &mut Client, table: &str, keys: &[String]) -> Result<u64, Ap
             .text(table)
             .texts(keys.iter())
             .query(client, sql::REPAIR_DATES_SET)?;
-        Ok(rows.first().map_or(0, |row| row.get::<_, i64>(0) as u64))
+        Ok(rows.first().map_or(Ok(0), |row| row.get::<_, i64>(0))? as u64)
     })
 }

@@ -1,13 +1,14 @@
 //! Embeds that older versions stored under a type's name that readers do not know, or with an address in the place of a
 //! blob's CID.
 
-use postgres::{Client, Row};
+use postgres::Client;
 
 use super::{Key, Slice, Wrong, quotes, sliced};
 use crate::apply::params::Params;
 use crate::apply::transaction;
 use crate::decode::{dialect, embed, json};
 use crate::servers::fault::ApplyError;
+use crate::servers::row::Row;
 use crate::servers::sql;
 
 pub struct Embed {
@@ -19,18 +20,18 @@ pub struct Embed {
 
 impl Embed {
     /// None where what is stored is what a worker would store.
-    fn read(row: &Row) -> Option<Embed> {
-        let stored: String = row.get::<_, Option<String>>("embed")?;
+    fn read(row: &Row) -> Result<Option<Embed>, ApplyError> {
+        let (post, stored): (Option<String>, Option<String>) = (row.get("uri")?, row.get("embed")?);
+        Ok(post.zip(stored).and_then(|(post, stored)| Embed::of(post, stored)))
+    }
+
+    fn of(post: String, stored: String) -> Option<Embed> {
         let mut read = json::parse(&stored).ok()?;
         dialect::normalise(&mut read);
         let embed = embed::sanitise(read).map(|embed| embed.to_text());
         let value = |text: &str| serde_json::from_str::<serde_json::Value>(text).ok();
         let is_same = embed.as_deref().and_then(value) == Some(value(&stored)?);
-        (!is_same).then_some(Embed {
-            post: row.get("uri"),
-            stored,
-            embed,
-        })
+        (!is_same).then_some(Embed { post, stored, embed })
     }
 }
 
@@ -39,7 +40,7 @@ pub fn read(client: &mut Client, after: &Key, length: u32) -> Result<Option<Slic
         .text(&after[0])
         .long(length.into())
         .query(client, sql::REPAIR_EMBEDS_FIND)?;
-    Ok(sliced(&rows, "last_uri", Embed::read, Wrong::Embeds))
+    sliced(&rows, "last_uri", Embed::read, Wrong::Embeds)
 }
 
 /// Writes embeds as the worker does, with the quotes that they are seen to be then; answers how many.

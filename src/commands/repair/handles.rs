@@ -16,7 +16,7 @@ pub fn read(client: &mut Client, after: &Key, length: u32) -> Result<Option<Slic
         .text(&after[0])
         .long(length.into())
         .query(client, sql::REPAIR_HANDLES_FIND)?;
-    Ok(sliced(&rows, "last_handle", |row| row.get("handle"), Wrong::Handles))
+    sliced(&rows, "last_handle", |row| row.get("handle"), Wrong::Handles)
 }
 
 /// Takes handles from all but one of their users; answers how many users lost one.

@@ -13,7 +13,7 @@ pub fn read(client: &mut Client, after: &Key, length: u32) -> Result<Option<Slic
         .text(&after[0])
         .long(length.into())
         .query(client, sql::REPAIR_LIST_ITEMS_FIND)?;
-    Ok(sliced(&rows, "last_uri", |row| row.get("uri"), Wrong::ListItems))
+    sliced(&rows, "last_uri", |row| row.get("uri"), Wrong::ListItems)
 }
 
 /// Looks at the records that wait for a pair's row: they may be such items, or dated before the year 0100.
@@ -22,7 +22,7 @@ pub fn read_remembered(client: &mut Client, after: &Key, length: u32) -> Result<
         .text(&after[0])
         .long(length.into())
         .query(client, sql::REPAIR_REMEMBERED_FIND)?;
-    Ok(sliced(&rows, "last_uri", |row| row.get("uri"), Wrong::Remembered))
+    sliced(&rows, "last_uri", |row| row.get("uri"), Wrong::Remembered)
 }
 
 /// Deletes such items, and has the owner's own items take their places; answers how many were deleted.
@@ -33,10 +33,12 @@ pub fn mend(client: &mut Client, uris: &[String]) -> Result<u64, ApplyError> {
         let gone = Params::new()
             .texts(uris.iter())
             .query(client, sql::REPAIR_LIST_ITEMS_DELETE)?;
-        let pairs: Vec<(String, String)> = gone
-            .iter()
-            .filter_map(|row| row.get::<_, Option<String>>("key_a").zip(row.get("key_b")))
-            .collect();
+        let mut pairs: Vec<(String, String)> = Vec::new();
+        for row in &gone {
+            if let (Some(list), Some(subject)) = (row.get("key_a")?, row.get("key_b")?) {
+                pairs.push((list, subject));
+            }
+        }
         if !pairs.is_empty() {
             Params::new()
                 .texts(pairs.iter().map(|(list, _)| list))

@@ -21,14 +21,15 @@ mod viewers;
 
 use std::time::{Duration, Instant};
 
+use postgres::Client;
 use postgres::error::SqlState;
-use postgres::{Client, Row};
 use serde::{Deserialize, Serialize};
 
 use crate::apply::transaction;
 use crate::servers::db::{self, Db};
 use crate::servers::fault::{ApplyError, Fault};
 use crate::servers::retry::Backoff;
+use crate::servers::row::Row;
 use crate::servers::sql;
 use crate::settings::cli;
 use crate::settings::config::Config;
@@ -417,15 +418,19 @@ fn read(client: &mut Client, step: Step, after: &Key, length: u32) -> Result<Opt
 fn sliced<T>(
     rows: &[Row],
     last: &str,
-    read: impl Fn(&Row) -> Option<T>,
+    read: impl Fn(&Row) -> Result<Option<T>, ApplyError>,
     wrong: impl FnOnce(Vec<T>) -> Wrong,
-) -> Option<Slice> {
-    let first = rows.first()?;
-    Some(Slice {
-        last: vec![first.get::<_, Option<String>>(last)?],
-        looked_at: first.get::<_, i64>("n") as u64,
-        wrong: wrong(rows.iter().filter_map(read).collect()),
-    })
+) -> Result<Option<Slice>, ApplyError> {
+    let Some(first) = rows.first() else { return Ok(None) };
+    let Some(last) = first.get(last)? else {
+        return Ok(None);
+    };
+    let found: Vec<Option<T>> = rows.iter().map(read).collect::<Result<_, _>>()?;
+    Ok(Some(Slice {
+        last: vec![last],
+        looked_at: first.get::<_, i64>("n")? as u64,
+        wrong: wrong(found.into_iter().flatten().collect()),
+    }))
 }
 
 /// A slice of one of several tables, whose name is the first column of the key.

@@ -5,7 +5,7 @@
 
 use std::borrow::Cow;
 
-use postgres::{Client, Row};
+use postgres::Client;
 
 use super::{Key, Slice, Wrong, in_tables, sliced};
 use crate::apply::params::Params;
@@ -13,6 +13,7 @@ use crate::apply::transaction;
 use crate::decode::cid;
 use crate::decode::json::Json;
 use crate::servers::fault::ApplyError;
+use crate::servers::row::Row;
 use crate::servers::sql;
 
 const TABLES: [&str; 3] = ["users", "lists", "feed_generators"];
@@ -32,15 +33,20 @@ pub struct Picture {
 
 impl Picture {
     /// None where what is stored is what a worker would store.
-    fn read(row: &Row) -> Option<Picture> {
-        let stored: String = row.get::<_, Option<String>>("stored")?;
+    fn read(row: &Row) -> Result<Option<Picture>, ApplyError> {
+        let Some(stored) = row.get::<_, Option<String>>("stored")? else {
+            return Ok(None);
+        };
         let cid = cid::of_blob(&Json::String(Cow::Borrowed(&stored))).map(Cow::into_owned);
-        (cid.as_ref() != Some(&stored)).then_some(Picture {
-            key: row.get("key"),
-            is_banner: row.get("is_banner"),
+        if cid.as_ref() == Some(&stored) {
+            return Ok(None);
+        }
+        Ok(Some(Picture {
+            key: row.get("key")?,
+            is_banner: row.get("is_banner")?,
             stored,
             cid,
-        })
+        }))
     }
 }
 
@@ -58,7 +64,7 @@ pub fn read(client: &mut Client, after: &Key, length: u32) -> Result<Option<Slic
                 pictures,
             })
         };
-        Ok(sliced(&rows, "last_key", Picture::read, pictures))
+        sliced(&rows, "last_key", Picture::read, pictures)
     })
 }
 
@@ -79,6 +85,6 @@ pub fn mend(client: &mut Client, table: &str, pictures: &[Picture]) -> Result<u6
             .texts(banners().map(|picture| &picture.stored))
             .optional_texts(banners().map(|picture| &picture.cid))
             .execute(client, sql::REPAIR_BANNERS_SET)?;
-        Ok(n_banners + rows.first().map_or(0, |row| row.get::<_, i64>(0) as u64))
+        Ok(n_banners + rows.first().map_or(Ok(0), |row| row.get::<_, i64>(0))? as u64)
     })
 }

@@ -72,7 +72,7 @@ impl Hold {
                 .json(&state)
                 .query(client, sql::REPAIR_PROGRESS_TAKE)
         })?;
-        let stored: &str = rows.first().map_or("", |row| row.get("state"));
+        let stored: &str = rows.first().map_or(Ok(""), |row| row.get("state"))?;
         Ok(match serde_json::from_str::<State>(stored) {
             Ok(State { place, report }) => (place, report),
             Err(error) => {

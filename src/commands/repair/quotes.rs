@@ -19,7 +19,7 @@ pub fn read(client: &mut Client, after: &Key, length: u32) -> Result<Option<Slic
         posts.sort_unstable();
         Wrong::Quotes(posts)
     };
-    Ok(sliced(&rows, "last_uri", |row| row.get("uri"), quotes))
+    sliced(&rows, "last_uri", |row| row.get("uri"), quotes)
 }
 
 /// Inserts the quotes of posts and counts them; answers how many were inserted.
@@ -35,7 +35,7 @@ pub fn insert<'p>(client: &mut Client, posts: impl Iterator<Item = &'p String>) 
     let rows = Params::new().texts(posts).query(client, sql::REPAIR_QUOTES_INSERT)?;
     let mut differences: BTreeMap<&str, i32> = BTreeMap::new();
     for row in &rows {
-        *differences.entry(row.get("quoted_uri")).or_default() += 1;
+        *differences.entry(row.get("quoted_uri")?).or_default() += 1;
     }
     let none = || differences.values().map(|_| 0);
     Params::new()

@@ -47,13 +47,9 @@ pub fn lacking(client: &mut Client, is_dry_run: bool) -> Result<Option<String>, 
             .texts(needed.iter().map(|(_, privilege)| *privilege))
             .query(client, sql::REPAIR_RIGHTS)
     })?;
-    let row = rows
-        .first()
-        .map(|row| (row.get::<_, &str>(0), row.get::<_, Option<&str>>(1)));
-    Ok(match row {
-        Some((role, Some(lacks))) => Some(format!(
-            "the role {role} lacks {lacks}; GRANT them, or repair as the role that the worker runs as"
-        )),
-        _ => None,
-    })
+    let Some(row) = rows.first() else { return Ok(None) };
+    let (role, lacks): (&str, Option<&str>) = (row.get(0)?, row.get(1)?);
+    Ok(lacks.map(|lacks| {
+        format!("the role {role} lacks {lacks}; GRANT them, or repair as the role that the worker runs as")
+    }))
 }

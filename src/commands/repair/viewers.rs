@@ -3,12 +3,13 @@
 //! Workers write the states that they take parts out of before the others, so their locks have no one order: here
 //! nobody waits for a lock for long, and a transaction that had to is done over.
 
-use postgres::{Client, Row};
+use postgres::Client;
 
 use super::{Key, Slice, Wrong};
 use crate::apply::params::Params;
 use crate::apply::transaction;
 use crate::servers::fault::ApplyError;
+use crate::servers::row::Row;
 use crate::servers::sql::{self, Statement};
 
 /// Post and viewer.
@@ -24,34 +25,37 @@ pub fn read_states(client: &mut Client, after: &Key, length: u32) -> Result<Opti
         .text(&after[1])
         .long(length.into())
         .query(client, sql::REPAIR_STATES_FIND)?;
-    Ok(slice(&rows, ["last_post_uri", "last_viewer_did"], Wrong::Stale))
+    slice(&rows, ["last_post_uri", "last_viewer_did"], Wrong::Stale)
 }
 
 /// Looks for likes, reposts or bookmarks that no state names.
 pub fn read_rows(client: &mut Client, find: Statement, after: &Key, length: u32) -> Result<Option<Slice>, ApplyError> {
     let rows = Params::new().text(&after[0]).long(length.into()).query(client, find)?;
-    Ok(slice(&rows, ["last_uri"], Wrong::Missing))
+    slice(&rows, ["last_uri"], Wrong::Missing)
 }
 
-fn slice<const N: usize>(rows: &[Row], key: [&str; N], wrong: fn(Vec<Pair>) -> Wrong) -> Option<Slice> {
-    let first = rows.first()?;
-    let last: Option<Key> = key
-        .iter()
-        .map(|column| first.get::<_, Option<String>>(*column))
-        .collect();
-    let pair = |row: &Row| {
-        Some((
-            row.get::<_, Option<String>>("post_uri")?,
-            row.get::<_, Option<String>>("viewer_did")?,
-        ))
+fn slice<const N: usize>(
+    rows: &[Row],
+    key: [&str; N],
+    wrong: fn(Vec<Pair>) -> Wrong,
+) -> Result<Option<Slice>, ApplyError> {
+    let Some(first) = rows.first() else { return Ok(None) };
+    let last: Vec<Option<String>> = key.iter().map(|column| first.get(*column)).collect::<Result<_, _>>()?;
+    let Some(last) = last.into_iter().collect::<Option<Key>>() else {
+        return Ok(None);
     };
-    let mut pairs: Vec<Pair> = rows.iter().filter_map(pair).collect();
+    let mut pairs: Vec<Pair> = Vec::new();
+    for row in rows {
+        if let (Some(post_uri), Some(viewer_did)) = (row.get("post_uri")?, row.get("viewer_did")?) {
+            pairs.push((post_uri, viewer_did));
+        }
+    }
     pairs.sort_unstable();
-    Some(Slice {
-        last: last?,
-        looked_at: first.get::<_, i64>("n") as u64,
+    Ok(Some(Slice {
+        last,
+        looked_at: first.get::<_, i64>("n")? as u64,
         wrong: wrong(pairs),
-    })
+    }))
 }
 
 /// Makes empty states where pairs have none.

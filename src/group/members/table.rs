@@ -8,6 +8,7 @@ use crate::apply::params::Params;
 use crate::apply::transaction;
 use crate::entry::EntryId;
 use crate::servers::fault::ApplyError;
+use crate::servers::row::Row;
 use crate::servers::sql;
 use crate::turns;
 
@@ -37,14 +38,16 @@ pub fn join(client: &mut Client, me: &Line) -> Result<Vec<Line>, ApplyError> {
 
 pub fn read(client: &mut Client) -> Result<Vec<Line>, ApplyError> {
     let rows = Params::new().query(client, sql::MEMBERS_READ)?;
-    let line = |row: &postgres::Row| Line {
-        id: row.get("id"),
-        consumer: row.get("consumer"),
-        lease_key: row.get("lease_key"),
-        mark: row.get("mark"),
-        has_left: row.get("has_left"),
+    let line = |row: &Row| {
+        Ok(Line {
+            id: row.get("id")?,
+            consumer: row.get("consumer")?,
+            lease_key: row.get("lease_key")?,
+            mark: row.get("mark")?,
+            has_left: row.get("has_left")?,
+        })
     };
-    Ok(rows.iter().map(line).collect())
+    rows.iter().map(line).collect()
 }
 
 /// Takes members out that are gone.

@@ -32,6 +32,30 @@ fn dropped_columns_and_tables_are_waited_for() {
 }
 
 #[test]
+fn columns_of_another_type_than_is_read_are_waited_for() {
+    let stack = Stack::new("schema_types");
+    let mut worker = stack.worker().spawn();
+    let (alice, bob) = (did("alice"), did("bob"));
+    let subject = |n: u32| like(&uri(&bob, &format!("app.bsky.feed.post/{n}")));
+    stack.create(&alice, "app.bsky.feed.like/1", subject(1));
+    wait_until("the like is applied", || equal(stack.count("likes"), 1));
+    stack.sql("alter table likes alter created_at type timestamptz");
+    stack.update(&alice, "app.bsky.feed.like/1", subject(2));
+    wait_for_line(
+        &mut worker,
+        &["created_at", "timestamptz", "waiting until it is mended"],
+    );
+    stack.sql("alter table likes alter created_at type timestamp");
+    wait_until("nothing is pending", || equal(stack.pending(), 0));
+    let log = worker.log();
+    assert_eq!(lines_with(&log, &["panicked"]), 0, "{}", shown(&log));
+    stack.assert_all_acknowledged();
+    let moved = uri(&bob, "app.bsky.feed.post/2");
+    assert_eq!(stack.rows("likes")[0]["post_uri"], moved.as_str());
+    stack.assert_counters_equal_rows();
+}
+
+#[test]
 fn constraints_on_columns_that_the_worker_does_not_write_are_waited_for() {
     let mut world = World::new("schema_constraints");
     let mut worker = world.worker().spawn();
