@@ -10,9 +10,17 @@ use crossbeam_channel::{Receiver, RecvTimeoutError};
 
 use crate::entry::Entry;
 
-/// Bytes of a batch at most, unless one entry alone is larger. Decoded, parameters and all, a batch takes about four times
-/// as much.
-const MAX_BYTES: usize = 2 << 20;
+/// Bytes that a batch may take decoded, parameters and all, unless one entry alone takes more.
+const MAX_BYTES: usize = 16 << 20;
+
+/// No entry of fewer bytes takes that much.
+const MIN_HEAVY: usize = 128 << 10;
+
+/// Whether the batch holds an entry that takes more than a batch may.
+pub fn is_heavy(entries: &[Entry]) -> bool {
+    let is_heavy = |entry: &Entry| entry.weight() > MIN_HEAVY && entry.decoded_weight() > MAX_BYTES;
+    entries.iter().any(is_heavy)
+}
 
 /// The entries of one worker's channel, in batches.
 pub struct Batches {
@@ -49,7 +57,7 @@ impl Batches {
         if self.is_alone(&first) {
             return Some(vec![first]);
         }
-        let mut bytes = first.weight();
+        let mut bytes = first.decoded_weight();
         let mut entries = Vec::with_capacity(self.max_entries.min(self.inbox.len() + 1));
         entries.push(first);
         while entries.len() < self.max_entries && bytes < MAX_BYTES {
@@ -58,7 +66,7 @@ impl Batches {
                 self.held = Some(entry);
                 break;
             }
-            bytes += entry.weight();
+            bytes += entry.decoded_weight();
             entries.push(entry);
         }
         Some(entries)
@@ -67,12 +75,12 @@ impl Batches {
     /// Adds to a batch what has come since, up to the same bounds. Of entries that are batches of their own it takes one at a
     /// time, as the last.
     pub fn add_to(&mut self, entries: &mut Vec<Entry>) {
-        let mut bytes: usize = entries.iter().map(Entry::weight).sum();
+        let mut bytes: usize = entries.iter().map(Entry::decoded_weight).sum();
         while entries.len() < self.max_entries && bytes < MAX_BYTES {
             let Some(entry) = self.held.take().or_else(|| self.inbox.try_recv().ok()) else {
                 break;
             };
-            bytes += entry.weight();
+            bytes += entry.decoded_weight();
             let is_last = self.is_alone(&entry);
             entries.push(entry);
             if is_last {

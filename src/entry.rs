@@ -64,6 +64,15 @@ impl Entry {
         let len = |field: &Option<Vec<u8>>| field.as_ref().map_or(0, Vec::len);
         Self::OVERHEAD + len(&self.kind) + len(&self.data) + len(&self.seq)
     }
+
+    /// What the entry may take while it is decoded and applied, by its bytes and by how many values its JSON can have: a
+    /// value takes the same room however short its text.
+    pub fn decoded_weight(&self) -> usize {
+        const VALUE: usize = 80;
+        let data = self.data.as_deref().unwrap_or_default();
+        let values = data.iter().filter(|byte| matches!(byte, b',' | b'[' | b'{')).count();
+        Self::OVERHEAD + 2 * data.len() + VALUE * values
+    }
 }
 
 /// The place of an op in the stream: its entry, and its index among the entry's ops.

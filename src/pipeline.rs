@@ -200,6 +200,7 @@ impl Pipeline {
         member: &Member,
     ) -> anyhow::Result<Vec<Sender<Entry>>> {
         let mut inboxes = Vec::with_capacity(self.config.workers);
+        let heavy = Arc::default();
         for number in 0..self.config.workers {
             let (tx, inbox) = bounded(BATCHES_PER_CHANNEL * self.config.max_batch_entries);
             let alone_above = poison::alone_above(self.config.max_deliveries);
@@ -216,6 +217,7 @@ impl Pipeline {
                 stop: self.stop.clone(),
                 patience: Backoff::default(),
                 portion: Portion::default(),
+                heavy: Arc::clone(&heavy),
                 streak: 0,
             };
             threads.spawn(&format!("worker-{number}"), move || worker.run())?;

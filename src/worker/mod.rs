@@ -10,7 +10,7 @@ pub mod portion;
 mod reading;
 
 use std::borrow::Cow;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
 use std::time::{Duration, SystemTime};
 
 use crossbeam_channel::Sender;
@@ -18,7 +18,7 @@ use crossbeam_channel::Sender;
 use crate::ack::dead_letter::DeadLetter;
 use crate::ack::{Done, Outcome};
 use crate::apply::{Memory, Switches};
-use crate::batch::Batches;
+use crate::batch::{self, Batches};
 use crate::decode::{self, EntryError};
 use crate::entry::{Entry, EntryId};
 use crate::group::lease::Lease;
@@ -36,6 +36,9 @@ use crate::worker::portion::Portion;
 /// How long a worker waits for an entry before it looks again whether anybody is left to send one.
 const TURN: Duration = Duration::from_millis(500);
 
+/// How long a worker with a heavy batch waits before it looks again whether another is done with its own.
+const HEAVY_TURN: Duration = Duration::from_millis(20);
+
 pub struct Worker {
     pub batches: Batches,
     pub done: Sender<Done>,
@@ -50,6 +53,8 @@ pub struct Worker {
     /// Between tries of batches that are refused as a whole.
     pub patience: Backoff,
     pub portion: Portion,
+    /// Held by the one worker whose batch takes more memory than a batch may.
+    pub heavy: Arc<Mutex<()>>,
     /// Ops that were refused, one batch after the other, since one was applied.
     pub streak: usize,
 }
@@ -102,8 +107,25 @@ impl Worker {
         stepped
     }
 
+    /// Waits until no other worker is at a heavy batch; an error if a stop was requested first.
+    fn wait_for<'h>(&self, heavy: &'h Mutex<()>) -> Result<MutexGuard<'h, ()>, Unfinished> {
+        loop {
+            match heavy.try_lock() {
+                Ok(turn) => return Ok(turn),
+                Err(TryLockError::Poisoned(turn)) => return Ok(turn.into_inner()),
+                Err(TryLockError::WouldBlock) if self.stop.wait(HEAVY_TURN) => return Err(Unfinished::GivenUp),
+                Err(TryLockError::WouldBlock) => turns::take(),
+            }
+        }
+    }
+
     /// Applies one batch and hands it on.
     fn step(&mut self, entries: &[Entry]) -> Result<(), Unfinished> {
+        let heavy = Arc::clone(&self.heavy);
+        let _turn = match batch::is_heavy(entries) {
+            true => Some(self.wait_for(&heavy)?),
+            false => None,
+        };
         let texts: Vec<Result<Cow<str>, EntryError>> = entries.iter().map(decode::text).collect();
         let mut progress = Vec::with_capacity(entries.len());
         let mut ops = Vec::with_capacity(entries.len());

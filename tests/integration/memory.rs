@@ -91,3 +91,33 @@ fn a_long_backlog_of_small_entries_takes_no_more_memory_than_a_short_one() {
     );
     println!("peak {peak} MiB");
 }
+
+#[test]
+fn entries_that_take_many_times_their_size_are_applied_one_at_a_time() {
+    const N_ENTRIES: i64 = 8;
+    let stack = Stack::new("memory_heavy");
+    // Three bytes a value, which takes 32 of memory: four of these at once would take 400 MiB.
+    let record = format!(r#"{{"values":[{}""]}}"#, r#""","#.repeat(1_500_000));
+    for n in 0..N_ENTRIES {
+        let repo = did(&format!("user {n}"));
+        let op = format!(r#"{{"action":"create","path":"org.example.list/1","cid":"c","record":{record}}}"#);
+        let data = format!(r#"{{"repo":"{repo}","ops":[{op}]}}"#);
+        stack.push_fields(&[("type", b"commit"), ("data", data.as_bytes()), ("seq", b"1")]);
+    }
+    let worker = stack
+        .worker()
+        .env("PARALLEL_CONSUMERS", "4")
+        .env("MAX_IN_FLIGHT_MIB", "64")
+        .spawn();
+    wait_until("all is applied", || {
+        equal(stack.metric("cluster:metrics", "totalEvents"), N_ENTRIES)
+    });
+    let peak = peak_mib(&worker);
+    println!("peak {peak} MiB");
+    assert!(
+        peak < 280,
+        "{peak} MiB for {N_ENTRIES} entries; {}",
+        shown(&worker.log())
+    );
+    assert_eq!(stack.count("generic_records"), N_ENTRIES);
+}
