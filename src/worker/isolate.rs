@@ -5,6 +5,7 @@
 //! many: then what refuses them is to blame. A batch that is too much for one transaction is halved too, and `portion`
 //! remembers that; one op that is too much alone waits for who can raise the limit.
 
+use std::collections::{HashMap, HashSet};
 use std::time::Instant;
 
 use postgres::error::SqlState;
@@ -41,6 +42,59 @@ struct Refused<'o> {
     error: ApplyError,
 }
 
+/// The ops of a batch that are refused so far.
+struct Refusals<'s, 'o> {
+    batch: &'s [&'o Op<'o>],
+    refused: Vec<Refused<'o>>,
+    /// How many ops and which repos have met each reason.
+    by_reason: HashMap<String, (usize, HashSet<&'o str>)>,
+    /// Repos of the batch, counted with the first refusal.
+    n_repos: usize,
+}
+
+impl<'s, 'o> Refusals<'s, 'o> {
+    fn none_of(batch: &'s [&'o Op<'o>]) -> Self {
+        Refusals {
+            batch,
+            refused: Vec::new(),
+            by_reason: HashMap::new(),
+            n_repos: 0,
+        }
+    }
+
+    fn push(&mut self, op: &'o Op<'o>, error: ApplyError) {
+        if self.refused.is_empty() {
+            let repos: HashSet<&str> = self.batch.iter().map(|op| op.repo.as_ref()).collect();
+            self.n_repos = repos.len();
+        }
+        let (ops, repos) = self.by_reason.entry(reason(&error).to_owned()).or_default();
+        *ops += 1;
+        repos.insert(op.repo.as_ref());
+        self.refused.push(Refused { op, error });
+    }
+
+    /// Whether everything is refused.
+    fn is_whole(&self) -> bool {
+        self.refused.len() == self.batch.len()
+    }
+
+    /// Whether one reason refuses so much of the batch, and of so many of its repos, that it is none of theirs: one author
+    /// may write thousands of ops that are refused. `streak`: ops refused before this batch since one was applied.
+    fn are_too_many(&self, streak: usize) -> bool {
+        let Some(last) = self.refused.last() else { return false };
+        let Some((ops, repos)) = self.by_reason.get(reason(&last.error)) else {
+            return false;
+        };
+        let before = if *ops == self.batch.len() { streak } else { 0 };
+        ops + before >= MANY && *ops > self.batch.len() / 2 && repos.len() > self.n_repos / 2
+    }
+}
+
+/// What tells reasons apart.
+fn reason(error: &ApplyError) -> &str {
+    error.sqlstate().map_or("", SqlState::code)
+}
+
 impl Worker {
     /// Applies ops, trying for as long as it takes; those that can never be applied become dead letters.
     pub(super) fn apply(
@@ -50,19 +104,19 @@ impl Worker {
         progress: &mut [EntryProgress],
     ) -> Result<(), Unfinished> {
         loop {
-            let mut refused = Vec::new();
-            self.isolate(ops, ops.len(), &mut refused)?;
-            let Some(last) = refused.last() else {
+            let mut refusals = Refusals::none_of(ops);
+            self.isolate(ops, &mut refusals)?;
+            let Some(last) = refusals.refused.last() else {
                 self.db.served();
                 self.streak = 0;
                 return Ok(());
             };
-            let is_whole = refused.len() == ops.len();
+            let is_whole = refusals.is_whole();
             let is_alone = is_whole && last.error.fault() == Fault::Odd;
-            if !is_alone && !self.is_too_many(&refused, ops.len()) {
+            if !is_alone && !refusals.are_too_many(self.streak) {
                 self.db.served();
-                self.streak = if is_whole { self.streak + refused.len() } else { 0 };
-                bury(&refused, entries, progress);
+                self.streak = if is_whole { self.streak + ops.len() } else { 0 };
+                bury(&refusals.refused, entries, progress);
                 return Ok(());
             }
             let extent = if is_whole { "all" } else { "most" };
@@ -78,23 +132,18 @@ impl Worker {
         }
     }
 
-    /// Applies ops but for those that are at fault, or until they are too many of `all`.
-    fn isolate<'o>(
-        &mut self,
-        ops: &[&'o Op<'o>],
-        all: usize,
-        refused: &mut Vec<Refused<'o>>,
-    ) -> Result<(), Unfinished> {
-        if ops.is_empty() || self.is_too_many(refused, all) {
+    /// Applies ops but for those that are at fault, or until they are too many.
+    fn isolate<'o>(&mut self, ops: &[&'o Op<'o>], refusals: &mut Refusals<'_, 'o>) -> Result<(), Unfinished> {
+        if ops.is_empty() || refusals.are_too_many(self.streak) {
             return Ok(());
         }
         if ops.len() > self.portion.limit() {
-            return self.isolate_halves(ops, all, refused);
+            return self.isolate_halves(ops, refusals);
         }
         // Whether an error passes is found out with the whole, and again with each op that would be set apart.
         let patience = match ops.len() {
             1 => PATIENT_TRIES,
-            number if number == all => PATIENT_TRIES,
+            number if number == refusals.batch.len() => PATIENT_TRIES,
             _ => 0,
         };
         let Some(error) = self.try_until_settled(ops, patience)? else {
@@ -102,27 +151,22 @@ impl Worker {
             return Ok(());
         };
         if let [op] = ops {
-            refused.push(Refused { op, error });
+            refusals.push(op, error);
             return Ok(());
         }
-        let refused_before = refused.len();
-        self.isolate_halves(ops, all, refused)?;
+        let refused_before = refusals.refused.len();
+        self.isolate_halves(ops, refusals)?;
         // Where an op was refused, it may have been that one's fault.
-        if error.is_of_size() && refused.len() == refused_before {
+        if error.is_of_size() && refusals.refused.len() == refused_before {
             self.remember_size(ops.len(), &error);
         }
         Ok(())
     }
 
-    fn isolate_halves<'o>(
-        &mut self,
-        ops: &[&'o Op<'o>],
-        all: usize,
-        refused: &mut Vec<Refused<'o>>,
-    ) -> Result<(), Unfinished> {
+    fn isolate_halves<'o>(&mut self, ops: &[&'o Op<'o>], refusals: &mut Refusals<'_, 'o>) -> Result<(), Unfinished> {
         let (first, second) = ops.split_at(ops.len() / 2);
-        self.isolate(first, all, refused)?;
-        self.isolate(second, all, refused)
+        self.isolate(first, refusals)?;
+        self.isolate(second, refusals)
     }
 
     fn remember_size(&mut self, ops: usize, error: &ApplyError) {
@@ -133,17 +177,6 @@ impl Worker {
                 error.describe()
             );
         }
-    }
-
-    /// Whether one reason refuses so much of a batch of `all` ops that it is none of theirs.
-    fn is_too_many(&self, refused: &[Refused], all: usize) -> bool {
-        let Some(last) = refused.last() else { return false };
-        let same = refused
-            .iter()
-            .filter(|other| other.error.sqlstate() == last.error.sqlstate())
-            .count();
-        let before = if same == all { self.streak } else { 0 };
-        same + before >= MANY && same > all / 2
     }
 
     /// Tries until the ops are applied (`None`) or are refused in a way that trying again does not change.

@@ -256,6 +256,31 @@ fn an_op_that_passes_a_limit_of_postgresql_alone_is_set_apart_and_slows_nobody_d
     assert!(!log.contains("takes fewer"), "{}", shown(&log));
 }
 
+/// A commit of that many generic records, each of which PostgreSQL takes or refuses: a number may be too large for jsonb.
+fn push_numbers(stack: &Stack, repo: &str, is_refused: impl Fn(usize) -> bool, n: usize) {
+    let op = |n: usize| {
+        let number = if is_refused(n) { "1e999999" } else { "1" };
+        format!(r#"{{"action":"create","path":"{CUSTOM}/n{n}","cid":"{IMAGE}","record":{{"n":{number}}}}}"#)
+    };
+    let ops: Vec<String> = (0..n).map(op).collect();
+    let data = format!(r#"{{"repo":"{repo}","ops":[{}]}}"#, ops.join(","));
+    stack.push_fields(&[("type", b"commit"), ("data", data.as_bytes()), ("seq", b"1")]);
+}
+
+#[test]
+fn an_author_whose_ops_are_all_refused_holds_up_nobody() {
+    const N: usize = 60;
+    let stack = Stack::new("attack_refused");
+    for n in 0..3 {
+        rival(VERIFICATION, n).create(&stack);
+    }
+    push_numbers(&stack, BOB, |_| true, N);
+    rival(VERIFICATION, 3).create(&stack);
+    stack.drain_with(&[("PARALLEL_CONSUMERS", "1")]);
+    assert_eq!(stack.dead_letters().len(), N);
+    assert_eq!(stack.count("verifications"), 1);
+}
+
 #[test]
 fn an_installation_without_the_index_of_places_gets_it_or_goes_on_without() {
     let stack = Stack::new("attack_index");
