@@ -4,7 +4,8 @@
 //! and not by an answer of Redis that was on its way when the entry was acknowledged.
 //!
 //! Invariant: an entry is in here from when the reader hands it over until its acknowledgement is confirmed, or the
-//! process gives it up at a stop.
+//! process gives it up at a stop, or lets it go once its session is over (`ack::session`). Nothing is read in a session before
+//! this is empty of the last one.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};

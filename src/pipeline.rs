@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
+use crate::ack::session::Session;
 use crate::ack::{self, Acker, Done};
 use crate::apply::{Member, Memory};
 use crate::batch::Batches;
@@ -70,6 +71,7 @@ pub fn run(config: Config, is_drain: bool) -> anyhow::Result<()> {
     let mut threads = Threads::new(stop.clone(), turns);
     let pipeline = Pipeline {
         in_flight: Arc::new(InFlight::new(config.max_in_flight)),
+        session: Session::default(),
         config,
         redis,
         db,
@@ -96,6 +98,7 @@ struct Pipeline {
     redis: Redis,
     db: Db,
     in_flight: Arc<InFlight>,
+    session: Session,
     metrics: Arc<Metrics>,
     tries: Tries,
     start: Start,
@@ -169,6 +172,7 @@ impl Pipeline {
             workers: self.spawn_workers(threads, &done_tx, lease, member)?,
             done: done_tx,
             in_flight: Arc::clone(&self.in_flight),
+            session: self.session.clone(),
             metrics: Arc::clone(&self.metrics),
             stop: self.stop.clone(),
             lease: lease.clone(),
@@ -184,6 +188,7 @@ impl Pipeline {
     fn spawn_acker(&self, threads: &mut Threads, inbox: Receiver<Done>, lease: &Lease) -> anyhow::Result<()> {
         let shared = ack::Shared {
             in_flight: Arc::clone(&self.in_flight),
+            session: self.session.clone(),
             metrics: Arc::clone(&self.metrics),
             stop: self.stop.clone(),
             lease: lease.clone(),

@@ -1,12 +1,14 @@
 //! Thread `acker`: applied entries → XACK, dead letters → their stream.
 //!
 //! Owns the order of acknowledgements. An entry comes here after its effect has committed, or with its dead letters, which
-//! are stored in one MULTI with its acknowledgement. What Redis did not take is kept and sent again.
+//! are stored in one MULTI with its acknowledgement. Dead letters that Redis refuses are kept and offered again. What a
+//! broken connection leaves open is not sent again but let go, and read again: Redis may have gone back (`session`).
 //!
-//! Invariant: acknowledgements are sent in the order in which the entries came here, and none overtakes that of an earlier
-//! entry of its DID. An entry is counted once, by the process whose acknowledgement took it off, as `xack` proves.
+//! Invariant: acknowledgements are sent in the order in which the entries came here, in the session in which they were
+//! read, and none overtakes that of an earlier entry of its DID. An entry is counted once, by the process whose acknowledgement took it off, as `xack` proves.
 
 pub mod dead_letter;
+pub mod session;
 pub mod xack;
 
 use std::collections::HashSet;
@@ -17,6 +19,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError};
 use redis::{Cmd, RedisError, RedisResult};
 
 use crate::ack::dead_letter::{DEAD_LETTERS, DeadLetter};
+use crate::ack::session::Session;
 use crate::ack::xack::{Acks, Count};
 use crate::entry::EntryId;
 use crate::group::lease::Lease;
@@ -94,11 +97,9 @@ pub struct Acker {
     inbox: Receiver<Done>,
     shared: Shared,
     waiting: Waiting,
-    /// The entry whose dead letters may have been stored, or may be yet, though Redis refused them since.
-    unclear: Option<EntryId>,
     offered_at: Instant,
-    /// A stop found Redis away: what comes now must not overtake what could not be sent.
-    has_given_up: bool,
+    /// Entries let go since the session ended.
+    left: usize,
     ack_refusal: Refusal,
     dead_letter_refusal: Refusal,
 }
@@ -106,6 +107,7 @@ pub struct Acker {
 /// What the acker shares with other threads.
 pub struct Shared {
     pub in_flight: Arc<InFlight>,
+    pub session: Session,
     pub metrics: Arc<Metrics>,
     pub stop: Stop,
     pub lease: Lease,
@@ -127,12 +129,6 @@ impl Waiting {
         self.repos.extend(done.repo);
         self.dones.push(done);
     }
-
-    /// To be offered before the others, none of which is of its repo and came before it.
-    fn push_front(&mut self, done: Done) {
-        self.repos.extend(done.repo);
-        self.dones.insert(0, done);
-    }
 }
 
 impl Acker {
@@ -145,9 +141,8 @@ impl Acker {
             inbox,
             shared,
             waiting: Waiting::default(),
-            unclear: None,
             offered_at: Instant::now(),
-            has_given_up: false,
+            left: 0,
             ack_refusal: Refusal::default(),
             dead_letter_refusal: Refusal::default(),
         }
@@ -156,7 +151,13 @@ impl Acker {
     /// Acknowledges until the workers have gone and all is sent, or a stop finds Redis away.
     pub fn run(mut self) -> anyhow::Result<()> {
         loop {
-            let is_last = match self.inbox.recv_timeout(TURN) {
+            let received = self.inbox.recv_timeout(TURN);
+            // While anything of the last session was here the next one did not begin: all that comes is of this one.
+            if let Some(link) = self.shared.session.take_link() {
+                self.link = link;
+                self.left = 0;
+            }
+            let is_last = match received {
                 Ok(first) => {
                     let mut batch = vec![first];
                     batch.extend(self.inbox.try_iter().take(MAX_ACKS - 1));
@@ -174,10 +175,10 @@ impl Acker {
                 break;
             }
         }
-        if !self.waiting.dones.is_empty() {
+        let left = self.left + self.waiting.dones.len();
+        if left > 0 {
             log::warn!(
-                "{} entries that are done with could not be acknowledged before the stop; they stay pending",
-                self.waiting.dones.len()
+                "{left} entries that are done with could not be acknowledged before the stop; they stay pending"
             );
         }
         Ok(())
@@ -200,7 +201,9 @@ impl Acker {
             if matches!(done.outcome, Outcome::Dropped) {
                 let batch = [done];
                 self.settled(&batch, xack::all_of_batch(&batch));
-            } else if self.has_given_up || self.waiting.has_before(&done) {
+            } else if self.shared.session.is_over() {
+                self.let_go(&[done]);
+            } else if self.waiting.has_before(&done) {
                 self.waiting.push(done);
             } else if matches!(done.outcome, Outcome::Dead(_)) {
                 self.send(std::mem::take(&mut plain));
@@ -218,16 +221,16 @@ impl Acker {
         }
         match self.send_until_taken(&batch).or_else(|| self.taken_after_all(&batch)) {
             Some(counts) => self.settled(&batch, counts),
-            None => self.give_up(batch),
+            None => self.let_go(&batch),
         }
     }
 
-    /// How many of the entries were taken off; `None` if a stop is requested while Redis does not take them.
+    /// How many of the entries were taken off; `None` if the session ends first.
     fn send_until_taken<'b>(&mut self, batch: &'b [Done]) -> Option<Vec<Count<'b>>> {
         let mut backoff = Backoff::default();
-        while !self.has_given_up {
+        while !self.shared.session.is_over() {
             let Acker { link, acks, shared, .. } = self;
-            match insist(link, shared, |link| acks.send(link, batch, &shared.in_flight))? {
+            match ask(link, shared, |link| acks.send(link, batch, &shared.in_flight))? {
                 Ok(counts) => {
                     self.ack_refusal.end("redis takes acknowledgements");
                     return Some(counts);
@@ -239,18 +242,34 @@ impl Acker {
                 )),
             }
             if self.shared.stop.is_requested() || backoff.wait(&self.shared.stop) {
-                return None;
+                // What comes after it must not overtake it.
+                self.shared.session.end();
             }
         }
         None
     }
 
-    /// At a stop: what was sent last may have been carried out though no answer came.
+    /// After the end of a session: what was sent last may have been carried out though no answer came. Nothing of it is
+    /// sent again.
     fn taken_after_all<'b>(&mut self, batch: &'b [Done]) -> Option<Vec<Count<'b>>> {
+        let Shared { lease, stop, .. } = &self.shared;
+        let mut backoff = Backoff::default();
         // That a connection is broken shows only when it is used.
-        let mut look = || self.acks.were_taken_off(&mut self.link, batch);
-        let were_taken_off = look().or_else(|_| look()).unwrap_or(false);
-        were_taken_off.then(|| xack::all_of_batch(batch))
+        for tries in 1.. {
+            match self.acks.were_taken_off(&mut self.link, batch) {
+                Ok(were_taken_off) => return were_taken_off.then(|| xack::all_of_batch(batch)),
+                Err(error) if link::is_unready(&error) => self.link.unserved(&error),
+                Err(error) if link::is_connection_error(&error) => {}
+                Err(error) => {
+                    log::debug!("failed to look after an acknowledgement: {}", link::describe(&error));
+                    return None;
+                }
+            }
+            if tries > 1 && (stop.is_requested() || backoff.wait(stop) || !lease.wait(stop)) {
+                break;
+            }
+        }
+        None
     }
 
     /// Stores an entry's dead letters together with its acknowledgement.
@@ -258,20 +277,16 @@ impl Acker {
         let Outcome::Dead(letters) = &done.outcome else {
             return;
         };
-        if self.has_given_up || self.unclear.is_some_and(|unclear| unclear != done.id) {
-            return self.waiting.push(done);
-        }
         let maxlen = self.dead_letter_maxlen;
         let store = |deliveries| -> Vec<Cmd> {
             let store = |letter: &DeadLetter| letter.store(done.id, deliveries, maxlen);
             letters.iter().map(store).collect()
         };
         let Acker { link, acks, shared, .. } = self;
-        let buried = insist(link, shared, |link| {
+        let buried = ask(link, shared, |link| {
             ensure_takes_letters(link)?;
             acks.bury(link, &done, store)
         });
-        self.unclear = acks.is_burial_unclear().then_some(done.id);
         match buried {
             Some(Ok(is_ours)) => self.buried(done, is_ours),
             Some(Err(error)) => {
@@ -282,16 +297,13 @@ impl Acker {
                     self.stream,
                     once::RULE
                 ));
-                match self.unclear {
-                    Some(_) => self.waiting.push_front(done),
-                    None => self.waiting.push(done),
-                }
+                self.waiting.push(done);
             }
             None => {
                 let batch = vec![done];
                 match self.taken_after_all(&batch).is_some() {
                     true => batch.into_iter().for_each(|done| self.buried(done, true)),
-                    false => self.give_up(batch),
+                    false => self.let_go(&batch),
                 }
             }
         }
@@ -320,9 +332,10 @@ impl Acker {
         self.shared.metrics.readiness.progress_made();
     }
 
-    fn give_up(&mut self, batch: Vec<Done>) {
-        self.has_given_up = true;
-        batch.into_iter().for_each(|done| self.waiting.push(done));
+    /// Lets entries go that are done with and not acknowledged: they are pending, and read again.
+    fn let_go(&mut self, batch: &[Done]) {
+        self.left += batch.len();
+        self.shared.in_flight.remove(batch.iter().map(|done| done.id));
     }
 }
 
@@ -335,29 +348,37 @@ fn ensure_takes_letters(link: &mut Link) -> RedisResult<()> {
     }
 }
 
-/// Tries until Redis answers; `None` if a stop is requested while it does not. Nothing is sent while another process may
-/// hold the consumer name: it acknowledges and counts the same entries.
-fn insist<T>(
+/// Sends a request in the session that there is; `None` if that is over, as it is once an answer does not come. Nothing is
+/// sent while another process may hold the consumer name: it acknowledges and counts the same entries.
+fn ask<T>(
     link: &mut Link,
     shared: &Shared,
-    mut send: impl FnMut(&mut Link) -> RedisResult<T>,
+    send: impl FnOnce(&mut Link) -> RedisResult<T>,
 ) -> Option<Result<T, RedisError>> {
-    let Shared { lease, stop, .. } = shared;
-    let mut backoff = Backoff::default();
-    loop {
-        if !lease.wait(stop) {
-            return None;
+    if !shared.lease.wait(&shared.stop) {
+        shared.session.end();
+    }
+    if shared.session.is_over() {
+        return None;
+    }
+    let sent = send(link);
+    let error = match sent {
+        Ok(answer) => return Some(Ok(answer)),
+        Err(error) => error,
+    };
+    let is_unready = link::is_unready(&error);
+    if is_unready {
+        link.unserved(&error);
+    }
+    // The next request would go over another connection.
+    if !link.is_connected() {
+        shared.session.end();
+    }
+    match is_unready || link::is_connection_error(&error) {
+        true => {
+            log::debug!("acknowledging failed: {}", link::describe(&error));
+            None
         }
-        match send(link) {
-            Ok(answer) => return Some(Ok(answer)),
-            Err(error) if link::is_unready(&error) => link.unserved(&error),
-            Err(error) if link::is_connection_error(&error) => {
-                log::debug!("sending again: {}", link::describe(&error));
-            }
-            Err(error) => return Some(Err(error)),
-        }
-        if stop.is_requested() || backoff.wait(stop) {
-            return None;
-        }
+        false => Some(Err(error)),
     }
 }

@@ -83,7 +83,7 @@ impl Acks {
         }
     }
 
-    /// Acknowledges entries, and says how many were taken off. After an error the same are to be given again.
+    /// Acknowledges entries, and says how many were taken off. After an error of the connection `were_taken_off` tells.
     ///
     /// # Errors
     ///
@@ -135,25 +135,39 @@ impl Acks {
         answers.map(|answers| taken_off(all_of(&own), answers)).transpose()
     }
 
-    /// Whether entries given last, of which no answer came, were taken off all the same.
+    /// Whether entries given last, of which no answer came, were taken off all the same. If not, they are not any more: a
+    /// try that is still under way changes nothing.
     ///
     /// # Errors
     ///
     /// As Redis or the system says.
     pub fn were_taken_off(&mut self, link: &mut Link, batch: &[Done]) -> RedisResult<bool> {
-        match batch {
-            [done] if matches!(done.outcome, Outcome::Dead(_)) => self.buried.was_carried_out(link),
-            _ => self.acked.was_carried_out(link),
+        if std::mem::take(&mut self.is_unclear) {
+            return self.are_gone(link, batch).inspect_err(|_| self.is_unclear = true);
         }
+        let once = match batch {
+            [done] if matches!(done.outcome, Outcome::Dead(_)) => &mut self.buried,
+            _ => &mut self.acked,
+        };
+        if once.was_carried_out(link)? {
+            return Ok(true);
+        }
+        if once.is_unclear() {
+            once.void(link)?;
+        }
+        Ok(false)
     }
 
-    /// Whether the dead letters given last may have been stored, or may be yet.
-    pub fn is_burial_unclear(&self) -> bool {
-        self.buried.is_unclear()
+    /// Whether none of these is pending for this process; without the right to look, what was sent is taken for done.
+    fn are_gone(&self, link: &mut Link, batch: &[Done]) -> RedisResult<bool> {
+        let ids = batch.iter().map(|done| done.id).collect();
+        let pending = self.pending(link, &ids);
+        let own = link.optional(pending, NO_LOOK, "+xpending")?.map(|(own, _)| own);
+        Ok(own.is_none_or(|own| own.is_empty()))
     }
 
     /// Carries out what `store` says, given the number of deliveries, and acknowledges the entry; `false` if another process
-    /// is done with it. While `is_burial_unclear`, the same is to be given again.
+    /// is done with it. After an error of the connection `were_taken_off` tells.
     ///
     /// # Errors
     ///
@@ -290,13 +304,10 @@ impl Acks {
         }
         link.reach()?;
         let answers: RedisResult<Vec<Value>> = link.pipeline(&acks);
-        self.is_unclear |= answers.as_ref().is_err_and(link::is_connection_error);
+        self.is_unclear = answers.as_ref().is_err_and(link::is_connection_error);
         let answers = answers?;
         self.acked.give_up();
-        match std::mem::take(&mut self.is_unclear) {
-            true => Ok(all_of(&batch)),
-            false => taken_off(all_of(&batch), answers),
-        }
+        taken_off(all_of(&batch), answers)
     }
 
     /// The commands that acknowledge entries in this order, one for as many as count alike.

@@ -59,6 +59,7 @@ pub fn apply<'o>(
         prospects,
         users_made,
         member,
+        ..
     } = memory;
     let began_at = known.now();
     let needs_statements = users::needs_statements(ops, known);
@@ -87,6 +88,8 @@ pub struct Memory {
     known: KnownUsers,
     prospects: Prospects,
     users_made: i64,
+    /// How often a connection had been asked for at the last batch.
+    connections: u64,
     /// `None`: nobody else can write to the database.
     member: Option<Member>,
 }
@@ -105,6 +108,14 @@ impl Memory {
         RecordCounts {
             users: std::mem::take(&mut self.users_made),
             ..RecordCounts::default()
+        }
+    }
+
+    /// Users are looked for anew once a connection was made since the last batch: it may lead to a standby that was promoted
+    /// without the last commits.
+    pub fn connected(&mut self, connections: u64) {
+        if std::mem::replace(&mut self.connections, connections) != connections {
+            self.forget_users();
         }
     }
 

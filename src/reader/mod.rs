@@ -3,11 +3,19 @@
 //! Owns reading: the consumer's own pending entries first and with them what gone consumers left, oldest first, then new
 //! ones; and when what others hold may be taken for left behind. Stops reading while too many bytes are in flight. Never
 //! acknowledges anything but through `ack`.
+//!
+//! Invariant: no entry of a repo takes effect after a later entry of that repo that this process has read, whatever Redis
+//! delivers again, unless that later entry takes effect once more behind it. Within a session (`ack::session`) entries are
+//! handed over in the order of the stream. Where Redis may have gone back to an earlier state, the session ends: nothing is
+//! read until nothing is in flight, and nothing that was in flight is acknowledged. So what Redis delivers next of a repo has
+//! no gap: it begins with the oldest entry that Redis does not know as acknowledged, and goes on with all later ones. Out
+//! of reach are later entries that Redis itself has lost: its producer has to send them again.
 
 pub mod claim;
 pub mod delivered;
 mod gone;
 pub mod hand_over;
+mod rewind;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -16,6 +24,7 @@ use crossbeam_channel::Sender;
 use redis::{Cmd, RedisError, RedisResult};
 
 use crate::ack::Done;
+use crate::ack::session::Session;
 use crate::entry::{Entry, EntryId};
 use crate::group::fence::Fence;
 use crate::group::lease::Lease;
@@ -45,6 +54,7 @@ const CLAIM_RULE: &str = "+xautoclaim";
 
 /// What the reader needs.
 pub struct Reader {
+    redis: Redis,
     link: Link,
     stream: String,
     group: String,
@@ -54,9 +64,14 @@ pub struct Reader {
     deliveries: Deliveries,
     hand_over: HandOver,
     in_flight: Arc<InFlight>,
+    session: Session,
     metrics: Arc<Metrics>,
     stop: Stop,
     lease: Lease,
+    /// The last entry handed over in this session.
+    last: EntryId,
+    /// The newest entry handed over in any.
+    newest: EntryId,
     /// Ends when everything there is has been acknowledged.
     is_drain: bool,
     /// Entries to ask for next: few at first, BATCH_SIZE while there is no backlog, more while answers come back full.
@@ -72,11 +87,21 @@ pub struct Reader {
     refusal: Refusal,
 }
 
+/// Why reading has ended.
+enum End {
+    /// A stop is requested, or all is drained.
+    Reading,
+    /// Another session is to begin.
+    Session,
+}
+
 /// What a read came to.
 enum Read {
     Entries(usize),
     /// There was no room, or the consumer name is not held.
     Full,
+    /// The session is over. What was read is pending.
+    Over,
     /// A worker has given up while the entries were handed over.
     Stopped,
 }
@@ -86,6 +111,7 @@ pub struct Shared {
     pub workers: Vec<Sender<Entry>>,
     pub done: Sender<Done>,
     pub in_flight: Arc<InFlight>,
+    pub session: Session,
     pub metrics: Arc<Metrics>,
     pub stop: Stop,
     pub lease: Lease,
@@ -94,6 +120,7 @@ pub struct Shared {
 impl Reader {
     pub fn new(redis: &Redis, config: &Config, shared: Shared, is_drain: bool) -> Reader {
         Reader {
+            redis: redis.clone(),
             link: redis.link(BLOCK),
             stream: config.stream.clone(),
             group: config.group.clone(),
@@ -109,9 +136,12 @@ impl Reader {
             deliveries: Deliveries::new(config),
             hand_over: HandOver::new(shared.workers, shared.done, Arc::clone(&shared.in_flight)),
             in_flight: shared.in_flight,
+            session: shared.session,
             metrics: shared.metrics,
             stop: shared.stop,
             lease: shared.lease,
+            last: EntryId::ZERO,
+            newest: EntryId::ZERO,
             is_drain,
             count: config.read_count.min(FIRST_COUNT),
             heard_at: Instant::now(),
@@ -126,20 +156,24 @@ impl Reader {
     pub fn run(mut self) -> anyhow::Result<()> {
         let mut backoff = Backoff::default();
         while !self.stop.is_requested() {
-            let result = self.read_connected();
+            let result = self.read_session();
             // What was lost is counted whatever else came of it.
             self.hand_over.say_trimmed();
             match result {
-                Ok(()) => return Ok(()),
+                Ok(End::Reading) => return Ok(()),
+                Ok(End::Session) => {}
                 Err(error) => self.recover(&error, &mut backoff),
             }
         }
         Ok(())
     }
 
-    /// Reads over one connection. What an answer that was lost had delivered is pending: so the own pending entries are
-    /// read first, each time.
-    fn read_connected(&mut self) -> RedisResult<()> {
+    /// Reads in one session. What an answer that was lost had delivered is pending, and what was let go when the last
+    /// session ended: so the own pending entries are read first, each time.
+    fn read_session(&mut self) -> RedisResult<End> {
+        if !self.begin_session()? {
+            return Ok(End::Reading);
+        }
         self.make_group()?;
         // Nobody could renew what he holds while Redis was away.
         self.claimed_at = Instant::now();
@@ -148,25 +182,26 @@ impl Reader {
             self.claim.move_fence(&mut self.link)?;
             let adopted = self.adopt_gone();
             if self.link.optional(adopted, NO_CLAIMS, CLAIM_RULE)? == Some(false) {
-                return Ok(());
+                return Ok(End::Reading);
             }
             self.is_first = false;
         }
         if !self.read_pending()? {
-            return Ok(());
+            return Ok(End::Reading);
         }
         self.refusal.end("redis is read");
-        loop {
+        while !self.session.is_over() {
             let claimed = self.claim_gone();
             if self.stop.is_requested() || self.link.optional(claimed, NO_CLAIMS, CLAIM_RULE)? == Some(false) {
-                return Ok(());
+                return Ok(End::Reading);
             }
             match self.read_new()? {
-                Read::Stopped => return Ok(()),
-                Read::Entries(0) if self.is_drain && self.is_drained()? => return Ok(()),
-                Read::Entries(_) | Read::Full => {}
+                Read::Stopped => return Ok(End::Reading),
+                Read::Entries(0) if self.is_drain && self.is_drained()? => return Ok(End::Reading),
+                Read::Entries(_) | Read::Full | Read::Over => {}
             }
         }
+        Ok(End::Session)
     }
 
     fn recover(&mut self, error: &RedisError, backoff: &mut Backoff) {
@@ -183,7 +218,6 @@ impl Reader {
                 "the group {} or its stream is gone: making it again from the stream's first entry",
                 self.group
             ));
-            self.finish();
         } else {
             self.refusal.say(format!(
                 "redis refuses to be read: {}; trying on, nothing is lost; allow ~{} +xreadgroup",
@@ -192,12 +226,6 @@ impl Reader {
             ));
         }
         backoff.wait(&self.stop);
-    }
-
-    /// Waits until nothing is in flight, before all that the stream holds is delivered anew: of an entry that is still on
-    /// its way the second copy would be left out, and what earlier ones do once more would stay above its effect.
-    fn finish(&self) {
-        while !self.in_flight.wait_until_empty(BLOCK) && !self.stop.is_requested() {}
     }
 
     /// Makes stream and group where they are not there, from the stream's first entry.
@@ -214,7 +242,6 @@ impl Reader {
                 log::info!("made the group {} on {}", self.group, self.stream);
                 if self.has_group {
                     self.metrics.group_recreated();
-                    self.finish();
                 }
             }
             Err(error) if link::is_connection_error(&error) || link::is_unready(&error) => return Err(error),
@@ -249,6 +276,9 @@ impl Reader {
             if self.give_again(delivered)?.is_none() {
                 return Ok(false);
             }
+            if self.session.is_over() {
+                return Ok(true);
+            }
         }
         Ok(false)
     }
@@ -276,14 +306,24 @@ impl Reader {
         let count = self.count_for(room);
         let read = self.command(count).arg(">").to_owned();
         let delivered = self.ask(&read)?;
+        if self.session.is_over() {
+            return Ok(Read::Over);
+        }
         let number = delivered.len();
+        let first = delivered.first().map(Delivered::id);
+        if first.is_some_and(|first| first <= self.newest) {
+            self.say_gone_back(first);
+        }
+        if first.is_some_and(|first| first <= self.last) {
+            return self.rewind(&delivered);
+        }
         if let Some(last) = delivered.last() {
             self.metrics.read(number, last.id());
         } else if self.in_flight.wait_until_empty(Duration::ZERO) {
             self.metrics.readiness.progress_made();
         }
         self.adapt_count(number, count);
-        Ok(match self.hand_over.give(delivered) {
+        Ok(match self.give(delivered) {
             Some(_) => Read::Entries(number),
             None => Read::Stopped,
         })
@@ -346,7 +386,16 @@ impl Reader {
     /// Hands over entries that have been delivered before.
     fn give_again(&mut self, mut delivered: Vec<Delivered>) -> RedisResult<Option<usize>> {
         self.deliveries.look_up(&mut self.link, &mut delivered)?;
-        Ok(self.hand_over.give(delivered))
+        Ok(self.give(delivered))
+    }
+
+    /// Hands entries over, and keeps how far that is.
+    fn give(&mut self, delivered: Vec<Delivered>) -> Option<usize> {
+        if let Some(last) = delivered.last() {
+            self.last = self.last.max(last.id());
+            self.newest = self.newest.max(last.id());
+        }
+        self.hand_over.give(delivered)
     }
 
     /// Whether, with nothing new to read, everything read is acknowledged too.
@@ -356,7 +405,7 @@ impl Reader {
         }
         let _reading = self.in_flight.read_again();
         let pending = self.read_own(EntryId::ZERO, 1)?;
-        let is_drained = pending.is_empty();
+        let is_drained = pending.is_empty() && !self.session.is_over();
         self.give_again(pending)?;
         Ok(is_drained)
     }

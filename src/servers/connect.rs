@@ -9,6 +9,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, ToSocketAdd
 use std::os::unix::net::UnixStream;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -45,11 +46,14 @@ pub struct Manager {
     watch: Watch,
     /// Since a try has failed: what the next wait for, one after the other.
     backoff: Mutex<Option<Backoff>>,
+    /// Tries to make a connection so far.
+    pub made: Arc<AtomicU64>,
 }
 
 impl Manager {
     pub fn new(database: Database, outage: &Arc<Outage>, stop: &Stop) -> Manager {
         Manager {
+            made: Arc::default(),
             database,
             watch: Watch {
                 outage: Arc::clone(outage),
@@ -60,6 +64,7 @@ impl Manager {
     }
 
     fn try_connect(&self) -> Result<Client, ConnectError> {
+        self.made.fetch_add(1, Ordering::Relaxed);
         ensure_descriptors()?;
         // The postgres crate panics where the system refuses what its event loop needs. A panic would take away the pool's
         // thread, and the pool would wait for ever for the connection that it has counted already.

@@ -4,6 +4,7 @@
 //! at the start. A connection holds no state of ours; each transaction brings its settings (sql/begin.sql).
 
 use std::cell::RefCell;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -33,6 +34,7 @@ const QUIET_TRIES: u32 = 2;
 /// The pool, and whether its server serves who has this.
 pub struct Db {
     pool: r2d2::Pool<Manager>,
+    connections: Arc<AtomicU64>,
     last_error: LastError,
     pub outage: Arc<Outage>,
     party: RefCell<Party>,
@@ -43,6 +45,7 @@ impl Clone for Db {
     fn clone(&self) -> Db {
         Db {
             pool: self.pool.clone(),
+            connections: Arc::clone(&self.connections),
             last_error: self.last_error.clone(),
             outage: Arc::clone(&self.outage),
             party: RefCell::new(Party::new(&self.outage)),
@@ -55,6 +58,8 @@ impl Db {
     pub fn new(database: Database, size: usize, stop: &Stop) -> Db {
         let outage = Outage::new("postgresql");
         let last_error = LastError::default();
+        let manager = Manager::new(database, &outage, stop);
+        let connections = Arc::clone(&manager.made);
         let pool = r2d2::Pool::builder()
             .max_size(size as u32)
             .min_idle(Some(0))
@@ -62,9 +67,10 @@ impl Db {
             .test_on_check_out(false)
             .connection_timeout(CHECKOUT)
             .error_handler(Box::new(last_error.clone()))
-            .build_unchecked(Manager::new(database, &outage, stop));
+            .build_unchecked(manager);
         Db {
             pool,
+            connections,
             last_error,
             party: RefCell::new(Party::new(&outage)),
             outage,
@@ -96,6 +102,11 @@ impl Db {
     /// None could be had within a second, or those of `work`.
     pub fn with_spare<T>(&self, work: impl FnOnce(&mut Client) -> Result<T, ApplyError>) -> Result<T, ApplyError> {
         use_it(&mut self.pool.get().map_err(ApplyError::Connect)?, work)
+    }
+
+    /// How often a connection was asked for: once that is another number, an answer may come from another server.
+    pub fn connections(&self) -> u64 {
+        self.connections.load(Ordering::Relaxed)
     }
 
     fn get(&self) -> Result<Connection, ApplyError> {

@@ -4,6 +4,7 @@
 //! has its own link, since a blocking read holds its connection.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -25,6 +26,8 @@ pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 pub struct Redis {
     address: Address,
     pub outage: Arc<Outage>,
+    /// Connections made so far.
+    connections: Arc<AtomicU64>,
     /// What it costs the worker that its user may not do all, each said once.
     costs: Arc<Mutex<BTreeSet<&'static str>>>,
 }
@@ -47,6 +50,7 @@ impl Redis {
         Redis {
             address,
             outage: Outage::new("redis"),
+            connections: Arc::default(),
             costs: Arc::default(),
         }
     }
@@ -70,7 +74,7 @@ pub struct Link {
     party: Party,
     block: Duration,
     connection: Option<Connection>,
-    /// How many connections there have been.
+    /// Of the connection: no other one of this process has the same.
     number: u64,
     /// Whether a command has worked over the connection.
     has_worked: bool,
@@ -111,11 +115,16 @@ impl Link {
         let result = self
             .connect()
             .and_then(|connection| queue_and_execute(connection, commands, is_at_once));
-        if result.is_err() {
-            // It may be queueing still.
-            self.connection = None;
+        match self.checked(result)? {
+            Executed::Answers(answers) => Ok(Some(answers)),
+            Executed::Nothing => Ok(None),
+            Executed::Refused { error, is_queueing } => {
+                if is_queueing {
+                    self.connection = None;
+                }
+                Err(error)
+            }
         }
-        self.checked(result)
     }
 
     /// Sends commands in one go; their answers.
@@ -139,6 +148,11 @@ impl Link {
         Ok(self.number)
     }
 
+    /// Gives the connection up: the next command connects anew.
+    pub fn close(&mut self) {
+        self.connection = None;
+    }
+
     /// Whether this link waits for the server.
     pub fn is_down(&self) -> bool {
         self.party.is_waiting()
@@ -154,7 +168,7 @@ impl Link {
             match self.try_connect() {
                 Ok(connection) => {
                     self.connection = Some(connection);
-                    self.number += 1;
+                    self.number = self.redis.connections.fetch_add(1, Ordering::Relaxed) + 1;
                     self.has_worked = false;
                 }
                 Err(error) => {
@@ -238,12 +252,19 @@ impl Link {
     }
 }
 
+/// What EXEC has answered.
+enum Executed {
+    Answers(Vec<Value>),
+    /// A key that was watched has changed.
+    Nothing,
+    Refused {
+        error: RedisError,
+        is_queueing: bool,
+    },
+}
+
 /// Sends commands and EXEC behind a MULTI that was accepted, or goes with them.
-fn queue_and_execute(
-    connection: &mut Connection,
-    commands: &[Cmd],
-    with_multi: bool,
-) -> RedisResult<Option<Vec<Value>>> {
+fn queue_and_execute(connection: &mut Connection, commands: &[Cmd], with_multi: bool) -> RedisResult<Executed> {
     let (multi, exec) = (redis::cmd("MULTI"), redis::cmd("EXEC"));
     let commands: Vec<&Cmd> = with_multi.then_some(&multi).into_iter().chain(commands).collect();
     let mut packed = Vec::new();
@@ -257,12 +278,19 @@ fn queue_and_execute(
             refusal.get_or_insert(error);
         }
     }
-    match connection.recv_response()? {
-        Value::Array(answers) => Ok(Some(answers)),
-        // That one of them was refused says more than that all were.
-        Value::ServerError(error) => Err(refusal.unwrap_or_else(|| error.into())),
-        _ => Ok(None),
-    }
+    Ok(match connection.recv_response()? {
+        Value::Array(answers) => Executed::Answers(answers),
+        Value::ServerError(error) => {
+            let error = RedisError::from(error);
+            Executed::Refused {
+                // EXEC itself is refused, and not what it was to carry out.
+                is_queueing: code(&error) != "EXECABORT",
+                // That one of them was refused says more than that all were.
+                error: refusal.unwrap_or(error),
+            }
+        }
+        _ => Executed::Nothing,
+    })
 }
 
 /// Fails unless the server answers: a handshake for TLS waits for the first command, and who listens may say nothing.

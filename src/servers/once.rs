@@ -146,6 +146,21 @@ impl Once {
         Ok(was_carried_out)
     }
 
+    /// Has the last commands, whose answer did not come, change nothing if they arrive yet.
+    ///
+    /// # Errors
+    ///
+    /// As Redis or the system says.
+    pub fn void(&mut self, link: &mut Link) -> RedisResult<()> {
+        let mut set = redis::cmd("SET");
+        set.arg(&self.key).arg(&self.mark).arg("EX").arg(TTL_SECONDS);
+        let sent = link.query::<()>(&set);
+        if !sent.as_ref().is_err_and(link::is_connection_error) {
+            self.end();
+        }
+        sent
+    }
+
     fn next(&self) -> String {
         format!("{}:{}", self.mark, self.number + 1)
     }

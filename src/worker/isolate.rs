@@ -229,6 +229,7 @@ impl Worker {
     fn try_once(&mut self, ops: &[&Op]) -> Result<(), ApplyError> {
         let result = self.db.with(|client| {
             let started_at = Instant::now();
+            self.memory.connected(self.db.connections());
             let applied = apply::apply(client, ops, self.switches, &mut self.memory);
             self.metrics.timings.transaction(started_at.elapsed());
             applied

@@ -48,6 +48,18 @@ fn a_deleted_profile_of_a_user_that_was_deleted_makes_nobody() {
     assert_eq!(stack.count("users"), 0);
 }
 
+#[test]
+fn users_are_looked_for_anew_over_a_new_connection() {
+    let stack = with_pruned_users("pruned_failover", |stack| {
+        stack.sql(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
+             WHERE datname = current_database() AND application_name <> 'test harness'",
+        );
+        follow(ALICE, "f", BOB).update(stack);
+    });
+    assert_eq!(stack.count("users"), 2);
+}
+
 /// Takes as long as a worker may take a row for granted, so that it runs with all long tests only.
 #[test]
 fn actors_and_subjects_that_were_deleted_are_made_again_within_a_minute() {

@@ -14,7 +14,7 @@ use postgres::Client;
 use super::history::{Event, History, Phase};
 use super::model::{Model, Switched, seq_of};
 use crate::records::redeliver_after;
-use crate::support::{Database, EVENTS, Stack, wait_until};
+use crate::support::{Database, EVENTS, GROUP, Stack, wait_until};
 
 /// How a group of histories is played; a function of the seed of its first.
 #[derive(Clone, Debug)]
@@ -160,8 +160,8 @@ pub(crate) fn play(database: &Database, client: &mut Client, histories: &[Histor
     Played { models, wrong }
 }
 
-/// Plays histories with the binary: in each phase one that is killed as soon as it has read something, then one that
-/// finishes, then one to which the whole phase is delivered again.
+/// Plays histories with the binary: in each phase one whose Redis goes back to before the phase as soon as something is
+/// read, twice, and that is killed then; then one that finishes, then one to which the whole phase is delivered again.
 pub(crate) fn play_by_binary(stack: &Stack, histories: &[History], way: &Way) -> Vec<Model> {
     let mut models: Vec<Model> = histories
         .iter()
@@ -195,8 +195,14 @@ pub(crate) fn play_by_binary(stack: &Stack, histories: &[History], way: &Way) ->
         let worker = env
             .iter()
             .fold(stack.worker(), |worker, (name, value)| worker.env(name, value));
+        stack.redis.keep();
         let mut worker = worker.spawn();
-        wait_until("the worker has read something", || last_delivered() != before);
+        let wait_for_read = || wait_until("the worker has read something", || last_delivered() != before);
+        wait_for_read();
+        stack.redis.go_back();
+        wait_for_read();
+        set_back(stack, &before);
+        wait_for_read();
         worker.kill();
         // What it has sent may still be carried out; the next one must not start beside that.
         wait_until("the killed worker's sessions are gone", || n_others(&mut client) == 0);
@@ -206,6 +212,14 @@ pub(crate) fn play_by_binary(stack: &Stack, histories: &[History], way: &Way) ->
         stack.drain_with(&env);
     }
     models
+}
+
+/// Has everything after an entry delivered again, while later entries may be in flight.
+fn set_back(stack: &Stack, to: &str) {
+    redis::cmd("XGROUP")
+        .arg(&["SETID", EVENTS, GROUP, to])
+        .exec(&mut stack.redis())
+        .expect("XGROUP SETID");
 }
 
 /// Sessions in the database besides this one.

@@ -109,6 +109,43 @@ impl RedisServer {
         assert!(self.try_start(), "redis-server does not start again; see above");
     }
 
+    /// Keeps what the server holds now, for `go_back`.
+    pub(crate) fn keep(&self) {
+        redis::cmd("SAVE").exec(&mut self.connection()).expect("SAVE");
+        self.copy("dump.rdb", "kept.rdb");
+    }
+
+    /// Has the server crash, and come back with what it held at the last `keep`.
+    pub(crate) fn go_back(&self) {
+        self.kill();
+        self.copy("kept.rdb", "dump.rdb");
+        assert!(self.try_start(), "redis-server does not start again; see above");
+    }
+
+    /// Bytes in the append-only file, for `cut_log`.
+    pub(crate) fn log_length(&self) -> u64 {
+        std::fs::metadata(self.append_only_file())
+            .expect("an append-only file")
+            .len()
+    }
+
+    /// Has the server crash, and come back with so much of its append-only file.
+    pub(crate) fn cut_log(&self, length: u64) {
+        self.kill();
+        let file = std::fs::OpenOptions::new().write(true).open(self.append_only_file());
+        file.and_then(|file| file.set_len(length))
+            .expect("a shorter append-only file");
+        assert!(self.try_start(), "redis-server does not start again; see above");
+    }
+
+    fn append_only_file(&self) -> PathBuf {
+        self.dir.join("appendonlydir/appendonly.aof.1.incr.aof")
+    }
+
+    fn copy(&self, from: &str, to: &str) {
+        std::fs::copy(self.dir.join(from), self.dir.join(to)).expect("a copy of the snapshot");
+    }
+
     fn end(&self, signal: i32) {
         if let Some(mut process) = self.lock().take() {
             process.stop(signal);

@@ -280,7 +280,12 @@ impl Stack {
 
     /// Entries delivered and acknowledged; 0 where there is no group.
     pub(crate) fn acknowledged(&self) -> i64 {
-        let read = |group: &BTreeMap<String, String>| number(group, "entries-read") - number(group, "pending");
+        // Redis does not say how many where nothing was delivered yet.
+        let is_new = |group: &BTreeMap<String, String>| group["entries-read"].is_empty();
+        let read = |group: &BTreeMap<String, String>| match is_new(group) {
+            true => 0,
+            false => number(group, "entries-read") - number(group, "pending"),
+        };
         self.groups().first().map_or(0, read)
     }
 

@@ -1,0 +1,75 @@
+//! Redis in an earlier state.
+//!
+//! Owns the beginning of a session, and what is done when Redis delivers entries once more that were read before: after a
+//! restored snapshot, a failover to a replica that lagged, XGROUP SETID, or a group that was made again.
+
+use std::time::Duration;
+
+use redis::RedisResult;
+
+use super::{BLOCK, Read, Reader};
+use crate::entry::EntryId;
+use crate::reader::delivered::Delivered;
+
+const NO_KEEPING: &str = "an entry that is delivered again in the moment in which it is acknowledged may be left out";
+
+impl Reader {
+    /// Ends the session that there was, waits until nothing of it is in flight, and begins another; `false` if a stop was
+    /// requested.
+    ///
+    /// What is read is read behind the opening of both connections: a server that is replaced between them does not answer
+    /// over the first one any more.
+    pub(super) fn begin_session(&mut self) -> RedisResult<bool> {
+        self.session.end();
+        if !self.is_first {
+            // An answer that came after the end was not taken.
+            self.metrics.read_unknown();
+        }
+        if !self.finish() {
+            return Ok(false);
+        }
+        self.link.close();
+        self.link.reach()?;
+        let mut link = self.redis.link(Duration::ZERO);
+        link.reach()?;
+        self.last = EntryId::ZERO;
+        self.session.begin(link);
+        Ok(true)
+    }
+
+    /// Waits until nothing is in flight; `false` if a stop was requested.
+    fn finish(&self) -> bool {
+        while !self.in_flight.wait_until_empty(BLOCK) {
+            if self.stop.is_requested() {
+                return false;
+            }
+        }
+        !self.stop.is_requested()
+    }
+
+    /// Ends the session, since Redis delivers what comes before entries that were read: the next one reads all of it in
+    /// order. What was in flight may have been acknowledged after Redis had delivered it again: so it is made pending once
+    /// more.
+    pub(super) fn rewind(&mut self, delivered: &[Delivered]) -> RedisResult<Read> {
+        self.session.end();
+        self.finish();
+        let mut keep = redis::cmd("XCLAIM");
+        keep.arg(&self.stream).arg(&self.group).arg(&self.consumer).arg(0);
+        for delivered in delivered {
+            keep.arg(delivered.id().to_string());
+        }
+        let kept = self.link.query::<()>(keep.arg("FORCE").arg("JUSTID"));
+        self.link.optional(kept, NO_KEEPING, "+xclaim")?;
+        Ok(Read::Over)
+    }
+
+    pub(super) fn say_gone_back(&mut self, first: Option<EntryId>) {
+        let Some(first) = first else { return };
+        log::warn!(
+            "redis is in an earlier state: it delivers {first} once more, though entries up to {} were read; from there on all \
+             is applied and counted again, in order",
+            self.newest
+        );
+        self.newest = EntryId::ZERO;
+    }
+}
