@@ -2,7 +2,7 @@
 //!
 //! Owns how many entries share a transaction: what waits in the worker's channel, up to a bound. One entry when it is
 //! quiet, so that it is applied at once; many under load, when a statement for many rows costs little more than for one.
-//! An entry that was delivered often is a batch of its own: it may be what ended the process.
+//! Entries that were delivered often are in batches of their own: one of them may be what ended the process.
 
 use std::time::Duration;
 
@@ -26,18 +26,18 @@ pub fn is_heavy(entries: &[Entry]) -> bool {
 pub struct Batches {
     inbox: Receiver<Entry>,
     max_entries: usize,
-    /// Entries delivered more often than this are a batch each.
-    alone_above: u64,
+    /// Entries delivered more often than this are suspects.
+    suspect_above: u64,
     /// Taken from the channel, but for the next batch.
     held: Option<Entry>,
 }
 
 impl Batches {
-    pub fn new(inbox: Receiver<Entry>, max_entries: usize, alone_above: u64) -> Batches {
+    pub fn new(inbox: Receiver<Entry>, max_entries: usize, suspect_above: u64) -> Batches {
         Batches {
             inbox,
             max_entries,
-            alone_above,
+            suspect_above,
             held: None,
         }
     }
@@ -54,15 +54,13 @@ impl Batches {
             Err(RecvTimeoutError::Timeout) => return Some(Vec::new()),
             Err(RecvTimeoutError::Disconnected) => return None,
         };
-        if self.is_alone(&first) {
-            return Some(vec![first]);
-        }
+        let is_suspect = self.is_suspect(&first);
         let mut bytes = first.decoded_weight();
         let mut entries = Vec::with_capacity(self.max_entries.min(self.inbox.len() + 1));
         entries.push(first);
         while entries.len() < self.max_entries && bytes < MAX_BYTES {
             let Ok(entry) = self.inbox.try_recv() else { break };
-            if self.is_alone(&entry) {
+            if self.is_suspect(&entry) != is_suspect {
                 self.held = Some(entry);
                 break;
             }
@@ -72,8 +70,7 @@ impl Batches {
         Some(entries)
     }
 
-    /// Adds to a batch what has come since, up to the same bounds. Of entries that are batches of their own it takes one at a
-    /// time, as the last.
+    /// Adds to a batch what has come since, up to the same bounds.
     pub fn add_to(&mut self, entries: &mut Vec<Entry>) {
         let mut bytes: usize = entries.iter().map(Entry::decoded_weight).sum();
         while entries.len() < self.max_entries && bytes < MAX_BYTES {
@@ -81,17 +78,13 @@ impl Batches {
                 break;
             };
             bytes += entry.decoded_weight();
-            let is_last = self.is_alone(&entry);
             entries.push(entry);
-            if is_last {
-                break;
-            }
         }
     }
 
     /// Whether the entry may be what ended the process before.
-    pub fn is_alone(&self, entry: &Entry) -> bool {
-        entry.deliveries > self.alone_above
+    pub fn is_suspect(&self, entry: &Entry) -> bool {
+        entry.deliveries > self.suspect_above
     }
 
     /// What is left in the channel, for who will not come back for it.
@@ -140,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_delivered_often_is_a_batch_of_its_own_in_its_place() {
+    fn entries_delivered_often_are_batches_of_their_own_in_their_place() {
         let (tx, rx) = crossbeam_channel::bounded(10);
         let mut batches = Batches::new(rx, 9, 3);
         for (ms, deliveries) in [(1, 1), (2, 3), (3, 4), (4, 5), (5, 1)] {
@@ -150,7 +143,7 @@ mod tests {
             };
             tx.send(entry).unwrap();
         }
-        for times in [vec![1, 2], vec![3], vec![4]] {
+        for times in [vec![1, 2], vec![3, 4]] {
             let batch = batches.next(Duration::ZERO).unwrap();
             assert_eq!(batch.iter().map(|entry| entry.id.ms).collect::<Vec<_>>(), times);
         }
@@ -159,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn a_batch_that_is_added_to_keeps_its_bounds_and_takes_one_entry_delivered_often_at_a_time() {
+    fn a_batch_that_is_added_to_keeps_its_bounds() {
         let (tx, rx) = crossbeam_channel::bounded(10);
         let mut batches = Batches::new(rx, 5, 3);
         for (ms, deliveries) in [(1, 1), (2, 4), (3, 1), (4, 4), (5, 1), (6, 1)] {
@@ -170,7 +163,7 @@ mod tests {
             tx.send(entry).unwrap();
         }
         let mut batch = batches.next(Duration::ZERO).unwrap();
-        for length in [1, 2, 4, 5, 5] {
+        for length in [1, 5, 5] {
             assert_eq!(batch.len(), length);
             batches.add_to(&mut batch);
         }

@@ -4,7 +4,7 @@
 //! after its transaction has committed or its dead letter was stored, so no path loses one; every statement is safe to run
 //! twice, so an entry delivered again changes nothing.
 //!
-//! Threads: `reader`, `worker-0` …, `acker`, `metrics`, `losses`, `status`, `renewer`, `holder`, `members`, `signals`, under
+//! Threads: `reader`, `worker-0` …, `acker`, `metrics`, `losses`, `status`, `renewer`, `tries`, `holder`, `members`, `signals`, under
 //! systemd `notify`, with METRICS_ADDR `http`; the main thread watches over them.
 
 // In the order in which data passes them.

@@ -164,6 +164,8 @@ impl Pipeline {
         threads.spawn_beside("metrics", &last_stop, move |stop| flusher.run(stop))?;
         let renewer = Renewer::new(&self.redis, &self.config, Arc::clone(&self.in_flight));
         threads.spawn_beside("renewer", &last_stop, move |stop| renewer.run(stop))?;
+        let (tries, redis) = (self.tries.clone(), self.redis.clone());
+        threads.spawn_beside("tries", &last_stop, move |stop| tries.watch(&redis, stop))?;
         let mut losses = Losses::new(&self.redis, &self.config, Arc::clone(&self.metrics));
         losses.look_before_reading();
         threads.spawn_beside("losses", &last_stop, move |stop| losses.run(stop))?;
@@ -208,9 +210,9 @@ impl Pipeline {
         let heavy = Arc::default();
         for number in 0..self.config.workers {
             let (tx, inbox) = bounded(BATCHES_PER_CHANNEL * self.config.max_batch_entries);
-            let alone_above = poison::alone_above(self.config.max_deliveries);
+            let suspect_above = poison::suspect_above(self.config.max_deliveries);
             let worker = Worker {
-                batches: Batches::new(inbox, self.config.max_batch_entries, alone_above),
+                batches: Batches::new(inbox, self.config.max_batch_entries, suspect_above),
                 done: done.clone(),
                 db: self.db.clone(),
                 memory: Memory::of(member.clone()),

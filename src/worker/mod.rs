@@ -1,7 +1,7 @@
 //! Threads `worker-N`: batch → decode → apply.
 //!
-//! Owns the way of a batch through `reading` and `isolate`, and what goes with it from try to try. An entry that may be what
-//! ended the process is tried alone, as `poison` counts. Hands entries to `ack` only after their effect has committed, or
+//! Owns the way of a batch through `reading` and `isolate`, and what goes with it from try to try. Entries that may be what
+//! ended the process are tried as `poison` says. Hands entries to `ack` only after their effect has committed, or
 //! with their dead letters.
 
 mod isolate;
@@ -20,7 +20,7 @@ use crate::ack::{Done, Outcome};
 use crate::apply::{Memory, Switches};
 use crate::batch::{self, Batches};
 use crate::decode::{self, EntryError};
-use crate::entry::{Entry, EntryId};
+use crate::entry::Entry;
 use crate::group::lease::Lease;
 use crate::in_flight::InFlight;
 use crate::partition::repo_of;
@@ -30,7 +30,7 @@ use crate::servers::db::Db;
 use crate::servers::retry::Backoff;
 use crate::shutdown::Stop;
 use crate::turns;
-use crate::worker::poison::Trials;
+use crate::worker::poison::{Begun, Trials};
 use crate::worker::portion::Portion;
 
 /// How long a worker waits for an entry before it looks again whether anybody is left to send one.
@@ -72,39 +72,50 @@ impl Worker {
     pub fn run(mut self) -> anyhow::Result<()> {
         while let Some(mut entries) = self.batches.next(TURN) {
             turns::take();
+            let mut refused = 0;
             while !entries.is_empty() {
-                let suspect = entries.last().filter(|last| self.batches.is_alone(last));
-                let stepped = match suspect.map(|suspect| suspect.id) {
-                    Some(suspect) => self.try_suspect(suspect, &mut entries),
-                    None => self.step(&entries),
-                };
-                match stepped {
-                    Ok(()) => break,
-                    Err(Unfinished::Alone) => self.batches.add_to(&mut entries),
-                    Err(Unfinished::GivenUp) => {
-                        self.give_up(entries);
-                        return Ok(());
-                    }
+                if self.advance(&mut entries, &mut refused).is_err() {
+                    self.give_up(entries);
+                    return Ok(());
                 }
             }
         }
         Ok(())
     }
 
-    /// Applies a batch whose last entry may be what ended the process, or sets that apart if it did so too often. Others are
-    /// with it only if they were refused alone, so that the process is known to survive them.
-    fn try_suspect(&mut self, suspect: EntryId, entries: &mut Vec<Entry>) -> Result<(), Unfinished> {
-        self.wait_for_connection()?;
-        if let Err(reason) = self.trials.begin(suspect) {
-            if let Some(suspect) = entries.pop() {
-                let dead = Outcome::Dead(vec![DeadLetter::entry(&suspect, reason)]);
-                self.hand_on(&suspect, dead);
+    /// Applies the first entries of a batch, of which those before number `refused` were tried and refused as a whole. What
+    /// comes after them may be what ended the process: then so many are tried as `poison` allows.
+    fn advance(&mut self, entries: &mut Vec<Entry>, refused: &mut usize) -> Result<(), Unfinished> {
+        let new = &entries[*refused..];
+        let mut number = entries.len();
+        if new.iter().any(|entry| self.batches.is_suspect(entry)) {
+            self.wait_for_connection()?;
+            match self.trials.begin(new, |entry| self.batches.is_suspect(entry)) {
+                Begun::Try(tried) => number = *refused + tried,
+                Begun::TooOften(reason) => {
+                    let suspect = entries.remove(*refused);
+                    let dead = Outcome::Dead(vec![DeadLetter::entry(&suspect, reason)]);
+                    self.hand_on(&suspect, dead);
+                    return Ok(());
+                }
             }
-            return self.step(entries);
         }
-        let stepped = self.step(entries);
+        let stepped = self.step(&entries[..number]);
         self.trials.end(stepped.is_ok());
-        stepped
+        match stepped {
+            Ok(()) => {
+                entries.drain(..number);
+                *refused = 0;
+            }
+            Err(Unfinished::Alone) => {
+                *refused = number;
+                if number == entries.len() {
+                    self.batches.add_to(entries);
+                }
+            }
+            Err(Unfinished::GivenUp) => return Err(Unfinished::GivenUp),
+        }
+        Ok(())
     }
 
     /// Waits until no other worker is at a heavy batch; an error if a stop was requested first.

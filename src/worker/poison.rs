@@ -1,26 +1,29 @@
 //! Entries that may be what ends the process.
 //!
 //! Owns the search for an entry that the process does not survive: by taking all memory, say, which leaves no error to
-//! catch. Redis' own count of deliveries only decides that an entry is run alone, since it rises for all that was in
-//! flight, whatever ended the process. The tries alone are counted in keys of the worker's own: each is stored before it
-//! begins, and taken back when it ends in any way but the process' end, and when the process ends in good order while a
-//! statement of the try still hangs.
+//! catch. Redis' own count of deliveries only makes an entry a suspect, since it rises for all that was in flight, whatever
+//! ended the process. Suspects are tried together. Each try is stored in keys of the worker's own before it begins, and
+//! taken back when it ends in any way but the process' end; a group that the process did not survive is tried in halves, one
+//! group at a time, until an entry is alone. Tries alone that the process did not survive are counted.
+//!
+//! An entry ends the process by work that the process does for it. So a try is taken back too while its thread waits, for a
+//! lock of PostgreSQL's say, and stored again when it goes on: who ends a process that waits does so for other reasons.
 //!
 //! Invariant: an entry delivered once costs nothing here.
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use redis::{Cmd, RedisError, RedisResult};
+use redis::{Cmd, Pipeline, RedisError, RedisResult};
 
-use crate::entry::EntryId;
+use crate::entry::{Entry, EntryId};
 use crate::group::keys;
 use crate::reader::delivered::Delivered;
 use crate::servers::link::{self, Link, Redis};
 use crate::servers::retry::Backoff;
 use crate::settings::config::Config;
 use crate::shutdown::Stop;
+use crate::turns;
 
 /// Deliveries that a stop, a crash and another restart explain.
 const USUAL_DELIVERIES: u64 = 3;
@@ -28,8 +31,14 @@ const USUAL_DELIVERIES: u64 = 3;
 /// A count goes by itself once nobody has tried the entry for a week.
 const TTL_SECONDS: u64 = 7 * 24 * 60 * 60;
 
-/// Entries delivered more often than this are run alone; with a limit of tries below it, sooner.
-pub fn alone_above(max_deliveries: u64) -> u64 {
+/// How often it is looked whether those that try entries wait.
+const LOOK: Duration = Duration::from_millis(300);
+
+/// A thread that has worked for less than this between two looks waits.
+const WORK: Duration = Duration::from_millis(2);
+
+/// Entries delivered more often than this are suspects; with a limit of tries below it, sooner.
+pub fn suspect_above(max_deliveries: u64) -> u64 {
     USUAL_DELIVERIES.min(max_deliveries)
 }
 
@@ -86,47 +95,154 @@ impl Deliveries {
     }
 }
 
-/// The tries of all workers that are stored and run: their keys, and how many tries of that entry were fatal before.
+/// The tries of all workers that are under way.
 #[derive(Clone, Default)]
-pub struct Tries(Arc<Mutex<BTreeMap<String, u64>>>);
+pub struct Tries(Arc<Shared>);
+
+#[derive(Default)]
+struct Shared {
+    trials: Mutex<Vec<Arc<Mutex<Trial>>>>,
+    /// Whether a group is tried that the process did not survive before: at its end no other may be to blame.
+    is_turn_taken: Mutex<bool>,
+    turn_is_free: Condvar,
+}
+
+/// A try of a group of suspects.
+struct Trial {
+    keys: Vec<Key>,
+    is_stored: bool,
+    /// The worker tries; else it pauses between two tries.
+    is_running: bool,
+    has_turn: bool,
+    clock: Clock,
+    worked: Option<Duration>,
+}
+
+/// The key of one suspect, and what it holds: how many tries alone the process did not survive; below zero, how many
+/// entries were in the smallest group that it did not survive.
+struct Key {
+    name: String,
+    before: i64,
+    during: i64,
+}
+
+impl Trial {
+    fn set(&self, is_stored: bool) -> Pipeline {
+        let mut pipeline = Pipeline::with_capacity(self.keys.len());
+        for key in &self.keys {
+            let value = if is_stored { key.during } else { key.before };
+            pipeline.add_command(set(&key.name, value)).ignore();
+        }
+        pipeline
+    }
+}
 
 impl Tries {
+    /// Looks until `stop` for tries whose threads wait, and for those that go on.
+    pub fn watch(&self, redis: &Redis, stop: &Stop) -> anyhow::Result<()> {
+        let mut link = redis.link(Duration::ZERO);
+        while !stop.wait(LOOK) {
+            let trials = lock(&self.0.trials).clone();
+            trials.iter().for_each(|trial| self.look(&mut lock(trial), &mut link));
+        }
+        Ok(())
+    }
+
+    fn look(&self, trial: &mut Trial, link: &mut Link) {
+        let (before, now) = (trial.worked, trial.clock.worked());
+        trial.worked = now;
+        let (true, Some(before), Some(now)) = (trial.is_running, before, now) else {
+            return;
+        };
+        let is_at_work = now.saturating_sub(before) >= WORK;
+        if is_at_work == trial.is_stored {
+            return;
+        }
+        match link.pipeline::<()>(&trial.set(is_at_work)) {
+            Ok(()) => trial.is_stored = is_at_work,
+            Err(error) => log::debug!("failed to note that a try waits or goes on: {}", link::describe(&error)),
+        }
+        if !is_at_work {
+            self.pass_turn(trial);
+        }
+    }
+
     /// Takes all of them back, for who ends the process without waiting for them: it is not the entries that end it.
     pub fn take_back(&self, redis: &Redis) {
-        let tries = self.change(std::mem::take);
         let mut link = redis.link(Duration::ZERO);
-        for (key, fatal) in tries {
-            if let Err(error) = link.query::<()>(&restore(&key, fatal)) {
+        for trial in std::mem::take(&mut *lock(&self.0.trials)) {
+            let mut trial = lock(&trial);
+            if !std::mem::take(&mut trial.is_stored) {
+                continue;
+            }
+            if let Err(error) = link.pipeline::<()>(&trial.set(false)) {
                 log::warn!(
-                    "a try alone that the stop interrupts counts as one that ended the process: {}",
+                    "a try that the stop interrupts counts as one that ended the process: {}",
                     link::describe(&error)
                 );
             }
         }
     }
 
-    fn change<T>(&self, change: impl FnOnce(&mut BTreeMap<String, u64>) -> T) -> T {
-        change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    /// Whether the turn is the caller's: it is not if a stop is requested first.
+    fn take_turn(&self, stop: &Stop) -> bool {
+        let mut is_taken = lock(&self.0.is_turn_taken);
+        while *is_taken && !stop.is_requested() {
+            let waited = self.0.turn_is_free.wait_timeout(is_taken, LOOK);
+            turns::take();
+            is_taken = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        !std::mem::replace(&mut *is_taken, true)
+    }
+
+    fn pass_turn(&self, trial: &mut Trial) {
+        if std::mem::take(&mut trial.has_turn) {
+            *lock(&self.0.is_turn_taken) = false;
+            self.0.turn_is_free.notify_all();
+        }
     }
 }
 
-/// The tries alone of one worker's suspects, one after the other.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The clock that shows how long a thread has worked.
+struct Clock(Option<libc::clockid_t>);
+
+impl Clock {
+    fn of_this_thread() -> Clock {
+        let mut clock = 0;
+        // SAFETY: the call writes to the one integer that it is given.
+        let result = unsafe { libc::pthread_getcpuclockid(libc::pthread_self(), &raw mut clock) };
+        Clock((result == 0).then_some(clock))
+    }
+
+    fn worked(&self) -> Option<Duration> {
+        let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+        // SAFETY: the call writes to the structure that it is given, and fails where the thread has ended.
+        let result = unsafe { libc::clock_gettime(self.0?, &raw mut time) };
+        (result == 0).then(|| Duration::new(time.tv_sec.unsigned_abs(), time.tv_nsec.unsigned_abs() as u32))
+    }
+}
+
+/// The tries of one worker's suspects, one group after the other.
 pub struct Trials {
     tries: Tries,
     link: Link,
     config: Config,
-    limit: u64,
+    limit: i64,
     stop: Stop,
-    trial: Option<Trial>,
+    trial: Option<Arc<Mutex<Trial>>>,
     has_said: bool,
 }
 
-struct Trial {
-    key: String,
-    /// Tries that the process did not survive.
-    fatal: u64,
-    /// Whether one more is written down.
-    is_stored: bool,
+/// What is to be done with the first of some entries.
+pub enum Begun {
+    /// So many are tried together.
+    Try(usize),
+    /// The first has been tried too often.
+    TooOften(String),
 }
 
 impl Trials {
@@ -135,84 +251,149 @@ impl Trials {
             tries: tries.clone(),
             link: redis.link(Duration::ZERO),
             config: config.clone(),
-            limit: config.max_deliveries,
+            limit: i64::try_from(config.max_deliveries).unwrap_or(i64::MAX),
             stop: stop.clone(),
             trial: None,
             has_said: false,
         }
     }
 
-    /// Begins the first try of an entry; why not, if it has been tried too often.
-    pub fn begin(&mut self, id: EntryId) -> Result<(), String> {
-        let key = keys::of_entry("tries", &self.config, id);
-        let fatal = self.insist(redis::cmd("GET").arg(&key)).flatten().unwrap_or(0);
-        if fatal >= self.limit {
-            return Err(format!("tried alone {fatal} times, each time the process ended"));
+    /// Begins the first try of as many entries as may be tried together.
+    pub fn begin(&mut self, entries: &[Entry], is_suspect: impl Fn(&Entry) -> bool) -> Begun {
+        let suspects: Vec<EntryId> = entries
+            .iter()
+            .filter(|entry| is_suspect(entry))
+            .map(|entry| entry.id)
+            .collect();
+        let mut keys = self.keys(&suspects).into_iter().peekable();
+        let (mut group, mut size, mut most) = (Vec::new(), 0, usize::MAX);
+        for entry in entries {
+            let key = keys.next_if(|_| is_suspect(entry));
+            let before = key.as_ref().map_or(0, |key| key.before);
+            if before >= self.limit {
+                if size > 0 {
+                    break;
+                }
+                return Begun::TooOften(format!("tried alone {before} times, each time the process ended"));
+            }
+            most = most.min(together(before));
+            if size >= most {
+                break;
+            }
+            if before > 0 {
+                log::warn!(
+                    "entry {}: the process has ended {before} times while it was tried alone; set apart after {}",
+                    entry.id,
+                    self.limit
+                );
+            }
+            size += 1;
+            group.extend(key);
         }
-        if fatal > 0 {
-            log::warn!(
-                "entry {id}: the process has ended {fatal} times while it was tried alone; set apart after {}",
-                self.limit
-            );
+        for key in &mut group {
+            key.during = if size == 1 {
+                key.before.max(0) + 1
+            } else {
+                -(size as i64)
+            };
         }
-        self.trial = Some(Trial {
-            key,
-            fatal,
-            is_stored: false,
-        });
-        self.resume();
-        Ok(())
+        if !group.is_empty() {
+            self.start(group);
+        }
+        Begun::Try(size)
     }
 
-    /// Whether an entry is on trial.
+    fn keys(&mut self, suspects: &[EntryId]) -> Vec<Key> {
+        let names: Vec<String> = suspects
+            .iter()
+            .map(|id| keys::of_entry("tries", &self.config, *id))
+            .collect();
+        let mut get = Pipeline::with_capacity(names.len());
+        for name in &names {
+            get.cmd("GET").arg(name);
+        }
+        let values: Option<Vec<Option<i64>>> = self.insist(&get);
+        let values = values.unwrap_or_default().into_iter().chain(std::iter::repeat(None));
+        let key = |(name, value): (String, Option<i64>)| Key {
+            name,
+            before: value.unwrap_or(0),
+            during: 0,
+        };
+        names.into_iter().zip(values).map(key).collect()
+    }
+
+    fn start(&mut self, keys: Vec<Key>) {
+        let trial = Arc::new(Mutex::new(Trial {
+            keys,
+            is_stored: false,
+            is_running: false,
+            has_turn: false,
+            clock: Clock::of_this_thread(),
+            worked: None,
+        }));
+        lock(&self.tries.0.trials).push(Arc::clone(&trial));
+        self.trial = Some(trial);
+        self.resume();
+    }
+
+    /// Whether entries are on trial.
     pub fn is_on(&self) -> bool {
         self.trial.is_some()
     }
 
     /// Stores that a try begins.
     pub fn resume(&mut self) {
-        if let Some(mut trial) = self.trial.take() {
-            if !trial.is_stored {
-                let (key, fatal) = (trial.key.clone(), trial.fatal);
-                self.tries.change(|tries| tries.insert(key, fatal));
-                trial.is_stored = self.insist::<()>(&set(&trial.key, trial.fatal + 1)).is_some();
-            }
-            self.trial = Some(trial);
+        let Some(trial) = self.trial.clone() else { return };
+        let needs_turn = {
+            let trial = lock(&trial);
+            !trial.has_turn && trial.keys.iter().any(|key| key.before != 0)
+        };
+        let has_turn = needs_turn && self.tries.take_turn(&self.stop);
+        let mut trial = lock(&trial);
+        trial.has_turn |= has_turn;
+        if !trial.is_stored {
+            trial.is_stored = self.insist::<()>(&trial.set(true)).is_some();
         }
+        trial.worked = None;
+        trial.is_running = true;
     }
 
     /// Takes the try back: it ended, and the process did not.
     pub fn suspend(&mut self) {
-        if let Some(mut trial) = self.trial.take() {
-            if trial.is_stored {
-                self.set_back(&trial.key, trial.fatal);
-                trial.is_stored = false;
-            }
-            self.tries.change(|tries| tries.remove(&trial.key));
-            self.trial = Some(trial);
+        let Some(trial) = self.trial.clone() else { return };
+        let mut trial = lock(&trial);
+        trial.is_running = false;
+        if std::mem::take(&mut trial.is_stored) {
+            self.insist::<()>(&trial.set(false));
         }
+        self.tries.pass_turn(&mut trial);
     }
 
-    /// Ends the trial: nothing about the entry is kept if it is done with.
+    /// Ends the trial: nothing about the entries is kept if they are done with.
     pub fn end(&mut self, is_done: bool) {
-        let Some(trial) = self.trial.take() else { return };
-        if is_done && (trial.is_stored || trial.fatal > 0) {
-            self.set_back(&trial.key, 0);
-        } else if trial.is_stored {
-            self.set_back(&trial.key, trial.fatal);
+        let Some(trial) = self.trial.clone() else { return };
+        if is_done {
+            let mut trial = lock(&trial);
+            let is_kept = trial.is_stored || trial.keys.iter().any(|key| key.before != 0);
+            trial.keys.iter_mut().for_each(|key| key.before = 0);
+            trial.is_stored = is_kept;
         }
-        self.tries.change(|tries| tries.remove(&trial.key));
+        self.suspend();
+        self.forget();
     }
 
-    fn set_back(&mut self, key: &str, fatal: u64) {
-        self.insist::<()>(&restore(key, fatal));
+    fn forget(&mut self) {
+        if let Some(trial) = self.trial.take() {
+            lock(&self.tries.0.trials).retain(|other| !Arc::ptr_eq(other, &trial));
+            self.tries.pass_turn(&mut lock(&trial));
+        }
     }
 
     /// Tries until Redis answers; `None` if it refuses, or a stop is requested while it does not answer.
-    fn insist<T: redis::FromRedisValue>(&mut self, command: &redis::Cmd) -> Option<T> {
+    fn insist<T: redis::FromRedisValue>(&mut self, commands: &Pipeline) -> Option<T> {
         let mut backoff = Backoff::default();
         loop {
-            match self.link.query(command) {
+            match self.link.pipeline(commands) {
                 Ok(answer) => return Some(answer),
                 Err(error) if link::is_unready(&error) => self.link.unserved(&error),
                 Err(error) if link::is_connection_error(&error) => {}
@@ -240,24 +421,42 @@ impl Trials {
 }
 
 impl Drop for Trials {
-    /// A worker that panics does so for the entry it tries: that try stays stored.
+    /// A worker that panics does so for the entries it tries: that try stays stored.
     fn drop(&mut self) {
-        if let Some(trial) = &self.trial {
-            self.tries.change(|tries| tries.remove(&trial.key));
-        }
+        self.forget();
     }
 }
 
-fn set(key: &str, tries: u64) -> Cmd {
+/// How many entries may be tried together with one of which that is stored.
+fn together(stored: i64) -> usize {
+    match stored {
+        0 => usize::MAX,
+        1.. => 1,
+        group => (group.unsigned_abs() as usize / 2).max(1),
+    }
+}
+
+/// Sets what is stored of a suspect; nothing is kept of one that the process survived.
+fn set(key: &str, value: i64) -> Cmd {
+    if value == 0 {
+        return redis::cmd("DEL").arg(key).to_owned();
+    }
     let mut set = redis::cmd("SET");
-    set.arg(key).arg(tries).arg("EX").arg(TTL_SECONDS);
+    set.arg(key).arg(value).arg("EX").arg(TTL_SECONDS);
     set
 }
 
-/// Sets the count back to what it was before a try; none is kept of an entry whose tries were not fatal.
-fn restore(key: &str, fatal: u64) -> Cmd {
-    match fatal {
-        0 => redis::cmd("DEL").arg(key).to_owned(),
-        fatal => set(key, fatal),
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_group_that_the_process_did_not_survive_is_halved_until_its_entries_are_alone() {
+        let mut sizes = vec![500];
+        while let Some(size) = sizes.last().filter(|size| **size > 1) {
+            sizes.push(together(-(*size as i64)));
+        }
+        assert_eq!(sizes, [500, 250, 125, 62, 31, 15, 7, 3, 1]);
+        assert_eq!([0, 1, 9].map(together), [usize::MAX, 1, 1]);
     }
 }

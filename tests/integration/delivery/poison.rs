@@ -171,6 +171,63 @@ fn a_stop_while_a_try_alone_hangs_takes_the_try_back() {
     stack.assert_all_acknowledged();
 }
 
+/// Has entries pending as if many starts had read them already: they are suspects.
+fn make_suspects(stack: &Stack, ids: &[String]) {
+    stack.read_and_abandon(WORKER, ids.len());
+    let mut claim = cmd("XCLAIM");
+    claim.arg(EVENTS).arg(GROUP).arg(WORKER).arg(0).arg(ids);
+    claim.arg("RETRYCOUNT").arg(50).arg("JUSTID");
+    claim.exec(&mut stack.redis()).expect("XCLAIM");
+}
+
+#[test]
+fn many_suspects_share_transactions() {
+    let stack = Stack::new("many_suspects");
+    stack.create_group();
+    let follow_by = |n: usize| {
+        let path = format!("app.bsky.graph.follow/{n}");
+        stack.create(&did(&format!("user {n}")), &path, follow(&did("friend")))
+    };
+    let ids: Vec<String> = (0..600).map(follow_by).collect();
+    make_suspects(&stack, &ids);
+    stack.drain_with(&[("CONSUMER_ID", WORKER)]);
+    let transactions = stack.query("select count(*) as rows, count(distinct xmin::text) as n from follows");
+    assert_eq!(transactions[0]["rows"], 600);
+    let n = transactions[0]["n"].as_i64().expect("a number");
+    assert!(n < 60, "{n} transactions for 600 entries");
+    assert_eq!(
+        n_tries(&stack, &ids[0]),
+        0,
+        "a try is left of an entry that was applied"
+    );
+    stack.assert_all_acknowledged();
+}
+
+#[test]
+fn kills_while_suspects_wait_for_a_lock_condemn_none() {
+    let stack = Stack::new("locked_suspects");
+    stack.create_group();
+    let ids = ["alice", "bob"].map(|name| stack.create(&did(name), "app.bsky.feed.post/1", post("behind a lock")));
+    make_suspects(&stack, &ids);
+    let mut lock = stack.database.client();
+    let mut lock = lock.transaction().expect("a transaction");
+    lock.batch_execute("lock table posts").expect("the lock");
+    for _ in 0..3 {
+        let worker = stack.worker().env("CONSUMER_ID", WORKER);
+        let mut worker = worker.env("REDIS_MAX_DELIVERIES", "1").spawn();
+        wait_until("the entries wait, and are not taken for fatal", || {
+            let tries = [n_tries(&stack, &ids[0]), n_tries(&stack, &ids[1])];
+            equal((n_blocked(&stack) > 0, tries), (true, [0, 0]))
+        });
+        worker.kill();
+        end_sessions(&stack);
+    }
+    lock.rollback().expect("the lock goes");
+    stack.drain_with(&[("CONSUMER_ID", WORKER), ("REDIS_MAX_DELIVERIES", "1")]);
+    assert_eq!(stack.count("posts"), 2);
+    stack.assert_all_acknowledged();
+}
+
 /// An entry that must be set apart, a part of the reason that its dead letter gives, and what else its commit holds.
 struct Poison {
     fields: Vec<(&'static str, Vec<u8>)>,
