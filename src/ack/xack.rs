@@ -47,6 +47,8 @@ pub struct Acks {
     buried: Once,
     /// An XACK alone had no answer: it may have been carried out.
     is_unclear: bool,
+    /// Entries that a try which is still under way may take off.
+    late: HashSet<EntryId>,
 }
 
 /// Where the fence stands.
@@ -80,6 +82,7 @@ impl Acks {
             acked: once("acked"),
             buried: once("buried"),
             is_unclear: false,
+            late: HashSet::new(),
         }
     }
 
@@ -152,8 +155,14 @@ impl Acks {
         if once.was_carried_out(link)? {
             return Ok(true);
         }
-        if once.is_unclear() {
-            once.void(link)?;
+        if !once.is_unclear() {
+            return Ok(false);
+        }
+        match once.void(link) {
+            Err(error) if link::is_connection_error(&error) => return Err(error),
+            // Redis at its memory limit takes no keys.
+            Err(_) => self.late.extend(batch.iter().map(|done| done.id)),
+            Ok(()) => {}
         }
         Ok(false)
     }
@@ -182,7 +191,7 @@ impl Acks {
                 Pending::TakenBack => continue,
                 Pending::Gone => {
                     self.buried.give_up();
-                    return Ok(false);
+                    return Ok(self.late.remove(&done.id));
                 }
             };
             let mut commands = store(deliveries);
@@ -303,7 +312,8 @@ impl Acks {
             acks.add_command(ack);
         }
         link.reach()?;
-        let answers: RedisResult<Vec<Value>> = link.pipeline(&acks);
+        // Each error as Redis says it.
+        let answers: RedisResult<Vec<Value>> = link.pipeline(acks.ignore_errors());
         self.is_unclear = answers.as_ref().is_err_and(link::is_connection_error);
         let answers = answers?;
         self.acked.give_up();
