@@ -4,8 +4,10 @@
 //! after its transaction has committed or its dead letter was stored, so no path loses one; every statement is safe to run
 //! twice, so an entry delivered again changes nothing.
 //!
-//! Threads: `reader`, `worker-0` …, `acker`, `metrics`, `losses`, `status`, `renewer`, `tries`, `holder`, `members`, `signals`, under
-//! systemd `notify`, with METRICS_ADDR `http`; the main thread watches over them.
+//! Threads: `reader`, `worker-0` …, `acker`, `metrics`, `losses`, `status`, `renewer`, `tries`, `holder`, `members`, `signals`,
+//! `stderr`, under systemd `notify`, with METRICS_ADDR `http`; the main thread watches over them.
+
+#![warn(clippy::print_stdout, clippy::print_stderr)] // they panic where nobody reads, or wait for whoever does not
 
 // In the order in which data passes them.
 pub mod entry;
@@ -26,6 +28,8 @@ pub mod losses;
 pub mod report;
 
 // What all of it stands on, and what puts it together.
+pub mod shown;
+pub mod stderr;
 pub mod servers;
 pub mod settings;
 pub mod shutdown;

@@ -1,5 +1,7 @@
 //! The program: reads the command line, runs what it asks for, and turns what came of it into an exit code.
 
+#![warn(clippy::print_stdout, clippy::print_stderr)] // they panic where nobody reads, or wait for whoever does not
+
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -11,17 +13,18 @@ use firehose_worker::servers::sql;
 use firehose_worker::settings::cli::{Cli, Command};
 use firehose_worker::settings::config::Config;
 use firehose_worker::settings::env_file::{self, EnvFile};
+use firehose_worker::{shown, stderr};
 
 const FAILED: u8 = 1;
 const UNUSABLE_CONFIGURATION: u8 = 2;
 
 fn main() -> ExitCode {
-    let (cli, file) = match read_settings(Cli::parse()) {
+    let settings = read_settings();
+    // No earlier: who the user is, and the environment, change only while there is no other thread.
+    let _flushed = stderr::start();
+    let (cli, file) = match settings {
         Ok(read) => read,
-        Err(fault) => {
-            eprintln!("{fault}");
-            return ExitCode::from(UNUSABLE_CONFIGURATION);
-        }
+        Err(fault) => return unusable(&fault),
     };
     let config = match &cli.command {
         Some(Command::Schema { own: false }) => return print(sql::SCHEMA),
@@ -30,10 +33,7 @@ fn main() -> ExitCode {
     };
     let config = match config {
         Ok(config) => config,
-        Err(faults) => {
-            eprintln!("{faults}");
-            return ExitCode::from(UNUSABLE_CONFIGURATION);
-        }
+        Err(faults) => return unusable(&faults.to_string()),
     };
     match &cli.command {
         Some(Command::DeadLetters { action }) => told(commands::dead_letters::run(&config, action).map(|()| true)),
@@ -56,22 +56,44 @@ fn main() -> ExitCode {
     }
 }
 
-/// The command line again, with the values of a settings file, if there is one, and that file. Who asks with the unit's
-/// settings asks as the unit's user.
-fn read_settings(cli: Cli) -> Result<(Cli, EnvFile), String> {
+/// The command line with the values of a settings file, if there is one, and that file. Who asks with the unit's settings
+/// asks as the unit's user.
+fn read_settings() -> Result<(Cli, EnvFile), String> {
+    let cli = Cli::try_parse().map_err(refused)?;
     let file = match (&cli.env_file, &cli.command) {
         (_, Some(Command::Schema { .. })) | (None, None) => return Ok((cli, EnvFile::default())),
-        (Some(path), _) => EnvFile::read(path).map_err(|error| format!("--env-file is unusable: {error}"))?,
+        (Some(path), _) => {
+            EnvFile::read(path).map_err(|error| shown::one_line(&format!("--env-file is unusable: {error}")))?
+        }
         (None, Some(_)) => env_file::of_the_unit(),
     };
     for warning in &file.warnings {
-        eprintln!("warning: settings file: {warning}");
+        stderr::print(&format!("warning: settings file: {warning}"));
     }
     if file.is_of_unit && cli.command.is_some() {
         unit_user::become_it().map_err(|error| format!("failed to become the unit's user: {error}; try --env-file"))?;
     }
-    let cli = Cli::from_arg_matches(&file.matches(Cli::command())).map_err(|error| error.to_string())?;
+    let matches = file.matches(Cli::command()).map_err(refused)?;
+    let cli = Cli::from_arg_matches(&matches).map_err(refused)?;
     Ok((cli, file))
+}
+
+/// Why the command line cannot be used; ends the process with the text that it asks for, where it asks for help.
+fn refused(error: clap::Error) -> String {
+    if !error.use_stderr() {
+        error.exit();
+    }
+    // A line of an argument must not look like one of clap's.
+    let has_lines = std::env::args_os().any(|argument| argument.to_string_lossy().contains('\n'));
+    match has_lines {
+        true => shown::one_line(&error.to_string()),
+        false => error.to_string(),
+    }
+}
+
+fn unusable(fault: &str) -> ExitCode {
+    stderr::print(fault);
+    ExitCode::from(UNUSABLE_CONFIGURATION)
 }
 
 /// What a person asks for: the answer on stdout, an error on stderr, no log. Whether all is well is the exit code.
@@ -80,7 +102,7 @@ fn told(result: anyhow::Result<bool>) -> ExitCode {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(FAILED),
         Err(error) => {
-            eprintln!("{error:#}");
+            stderr::print(&shown::one_line(&format!("{error:#}")));
             ExitCode::from(FAILED)
         }
     }
@@ -102,10 +124,12 @@ fn logged<T>(
     }
 }
 
+/// Prints lines on stdout.
 fn print(text: &str) -> ExitCode {
     use std::io::Write;
+    let lines: String = text.lines().map(|line| shown::harmless(line) + "\n").collect();
     // A reader that has gone, as `head` does, wants no more of it.
-    match std::io::stdout().write_all(text.as_bytes()) {
+    match std::io::stdout().write_all(lines.as_bytes()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(_) => ExitCode::from(FAILED),
     }

@@ -7,6 +7,8 @@ use std::ffi::{CStr, OsStr};
 use std::os::unix::ffi::OsStrExt;
 use std::{env, io};
 
+use crate::stderr;
+
 /// As in the unit and in sysusers.d.
 pub const NAME: &CStr = c"firehose-worker";
 
@@ -36,7 +38,7 @@ pub fn become_it() -> io::Result<()> {
     }
     // SAFETY: no other thread runs yet.
     unsafe { env::set_var("HOME", OsStr::from_bytes(&user.home)) };
-    eprintln!("the user is the unit's, {}", NAME.to_string_lossy());
+    stderr::print(&format!("the user is the unit's, {}", NAME.to_string_lossy()));
     Ok(())
 }
 

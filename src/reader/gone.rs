@@ -12,6 +12,7 @@ use redis::RedisResult;
 use super::Reader;
 use crate::entry::EntryId;
 use crate::reader::claim::Cursor;
+use crate::shown;
 
 /// IDs claimed at a time at the start, when none is read before all are there.
 const ADOPT_COUNT: usize = 1000;
@@ -41,7 +42,7 @@ impl Reader {
             if !has_said {
                 log::info!(
                     "waiting for entries that may be of consumers that are gone ({}), for {} s at most",
-                    silent.join(", "),
+                    shown::list(&silent),
                     self.claim.idle.as_secs()
                 );
                 has_said = true;

@@ -3,34 +3,40 @@
 //! Owns its form: one line per event on stderr. Under systemd the journal has the time, so a line starts with its level
 //! as the journal reads it; elsewhere with time and level. Keeps the last warning.
 
-use std::io::Write;
 use std::os::unix::fs::MetadataExt;
 use std::sync::{Mutex, PoisonError};
 use std::time::SystemTime;
 
+use chrono::{SecondsFormat, Utc};
+use env_filter::Filter;
 use log::{Level, LevelFilter, Log, Metadata, Record};
+
+use crate::{shown, stderr};
+
+/// Characters of a line at most: whatever a server puts into an error, it is still read in a terminal.
+const MAX_LENGTH: usize = 4000;
 
 /// Starts logging at `level`; RUST_LOG refines it.
 pub fn start(level: LevelFilter) {
-    let mut builder = env_logger::Builder::new();
+    let mut builder = env_filter::Builder::new();
     // The PostgreSQL and pool crates tell what the worker says itself, once and in its own words.
     builder.filter_level(level);
     for noisy in ["r2d2", "tokio_postgres", "postgres"] {
         builder.filter_module(noisy, LevelFilter::Off);
     }
-    builder.parse_default_env();
-    if is_journal() {
-        builder.format(|out, record| writeln!(out, "<{}>{}", priority(record.level()), one_line(record)));
-    } else {
-        builder.format(|out, record| {
-            let time = out.timestamp_millis();
-            writeln!(out, "{time} {:5} {}", record.level(), one_line(record))
-        });
-    }
-    let logger = builder.build();
-    log::set_max_level(logger.filter());
+    let directives = std::env::var_os("RUST_LOG").unwrap_or_default();
+    let unusable = builder.try_parse(&directives.to_string_lossy()).err();
+    let filter = builder.build();
+    log::set_max_level(filter.filter());
+    let log = Lines {
+        filter,
+        is_journal: is_journal(),
+    };
     // Set once, by the one call of this function.
-    let _ = log::set_boxed_logger(Box::new(Remembering(logger)));
+    let _ = log::set_boxed_logger(Box::new(log));
+    if let Some(error) = unusable {
+        log::warn!("RUST_LOG is unusable and has no effect: {error}");
+    }
 }
 
 static LAST_WARNING: Mutex<Option<(SystemTime, String)>> = Mutex::new(None);
@@ -41,29 +47,38 @@ pub fn last_warning() -> Option<(SystemTime, String)> {
 }
 
 /// Writes the log, and keeps its last warning for the status.
-struct Remembering(env_logger::Logger);
+struct Lines {
+    filter: Filter,
+    is_journal: bool,
+}
 
-impl Log for Remembering {
+impl Log for Lines {
     fn enabled(&self, metadata: &Metadata) -> bool {
-        self.0.enabled(metadata)
+        self.filter.enabled(metadata)
     }
 
     fn log(&self, record: &Record) {
-        if record.level() <= Level::Warn && self.0.matches(record) {
-            let warning = (SystemTime::now(), one_line(record));
-            *LAST_WARNING.lock().unwrap_or_else(PoisonError::into_inner) = Some(warning);
+        if !self.filter.matches(record) {
+            return;
         }
-        self.0.log(record);
+        // An event is one line, whatever is in it.
+        let text = shown::cut(&shown::one_line(&record.args().to_string()), MAX_LENGTH);
+        let level = record.level();
+        stderr::print(&match self.is_journal {
+            true => format!("<{}>{text}", priority(level)),
+            false => format!(
+                "{} {level:5} {text}",
+                Utc::now().to_rfc3339_opts(SecondsFormat::Millis, true)
+            ),
+        });
+        if level <= Level::Warn {
+            *LAST_WARNING.lock().unwrap_or_else(PoisonError::into_inner) = Some((SystemTime::now(), text));
+        }
     }
 
     fn flush(&self) {
-        self.0.flush();
+        stderr::flush();
     }
-}
-
-/// An event is one line, whatever is in it.
-fn one_line(record: &Record) -> String {
-    record.args().to_string().replace(['\n', '\r'], " ")
 }
 
 /// The levels of syslog(3), which the journal uses.

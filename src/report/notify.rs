@@ -14,6 +14,7 @@ use crate::report::metrics::{Metrics, Totals};
 use crate::report::rates::Rates;
 use crate::servers::db::Db;
 use crate::servers::link::Redis;
+use crate::shown;
 use crate::shutdown::Stop;
 use crate::turns::Watch;
 
@@ -142,10 +143,10 @@ impl Notifier {
             && !wait.is_some_and(|wait| text.starts_with(wait))
         {
             let time = chrono::DateTime::<chrono::Utc>::from(time).format("%F %T UTC");
-            let text: String = text.chars().take(MAX_WARNING).collect();
-            status += &format!("; last warning {time}: {text}");
+            status += &format!("; last warning {time}: {}", shown::cut(&text, MAX_WARNING));
         }
-        status
+        // A line feed would begin another of the service manager's variables.
+        shown::one_line(&status)
     }
 
     /// Asks for the time that a stop may take, should the unit allow less.
@@ -212,7 +213,7 @@ impl Watchdog {
             self.has_warned = true;
             log::error!(
                 "no sign of {} for {:.0} s: after {} s systemd ends the process and starts it again; nothing is lost",
-                missing.join(", "),
+                shown::list(missing),
                 time.as_secs_f64(),
                 self.limit.as_secs()
             );

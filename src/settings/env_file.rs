@@ -11,6 +11,8 @@ use std::{env, fs};
 
 use clap::{ArgMatches, Command};
 
+use crate::stderr;
+
 /// Where the package and the README put the settings of the unit.
 pub const DEFAULT: &str = "/etc/default/firehose-worker";
 
@@ -50,7 +52,11 @@ impl EnvFile {
     }
 
     /// Parses the command line with the file's values below those of flags and of the environment.
-    pub fn matches(&self, mut command: Command) -> ArgMatches {
+    ///
+    /// # Errors
+    ///
+    /// As clap says.
+    pub fn matches(&self, mut command: Command) -> clap::error::Result<ArgMatches> {
         let names: Vec<_> = command
             .get_arguments()
             .map(|argument| argument.get_id().clone())
@@ -73,7 +79,7 @@ impl EnvFile {
                 }
             });
         }
-        command.get_matches()
+        command.try_get_matches()
     }
 }
 
@@ -88,14 +94,16 @@ pub fn of_the_unit() -> EnvFile {
     }
     match fs::read_to_string(DEFAULT) {
         Ok(text) => {
-            eprintln!("settings are those of {DEFAULT}");
+            stderr::print(&format!("settings are those of {DEFAULT}"));
             EnvFile {
                 is_of_unit: true,
                 ..parse(&text)
             }
         }
         Err(error) if error.kind() == ErrorKind::PermissionDenied => {
-            eprintln!("{DEFAULT} may not be read by this user, and its settings are not used: try sudo");
+            stderr::print(&format!(
+                "{DEFAULT} may not be read by this user, and its settings are not used: try sudo"
+            ));
             EnvFile::default()
         }
         Err(_) => EnvFile::default(),

@@ -66,6 +66,8 @@ mod dead_letters;
 mod plans;
 // What a scraper and a health check see.
 mod prometheus;
+// What strangers write is harmless in a terminal; the log holds nobody up.
+mod hostile;
 // What a person asks: can it run, how does it fare.
 mod check;
 mod status;

@@ -23,6 +23,7 @@ use crate::servers::link::Redis;
 use crate::settings::cli::Settings;
 use crate::settings::config::Config;
 use crate::settings::env_file::EnvFile;
+use crate::shown;
 pub use finding::{Finding, Level};
 
 use super::terminal::terminal_width;
@@ -182,7 +183,7 @@ impl Out {
         if self.is_json {
             let findings: Vec<_> = self.findings.iter().map(Finding::to_json).collect();
             let report = json!({ "ok": is_ok, "findings": findings });
-            writeln!(out, "{}", serde_json::to_string_pretty(&report)?)?;
+            writeln!(out, "{}", shown::json(&serde_json::to_string_pretty(&report)?))?;
         } else {
             writeln!(
                 out,

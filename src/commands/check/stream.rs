@@ -16,6 +16,7 @@ use crate::losses::forecast::{WARN_WITHIN, seconds_left};
 use crate::report::rates::per_second;
 use crate::servers::link::{self, Link};
 use crate::settings::config::Config;
+use crate::shown;
 
 /// Between the two looks that rates are taken from.
 const SAMPLE: Duration = Duration::from_millis(1500);
@@ -128,14 +129,14 @@ fn look_at_consumers(info: &StreamInfo, config: &Config, report: &Report) {
     let describe = |name: &str, pending: u64, idle_ms: u64| {
         format!("{name} ({pending} pending, idle {})", duration(idle_ms / 1000))
     };
-    let shown: Vec<String> = consumers
+    let holding: Vec<String> = consumers
         .iter()
         .filter(|consumer| consumer.pending > 0 || consumer.name == config.consumer)
         .map(|consumer| describe(&consumer.name, consumer.pending, consumer.idle_ms))
         .collect();
     let mut found = format!("{} consumers, {pending} entries pending", consumers.len());
-    if !shown.is_empty() {
-        found += &format!(": {}", shown.join(", "));
+    if !holding.is_empty() {
+        found += &format!(": {}", shown::list(&holding));
     }
     let claim_idle = config.claim_idle.as_millis() as u64;
     let is_left = consumers

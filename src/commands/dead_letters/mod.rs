@@ -15,12 +15,13 @@ use std::time::Duration;
 use anyhow::{Context, bail, ensure};
 use redis::{RedisError, RedisResult, Value};
 
-use super::terminal::{harmless, one_line, terminal_width};
+use super::terminal::terminal_width;
 use crate::ack::dead_letter::DEAD_LETTERS;
 use crate::entry::EntryId;
 use crate::servers::link::{self, Link, Redis};
 use crate::settings::cli::{Chosen, DeadLetters};
 use crate::settings::config::Config;
+use crate::shown::{self, one_line};
 use letter::{Letter, Raw};
 use table::{Columns, cells};
 
@@ -90,7 +91,7 @@ impl Letters {
             for letter in page {
                 let letter = Letter::of(letter)?;
                 match is_json {
-                    true => writeln!(out, "{}", letter.to_json())?,
+                    true => writeln!(out, "{}", shown::json(&letter.to_json().to_string()))?,
                     false => writeln!(out, "{}", columns.line(cells(&letter)))?,
                 }
             }
@@ -117,8 +118,8 @@ impl Letters {
         let data = letter.text("data");
         let pretty = serde_json::from_str::<serde_json::Value>(&data)
             .and_then(|value| serde_json::to_string_pretty(&value))
-            .unwrap_or(data);
-        writeln!(out, "data\n{}", harmless(&pretty))?;
+            .map_or_else(|_| shown::harmless(&data), |pretty| shown::json(&pretty));
+        writeln!(out, "data\n{pretty}")?;
         Ok(out.flush()?)
     }
 
@@ -258,7 +259,7 @@ fn is_confirmed(number: u64) -> anyhow::Result<bool> {
         io::stdin().is_terminal(),
         "nobody can be asked here whether to drop {number} dead letters: say --yes"
     );
-    eprint!("Drop {number} dead letters for good? [y/N] ");
+    write!(io::stderr(), "Drop {number} dead letters for good? [y/N] ").context("failed to ask")?;
     let mut answer = String::new();
     io::stdin()
         .lock()
@@ -296,14 +297,14 @@ impl Tally {
         say(&format!("{} {} dead letters", self.verb, self.done));
         result?;
         let unknown: Vec<String> = self.unknown.iter().map(EntryId::to_string).collect();
-        ensure!(unknown.is_empty(), "not in {DEAD_LETTERS}: {}", unknown.join(", "));
+        ensure!(unknown.is_empty(), "not in {DEAD_LETTERS}: {}", shown::list(&unknown));
         Ok(())
     }
 }
 
 /// A line on stdout. What is being done goes on when nobody reads it any more.
 fn say(line: &str) {
-    let _ = writeln!(io::stdout(), "{line}");
+    let _ = writeln!(io::stdout(), "{}", shown::harmless(line));
 }
 
 fn explained(error: &RedisError, rights: &str) -> anyhow::Error {

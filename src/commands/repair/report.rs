@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::counters::{Miscount, NAMES};
 use super::{Slice, Step, Wrong};
+use crate::shown::{self, one_line};
 
 /// Examples of each kind.
 const N_EXAMPLES: usize = 5;
@@ -188,7 +189,7 @@ impl Report {
             not_known: self.not_known(),
         };
         let text = serde_json::to_string_pretty(&report).expect("names, texts and numbers are JSON");
-        format!("{text}\n")
+        shown::json(&text) + "\n"
     }
 
     /// What nobody can know about the rows that were wrong, and was decided all the same.
@@ -276,7 +277,7 @@ impl fmt::Display for Report {
             quotes.posts_looked_at, quotes.missing, quotes.mended
         )?;
         for post in &quotes.examples {
-            writeln!(out, "  {post}")?;
+            writeln!(out, "  {}", one_line(post))?;
         }
         writeln!(
             out,
@@ -288,7 +289,7 @@ impl fmt::Display for Report {
             writeln!(out, "  {name} of {subjects} subjects wrong, by {difference} in all")?;
         }
         for example in &counters.examples {
-            writeln!(out, "  {example}")?;
+            writeln!(out, "  {}", one_line(&example.to_string()))?;
         }
         writeln!(
             out,
@@ -296,7 +297,7 @@ impl fmt::Display for Report {
             states.states_looked_at, states.stale, states.rows_looked_at, states.missing, states.mended
         )?;
         for example in &states.examples {
-            writeln!(out, "  {example}")?;
+            writeln!(out, "  {}", one_line(example))?;
         }
         let rows = [
             (Step::ListItems, &self.list_items),
@@ -309,7 +310,7 @@ impl fmt::Display for Report {
         for (step, rows) in rows {
             writeln!(out, "{}", self.line(step))?;
             for example in &rows.examples {
-                writeln!(out, "  {example}")?;
+                writeln!(out, "  {}", one_line(example))?;
             }
         }
         for unknown in self.not_known() {

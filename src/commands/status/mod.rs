@@ -13,7 +13,9 @@ use anyhow::Context;
 
 use crate::servers::link::Redis;
 use crate::settings::config::Config;
+use crate::shown;
 use crate::shutdown::{Stop, handle_signals};
+use crate::stderr;
 use figures::{Figures, Gatherer};
 use screen::Look;
 
@@ -52,7 +54,11 @@ pub fn run(config: &Config, interval: Option<Duration>, is_json: bool) -> anyhow
 fn print(figures: &Figures, is_json: bool) -> anyhow::Result<()> {
     let mut out = io::stdout();
     if is_json {
-        return Ok(writeln!(out, "{}", serde_json::to_string_pretty(figures)?)?);
+        return Ok(writeln!(
+            out,
+            "{}",
+            shown::json(&serde_json::to_string_pretty(figures)?)
+        )?);
     }
     for line in screen::lines(figures, &Look::of_this_terminal()) {
         writeln!(out, "{line}")?;
@@ -64,8 +70,8 @@ fn print(figures: &Figures, is_json: bool) -> anyhow::Result<()> {
 fn watch_as_json(gatherer: &mut Gatherer, interval: Duration, stop: &Stop) -> anyhow::Result<()> {
     while !stop.wait(interval) {
         match gatherer.gather() {
-            Ok(figures) => writeln!(io::stdout(), "{}", serde_json::to_string(&figures)?)?,
-            Err(error) => eprintln!("{error:#}"),
+            Ok(figures) => writeln!(io::stdout(), "{}", shown::json(&serde_json::to_string(&figures)?))?,
+            Err(error) => stderr::print(&shown::one_line(&format!("{error:#}"))),
         }
     }
     Ok(())
@@ -94,11 +100,11 @@ fn draw_until(
 ) -> anyhow::Result<()> {
     let mut figures = first;
     let mut history = VecDeque::new();
-    let mut fault = None;
+    let mut fault: Option<String> = None;
     loop {
         let look = Look::of_this_terminal();
         let mut lines = screen::lines(&figures, &look);
-        lines.extend(fault.take());
+        lines.extend(fault.take().map(|fault| screen::shown_line(&fault, &look)));
         lines.extend(screen::plot(&history, &look, lines.len()));
         draw(&lines, &look, is_screen)?;
         if stop.wait(interval) {

@@ -5,7 +5,11 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use super::figures::{Figures, Worker};
-use crate::commands::terminal::{cut, duration, harmless, one_line, terminal_size};
+use crate::commands::terminal::{duration, terminal_size};
+use crate::shown::{cut, harmless, one_line};
+
+/// Workers that are shown at most: what dead ones have left behind may be thousands of names.
+const MAX_WORKERS: usize = 40;
 
 /// Lines of the plot at most.
 const PLOT_HEIGHT: usize = 6;
@@ -66,10 +70,22 @@ pub fn lines(figures: &Figures, look: &Look) -> Vec<String> {
     add("dead", dead_letters(figures));
     add("losses", list(&figures.losses));
     lines.push(String::new());
-    for worker in &figures.workers {
-        lines.extend(worker_lines(worker));
+    // Stable, so within each kind they stay in the order of their names.
+    let mut workers: Vec<&Worker> = figures.workers.iter().collect();
+    workers.sort_by_key(|worker| (worker.status.is_none(), worker.held_by.is_none()));
+    workers
+        .iter()
+        .take(MAX_WORKERS)
+        .for_each(|worker| lines.extend(worker_lines(worker)));
+    if let Some(more @ 1..) = workers.len().checked_sub(MAX_WORKERS) {
+        lines.push(format!("and {more} more consumers, see --json"));
     }
-    lines.iter().map(|line| cut(&harmless(line), look.width)).collect()
+    lines.iter().map(|line| shown_line(line, look)).collect()
+}
+
+/// A line as this terminal may have it.
+pub fn shown_line(line: &str, look: &Look) -> String {
+    cut(&harmless(line), look.width)
 }
 
 fn firehose(figures: &Figures) -> String {

@@ -25,6 +25,7 @@ use crate::servers::fault::ApplyError;
 use crate::servers::link::{self, Link, Redis};
 use crate::servers::retry::Backoff;
 use crate::settings::config::Config;
+use crate::shown;
 use crate::shutdown::Stop;
 use progress::{GroupKey, GroupProgress};
 use table::Line;
@@ -226,7 +227,7 @@ impl Members {
             let names: Vec<&str> = names.into_iter().collect();
             log::info!(
                 "other processes write to this database, or have left entries pending ({}): versions keep the order",
-                names.join(", ")
+                shown::list(&names)
             );
         }
         self.has_said_others = !others.is_empty();

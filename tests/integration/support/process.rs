@@ -27,6 +27,17 @@ impl Process {
     /// Starts the command; its stdout goes where the caller has put it, its stderr to the end of `log`.
     pub(crate) fn spawn(name: &str, command: &mut Command, log: &Path, last_signal: i32) -> Self {
         let stderr = File::options().create(true).append(true).open(log).expect("a log file");
+        Self::spawn_with_stderr(name, command, stderr.into(), log, last_signal)
+    }
+
+    /// The same with its stderr elsewhere, so that there is no log.
+    pub(crate) fn spawn_with_stderr(
+        name: &str,
+        command: &mut Command,
+        stderr: Stdio,
+        log: &Path,
+        last_signal: i32,
+    ) -> Self {
         let child = command
             .stdin(Stdio::null())
             .stderr(stderr)

@@ -5,7 +5,7 @@
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitStatus};
+use std::process::{Command, ExitStatus, Stdio};
 use std::thread;
 use std::time::Duration;
 
@@ -13,6 +13,8 @@ use super::process::{Process, tail};
 use super::scratch;
 
 const BINARY: &str = env!("CARGO_BIN_EXE_firehose-worker");
+
+const NAME: &str = "firehose-worker";
 
 /// How long a run that has to end by itself may take.
 const RUN_LIMIT: Duration = Duration::from_secs(120);
@@ -71,6 +73,15 @@ impl WorkerBuilder {
     }
 
     pub(crate) fn spawn(self) -> Worker {
+        self.spawn_with(|command, log| Process::spawn(NAME, command, log, libc::SIGKILL))
+    }
+
+    /// Starts it with another stderr than the file that `Worker::log` reads.
+    pub(crate) fn spawn_with_stderr(self, stderr: impl Into<Stdio>) -> Worker {
+        self.spawn_with(|command, log| Process::spawn_with_stderr(NAME, command, stderr.into(), log, libc::SIGKILL))
+    }
+
+    fn spawn_with(self, spawn: impl FnOnce(&mut Command, &Path) -> Process) -> Worker {
         let dir = scratch::directory("worker");
         let stdout = File::create(dir.join("stdout")).expect("a file for stdout");
         let mut command = Command::new(BINARY);
@@ -80,7 +91,7 @@ impl WorkerBuilder {
             .envs(self.env)
             .current_dir(&dir)
             .stdout(stdout);
-        let process = Process::spawn("firehose-worker", &mut command, &dir.join("log"), libc::SIGKILL);
+        let process = spawn(&mut command, &dir.join("log"));
         Worker { process, dir }
     }
 
