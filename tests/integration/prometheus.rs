@@ -20,7 +20,7 @@ use crate::support::{PostgresOptions, PostgresServer, RedisServer, Stack, wait_u
 const STOP_LIMIT: Duration = Duration::from_secs(45);
 
 /// Status and body of a GET; `None` while nobody listens.
-fn get(address: &str, path: &str) -> Option<(u16, String)> {
+pub(crate) fn get(address: &str, path: &str) -> Option<(u16, String)> {
     answer(ask(address, &format!("GET {path}"), "")?)
 }
 
@@ -47,7 +47,7 @@ fn answer(mut stream: TcpStream) -> Option<(u16, String)> {
 }
 
 /// The value of one series, as it is written.
-fn value<'t>(text: &'t str, series: &str) -> Option<&'t str> {
+pub(crate) fn value<'t>(text: &'t str, series: &str) -> Option<&'t str> {
     text.lines()
         .find_map(|line| line.strip_prefix(series)?.strip_prefix(' '))
 }
@@ -200,6 +200,42 @@ fn requests_that_never_end_and_bodies_that_never_come_hold_nobody_up() {
     wait_until("the worker works on", || equal(stack.count("follows"), 1));
     worker.signal(libc::SIGTERM);
     assert_eq!(worker.wait_exit(STOP_LIMIT).code(), Some(0), "{}", shown(&worker.log()));
+}
+
+#[test]
+fn fifty_slow_clients_keep_nobody_from_an_answer_and_are_cut_off() {
+    let stack = Stack::new("metrics_slow");
+    let address = format!("127.0.0.1:{}", free_port());
+    let _worker = stack.worker().env("METRICS_ADDR", &address).spawn();
+    wait_until("the process answers", || {
+        equal(get(&address, "/healthz").map(|(status, _)| status), Some(200))
+    });
+    let mut slow: Vec<TcpStream> = Vec::new();
+    // Again, should this machine be so slow that the first are cut off before the answer comes.
+    wait_until("there is an answer while all slow clients are connected", || {
+        slow = (0..50)
+            .filter_map(|_| {
+                let mut stream = TcpStream::connect(&address).ok()?;
+                stream.write_all(b"GET /metrics HTTP/1.1\r\nX-Slow: ").ok()?;
+                Some(stream)
+            })
+            .collect();
+        let status = get(&address, "/healthz").map(|(status, _)| status);
+        let n_open = slow.iter().filter(|stream| is_open(stream)).count();
+        equal((status, n_open), (Some(200), 50))
+    });
+    wait_until("the slow clients are cut off", || {
+        equal(slow.iter().filter(|stream| is_open(stream)).count(), 0)
+    });
+    // More than there is room for, all of them silent: the oldest give way.
+    let _silent: Vec<TcpStream> = (0..400).filter_map(|_| TcpStream::connect(&address).ok()).collect();
+    assert_eq!(get(&address, "/healthz").map(|(status, _)| status), Some(200));
+}
+
+/// Whether the worker has not closed the connection, on which it has nothing to say.
+fn is_open(mut stream: &TcpStream) -> bool {
+    stream.set_nonblocking(true).expect("a mode of the socket");
+    matches!(stream.read(&mut [0]), Err(error) if error.kind() == std::io::ErrorKind::WouldBlock)
 }
 
 #[test]
