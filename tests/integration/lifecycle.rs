@@ -42,8 +42,8 @@ fn wait_for_total(stack: &Stack, total: i64) {
 }
 
 #[test]
-fn sigterm_ends_an_idle_worker_within_two_seconds_with_exit_code_0() {
-    for signal in [libc::SIGTERM, libc::SIGINT] {
+fn sigterm_and_its_like_end_an_idle_worker_within_two_seconds_with_exit_code_0_and_all_counts() {
+    for signal in [libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGQUIT] {
         let stack = Stack::new("idle_stop");
         stack.create(&did("alice"), "app.bsky.graph.follow/1", follow(&did("bob")));
         let mut worker = stack.worker().spawn();
@@ -54,7 +54,25 @@ fn sigterm_ends_an_idle_worker_within_two_seconds_with_exit_code_0() {
         assert_eq!(status.code(), Some(0), "{}", shown(&worker.log()));
         assert!(start.elapsed() < IDLE_STOP_LIMIT);
         assert_eq!(stack.count("follows"), 1);
+        assert_eq!(stack.metric("firehose:metrics", "totalEvents"), 1);
     }
+}
+
+#[test]
+fn signals_that_mean_nothing_to_the_worker_end_nothing() {
+    let stack = Stack::new("other_signals");
+    let mut worker = stack.worker().spawn();
+    wait_for_line(&mut worker, &["made the group"]);
+    for (signal, name) in [
+        (libc::SIGUSR1, "sigusr1"),
+        (libc::SIGUSR2, "sigusr2"),
+        (libc::SIGALRM, "sigalrm"),
+    ] {
+        worker.signal(signal);
+        wait_for_line(&mut worker, &[name, "ignored"]);
+    }
+    stack.create(&did("alice"), "app.bsky.graph.follow/1", follow(&did("bob")));
+    wait_for_total(&stack, 1);
 }
 
 #[test]
