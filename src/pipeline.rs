@@ -69,13 +69,14 @@ pub fn run(config: Config, is_drain: bool) -> anyhow::Result<()> {
     let turns = Turns::default();
     let _entered = turns.enter("main");
     let mut threads = Threads::new(stop.clone(), turns);
+    let metrics: Arc<Metrics> = Arc::default();
     let pipeline = Pipeline {
         in_flight: Arc::new(InFlight::new(config.max_in_flight)),
         session: Session::default(),
         config,
         redis,
         db,
-        metrics: Arc::default(),
+        metrics: Arc::clone(&metrics),
         tries: Tries::default(),
         start: Start::default(),
         stop: stop.clone(),
@@ -90,6 +91,7 @@ pub fn run(config: Config, is_drain: bool) -> anyhow::Result<()> {
     pipeline.tries.take_back(&pipeline.redis);
     holder_stop.request();
     threads.join_within(Duration::from_secs(2));
+    metrics.repeats.report_all();
     result.and(threads.result())
 }
 

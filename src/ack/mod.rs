@@ -309,6 +309,13 @@ impl Acker {
         }
     }
 
+    fn log_letter(&self, id: EntryId, error: &str) {
+        let repeats = &self.shared.metrics.repeats;
+        if repeats.is_first("dead letters", error, format_args!("of entry {id}")) {
+            log::warn!("entry {id} is a dead letter: {error}");
+        }
+    }
+
     /// An entry's dead letters are stored, or another process is done with it.
     fn buried(&self, done: Done, is_ours: bool) {
         let Outcome::Dead(letters) = &done.outcome else { return };
@@ -317,7 +324,7 @@ impl Acker {
             return self.settled(&[done], Vec::new());
         }
         for letter in letters {
-            log::warn!("entry {} is a dead letter: {}", done.id, letter.error);
+            self.log_letter(done.id, &letter.error);
         }
         let batch = [done];
         self.settled(&batch, xack::all_of_batch(&batch));

@@ -106,6 +106,7 @@ impl Flusher {
         while !stop.wait(INTERVAL) {
             // Kept counts go out with the next flush.
             let _ = self.flush();
+            self.metrics.repeats.report_due();
         }
         let flushed = self.flush().or_else(|_| self.flush());
         let reason = flushed.map_or_else(|error| link::describe(&error), |()| "see above".to_owned());

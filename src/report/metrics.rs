@@ -12,6 +12,7 @@ use crate::apply::RecordCounts;
 use crate::entry::EntryId;
 use crate::report::exposition::Timings;
 use crate::report::readiness::Readiness;
+use crate::report::repeats::Repeats;
 use crate::rows::Ignored;
 
 /// What all threads count in. `Relaxed` throughout: each counter stands alone, and the last flush comes after the threads
@@ -31,6 +32,7 @@ pub struct Metrics {
     reads: Mutex<Reads>,
     pub timings: Timings,
     pub readiness: Readiness,
+    pub repeats: Repeats,
 }
 
 /// New entries that the reader was given.
@@ -78,7 +80,7 @@ impl Metrics {
             Outcome::Applied(Kind::Commit) => &self.commits,
             Outcome::Applied(Kind::Identity) => &self.identities,
             Outcome::Applied(Kind::Account) => &self.accounts,
-            Outcome::Applied(Kind::Unknown) => return,
+            Outcome::Applied(Kind::Unknown) => return self.ignored(Ignored::UnknownType, number),
             Outcome::Dead(_) => &self.errors,
             Outcome::Lost | Outcome::Dropped => &self.pending_trimmed,
         };
@@ -214,7 +216,7 @@ pub struct Totals {
     /// Entries of which a part became a dead letter.
     pub errors: u64,
     pub losses: LossCounts,
-    /// Ops by the reason for which they were ignored.
+    /// Ops, and entries of an unknown type, by the reason for which they were ignored.
     pub ignored: [(&'static str, u64); Ignored::ALL.len()],
     /// The time in the stream ID of the newest entry whose effect has committed.
     pub newest_committed: Option<SystemTime>,

@@ -10,4 +10,5 @@ pub mod metrics;
 pub mod notify;
 pub mod rates;
 pub mod readiness;
+pub mod repeats;
 pub mod status;

@@ -87,7 +87,7 @@ pub enum Row<'a> {
     Generic(Box<GenericRecord<'a>>),
 }
 
-/// Why an op changes nothing, though nothing is wrong.
+/// Why an op changes nothing, or a whole entry of an unknown type, though nothing is wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ignored {
     UnknownAction,
@@ -103,10 +103,11 @@ pub enum Ignored {
     ForeignList,
     NoHandle,
     SwitchedOff,
+    UnknownType,
 }
 
 impl Ignored {
-    pub const ALL: [Ignored; 13] = [
+    pub const ALL: [Ignored; 14] = [
         Ignored::UnknownAction,
         Ignored::NoTable,
         Ignored::OptOut,
@@ -120,6 +121,7 @@ impl Ignored {
         Ignored::ForeignList,
         Ignored::NoHandle,
         Ignored::SwitchedOff,
+        Ignored::UnknownType,
     ];
 
     /// Its name in metrics and logs.
@@ -138,6 +140,7 @@ impl Ignored {
             Ignored::ForeignList => "foreign_list",
             Ignored::NoHandle => "no_handle",
             Ignored::SwitchedOff => "switched_off",
+            Ignored::UnknownType => "unknown_type",
         }
     }
 }

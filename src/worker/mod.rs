@@ -16,7 +16,7 @@ use std::time::{Duration, SystemTime};
 use crossbeam_channel::Sender;
 
 use crate::ack::dead_letter::DeadLetter;
-use crate::ack::{Done, Outcome};
+use crate::ack::{Done, Kind, Outcome};
 use crate::apply::{Memory, Switches};
 use crate::batch::{self, Batches};
 use crate::decode::{self, EntryError};
@@ -28,6 +28,7 @@ use crate::report::metrics::Metrics;
 use crate::rows::{Op, Source};
 use crate::servers::db::Db;
 use crate::servers::retry::Backoff;
+use crate::shown;
 use crate::shutdown::Stop;
 use crate::turns;
 use crate::worker::poison::{Begun, Trials};
@@ -38,6 +39,9 @@ const TURN: Duration = Duration::from_millis(500);
 
 /// How long a worker with a heavy batch waits before it looks again whether another is done with its own.
 const HEAVY_TURN: Duration = Duration::from_millis(20);
+
+/// Characters of an unknown type that the log shows.
+const MAX_TYPE: usize = 60;
 
 pub struct Worker {
     pub batches: Batches,
@@ -156,6 +160,9 @@ impl Worker {
                 log::debug!("entry {}: ignored an op: {}", entry.id, reason.name());
                 self.metrics.ignored(reason, 1);
             }
+            if progress.kind == Kind::Unknown && progress.dead.is_empty() {
+                self.log_unknown_type(entry);
+            }
             let outcome = match progress.dead.is_empty() {
                 true => Outcome::Applied(progress.kind),
                 false => Outcome::Dead(progress.dead),
@@ -163,6 +170,20 @@ impl Worker {
             self.hand_on(entry, outcome);
         }
         Ok(())
+    }
+
+    /// A producer that spells a type differently must not empty the stream unseen.
+    fn log_unknown_type(&self, entry: &Entry) {
+        let name = String::from_utf8_lossy(entry.kind.as_deref().unwrap_or_default());
+        let name = shown::cut(&name, MAX_TYPE);
+        let example = format_args!("entry {} of type \"{name}\"", entry.id);
+        let what = "entries of an unknown type";
+        if self.metrics.repeats.is_first(what, "acknowledged and ignored", example) {
+            log::warn!(
+                "entry {} has the unknown type \"{name}\": acknowledged and ignored; known are commit, identity and account",
+                entry.id
+            );
+        }
     }
 
     fn hand_on(&self, entry: &Entry, outcome: Outcome) {

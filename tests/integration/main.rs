@@ -68,6 +68,7 @@ mod plans;
 mod prometheus;
 // What strangers write is harmless in a terminal; the log holds nobody up.
 mod hostile;
+mod logging;
 // What a person asks: can it run, how does it fare.
 mod check;
 mod status;
