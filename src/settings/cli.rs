@@ -17,7 +17,7 @@ pub const VERSION: &str = match option_env!("FIREHOSE_WORKER_VERSION") {
 
 /// Feeds an AT Protocol AppView's PostgreSQL from a Redis stream of firehose events.
 ///
-/// Without a command the worker runs until SIGTERM or SIGINT. Settings come from the environment; a flag goes before its
+/// Without a command the worker runs until SIGTERM, SIGINT, SIGHUP or SIGQUIT. Settings come from the environment; a flag goes before its
 /// variable, and an empty variable counts as unset.
 #[derive(Debug, Parser)]
 #[command(version = VERSION, max_term_width = 120, after_help = EXIT_CODES)]
@@ -76,8 +76,8 @@ pub enum Command {
     /// Make counters, viewer states and quotes right that other workers have left wrong; safe while workers run
     ///
     /// Goes over the tables in slices, and goes on where it was when it is started again after a stop or a kill. Prints on
-    /// standard output what was wrong and by how much. Exits with 0 when it has finished or was stopped by SIGTERM or
-    /// SIGINT, with 1 when it could not go on.
+    /// standard output what was wrong and by how much. Exits with 0 when it has finished or was stopped by one of the
+    /// signals that stop the worker, with 1 when it could not go on.
     Repair(Repair),
 
     /// Look at dead letters, put them back on the stream, or drop them
