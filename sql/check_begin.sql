@@ -5,3 +5,4 @@
 BEGIN READ ONLY;
 SET LOCAL statement_timeout = '4s';
 SET LOCAL lock_timeout = '4s';
+SET LOCAL row_security = off;

@@ -2,8 +2,10 @@
 -- $1 table  $2 privilege: arrays of one length
 -- Safe twice: reads only.
 -- Locks: none.
-SELECT name AS table_name, string_agg(privilege, ', ' ORDER BY privilege) AS privileges
+SELECT format('%I.%I', n.nspname, c.relname) AS full_name, string_agg(privilege, ', ' ORDER BY privilege) AS privileges
 FROM unnest($1::text[], $2::text[]) AS needed (name, privilege)
-WHERE to_regclass(name) IS NOT NULL AND NOT has_table_privilege(to_regclass(name), privilege)
-GROUP BY name
-ORDER BY name
+JOIN pg_class AS c ON c.oid = to_regclass(name)
+JOIN pg_namespace AS n ON n.oid = c.relnamespace
+WHERE NOT has_table_privilege(c.oid, privilege)
+GROUP BY n.nspname, c.relname
+ORDER BY n.nspname, c.relname

@@ -8,7 +8,8 @@ SELECT current_setting('server_version') AS version,
     current_setting('default_transaction_read_only') AS read_only,
     current_setting('synchronous_commit') AS synchronous_commit,
     current_setting('fsync') AS fsync,
-    current_user::text AS role,
+    quote_ident(current_user) AS role,
+    current_setting('server_encoding') AS encoding,
     (SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()) AS is_encrypted,
     extract(epoch FROM clock_timestamp())::float8 AS now,
     current_setting('max_connections')::bigint
@@ -25,6 +26,7 @@ SELECT current_setting('server_version') AS version,
         FROM pg_stat_activity
         WHERE usesysid = r.oid AND application_name = current_setting('application_name')
     ) AS ours,
+    coalesce(has_schema_privilege(to_regnamespace('public'), 'USAGE'), true) AS may_use_public,
     has_database_privilege(d.oid, 'CREATE') AS may_make_schemas,
     own.oid IS NOT NULL AS has_own_schema,
     coalesce(has_schema_privilege(own.oid, 'USAGE'), false) AS may_use_own_schema,

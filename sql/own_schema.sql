@@ -1,10 +1,10 @@
 -- The worker's own tables. In a schema of their own, since the AppView's migrations manage public and drop what they do
 -- not know. The worker makes them at its start where it may; where it may not, an operator runs
--- `firehose-worker schema --own | psql …`, and grants USAGE on the schema and SELECT, INSERT, UPDATE, DELETE on its
+-- `firehose-worker schema --own | psql ...`, and grants USAGE on the schema and SELECT, INSERT, UPDATE, DELETE on its
 -- tables.
 CREATE SCHEMA IF NOT EXISTS firehose_worker;
 
--- Live records of a pair (a like of one post by one account, …) of which the AppView's table has room for one.
+-- Live records of a pair (a like of one post by one account, ...) of which the AppView's table has room for one.
 -- entry_ms, entry_n and op order them as the stream did: the first holds the row. That one is in here too, so that its
 -- delete frees the pair though the app may have deleted the row before; all zeros mean that it came before all others.
 CREATE TABLE IF NOT EXISTS firehose_worker.rivals (

@@ -228,6 +228,8 @@ impl Pipeline {
                 portion: Portion::default(),
                 heavy: Arc::clone(&heavy),
                 streak: 0,
+                odd: None,
+                has_other_types: false,
             };
             threads.spawn(&format!("worker-{number}"), move || worker.run())?;
             inboxes.push(tx);

@@ -10,7 +10,7 @@ use redis::RedisResult;
 use crate::group::lease::{Lease, Until};
 use crate::group::{keys, mark};
 use crate::servers::link::{self, Link, Redis};
-use crate::servers::retry::Backoff;
+use crate::servers::retry::{Backoff, Refusal};
 use crate::settings::config::Config;
 use crate::shutdown::Stop;
 
@@ -93,6 +93,7 @@ impl Holder {
     pub fn take(&mut self, may_wait: bool, stop: &Stop) -> anyhow::Result<bool> {
         let mut backoff = Backoff::default();
         let mut is_standby = false;
+        let mut refusal = Refusal::default();
         while !stop.is_requested() {
             let other = self.try_take();
             match self.allowed(other) {
@@ -120,12 +121,28 @@ impl Holder {
                 Err(error) => {
                     if link::is_unready(&error) {
                         self.link.unserved(&error);
+                    } else if !link::is_connection_error(&error) {
+                        refusal.say(format!(
+                            "redis refuses the consumer name's key {}: {}; nothing is read before it takes it; {}",
+                            self.key,
+                            link::describe(&error),
+                            self.remedy(&error)
+                        ));
                     }
                     backoff.wait(stop);
                 }
             }
         }
         Ok(false)
+    }
+
+    /// What to do where the key is refused.
+    fn remedy(&self, error: &redis::RedisError) -> String {
+        match link::code(error) {
+            "WRONGTYPE" => format!("somebody else made it: redis-cli DEL {}", self.key),
+            "NOREPLICAS" => "start its replicas, or redis-cli CONFIG SET min-replicas-to-write 0".to_owned(),
+            _ => "see to what redis says".to_owned(),
+        }
     }
 
     /// An answer about the key; `None` where its user may not have what that takes. Then this process goes on without.

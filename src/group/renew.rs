@@ -58,7 +58,7 @@ impl Renewer {
             let old = self.in_flight.held_for(self.idle / 2);
             match self.renew(&old) {
                 Ok(()) => {}
-                Err(error) if link::code(&error) == "NOPERM" => {
+                Err(error) if link::is_refused(&error) => {
                     log::warn!(
                         "redis does not allow XPENDING and XCLAIM: entries held for {} s may be taken over by another \
                          process; allow +xpending +xclaim",

@@ -167,7 +167,13 @@ impl StreamInfo {
     /// Whether entries that the group was not given yet are gone.
     pub fn has_gap(&self) -> bool {
         let delivered = self.group.delivered;
-        delivered < self.last && self.first.is_none_or(|first| delivered < first)
+        // A group that was given nothing stands before the first entry, whether anything was trimmed or not. Before Redis 7.0
+        // nothing says which.
+        let was_trimmed = match self.added {
+            Some(added) => added > self.length,
+            None => delivered > EntryId::ZERO,
+        };
+        was_trimmed && delivered < self.last && self.first.is_none_or(|first| delivered < first)
     }
 
     /// Entries in the stream that the group was not given yet: by `position`, the group's place where it is known, else by
@@ -231,6 +237,11 @@ mod tests {
         };
         assert_eq!(emptied.place(), Some(GroupPlace::Exact(100)));
         assert!(emptied.has_gap());
+        let untouched = StreamInfo {
+            added: Some(60),
+            ..info(0)
+        };
+        assert!(!untouched.has_gap());
         let deleted = StreamInfo {
             max_deleted: id(50),
             ..info(70)

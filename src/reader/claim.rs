@@ -140,7 +140,7 @@ impl Claim {
         ask.arg("CONSUMERS").arg(&self.stream).arg(&self.group);
         let consumers: Vec<Consumer> = match link.query(&ask) {
             Ok(consumers) => consumers,
-            Err(error) if link::code(&error) == "NOPERM" => {
+            Err(error) if link::is_refused(&error) => {
                 log::warn!("redis does not allow XINFO: entries of other consumers are not waited for; allow +xinfo");
                 return Ok(None);
             }

@@ -246,7 +246,7 @@ impl Reader {
             }
             Err(error) if link::is_connection_error(&error) || link::is_unready(&error) => return Err(error),
             Err(error) if link::code(&error) == "BUSYGROUP" => {}
-            Err(error) if link::code(&error) == "NOPERM" => {
+            Err(error) if link::is_refused(&error) => {
                 let cost = "a group that is missing has to be made by somebody else";
                 self.link.optional(Err::<(), _>(error), cost, "+xgroup|create")?;
             }

@@ -13,6 +13,7 @@ use postgres::error::SqlState;
 use r2d2::{HandleError, PooledConnection};
 
 use crate::apply::Params;
+use crate::servers::columns;
 use crate::servers::connect::{ConnectError, Manager};
 use crate::servers::fault::{ApplyError, Fault};
 use crate::servers::retry::{Backoff, Outage, Party};
@@ -226,12 +227,21 @@ impl HandleError<ConnectError> for LastError {
 ///
 /// The server could not be asked, or will take the tables at another time.
 pub fn missing(client: &mut Client) -> Result<Option<String>, ApplyError> {
+    let rows = Params::new().query(client, sql::DATABASE_ENCODING)?;
+    let encoding: &str = rows.first().map_or(Ok("UTF8"), |row| row.get(0))?;
+    if let Some(fault) = encoding_fault(encoding) {
+        return Ok(Some(format!("{fault}; {ENCODING_REMEDY}")));
+    }
     let tables = missing_tables(client, schema::tables())?;
     if !tables.is_empty() {
         return Ok(Some(format!(
             "tables are missing: {}; start the AppView, which makes them, or run `firehose-worker schema | psql`",
             tables.join(", ")
         )));
+    }
+    let columns = columns::of_other_types(client)?;
+    if !columns.is_empty() {
+        return Ok(Some(columns.join("; ")));
     }
     match make_own_tables(client) {
         Err(error) if error.fault() != Fault::Transient => Ok(Some(format!(
@@ -241,6 +251,14 @@ pub fn missing(client: &mut Client) -> Result<Option<String>, ApplyError> {
         made => made.map(|()| None),
     }
 }
+
+/// What is wrong with a database in another encoding than UTF-8, in which not every record can be stored.
+pub fn encoding_fault(encoding: &str) -> Option<String> {
+    (encoding != "UTF8").then(|| format!("the database's encoding is {encoding}, and records need UTF8"))
+}
+
+pub const ENCODING_REMEDY: &str = "make another database (createdb --template=template0 --encoding=UTF8 NAME), restore a dump of \
+                                   this one into it, and let DATABASE_URL name it";
 
 fn missing_tables(client: &mut Client, tables: Vec<Table>) -> Result<Vec<String>, ApplyError> {
     missing_relations(client, tables.iter().map(|table| table.name).collect())

@@ -168,7 +168,8 @@ fn advice(state: &str) -> Option<&'static str> {
     Some(match state {
         "42501" => {
             "grant the role USAGE on the schemas public and firehose_worker, SELECT, INSERT, UPDATE, DELETE on their tables \
-             and USAGE on their sequences"
+             and USAGE on their sequences; where row-level security is named, ALTER ROLE ... BYPASSRLS, or switch it off for the \
+             table"
         }
         "42P01" | "42703" | "3F000" => "run the AppView's migrations, or `firehose-worker schema | psql`",
         "28P01" | "28000" => "see to the user and password in DATABASE_URL, and to pg_hba.conf",

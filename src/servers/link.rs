@@ -3,7 +3,7 @@
 //! Owns connecting, its time limits, the outage line in the log, and what a restricted user may do without. Each thread
 //! has its own link, since a blocking read holds its connection.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -172,7 +172,10 @@ impl Link {
                     self.has_worked = false;
                 }
                 Err(error) => {
-                    self.party.down(&describe(&error));
+                    match is_cluster(&error) {
+                        true => self.party.blocked(&describe(&error)),
+                        false => self.party.down(&describe(&error)),
+                    }
                     return Err(error);
                 }
             }
@@ -243,7 +246,12 @@ impl Link {
             Err(error) if is_refused(&error) => {
                 let mut costs = self.redis.costs.lock().unwrap_or_else(PoisonError::into_inner);
                 if costs.insert(cost) {
-                    log::warn!("{}: {cost}; to change that, allow {rule}", describe(&error));
+                    let and_known = if is_unknown(&error) {
+                        ", and have the server know the command (rename-command)"
+                    } else {
+                        ""
+                    };
+                    log::warn!("{}: {cost}; to change that, allow {rule}{and_known}", describe(&error));
                 }
                 Ok(None)
             }
@@ -293,18 +301,36 @@ fn queue_and_execute(connection: &mut Connection, commands: &[Cmd], with_multi: 
     })
 }
 
-/// Fails unless the server answers: a handshake for TLS waits for the first command, and who listens may say nothing.
+/// Fails unless the server answers, and in cluster mode: a handshake for TLS waits for the first command, and who listens
+/// may say nothing. HELLO is allowed to every user.
 fn hear(connection: &mut Connection) -> RedisResult<()> {
-    match redis::cmd("PING").query::<redis::Value>(connection) {
+    match redis::cmd("HELLO").query::<HashMap<String, Value>>(connection) {
         Err(error) if is_connection_error(&error) => Err(error),
-        // That the user may not ask is an answer, too.
+        Ok(server) if server.get("mode") == Some(&Value::BulkString(b"cluster".to_vec())) => {
+            Err((redis::ErrorKind::ClusterConnectionNotFound, CLUSTER).into())
+        }
+        // That HELLO is refused, or unknown to a proxy, is an answer, too.
         _ => Ok(()),
     }
 }
 
+/// Counters and dead letters go into one MULTI each, whose keys a cluster keeps in different slots: rows would be written, and
+/// never be counted.
+const CLUSTER: &str = "redis runs in cluster mode, which the worker does not support: its transactions span slots; set \
+                       cluster-enabled no and restart redis, or let REDIS_URL name a redis that is not a cluster's";
+
+/// Whether the server is not worked with since it is part of a cluster.
+pub fn is_cluster(error: &RedisError) -> bool {
+    error.kind() == redis::ErrorKind::ClusterConnectionNotFound
+}
+
 /// Whether the connection is of no more use, so that the outcome of a command is unknown.
 pub fn is_connection_error(error: &RedisError) -> bool {
-    error.is_io_error() || error.is_unrecoverable_error() || error.is_connection_dropped() || error.is_timeout()
+    is_cluster(error)
+        || error.is_io_error()
+        || error.is_unrecoverable_error()
+        || error.is_connection_dropped()
+        || error.is_timeout()
 }
 
 /// The server's error code, such as `NOGROUP`.
@@ -312,13 +338,22 @@ pub fn code(error: &RedisError) -> &str {
     error.code().unwrap_or_default()
 }
 
-/// Whether the user lacks a right. Refused inside a MULTI, EXEC's answer has a code of its own, and the reason behind it.
+/// Whether the user lacks a right, or the server the command: it may be renamed away, or unknown to a proxy. Refused inside a
+/// MULTI, EXEC's answer has a code of its own, and the reason behind it.
 pub fn is_refused(error: &RedisError) -> bool {
     match code(error) {
+        _ if is_unknown(error) => true,
         "NOPERM" => true,
         "EXECABORT" => error.detail().is_some_and(|detail| detail.contains("NOPERM")),
         _ => false,
     }
+}
+
+/// Whether the server does not know the command, which only the text of its answer tells.
+pub fn is_unknown(error: &RedisError) -> bool {
+    error
+        .detail()
+        .is_some_and(|detail| detail.starts_with("unknown command"))
 }
 
 /// Whether the server says no to writes as such: a replica, or one that loads its data.
@@ -333,6 +368,7 @@ pub fn is_unready(error: &RedisError) -> bool {
 /// The error on one line, beginning with the server's code for it where it has one.
 pub fn describe(error: &RedisError) -> String {
     let text = match (error.code(), error.detail()) {
+        _ if is_cluster(error) => CLUSTER.to_owned(),
         (Some(code), Some(detail)) => format!("{code} {detail}"),
         // The system's own words for it are "resource temporarily unavailable".
         (None, None) if error.is_timeout() => "no answer in time".to_owned(),

@@ -3,6 +3,7 @@
 //! Owns connections, their limits of time, what kind of fault an error is, how long to wait for a server, and the
 //! statements in sql/. Knows nothing of entries and records.
 
+pub mod columns;
 pub mod connect;
 pub mod constraint;
 pub mod db;

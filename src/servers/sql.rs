@@ -157,6 +157,7 @@ statements! {
     CHECK_SERVER = "check_server";
     CHECK_COLUMNS = "check_columns";
     CHECK_KEYS = "check_keys";
+    CHECK_ROW_SECURITY = "check_row_security";
     CHECK_RIGHTS = "check_rights";
     CHECK_SEQUENCES = "check_sequences";
 }
@@ -177,6 +178,7 @@ statements! {
     DIAGNOSES:
     CONSTRAINT_COLUMNS = "constraint_columns";
     SESSION_END = "session_end";
+    DATABASE_ENCODING = "database_encoding";
 }
 
 /// Whether the worker writes that column, going by the words of the statements that write the table.
@@ -188,6 +190,17 @@ pub fn writes(table: &str, column: &str) -> bool {
             .windows(2)
             .any(|pair| matches!(pair[0], "INTO" | "UPDATE" | "COPY") && pair[1] == table);
         is_of_table && words.contains(&column)
+    })
+}
+
+/// Whether some statement of the worker, a repair's aside, names that column of the table.
+pub fn uses(table: &str, column: &str) -> bool {
+    let of_worker = QUERIES
+        .iter()
+        .filter(|statement| !statement.name.starts_with("repair_"));
+    of_worker.chain(COPIES).any(|statement| {
+        let words = words(statement.text);
+        words.contains(&table) && words.contains(&column)
     })
 }
 
@@ -236,6 +249,17 @@ mod tests {
         assert!(!writes("likes", "like_count"));
         assert!(!writes("likes", "reviewed_by"));
         assert!(!writes("users", "created_at"), "a repair reads it");
+    }
+
+    /// A database in another encoding than UTF-8 refuses a statement with other characters for a reason that tells nobody
+    /// what is wrong.
+    #[test]
+    fn what_is_sent_is_ascii() {
+        let texts = QUERIES.iter().chain(COPIES).chain(DIAGNOSES).chain(LOOKS);
+        for statement in texts {
+            assert!(statement.text.is_ascii(), "{}", statement.name);
+        }
+        assert!(SCHEMA.is_ascii() && OWN_SCHEMA.is_ascii());
     }
 
     /// Only headed files can be read by who looks after the database, and only used ones tell what the worker does.

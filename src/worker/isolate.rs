@@ -17,6 +17,7 @@ use crate::apply;
 use crate::decode::{self, RawCommit};
 use crate::entry::Entry;
 use crate::rows::{Ignored, Op};
+use crate::servers::columns;
 use crate::servers::constraint;
 use crate::servers::fault::{ApplyError, Fault};
 use crate::servers::retry::Backoff;
@@ -191,6 +192,7 @@ impl Worker {
             let Err(error) = self.try_once(ops) else { break };
             let is_settled = match error.fault() {
                 Fault::Data if is_met(&error) => tries > patience,
+                Fault::Data if self.meets_other_types(&error) => false,
                 Fault::Data => !self.is_mendable(&error, tries),
                 Fault::Odd => tries > patience,
                 Fault::Transient if error.is_ours() => tries > patience,
@@ -256,6 +258,28 @@ impl Worker {
         is_not_ours.unwrap_or(true)
     }
 
+    /// Whether columns have other types than the worker writes, so that what PostgreSQL takes for bad data may be none. Says
+    /// so.
+    fn meets_other_types(&mut self, error: &ApplyError) -> bool {
+        let is_of_value = error.sqlstate().is_some_and(|state| state.code().starts_with("22"));
+        self.has_other_types = false;
+        if is_of_value && let Ok(columns) = self.db.with(columns::of_other_types) {
+            self.has_other_types = !columns.is_empty();
+            columns.iter().for_each(|column| self.db.blocked(column));
+        }
+        self.has_other_types
+    }
+
+    /// Says an error of which nobody knows whether it passes or stays with one op: finding that out takes a while.
+    fn say_odd(&mut self, description: &str) {
+        if self.odd.as_deref() != Some(description) {
+            log::warn!(
+                "{description}; trying again, then in smaller parts to find the op that it stays with; nothing is lost"
+            );
+            self.odd = Some(description.to_owned());
+        }
+    }
+
     /// Says why a batch waits, once for all workers and until all of them go on. `reason` is what the server said last: a
     /// connection that it closed after that tells less.
     fn say(&mut self, error: &ApplyError, tries: u32, reason: Option<&str>) {
@@ -268,13 +292,13 @@ impl Worker {
                 error,
                 ApplyError::Connect(_) | ApplyError::NameLapsed | ApplyError::Joined | ApplyError::Removed
             ) => {}
+            Fault::Data if self.has_other_types => {}
             Fault::Data if tries == 1 || is_met(error) => {}
             Fault::Data => self.db.blocked(&format!(
                 "{description}; the worker does not write the columns of that constraint: give them a default, or drop it"
             )),
             Fault::Operator => self.db.blocked(&description),
-            // Whether it stays with one op is found out before long.
-            Fault::Odd => {}
+            Fault::Odd => self.say_odd(&description),
             _ if tries <= QUIET_TRIES && !error.is_slow_to_pass() => {}
             _ => self.db.did_not_serve(&description),
         }

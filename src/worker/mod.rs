@@ -61,6 +61,10 @@ pub struct Worker {
     pub heavy: Arc<Mutex<()>>,
     /// Ops that were refused, one batch after the other, since one was applied.
     pub streak: usize,
+    /// The error of an unknown kind that was said last.
+    pub odd: Option<String>,
+    /// Whether columns had other types than the worker writes when that was looked at last.
+    pub has_other_types: bool,
 }
 
 /// Why a batch is not applied yet.

@@ -71,7 +71,7 @@ impl Deliveries {
         pending.arg(delivered.len()).arg(&self.consumer);
         let counts: Vec<(String, String, u64, u64)> = match link.query(&pending) {
             Ok(counts) => counts,
-            Err(error) if link::code(&error) == "NOPERM" => {
+            Err(error) if link::is_refused(&error) => {
                 log::warn!(
                     "redis does not allow XPENDING: an entry that ends the process is not found; allow +xpending"
                 );

@@ -10,6 +10,7 @@ use r2d2::ManageConnection;
 
 use super::{Looked, Report, Unusable, now, report_clock, tables};
 use crate::servers::connect::Manager;
+use crate::servers::db;
 use crate::servers::fault::{ApplyError, describe_postgres};
 use crate::servers::retry::Outage;
 use crate::servers::row::Row;
@@ -26,7 +27,9 @@ const MARK: &str = "firehose_worker.check";
 
 /// What the server says of itself and the session.
 pub struct Server {
+    /// Quoted where that is needed.
     pub role: String,
+    pub may_use_public: bool,
     pub may_make_schemas: bool,
     pub has_own_schema: bool,
     pub may_use_own_schema: bool,
@@ -129,11 +132,13 @@ fn look_at_answer(
 ) -> Result<Server, ApplyError> {
     look_at_version(row, database, report)?;
     report_clock(report, "postgresql clock", row.get("now")?, ours);
+    look_at_encoding(row, report)?;
     look_at_writing(row, report)?;
     look_at_durability(row, report)?;
     look_at_room(row, config, report)?;
     Ok(Server {
         role: row.get("role")?,
+        may_use_public: row.get("may_use_public")?,
         may_make_schemas: row.get("may_make_schemas")?,
         has_own_schema: row.get("has_own_schema")?,
         may_use_own_schema: row.get("may_use_own_schema")?,
@@ -172,6 +177,15 @@ fn is_far(server: &database_url::Server) -> bool {
             !address.map_or(name == "localhost", |address| address.is_loopback())
         }
     }
+}
+
+fn look_at_encoding(row: &Row, report: &Report) -> Result<(), ApplyError> {
+    let encoding: &str = row.get("encoding")?;
+    match db::encoding_fault(encoding) {
+        None => report.ok("encoding", encoding),
+        Some(fault) => report.fail("encoding", fault, db::ENCODING_REMEDY),
+    }
+    Ok(())
 }
 
 fn look_at_writing(row: &Row, report: &Report) -> Result<(), ApplyError> {

@@ -43,6 +43,9 @@ fn remedy(error: &redis::RedisError) -> &'static str {
     match link::code(error) {
         "NOAUTH" | "WRONGPASS" => "put the right user and password into REDIS_URL",
         _ if error.kind() == redis::ErrorKind::AuthenticationFailed => "put the right user and password into REDIS_URL",
+        _ if link::is_cluster(error) => {
+            "set cluster-enabled no and restart Redis, or let REDIS_URL name a Redis without it"
+        }
         _ if link::is_database_refused(error) => "ACL SETUSER its user +select",
         _ => "start Redis, or mend REDIS_URL",
     }

@@ -123,12 +123,6 @@ pub fn rights(tables: &[&'static str]) -> BTreeSet<Right> {
     rights
 }
 
-/// The columns of a table that some statement of the worker names.
-pub fn is_used(table: &str, column: &str) -> bool {
-    let mut all = statements().chain(sql::COPIES).map(|statement| words(statement.text));
-    all.any(|words| words.contains(&table) && words.contains(&column))
-}
-
 fn privileges(words: &[&str], table: &str) -> BTreeSet<&'static str> {
     let has = |first: &str, second: &str| words.windows(2).any(|pair| pair == [first, second]);
     let mut privileges = BTreeSet::new();

@@ -9,37 +9,40 @@ use super::postgres::Server;
 use super::statements::{self, Failure};
 use super::{Looked, Report, Unusable};
 use crate::apply::Params;
+use crate::servers::columns::{self, FoundTable};
 use crate::servers::fault::ApplyError;
 use crate::servers::row::Row;
 use crate::servers::schema::{self, Table};
 use crate::servers::sql::{self, Statement};
-
-/// A column as the database has it.
-struct Found {
-    kind: String,
-    is_required: bool,
-    has_default: bool,
-}
-
-type Columns = BTreeMap<String, BTreeMap<String, Found>>;
 
 /// Looks at all tables. The worker's own may not be there yet.
 pub fn look(client: &mut Client, server: &Server, report: &Report) -> Looked {
     report.looking("tables");
     let tables = schema::tables();
     let names: Vec<&str> = tables.iter().map(|table| table.name).collect();
-    let columns = columns(client, &names).map_err(|error| failed(report, "tables", &error))?;
+    let columns = columns::read(client, &names).map_err(|error| failed(report, "tables", &error))?;
     let missing: Vec<&str> = names
         .iter()
         .copied()
         .filter(|name| !columns.contains_key(*name))
         .collect();
     if !missing.is_empty() {
-        report.fail(
-            "tables",
-            format!("missing: {}", missing.join(", ")),
-            "start the AppView, which makes them, or run firehose-worker schema | psql",
-        );
+        let found = format!("missing: {}", missing.join(", "));
+        match server.may_use_public {
+            true => report.fail(
+                "tables",
+                found,
+                "start the AppView, which makes them, or run firehose-worker schema | psql",
+            ),
+            false => report.fail(
+                "tables",
+                format!(
+                    "{found}, or hidden: the role {} may not use the schema public",
+                    server.role
+                ),
+                format!("GRANT USAGE ON SCHEMA public TO {}", server.role),
+            ),
+        }
     }
     let mut faults = Vec::new();
     for table in &tables {
@@ -69,46 +72,28 @@ fn query(client: &mut Client, statement: Statement, names: &[&str]) -> Result<Ve
     Params::new().texts(names.iter()).query(client, statement)
 }
 
-fn columns(client: &mut Client, names: &[&str]) -> Result<Columns, ApplyError> {
-    let mut columns = Columns::new();
-    for row in query(client, sql::CHECK_COLUMNS, names)? {
-        let table: String = row.get("table_name")?;
-        let found = Found {
-            kind: row.get("type")?,
-            is_required: row.get("is_required")?,
-            has_default: row.get("has_default")?,
-        };
-        columns.entry(table).or_default().insert(row.get("column_name")?, found);
-    }
-    Ok(columns)
-}
-
 /// What is wrong with a table's columns, each with its remedy.
-fn column_faults(table: &Table, found: &BTreeMap<String, Found>) -> Vec<(String, String)> {
-    let name = table.name;
-    let alter = |rest: String| format!("ALTER TABLE {name} {rest}");
+fn column_faults(table: &Table, there: &FoundTable) -> Vec<(String, String)> {
+    let (name, full_name, found) = (table.name, &there.full_name, &there.columns);
+    let alter = |rest: String| format!("ALTER TABLE {full_name} {rest}");
     let mut faults = Vec::new();
     for column in &table.columns {
-        let full = format!("{name}.{}", column.name);
+        let full = format!("{full_name}.{}", column.name);
         let Some(there) = found.get(column.name) else {
-            if statements::is_used(name, column.name) {
+            if sql::uses(name, column.name) {
                 let remedy = alter(format!("ADD COLUMN {}", column.definition));
                 faults.push((format!("{full} is missing"), remedy));
             }
             continue;
         };
-        if !statements::is_used(name, column.name) {
+        if !sql::uses(name, column.name) {
             if there.is_required && !there.has_default {
-                faults.push(unwritten(name, column.name));
+                faults.push(unwritten(full_name, column.name));
             }
             continue;
         }
-        if !fits(column.kind, &there.kind) {
-            let remedy = alter(format!("ALTER COLUMN {} TYPE {}", column.name, column.kind));
-            faults.push((
-                format!("{full} is {}, and {} is written to it", there.kind, column.kind),
-                remedy,
-            ));
+        if !columns::fits(column.kind, &there.kind) {
+            faults.push(columns::mismatched(full_name, column.name, column.kind, &there.kind));
         }
         if there.is_required && !column.is_required {
             let remedy = alter(format!("ALTER COLUMN {} DROP NOT NULL", column.name));
@@ -118,34 +103,23 @@ fn column_faults(table: &Table, found: &BTreeMap<String, Found>) -> Vec<(String,
     let is_known = |name: &str| table.columns.iter().any(|column| column.name == name);
     let strange = found.iter().filter(|(column, _)| !is_known(column));
     let in_the_way = strange.filter(|(_, there)| there.is_required && !there.has_default);
-    faults.extend(in_the_way.map(|(column, _)| unwritten(name, column)));
+    faults.extend(in_the_way.map(|(column, _)| unwritten(full_name, column)));
     faults
 }
 
 fn unwritten(table: &str, column: &str) -> (String, String) {
     (
         format!("{table}.{column} is NOT NULL without a default, and the worker does not write it"),
-        format!("ALTER TABLE {table} ALTER COLUMN {column} SET DEFAULT …, or DROP NOT NULL"),
+        format!("ALTER TABLE {table} ALTER COLUMN {column} DROP NOT NULL"),
     )
 }
 
-/// Whether a column takes all that one of the wanted type would.
-fn fits(wanted: &str, found: &str) -> bool {
-    let length = |kind: &str| kind.rsplit_once('(')?.1.trim_end_matches(')').parse::<u32>().ok();
-    match wanted {
-        "text" => matches!(found, "text" | "character varying"),
-        _ if wanted.starts_with("varchar") => match found {
-            "text" | "character varying" => true,
-            _ => found.starts_with("character varying(") && length(found) >= length(wanted),
-        },
-        "integer" | "serial" => matches!(found, "integer" | "bigint"),
-        "bigint" | "bigserial" => found == "bigint",
-        "timestamp" => found == "timestamp without time zone",
-        _ => found == wanted,
-    }
-}
-
-fn look_at_keys(client: &mut Client, tables: &[Table], columns: &Columns, report: &Report) -> Result<(), ApplyError> {
+fn look_at_keys(
+    client: &mut Client,
+    tables: &[Table],
+    columns: &BTreeMap<String, FoundTable>,
+    report: &Report,
+) -> Result<(), ApplyError> {
     report.looking("keys");
     let names: Vec<&str> = tables.iter().map(|table| table.name).collect();
     let mut keys: BTreeSet<(String, Vec<String>)> = BTreeSet::new();
@@ -159,17 +133,25 @@ fn look_at_keys(client: &mut Client, tables: &[Table], columns: &Columns, report
         }
     }
     let mut is_complete = true;
-    for table in tables.iter().filter(|table| columns.contains_key(table.name)) {
+    for (table, there) in tables
+        .iter()
+        .filter_map(|table| Some((table, columns.get(table.name)?)))
+    {
         for key in &table.keys {
             let wanted: Vec<String> = key.columns.iter().map(|&column| column.to_owned()).collect();
             // Of a table that is only read, or by a column that numbers its rows, none is gone by.
-            let is_gone_by = key.columns.iter().all(|column| statements::is_used(table.name, column));
+            let is_gone_by = key.columns.iter().all(|column| sql::uses(table.name, column));
             if is_gone_by && !keys.contains(&(table.name.to_owned(), wanted)) {
                 is_complete = false;
                 report.fail(
                     "keys",
                     format!("{} has no unique key on ({})", table.name, key.columns.join(", ")),
-                    key.statement.clone(),
+                    key.statement
+                        .replace(
+                            &format!(" TABLE {} ", table.name),
+                            &format!(" TABLE {} ", there.full_name),
+                        )
+                        .replace(&format!(" ON {} ", table.name), &format!(" ON {} ", there.full_name)),
                 );
             }
         }
@@ -200,7 +182,7 @@ fn look_at_own(client: &mut Client, server: &Server, report: &Report) -> Result<
         return Ok(false);
     }
     let names: Vec<&str> = schema::own_tables().iter().map(|table| table.name).collect();
-    let there = columns(client, &names)?;
+    let there = columns::read(client, &names)?;
     let missing: Vec<&str> = names
         .iter()
         .copied()
@@ -235,10 +217,12 @@ fn look_at_statements(
     report.looking("statements");
     let failures = statements::failures(client, has_own, || report.looking("statements"))
         .map_err(|source| ApplyError::of_statement(sql::CHECK_BEGIN, source))?;
+    let has_hidden = look_at_row_security(client, server, names, report)?;
     let (refused, others): (Vec<&Failure>, Vec<&Failure>) = failures.iter().partition(|failure| failure.is_refusal);
     let may_number = look_at_sequences(client, server, names, report)?;
     if !refused.is_empty() {
-        look_at_rights(client, server, names, has_own, &refused, report)?;
+        let first = refused.first().copied().filter(|_| !has_hidden);
+        look_at_rights(client, server, names, has_own, first, report)?;
     } else if may_number {
         report.ok(
             "rights",
@@ -261,6 +245,30 @@ fn look_at_statements(
         report.ok("statements", "all of the worker's run here");
     }
     Ok(())
+}
+
+/// Whether row-level security hides rows from the role.
+fn look_at_row_security(
+    client: &mut Client,
+    server: &Server,
+    names: &[&'static str],
+    report: &Report,
+) -> Result<bool, ApplyError> {
+    let rows = query(client, sql::CHECK_ROW_SECURITY, names)?;
+    let tables: Vec<&str> = rows.iter().map(|row| row.get("full_name")).collect::<Result<_, _>>()?;
+    if tables.is_empty() {
+        return Ok(false);
+    }
+    let role = &server.role;
+    report.fail(
+        "row-level security",
+        format!(
+            "it would hide rows of {} from the role {role}, and the worker waits instead",
+            tables.join(", ")
+        ),
+        format!("ALTER ROLE {role} BYPASSRLS"),
+    );
+    Ok(true)
 }
 
 /// Whether the role may draw the numbers of rows.
@@ -289,7 +297,7 @@ fn look_at_rights(
     server: &Server,
     names: &[&'static str],
     has_own: bool,
-    refused: &[&Failure],
+    refused: Option<&Failure>,
     report: &Report,
 ) -> Result<(), ApplyError> {
     let mut names = names.to_vec();
@@ -308,7 +316,7 @@ fn look_at_rights(
         grants
             .entry(row.get("privileges")?)
             .or_default()
-            .push(row.get("table_name")?);
+            .push(row.get("full_name")?);
     }
     for (privileges, tables) in &grants {
         let tables = tables.join(", ");
@@ -318,8 +326,7 @@ fn look_at_rights(
             format!("GRANT {privileges} ON {tables} TO {role}"),
         );
     }
-    if grants.is_empty() {
-        let first = refused[0];
+    if let Some(first) = refused.filter(|_| grants.is_empty()) {
         report.fail(
             "rights",
             format!("sql/{}.sql: {}", first.statement, first.reason),
@@ -327,27 +334,4 @@ fn look_at_rights(
         );
     }
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_column_fits_if_it_takes_all_that_is_written() {
-        for (wanted, found, does_fit) in [
-            ("varchar(255)", "character varying(255)", true),
-            ("varchar(255)", "character varying(512)", true),
-            ("varchar(255)", "character varying(64)", false),
-            ("varchar(255)", "text", true),
-            ("text", "character varying(512)", false),
-            ("timestamp", "timestamp without time zone", true),
-            ("timestamp", "timestamp with time zone", false),
-            ("integer", "bigint", true),
-            ("jsonb", "json", false),
-            ("boolean", "boolean", true),
-        ] {
-            assert_eq!(fits(wanted, found), does_fit, "{wanted} in {found}");
-        }
-    }
 }

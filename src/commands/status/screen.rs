@@ -60,7 +60,9 @@ pub fn lines(figures: &Figures, look: &Look) -> Vec<String> {
         "events/s",
         format!(
             "{:.0} now, {:.0} over a minute",
-            figures.events_per_second, figures.events_per_second_over_a_minute
+            // Adding zero takes the sign away that a small negative rate leaves to its zero.
+            figures.events_per_second.round() + 0.0,
+            figures.events_per_second_over_a_minute.round() + 0.0
         ),
     );
     add("backlog", backlog(figures));

@@ -3,7 +3,8 @@
 use super::{Checked, check};
 use crate::support::pgbouncer::PgBouncer;
 use crate::support::postgres::{Database, PostgresOptions};
-use crate::support::{PostgresServer, RedisServer, Stack};
+use crate::support::stack::shown;
+use crate::support::{PostgresServer, RedisServer, Stack, wait_until};
 
 fn with_own_server(name: &str, settings: Vec<(&'static str, String)>) -> Stack {
     let options = PostgresOptions { fsync: false, settings };
@@ -244,7 +245,7 @@ fn each_right_that_the_role_lacks_is_told_as_the_grant_that_gives_it() {
         "no_likes",
         &format!("{all} {schema}; revoke delete on likes, users from ROLE"),
     );
-    checked.assert_finds("fail", "rights", &["GRANT DELETE ON likes TO"]);
+    checked.assert_finds("fail", "rights", &["GRANT DELETE ON public.likes TO"]);
 
     let unnumbered = format!("{schema}; grant select, insert, update, delete on all tables in schema public to ROLE");
     let words = ["GRANT USAGE ON SEQUENCE public.", "notifications_id_seq"];
@@ -262,6 +263,111 @@ fn each_right_that_the_role_lacks_is_told_as_the_grant_that_gives_it() {
     stack.sql("drop table firehose_worker.versions");
     let words = ["firehose_worker.versions are missing", "may not make them"];
     check_as(&stack, "no_extend", &usage).assert_finds("fail", "own tables", &words);
+}
+
+/// Carries a remedy out as it is printed, and checks again.
+fn mend_and_check(stack: &Stack, checked: &Checked, what: &str, env: &[(&str, &str)]) -> Checked {
+    for finding in checked.findings() {
+        if finding["what"] == what && finding["level"] == "fail" {
+            stack.sql(finding["remedy"].as_str().expect("a remedy"));
+        }
+    }
+    check(stack, env)
+}
+
+#[test]
+fn a_role_that_may_not_use_the_schema_of_the_tables_is_told() {
+    let stack = Stack::new("check_public");
+    stack.drain();
+    let role = format!("Out-{}", stack.database.name());
+    stack.sql(&format!(
+        "revoke usage on schema public from public; create role \"{role}\" login;
+         grant select, insert, update, delete on all tables in schema public to \"{role}\";
+         grant usage on all sequences in schema public to \"{role}\";
+         grant usage on schema firehose_worker to \"{role}\";
+         grant select, insert, update, delete on all tables in schema firehose_worker to \"{role}\""
+    ));
+    let url = stack.database_url().replace("postgres@", &format!("{role}@"));
+    let env = [("DATABASE_URL", url.as_str())];
+    let checked = check(&stack, &env);
+    checked.assert_finds(
+        "fail",
+        "tables",
+        &["may not use the schema public", "GRANT USAGE ON SCHEMA public"],
+    );
+    mend_and_check(&stack, &checked, "tables", &env).assert_nothing_fails();
+    stack.sql(&format!("drop owned by \"{role}\"; drop role \"{role}\""));
+}
+
+#[test]
+fn the_statements_that_are_told_for_tables_mend_them() {
+    let stack = Stack::new("check_mend");
+    for (statements, what) in [
+        ("alter table posts alter created_at type timestamptz", "columns"),
+        ("alter table likes alter via type json", "columns"),
+        ("alter table users alter handle type varchar(64)", "columns"),
+        ("alter table likes drop column via", "columns"),
+        ("alter table posts alter column embed set not null", "columns"),
+        ("alter table posts add column extra text not null", "columns"),
+        ("drop index unique_like_user_post", "keys"),
+        ("alter table quotes drop constraint quotes_pkey cascade", "keys"),
+    ] {
+        stack.sql(statements);
+        let checked = check(&stack, &[]);
+        checked.assert_finds("fail", what, &["public."]);
+        mend_and_check(&stack, &checked, what, &[]).assert_nothing_fails();
+    }
+}
+
+#[test]
+fn row_level_security_is_told_and_its_remedy_cures_it() {
+    let stack = Stack::new("check_row_security");
+    let role = format!("hidden_{}", stack.database.name());
+    stack.drain();
+    stack.sql(&format!(
+        "create role {role} login; grant usage on schema firehose_worker to {role};
+         grant select, insert, update, delete on all tables in schema public, firehose_worker to {role};
+         grant usage on all sequences in schema public to {role};
+         alter table user_settings enable row level security; alter table likes enable row level security"
+    ));
+    let url = stack.database_url().replace("postgres@", &format!("{role}@"));
+    let env = [("DATABASE_URL", url.as_str())];
+    let checked = check(&stack, &env);
+    let words = ["public.likes, public.user_settings", "BYPASSRLS"];
+    checked.assert_finds("fail", "row-level security", &words);
+    mend_and_check(&stack, &checked, "row-level security", &env).assert_nothing_fails();
+    stack.sql(&format!("drop owned by {role}; drop role {role}"));
+}
+
+#[test]
+fn a_database_that_is_not_utf8_is_told_and_waited_for_before_anything_is_written() {
+    let stack = Stack::new("check_encoding");
+    for encoding in ["LATIN1", "SQL_ASCII", "EUC_JP"] {
+        let name = format!("{}_{encoding}", stack.database.name()).to_ascii_lowercase();
+        stack.sql(&format!(
+            "create database {name} template template0 encoding '{encoding}' lc_collate 'C' lc_ctype 'C'"
+        ));
+        let url = stack.database.server().url(&name);
+        let words = [encoding, "UTF8", "createdb"];
+        check(&stack, &[("DATABASE_URL", &url)]).assert_finds("fail", "encoding", &words);
+        let worker = stack.worker().env("DATABASE_URL", &url).spawn();
+        wait_until("the worker says what it waits for", || {
+            match worker.log().contains(&format!("encoding is {encoding}")) {
+                true => Ok(()),
+                false => Err(shown(&worker.log())),
+            }
+        });
+        drop(worker);
+        let schemas = "select from pg_namespace where nspname = 'firehose_worker'";
+        let rows = stack
+            .database
+            .server()
+            .client(&name)
+            .query(schemas, &[])
+            .expect("a query");
+        assert!(rows.is_empty());
+        stack.sql(&format!("drop database {name} with (force)"));
+    }
 }
 
 #[test]

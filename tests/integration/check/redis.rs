@@ -47,6 +47,24 @@ fn a_wrong_password_is_told() {
 }
 
 #[test]
+fn a_redis_in_cluster_mode_is_told() {
+    let stack = with("check_cluster", &["--cluster-enabled", "yes"]);
+    run(&stack, &["CLUSTER", "ADDSLOTSRANGE", "0", "16383"]);
+    check(&stack, &[]).assert_finds("fail", "redis", &["cluster mode", "set cluster-enabled no"]);
+}
+
+#[test]
+fn a_group_that_has_read_nothing_of_a_stream_that_was_not_trimmed_has_lost_nothing() {
+    let stack = Stack::new("check_unread");
+    stack.create_group();
+    for _ in 0..3 {
+        stack.push_fields(&[("type", b"identity"), ("data", b"{}"), ("seq", b"")]);
+    }
+    let checked = check(&stack, &[]);
+    checked.assert_finds("ok", "backlog", &["3 entries are unread"]);
+}
+
+#[test]
 fn a_replica_is_told_with_its_master() {
     let master = RedisServer::start();
     let port = master.port().to_string();

@@ -5,6 +5,7 @@ use std::time::Duration;
 use redis::cmd;
 
 use super::{World, all, lines_with, wait_for_line};
+use crate::support::entries::{did, like, uri};
 use crate::support::stack::shown;
 use crate::support::wait::equal;
 use crate::support::{EVENTS, GROUP, RedisServer, wait_until};
@@ -21,6 +22,35 @@ fn durable() -> RedisServer {
         "--key-load-delay",
         "200",
     ])
+}
+
+#[test]
+fn a_redis_in_cluster_mode_is_waited_for_in_one_line() {
+    let world = World::with_redis("cluster", RedisServer::start_with(&["--cluster-enabled", "yes"]));
+    let stack = &world.stack;
+    cmd("CLUSTER")
+        .arg(&["ADDSLOTSRANGE", "0", "16383"])
+        .exec(&mut stack.redis())
+        .expect("CLUSTER ADDSLOTSRANGE");
+    let mut worker = world.worker().spawn();
+    wait_for_line(
+        &mut worker,
+        &["cluster mode", "cluster-enabled no", "waiting until it is mended"],
+    );
+    assert_eq!(lines_with(&worker.log(), &["cluster mode"]), 1, "{}", worker.log());
+    assert!(stack.groups().is_empty(), "{:?}", stack.groups());
+}
+
+#[test]
+fn a_first_write_that_redis_refuses_is_said_at_once() {
+    let replicas = RedisServer::start_with(&["--min-replicas-to-write", "1"]);
+    let world = World::with_redis("first_write", replicas);
+    let mut worker = world.worker().spawn();
+    wait_for_line(&mut worker, &["NOREPLICAS", "min-replicas-to-write 0"]);
+    world.stack.redis.configure("min-replicas-to-write", "0");
+    let subject = like(&uri(&did("bob"), "app.bsky.feed.post/1"));
+    world.stack.create(&did("alice"), "app.bsky.feed.like/1", subject);
+    wait_until("the like is applied", || equal(world.stack.count("likes"), 1));
 }
 
 #[test]

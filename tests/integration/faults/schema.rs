@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use super::postgres::{as_role, make_role};
 use super::{World, lines_with, wait_for_line};
 use crate::support::entries::{cid_for, did, like, uri};
 use crate::support::stack::shown;
@@ -53,6 +54,59 @@ fn columns_of_another_type_than_is_read_are_waited_for() {
     let moved = uri(&bob, "app.bsky.feed.post/2");
     assert_eq!(stack.rows("likes")[0]["post_uri"], moved.as_str());
     stack.assert_counters_equal_rows();
+}
+
+#[test]
+fn columns_of_another_type_than_is_written_make_no_dead_letters() {
+    let stack = Stack::new("schema_written");
+    let mut worker = stack.worker().spawn();
+    push_likes(&stack, "a", 1);
+    wait_until("the like is applied", || equal(stack.count("likes"), 1));
+    // What COPY sends for a timestamp is no date to PostgreSQL.
+    stack.sql("alter table likes alter created_at type date");
+    push_likes(&stack, "b", 100);
+    wait_for_line(
+        &mut worker,
+        &["public.likes.created_at is date", "waiting until it is mended"],
+    );
+    drop(worker);
+    let mut worker = stack.worker().spawn();
+    wait_for_line(
+        &mut worker,
+        &["waiting for the schema", "ALTER TABLE public.likes", "TYPE timestamp"],
+    );
+    stack.sql("alter table likes alter created_at type timestamp");
+    wait_until("the likes are applied", || equal(stack.count("likes"), 101));
+    wait_until("nothing is pending", || equal(stack.pending(), 0));
+    assert_eq!(stack.dead_letters().len(), 0, "{:?}", stack.dead_letters());
+    stack.assert_counters_equal_rows();
+}
+
+#[test]
+fn row_level_security_is_waited_for_and_hides_no_row() {
+    let stack = Stack::new("schema_row_security");
+    make_role(&stack);
+    let url = as_role(&stack.database_url());
+    let mut worker = stack.worker().env("DATABASE_URL", &url).spawn();
+    push_likes(&stack, "a", 1);
+    wait_until("the like is applied", || equal(stack.count("likes"), 1));
+    for table in ["likes", "user_settings"] {
+        stack.sql(&format!("alter table {table} enable row level security"));
+        stack.delete(&did("alice"), "app.bsky.feed.like/a0");
+        stack.create(
+            &did(table),
+            "app.bsky.feed.like/1",
+            like(&uri(&did("bob"), "app.bsky.feed.post/1")),
+        );
+        wait_for_line(
+            &mut worker,
+            &["row-level security", table, "BYPASSRLS", "waiting until it is mended"],
+        );
+        stack.sql(&format!("alter table {table} disable row level security"));
+        wait_until("nothing is pending", || equal(stack.pending(), 0));
+    }
+    assert_eq!(stack.count("likes"), 2, "{:?}", stack.rows("likes"));
+    assert_eq!(stack.dead_letters().len(), 0, "{:?}", stack.dead_letters());
 }
 
 #[test]

@@ -1,0 +1,10 @@
+-- Reads the tables from which row-level security hides rows of the session's role, or would if it were not refused.
+-- $1 table name text[], with a schema or found by search_path
+-- Safe twice: reads only.
+-- Locks: none.
+SELECT format('%I.%I', n.nspname, c.relname) AS full_name
+FROM unnest($1::text[]) AS name
+JOIN pg_class AS c ON c.oid = to_regclass(name)
+JOIN pg_namespace AS n ON n.oid = c.relnamespace
+WHERE row_security_active(c.oid)
+ORDER BY 1
