@@ -4,7 +4,7 @@
 -- index of blocker_did or of blocked_did alone, and read all that an account or a subject has.
 -- Safe twice: reads only.
 -- Locks: the rows read, in uri order, until the end of the transaction.
-SELECT r.uri, r.blocker_did AS key_a, r.blocked_did AS key_b, r.created_at,
+SELECT r.uri, r.blocker_did AS key_a, r.blocked_did AS key_b, r.created_at, r.indexed_at,
     NULL::text AS cid, NULL::text AS subject_cid, NULL::text AS via, r.commit_seq, NULL::text AS handle,
     NULL::timestamp AS verified_at
 FROM blocks AS r

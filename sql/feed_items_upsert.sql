@@ -1,15 +1,16 @@
 -- Inserts or corrects feed items.
--- $1 uri  $2 post_uri  $3 originator_did  $4 type  $5 created_at  $6 cid: arrays of one length, sorted by uri; a cid
--- that is unknown is NULL: then that of the item stays, or the uri stands in for it, as with the AppView's own worker,
--- cut to the column's length
+-- $1 uri  $2 post_uri  $3 originator_did  $4 type  $5 created_at  $6 cid
+-- $7 indexed_at, of a row that is new: arrays of one length, sorted by uri; a cid that is unknown is NULL: then that of
+-- the item stays, or the uri stands in for it, as with the AppView's own worker, cut to the column's length
 -- Safe twice: the values are absolute; a row that has them already is not written. Returns how many rows are new.
 -- Locks: rows in uri order, those of the repos at hand.
 WITH written AS (
-    INSERT INTO feed_items AS f (uri, post_uri, originator_did, type, sort_at, created_at, cid)
+    INSERT INTO feed_items AS f (uri, post_uri, originator_did, type, sort_at, created_at, cid, indexed_at)
     SELECT uri, post_uri, originator_did, type, created_at, created_at,
-        coalesce(cid, (SELECT old.cid FROM feed_items AS old WHERE old.uri = new.uri), left(uri, 255))
-    FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::timestamp[], $6::text[])
-        AS new (uri, post_uri, originator_did, type, created_at, cid)
+        coalesce(cid, (SELECT old.cid FROM feed_items AS old WHERE old.uri = new.uri), left(uri, 255)),
+        indexed_at
+    FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::timestamp[], $6::text[], $7::timestamp[])
+        AS new (uri, post_uri, originator_did, type, created_at, cid, indexed_at)
     ON CONFLICT (uri) DO UPDATE
     SET post_uri = excluded.post_uri, originator_did = excluded.originator_did, type = excluded.type,
         sort_at = excluded.sort_at, created_at = excluded.created_at, cid = excluded.cid

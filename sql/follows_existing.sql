@@ -4,7 +4,7 @@
 -- index of follower_did or of following_did alone, and read all that an account or a subject has.
 -- Safe twice: reads only.
 -- Locks: the rows read, in uri order, until the end of the transaction.
-SELECT r.uri, r.follower_did AS key_a, r.following_did AS key_b, r.created_at,
+SELECT r.uri, r.follower_did AS key_a, r.following_did AS key_b, r.created_at, r.indexed_at,
     NULL::text AS cid, NULL::text AS subject_cid, NULL::text AS via, r.commit_seq, NULL::text AS handle,
     NULL::timestamp AS verified_at
 FROM follows AS r

@@ -4,7 +4,7 @@
 -- index of user_did or of post_uri alone, and read all that an account or a subject has.
 -- Safe twice: reads only.
 -- Locks: the rows read, in uri order, until the end of the transaction.
-SELECT r.uri, r.user_did AS key_a, r.post_uri AS key_b, r.created_at,
+SELECT r.uri, r.user_did AS key_a, r.post_uri AS key_b, r.created_at, r.indexed_at,
     NULL::text AS cid, r.subject_cid, r.via::text AS via, r.commit_seq, NULL::text AS handle,
     NULL::timestamp AS verified_at
 FROM likes AS r

@@ -4,7 +4,7 @@
 -- index of list_uri or of subject_did alone, and read all that an account or a subject has.
 -- Safe twice: reads only.
 -- Locks: the rows read, in uri order, until the end of the transaction.
-SELECT r.uri, r.list_uri AS key_a, r.subject_did AS key_b, r.created_at,
+SELECT r.uri, r.list_uri AS key_a, r.subject_did AS key_b, r.created_at, r.indexed_at,
     r.cid, NULL::text AS subject_cid, NULL::text AS via, NULL::text AS commit_seq, NULL::text AS handle,
     NULL::timestamp AS verified_at
 FROM list_items AS r

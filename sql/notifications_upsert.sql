@@ -1,10 +1,12 @@
 -- Inserts or corrects notifications; one that is there stays read or unread.
--- $1 uri  $2 recipient_did  $3 author_did  $4 reason  $5 reason_subject  $6 cid  $7 created_at: arrays of one length,
--- sorted by uri; a cid that is unknown is NULL: then the old one stays
+-- $1 uri  $2 recipient_did  $3 author_did  $4 reason  $5 reason_subject  $6 cid  $7 created_at
+-- $8 indexed_at, of a row that is new: arrays of one length, sorted by uri; a cid that is unknown is
+-- NULL: then the old one stays
 -- Safe twice: the values are absolute; a row that has them already is not written.
 -- Locks: rows in uri order, those of the repos at hand.
-INSERT INTO notifications AS n (uri, recipient_did, author_did, reason, reason_subject, cid, created_at)
-SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::timestamp[])
+INSERT INTO notifications AS n (uri, recipient_did, author_did, reason, reason_subject, cid, created_at, indexed_at)
+SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::timestamp[],
+    $8::timestamp[])
 ON CONFLICT (uri) DO UPDATE
 SET recipient_did = excluded.recipient_did, author_did = excluded.author_did, reason = excluded.reason,
     reason_subject = excluded.reason_subject, cid = coalesce(excluded.cid, n.cid), created_at = excluded.created_at

@@ -2,7 +2,7 @@
 -- $1 uri text[]  $2 key_a text[]  $3 key_b text[] (the pairs, of one length)
 -- Safe twice: reads only.
 -- Locks: the rows read, in uri order, until the end of the transaction.
-SELECT r.uri, r.subject_did AS key_a, ''::text AS key_b, r.created_at,
+SELECT r.uri, r.subject_did AS key_a, ''::text AS key_b, r.created_at, r.indexed_at,
     r.cid, NULL::text AS subject_cid, NULL::text AS via, NULL::text AS commit_seq, r.handle, r.verified_at
 FROM verifications AS r
 WHERE r.uri IN (

@@ -76,7 +76,7 @@ impl Entry {
 }
 
 /// The place of an op in the stream: its entry, and its index among the entry's ops.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Position {
     pub entry: EntryId,
     pub op: u32,

@@ -7,6 +7,7 @@
 
 use std::collections::HashMap;
 
+use crate::decode::time::Micros;
 use crate::rows::{
     Change, FeedGenerator, GenericRecord, Handle, Label, Labeler, List, Op, PairRow, PairTable, Post, PostGate,
     Profile, Row, StarterPack, Table, ThreadGate,
@@ -32,6 +33,8 @@ impl<T> Default for Folded<'_, T> {
 #[derive(Debug)]
 pub struct UserChange<'o> {
     pub did: &'o str,
+    /// Of the first op that makes it.
+    pub time: Micros,
     pub handle: Option<&'o str>,
     /// `Some(None)` clears the profile's columns.
     pub profile: Option<Option<&'o Profile<'o>>>,
@@ -92,18 +95,32 @@ impl<'o> Changes<'o> {
 }
 
 /// What the ops on one row come to.
-#[derive(Default)]
 struct Last<'o> {
     was_deleted: bool,
     put: Option<&'o Row<'o>>,
     handle: Option<&'o Handle>,
+    /// Of the first of them.
+    time: Micros,
+}
+
+impl Last<'_> {
+    fn first(time: Micros) -> Self {
+        Last {
+            was_deleted: false,
+            put: None,
+            handle: None,
+            time,
+        }
+    }
 }
 
 /// Folds ops, which are in stream order.
 pub fn fold<'o>(ops: &[&'o Op<'o>]) -> Changes<'o> {
     let mut rows: HashMap<(Table, &str), Last> = HashMap::with_capacity(ops.len());
     for op in ops {
-        let last = rows.entry((op.table, op.key.as_str())).or_default();
+        let last = rows
+            .entry((op.table, op.key.as_str()))
+            .or_insert_with(|| Last::first(op.time));
         match &op.change {
             Change::Put(Row::Handle(handle)) => last.handle = Some(handle),
             Change::Put(row) => last.put = Some(row),
@@ -129,6 +146,7 @@ fn push<'o>(changes: &mut Changes<'o>, table: Table, key: &'o str, last: &Last<'
     match (table, last.put) {
         (Table::Users, put) => changes.users.push(UserChange {
             did: key,
+            time: last.time,
             handle: last.handle.map(|Handle(handle)| handle.as_str()),
             profile: match put {
                 Some(Row::Profile(profile)) => Some(Some(profile)),
@@ -155,6 +173,7 @@ mod tests {
                 entry: EntryId { ms: n, n: 0 },
                 op: 0,
             },
+            time: Micros(0),
             entry: 0,
             path: Cow::Borrowed(""),
             repo: Cow::Borrowed("did:plc:a"),
@@ -173,7 +192,7 @@ mod tests {
         let gate = || {
             Change::Put(Row::PostGate(PostGate {
                 embedding_rules: "{}".into(),
-                created_at: crate::decode::time::Micros(0),
+                created_at: Micros(0),
             }))
         };
         let table = Table::PostGates;

@@ -12,7 +12,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 
 use crate::ack::session::Session;
 use crate::ack::{self, Acker, Done};
-use crate::apply::{Member, Memory};
+use crate::apply::{Member, Memory, PageKeys};
 use crate::batch::Batches;
 use crate::entry::Entry;
 use crate::group::consumer;
@@ -29,6 +29,7 @@ use crate::report::http::Http;
 use crate::report::metrics::Metrics;
 use crate::report::notify::{self, Notifier, Start};
 use crate::report::status::Publisher;
+use crate::servers::clock::Clock;
 use crate::servers::db::Db;
 use crate::servers::link::Redis;
 use crate::servers::retry::Backoff;
@@ -77,6 +78,7 @@ pub fn run(config: Config, is_drain: bool) -> anyhow::Result<()> {
         redis,
         db,
         metrics: Arc::clone(&metrics),
+        clock: Clock::default(),
         tries: Tries::default(),
         start: Start::default(),
         stop: stop.clone(),
@@ -102,6 +104,7 @@ struct Pipeline {
     in_flight: Arc<InFlight>,
     session: Session,
     metrics: Arc<Metrics>,
+    clock: Clock,
     tries: Tries,
     start: Start,
     stop: Stop,
@@ -168,7 +171,7 @@ impl Pipeline {
         threads.spawn_beside("renewer", &last_stop, move |stop| renewer.run(stop))?;
         let (tries, redis) = (self.tries.clone(), self.redis.clone());
         threads.spawn_beside("tries", &last_stop, move |stop| tries.watch(&redis, stop))?;
-        let mut losses = Losses::new(&self.redis, &self.config, Arc::clone(&self.metrics));
+        let mut losses = Losses::new(&self.redis, &self.config, Arc::clone(&self.metrics), self.clock.clone());
         losses.look_before_reading();
         threads.spawn_beside("losses", &last_stop, move |stop| losses.run(stop))?;
         self.spawn_acker(threads, done_rx, lease)?;
@@ -210,6 +213,7 @@ impl Pipeline {
     ) -> anyhow::Result<Vec<Sender<Entry>>> {
         let mut inboxes = Vec::with_capacity(self.config.workers);
         let heavy = Arc::default();
+        let page_keys = PageKeys::new(self.clock.clone());
         for number in 0..self.config.workers {
             let (tx, inbox) = bounded(BATCHES_PER_CHANNEL * self.config.max_batch_entries);
             let suspect_above = poison::suspect_above(self.config.max_deliveries);
@@ -217,7 +221,7 @@ impl Pipeline {
                 batches: Batches::new(inbox, self.config.max_batch_entries, suspect_above),
                 done: done.clone(),
                 db: self.db.clone(),
-                memory: Memory::of(member.clone()),
+                memory: Memory::of(member.clone(), page_keys.clone()),
                 switches: self.config.switches,
                 trials: Trials::new(&self.redis, &self.config, &self.stop, &self.tries),
                 lease: lease.clone(),

@@ -95,6 +95,7 @@ mod tests {
     /// The handles of users after events `(ms, did, handle)`, and who was given which.
     fn after(events: &[(u64, &'static str, &str)]) -> (BTreeMap<String, String>, BTreeMap<String, String>) {
         let op = |&(ms, did, handle): &(u64, &'static str, &str)| Op {
+            time: crate::decode::time::Micros(0),
             position: Position {
                 entry: EntryId { ms, n: 0 },
                 op: 0,

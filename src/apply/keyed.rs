@@ -51,6 +51,7 @@ fn feed_generators(client: &mut Client, changes: &Changes) -> Result<(), ApplyEr
         .optional_texts(feeds.iter().map(|feed| &feed.description))
         .optional_texts(feeds.iter().map(|feed| &feed.avatar_url))
         .times(feeds.iter().map(|feed| feed.created_at))
+        .times(feeds.iter().map(|feed| feed.indexed_at))
         .execute(client, sql::FEED_GENERATORS_UPSERT)?;
     Ok(())
 }
@@ -69,6 +70,7 @@ fn starter_packs(client: &mut Client, changes: &Changes) -> Result<(), ApplyErro
         .optional_texts(packs.iter().map(|pack| &pack.list_uri))
         .jsons(packs.iter().map(|pack| &pack.feeds))
         .times(packs.iter().map(|pack| pack.created_at))
+        .times(packs.iter().map(|pack| pack.indexed_at))
         .execute(client, sql::STARTER_PACKS_UPSERT)?;
     Ok(())
 }
@@ -84,6 +86,7 @@ fn labelers(client: &mut Client, changes: &Changes) -> Result<(), ApplyError> {
         .texts(labelers.iter().map(|labeler| &labeler.creator_did))
         .jsons(labelers.iter().map(|labeler| &labeler.policies))
         .times(labelers.iter().map(|labeler| labeler.created_at))
+        .times(labelers.iter().map(|labeler| labeler.indexed_at))
         .execute(client, sql::LABELER_SERVICES_UPSERT)?;
     Ok(())
 }
@@ -102,6 +105,7 @@ fn lists(client: &mut Client, changes: &Changes) -> Result<(), ApplyError> {
         .optional_texts(lists.iter().map(|list| &list.description))
         .optional_texts(lists.iter().map(|list| &list.avatar_url))
         .times(lists.iter().map(|list| list.created_at))
+        .times(lists.iter().map(|list| list.indexed_at))
         .execute(client, sql::LISTS_UPSERT)?;
     Ok(())
 }
@@ -118,6 +122,7 @@ fn labels(client: &mut Client, changes: &Changes) -> Result<(), ApplyError> {
         .texts(labels.iter().map(|label| &label.val))
         .bools(labels.iter().map(|label| label.neg))
         .times(labels.iter().map(|label| label.created_at))
+        .times(labels.iter().map(|label| label.indexed_at))
         .execute(client, sql::LABELS_UPSERT)?;
     Ok(())
 }
@@ -164,6 +169,7 @@ fn generic_records(client: &mut Client, changes: &Changes) -> Result<(), ApplyEr
         .texts(records.iter().map(|record| &record.record_type))
         .jsons(records.iter().map(|record| &record.record))
         .times(records.iter().map(|record| record.created_at))
+        .times(records.iter().map(|record| record.indexed_at))
         .execute(client, sql::GENERIC_RECORDS_UPSERT)?;
     Ok(())
 }

@@ -11,6 +11,7 @@ mod effects;
 mod handles;
 mod keyed;
 mod member;
+mod page_keys;
 mod pairs;
 pub mod params;
 mod posts;
@@ -18,14 +19,16 @@ mod users;
 mod versions;
 
 use std::borrow::Cow;
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeMap, HashSet};
 
 use postgres::Client;
 
 pub use effects::{RecordCounts, Switches};
 pub use member::Member;
+pub use page_keys::PageKeys;
 pub use params::Params;
 
+use crate::decode::time::Micros;
 use crate::fold::{Changes, fold};
 use crate::rows::{Op, PairTable, Table};
 use crate::servers::fault::ApplyError;
@@ -59,6 +62,7 @@ pub fn apply<'o>(
         prospects,
         users_made,
         member,
+        page_keys,
         ..
     } = memory;
     let began_at = known.now();
@@ -74,10 +78,10 @@ pub fn apply<'o>(
     } else {
         write_users(client, Mode::Alone)?
     };
-    known.committed(&users.made, began_at);
+    known.committed(users.made.keys().copied(), began_at);
     *users_made += users.new;
     Ok(Applied {
-        record_counts: write_either_way(client, &users, switches, prospects, member.as_ref())?,
+        record_counts: write_either_way(client, &users, switches, prospects, member.as_ref(), page_keys)?,
         opted_out: users.opted_out,
     })
 }
@@ -92,14 +96,29 @@ pub struct Memory {
     connections: u64,
     /// `None`: nobody else can write to the database.
     member: Option<Member>,
+    page_keys: PageKeys,
 }
 
 impl Memory {
-    pub fn of(member: Member) -> Memory {
+    pub fn of(member: Member, page_keys: PageKeys) -> Memory {
         Memory {
             member: Some(member),
+            page_keys,
             ..Memory::default()
         }
+    }
+
+    /// Of a process that nobody else writes beside.
+    pub fn alone(page_keys: PageKeys) -> Memory {
+        Memory {
+            page_keys,
+            ..Memory::default()
+        }
+    }
+
+    /// What gives rows their times, before they are applied.
+    pub fn page_keys(&self) -> &PageKeys {
+        &self.page_keys
     }
 
     /// The users made since this was asked last, as record counts. To be asked after every batch, also after one that has
@@ -132,8 +151,9 @@ fn write_either_way(
     switches: Switches,
     prospects: &mut Prospects,
     member: Option<&Member>,
+    page_keys: &PageKeys,
 ) -> Result<RecordCounts, ApplyError> {
-    let write = |way| move |client: &mut Client, mode| write_timely(client, batch, switches, way, mode);
+    let write = |way| move |client: &mut Client, mode| write_timely(client, batch, switches, way, mode, page_keys);
     if prospects.way() == Way::Copy {
         match transaction_of(client, member, write(Way::Copy)) {
             Err(error) if copy::is_met(&error) => prospects.failed(),
@@ -153,13 +173,14 @@ fn write_timely(
     switches: Switches,
     way: Way,
     mode: Mode,
+    page_keys: &PageKeys,
 ) -> Result<RecordCounts, ApplyError> {
     let Mode::Versioned { member } = mode else {
-        return write(client, &batch.changes, switches, way, mode);
+        return write(client, &batch.changes, switches, way, mode, page_keys);
     };
     let (_, on_records) = split_off_users(&batch.kept);
     let timely = versions::timely(client, &on_records, member)?;
-    write(client, &fold(&timely), switches, way, mode)
+    write(client, &fold(&timely), switches, way, mode, page_keys)
 }
 
 /// The batch after its users have been seen to.
@@ -167,7 +188,8 @@ struct WithUsers<'o> {
     /// The ops that no opt-out keeps from being applied.
     kept: Vec<&'o Op<'o>>,
     changes: Changes<'o>,
-    made: BTreeSet<&'o str>,
+    /// The users to be made, and when they came.
+    made: BTreeMap<&'o str, Micros>,
     new: i64,
     opted_out: usize,
 }
@@ -191,7 +213,7 @@ fn write_users<'o>(
     let mut handles = Handles::of(&on_users);
     handles.take_places(client)?;
     handles.correct(&mut changes.users);
-    let made = users::missing(wanted(&kept, &ignored).into_iter(), &changes.users, known);
+    let made = users::missing(wanted(&kept, &ignored).into_iter(), known);
     Ok(WithUsers {
         new: users::write(client, &made, &changes.users, &handles)?,
         kept,
@@ -206,11 +228,14 @@ fn split_off_users<'o>(ops: &[&'o Op<'o>]) -> (Vec<&'o Op<'o>>, Vec<&'o Op<'o>>)
     ops.iter().partition(|op| op.table == Table::Users)
 }
 
-/// The users that must exist: those of every valid create, folded away or not, and the repo of one that its opt-out
-/// keeps from being applied.
-fn wanted<'o>(kept: &[&'o Op<'o>], ignored: &[&'o Op<'o>]) -> Vec<&'o str> {
-    let of_kept = kept.iter().flat_map(|op| <[_; 2]>::from(op.users()));
-    let of_ignored = ignored.iter().map(|op| op.users().0);
+/// The users that must exist, with the time of an op that says so: those of every valid create, folded away or not, and
+/// the repo of one that its opt-out keeps from being applied.
+fn wanted<'o>(kept: &[&'o Op<'o>], ignored: &[&'o Op<'o>]) -> Vec<(&'o str, Micros)> {
+    let timed = |op: &'o Op<'o>, did: Option<&'o str>| did.map(|did| (did, op.time));
+    let of_kept = kept
+        .iter()
+        .flat_map(|op| <[_; 2]>::from(op.users()).map(|did| timed(op, did)));
+    let of_ignored = ignored.iter().map(|op| timed(op, op.users().0));
     of_kept.chain(of_ignored).flatten().collect()
 }
 
@@ -256,6 +281,7 @@ fn write(
     switches: Switches,
     way: Way,
     mode: Mode,
+    page_keys: &PageKeys,
 ) -> Result<RecordCounts, ApplyError> {
     // What pairs meet in the database outlives the effects, which borrow from it.
     let mut met = Vec::with_capacity(PairTable::ALL.len());
@@ -276,11 +302,14 @@ fn write(
             met.iter_mut().flat_map(|(_, (_, met))| met.stored_rows()).collect(),
         )?;
     }
+    for (table, (_, met)) in &mut met {
+        page_keys.assign_remembered(*table, met.remembered_rows());
+    }
     for (table, (items, met)) in &met {
         pairs::settle(client, *table, items, met, &mut effects)?;
     }
     keyed::write(client, changes)?;
-    effects.write(client, way)
+    effects.write(client, way, page_keys)
 }
 
 /// Deletes posts and rows of pairs with their notifications; returns the pairs for which other records wait.

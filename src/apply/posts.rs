@@ -145,7 +145,8 @@ pub fn put<'e>(
         }
         return put_quotes(client, posts, effects);
     }
-    let rows = params(posts).query(client, sql::POSTS_INSERT)?;
+    let times = posts.iter().map(|post| post.indexed_at);
+    let rows = params(posts).times(times).query(client, sql::POSTS_INSERT)?;
     effects.record_counts.posts += rows.len() as i64;
     for post in posts {
         effects.post_is(post);
@@ -222,7 +223,10 @@ fn put_quotes<'e>(client: &mut Client, posts: &[&'e Post<'e>], effects: &mut Eff
         return Ok(());
     }
     let uris: Vec<String> = quoting.iter().map(|post| quote_uri(&post.uri)).collect();
-    let rows = quote_params(&uris, &quoting).query(client, sql::QUOTES_INSERT)?;
+    let times = quoting.iter().map(|post| post.indexed_at);
+    let rows = quote_params(&uris, &quoting)
+        .times(times)
+        .query(client, sql::QUOTES_INSERT)?;
     let inserted: HashSet<&str> = rows.iter().map(|row| row.get("uri")).collect::<Result<_, _>>()?;
     let mut old_uris = Vec::new();
     let mut old = Vec::new();
@@ -260,7 +264,7 @@ fn quote_params<'p>(uris: &'p [String], posts: &'p [&Post]) -> Params<'p> {
 }
 
 fn copy_posts(client: &mut Client, posts: &[&Post]) -> Result<u64, ApplyError> {
-    const TYPES: [Type; 14] = [
+    const TYPES: [Type; 15] = [
         Type::TEXT,
         Type::TEXT,
         Type::TEXT,
@@ -275,6 +279,7 @@ fn copy_posts(client: &mut Client, posts: &[&Post]) -> Result<u64, ApplyError> {
         Type::JSONB,
         Type::TIMESTAMP,
         Type::TEXT,
+        Type::TIMESTAMP,
     ];
     copy(client, sql::POSTS_COPY, &TYPES, |rows| {
         posts.iter().try_for_each(|post| {
@@ -293,6 +298,7 @@ fn copy_posts(client: &mut Client, posts: &[&Post]) -> Result<u64, ApplyError> {
                 &JsonText(&post.tags),
                 &Timestamp(post.created_at),
                 &post.commit_seq,
+                &Timestamp(post.indexed_at),
             ])
         })
     })

@@ -8,7 +8,7 @@
 //! is missing, known or not.
 
 use std::borrow::Cow;
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::hash::{BuildHasher, RandomState};
 use std::time::Instant;
 
@@ -16,6 +16,7 @@ use postgres::Client;
 
 use super::handles::Handles;
 use super::params::Params;
+use crate::decode::time::Micros;
 use crate::fold::UserChange;
 use crate::rows::{Op, Table};
 use crate::servers::fault::ApplyError;
@@ -147,14 +148,15 @@ pub fn forbidden<'o>(
 /// Makes the users that are missing, then sets handles and profiles. Returns how many users are new.
 pub fn write(
     client: &mut Client,
-    ensured: &BTreeSet<&str>,
+    ensured: &BTreeMap<&str, Micros>,
     changes: &[UserChange],
     handles: &Handles,
 ) -> Result<i64, ApplyError> {
     let mut new = 0;
     if !ensured.is_empty() {
         new = Params::new()
-            .texts(ensured.iter().copied())
+            .texts(ensured.keys().copied())
+            .times(ensured.values().copied())
             .execute(client, sql::USERS_ENSURE)?;
     }
     if !changes.is_empty() {
@@ -167,11 +169,12 @@ pub fn write(
 
 /// Locks the users that are to be changed. Returns how many of them were missing and are new.
 fn lock(client: &mut Client, changes: &[UserChange], handles: &Handles) -> Result<u64, ApplyError> {
-    let made = changes.iter().filter(|change| makes_user(change));
+    let made = || changes.iter().filter(|change| makes_user(change));
     Params::new()
-        .texts(made.map(|change| change.did))
+        .texts(made().map(|change| change.did))
         .texts(changes.iter().map(|change| change.did))
         .texts(handles.given().map(|(handle, _)| handle))
+        .times(made().map(|change| change.time))
         .execute(client, sql::USERS_LOCK)
 }
 
@@ -186,23 +189,20 @@ fn take_handles(client: &mut Client, handles: &Handles) -> Result<(), ApplyError
     Ok(())
 }
 
-/// The users to be made: `wanted` and those who get a handle or a profile, less those known to exist.
-pub fn missing<'o>(
-    wanted: impl Iterator<Item = &'o str>,
-    changes: &[UserChange<'o>],
-    known: &KnownUsers,
-) -> BTreeSet<&'o str> {
+/// The users to be made: those of `wanted` who are not known to exist, each at the earliest time.
+pub fn missing<'o>(wanted: impl Iterator<Item = (&'o str, Micros)>, known: &KnownUsers) -> BTreeMap<&'o str, Micros> {
     let now = known.now();
-    let of_changes = changes
-        .iter()
-        .filter(|change| makes_user(change))
-        .map(|change| change.did);
-    wanted.chain(of_changes).filter(|did| !known.exists(did, now)).collect()
+    let mut missing = BTreeMap::new();
+    for (did, time) in wanted.filter(|(did, _)| !known.exists(did, now)) {
+        let earliest = missing.entry(did).or_insert(time);
+        *earliest = time.min(*earliest);
+    }
+    missing
 }
 
 impl KnownUsers {
     /// Remembers users whose rows are committed, and were there at `seen_at`.
-    pub fn committed(&mut self, dids: &BTreeSet<&str>, seen_at: Seconds) {
+    pub fn committed<'o>(&mut self, dids: impl Iterator<Item = &'o str>, seen_at: Seconds) {
         for did in dids {
             self.learn(did, |known| known.exists = Some(seen_at));
         }

@@ -3,7 +3,6 @@
 //! Owns the rules: which texts are dates, and what stands in for one that is missing or lies ahead.
 
 use std::borrow::Cow;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use chrono::DateTime;
 
@@ -13,15 +12,25 @@ use crate::entry::EntryId;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Micros(pub i64);
 
+impl Micros {
+    pub fn of_millis(ms: i64) -> Micros {
+        Micros(ms.saturating_mul(1000))
+    }
+
+    pub fn millis(self) -> i64 {
+        self.0.div_euclid(1000)
+    }
+}
+
 const SECOND: i64 = 1_000_000;
 
 /// A record may be dated this much later than its entry; clocks differ, and the AppView's other workers allow as much.
 const AHEAD: i64 = 5 * 60 * SECOND;
 
 /// 2020-01-01: the network is younger, so an entry ID before it was not made from a clock.
-const YEAR_2020_MS: u64 = 1_577_836_800_000;
+const YEAR_2020_MS: i64 = 1_577_836_800_000;
 
-const DAY_MS: u64 = 24 * 60 * 60 * 1000;
+const DAY_MS: i64 = 24 * 60 * 60 * 1000;
 
 /// The date in a record's text, if it is one: RFC 3339 with its offset converted; without a zone it is UTC, a date alone
 /// is its midnight, digits beyond microseconds are cut.
@@ -64,15 +73,11 @@ pub fn created_at(text: Option<&str>, entry: Micros) -> Micros {
     }
 }
 
-/// The time of an entry: that of its ID, or the wall clock where the ID was not made from a clock.
-pub fn of_entry(id: EntryId, now: SystemTime) -> Micros {
-    let now = now.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
-    let now_ms = now.as_millis() as u64;
-    if (YEAR_2020_MS..=now_ms + DAY_MS).contains(&id.ms) {
-        Micros(id.ms as i64 * 1000)
-    } else {
-        Micros(now.as_micros() as i64)
-    }
+/// The time of an entry: that of its ID, or the wall clock where the ID was not made from a clock. In whole milliseconds.
+pub fn of_entry(id: EntryId, now_ms: i64) -> Micros {
+    let times = YEAR_2020_MS..=now_ms.saturating_add(DAY_MS);
+    let of_id = i64::try_from(id.ms).ok().filter(|ms| times.contains(ms));
+    Micros::of_millis(of_id.unwrap_or(now_ms))
 }
 
 #[cfg(test)]
@@ -144,10 +149,14 @@ mod tests {
 
     #[test]
     fn an_id_that_is_no_time_says_nothing() {
-        let now = UNIX_EPOCH + Duration::from_millis(1_780_000_000_000);
-        let at = |ms| of_entry(EntryId { ms, n: 0 }, now);
-        assert_eq!(at(1_779_999_999_000), Micros(1_779_999_999_000_000));
-        assert_eq!(at(1), Micros(1_780_000_000_000_000));
-        assert_eq!(at(u64::MAX), Micros(1_780_000_000_000_000));
+        const NOW: u64 = 1_780_000_000_000;
+        const DAY: u64 = 24 * 60 * 60 * 1000;
+        let at = |ms| of_entry(EntryId { ms, n: 0 }, NOW as i64).millis() as u64;
+        for ms in [1_577_836_800_000, NOW - 1000, NOW + DAY] {
+            assert_eq!(at(ms), ms);
+        }
+        for ms in [0, 1, 1_577_836_799_999, NOW + DAY + 1, u64::MAX] {
+            assert_eq!(at(ms), NOW, "{ms}");
+        }
     }
 }

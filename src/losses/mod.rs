@@ -2,7 +2,7 @@
 //!
 //! Owns the look at the stream every two seconds, on a link of its own and never in the data's way: unread entries that the
 //! producer trimmed are counted and said, and foretold while there is time. Says too when the dead letters near their
-//! limit. Pending entries whose body is gone are found by the reader, and counted when they are acknowledged.
+//! limit, and compares Redis's clock with this machine's. Pending entries whose body is gone are found by the reader, and counted when they are acknowledged.
 //!
 //! Invariant: a loss is counted once, whichever process sees it and however often it restarts. The last look is kept in
 //! Redis beside the counts, and replaced together with them, only where nobody else has meanwhile.
@@ -19,6 +19,7 @@ use crate::ack::dead_letter::DEAD_LETTERS;
 use crate::group::keys;
 use crate::group::stream_info::{self, StreamInfo};
 use crate::report::metrics::{Metrics, Reads};
+use crate::servers::clock::{Clock, Comparison};
 use crate::servers::link::{self, Link, Redis};
 use crate::settings::config::Config;
 use crate::shutdown::Stop;
@@ -58,6 +59,7 @@ pub struct Losses {
     key: String,
     dead_letter_maxlen: u64,
     metrics: Arc<Metrics>,
+    clocks: Comparison,
     forecast: Forecast,
     last: Option<Look>,
     put_off: u32,
@@ -86,7 +88,7 @@ struct Said {
 }
 
 impl Losses {
-    pub fn new(redis: &Redis, config: &Config, metrics: Arc<Metrics>) -> Losses {
+    pub fn new(redis: &Redis, config: &Config, metrics: Arc<Metrics>, clock: Clock) -> Losses {
         Losses {
             link: redis.link(Duration::ZERO),
             stream: config.stream.clone(),
@@ -95,6 +97,7 @@ impl Losses {
             key: key(config),
             dead_letter_maxlen: config.dead_letter_maxlen as u64,
             metrics,
+            clocks: Comparison::new(clock),
             forecast: Forecast::new(config.max_stream_len as u64),
             last: None,
             put_off: 0,
@@ -131,6 +134,9 @@ impl Losses {
         }
         if let Err(error) = self.look_at_dead_letters() {
             log::debug!("failed to look at {DEAD_LETTERS}: {}", link::describe(&error));
+        }
+        if let Err(error) = self.clocks.look(&mut self.link) {
+            log::debug!("failed to ask redis for its time: {}", link::describe(&error));
         }
         look.is_ok()
     }

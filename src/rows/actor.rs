@@ -70,6 +70,7 @@ pub(super) fn identity<'a>(
             entry: source.id,
             op: 0,
         },
+        time: source.time,
         entry: source.entry,
         path: Cow::Borrowed(""),
         key: did.to_string(),
@@ -88,6 +89,7 @@ pub struct Labeler<'a> {
     /// JSON object.
     pub policies: String,
     pub created_at: Micros,
+    pub indexed_at: Micros,
 }
 
 pub(super) fn labeler<'a>(record: Record<'_, 'a>) -> Labeler<'a> {
@@ -98,6 +100,7 @@ pub(super) fn labeler<'a>(record: Record<'_, 'a>) -> Labeler<'a> {
             Json::to_text,
         ),
         created_at: record.created_at(),
+        indexed_at: record.source.time,
         creator_did: record.repo,
         cid: record.cid,
         uri: record.uri,

@@ -8,6 +8,7 @@ use crate::decode::embed::{self, Quoted};
 use crate::decode::json::Json;
 use crate::decode::text::fits;
 use crate::decode::time::Micros;
+use crate::entry::Position;
 
 /// A row of `posts`, and what it causes in other tables. JSON columns are JSON text.
 #[derive(Debug, PartialEq)]
@@ -25,6 +26,8 @@ pub struct Post<'a> {
     pub facets: Option<String>,
     pub tags: String,
     pub created_at: Micros,
+    pub indexed_at: Micros,
+    pub position: Position,
     pub commit_seq: Cow<'a, str>,
     pub quoted: Option<Quoted<'a>>,
     /// DIDs that the facets mention, each once.
@@ -58,6 +61,8 @@ pub(super) fn post<'a>(record: Record<'_, 'a>) -> Post<'a> {
         facets: facets.and_then(|_| json.get("facets")).map(Json::to_text),
         tags: json_array(json.array("tags").map(strings).into_iter().flatten()),
         created_at: record.created_at(),
+        indexed_at: record.source.time,
+        position: record.position,
         commit_seq: record.source.seq.clone(),
         author_did: record.repo,
         cid: record.cid,
@@ -112,6 +117,7 @@ pub struct FeedGenerator<'a> {
     pub description: Option<Cow<'a, str>>,
     pub avatar_url: Option<Cow<'a, str>>,
     pub created_at: Micros,
+    pub indexed_at: Micros,
 }
 
 pub(super) fn feed_generator<'a>(record: Record<'_, 'a>) -> FeedGenerator<'a> {
@@ -122,6 +128,7 @@ pub(super) fn feed_generator<'a>(record: Record<'_, 'a>) -> FeedGenerator<'a> {
         description: record.optional_text("description"),
         avatar_url: record.blob("avatar"),
         created_at: record.created_at(),
+        indexed_at: record.source.time,
         creator_did: record.repo,
         cid: record.cid,
         uri: record.uri,

@@ -63,6 +63,7 @@ pub struct PairRow<'a> {
     pub key_a: Cow<'a, str>,
     pub key_b: Cow<'a, str>,
     pub created_at: Micros,
+    pub indexed_at: Micros,
     pub cid: Cow<'a, str>,
     pub subject_cid: Option<Cow<'a, str>>,
     /// JSON text.
@@ -113,6 +114,7 @@ pub(super) fn pair<'a>(record: Record<'_, 'a>, table: PairTable) -> Result<PairR
         key_a,
         key_b,
         created_at: record.created_at(),
+        indexed_at: record.source.time,
         subject_cid,
         via: via.map(Cow::Owned),
         commit_seq: has_commit_seq.then(|| record.source.seq.clone()),
@@ -158,6 +160,7 @@ pub struct List<'a> {
     pub description: Option<Cow<'a, str>>,
     pub avatar_url: Option<Cow<'a, str>>,
     pub created_at: Micros,
+    pub indexed_at: Micros,
 }
 
 const PURPOSE_MAX: usize = 64;
@@ -174,6 +177,7 @@ pub(super) fn list<'a>(record: Record<'_, 'a>) -> List<'a> {
         description: record.optional_text("description"),
         avatar_url: record.blob("avatar"),
         created_at: record.created_at(),
+        indexed_at: record.source.time,
         creator_did: record.repo,
         cid: record.cid,
         uri: record.uri,
@@ -192,6 +196,7 @@ pub struct StarterPack<'a> {
     /// JSON array of the feeds' URIs.
     pub feeds: String,
     pub created_at: Micros,
+    pub indexed_at: Micros,
 }
 
 pub(super) fn starter_pack<'a>(record: Record<'_, 'a>) -> StarterPack<'a> {
@@ -202,6 +207,7 @@ pub(super) fn starter_pack<'a>(record: Record<'_, 'a>) -> StarterPack<'a> {
         list_uri: optional_uri(record.json.get("list")),
         feeds: json_array(feeds.filter_map(|feed| feed.str("uri"))),
         created_at: record.created_at(),
+        indexed_at: record.source.time,
         creator_did: record.repo,
         cid: record.cid,
         uri: record.uri,

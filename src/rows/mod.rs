@@ -35,6 +35,8 @@ const COMMIT_SEQ_MAX: usize = 32;
 #[derive(Debug)]
 pub struct Op<'a> {
     pub position: Position,
+    /// The entry's time.
+    pub time: Micros,
     /// Index of its entry in the batch.
     pub entry: usize,
     pub path: Cow<'a, str>,
@@ -70,7 +72,7 @@ pub enum Table {
     GenericRecords,
 }
 
-/// The values of a row, by table.
+/// The values of a row, by table. `indexed_at` is the entry's time until `apply::page_keys` decides.
 #[derive(Debug)]
 pub enum Row<'a> {
     Handle(Handle),
@@ -79,12 +81,30 @@ pub enum Row<'a> {
     Pair(Box<PairRow<'a>>),
     FeedGenerator(Box<FeedGenerator<'a>>),
     StarterPack(Box<StarterPack<'a>>),
-    Labeler(Labeler<'a>),
+    Labeler(Box<Labeler<'a>>),
     List(Box<List<'a>>),
-    Label(Label<'a>),
+    Label(Box<Label<'a>>),
     ThreadGate(ThreadGate<'a>),
     PostGate(PostGate),
     Generic(Box<GenericRecord<'a>>),
+}
+
+impl Row<'_> {
+    /// When the row came, by which readers order rows; `None` where the row has no such column, and for users, whose rows
+    /// come of ops of all kinds.
+    pub fn indexed_at(&mut self) -> Option<&mut Micros> {
+        match self {
+            Row::Handle(_) | Row::Profile(_) | Row::ThreadGate(_) | Row::PostGate(_) => None,
+            Row::Post(post) => Some(&mut post.indexed_at),
+            Row::Pair(row) => Some(&mut row.indexed_at),
+            Row::FeedGenerator(feed) => Some(&mut feed.indexed_at),
+            Row::StarterPack(pack) => Some(&mut pack.indexed_at),
+            Row::Labeler(labeler) => Some(&mut labeler.indexed_at),
+            Row::List(list) => Some(&mut list.indexed_at),
+            Row::Label(label) => Some(&mut label.indexed_at),
+            Row::Generic(record) => Some(&mut record.indexed_at),
+        }
+    }
 }
 
 /// Why an op changes nothing, or a whole entry of an unknown type, though nothing is wrong.
@@ -162,18 +182,18 @@ pub struct Source<'a> {
     /// Index of the entry in the batch.
     pub entry: usize,
     pub id: EntryId,
-    /// The entry's time, for records without a date of their own.
+    /// The entry's time: that of rows, and of records without a date of their own.
     pub time: Micros,
     /// What commit_seq holds: the entry's seq, or its ID where it has none.
     pub seq: Cow<'a, str>,
 }
 
 impl<'a> Source<'a> {
-    pub fn new(entry: &'a Entry, index: usize, now: std::time::SystemTime) -> Self {
+    pub fn new(entry: &'a Entry, index: usize, now_ms: i64) -> Self {
         Source {
             entry: index,
             id: entry.id,
-            time: time::of_entry(entry.id, now),
+            time: time::of_entry(entry.id, now_ms),
             seq: commit_seq(entry),
         }
     }
@@ -291,6 +311,7 @@ fn to_op<'a>(wire: WireOp<'a>, index: u32, repo: &Cow<'a, str>, source: &Source<
     };
     Ok(Op {
         position,
+        time: source.time,
         entry: source.entry,
         path: wire.path,
         repo: repo.clone(),
@@ -317,9 +338,9 @@ fn put<'a>(mut record: Record<'_, 'a>, table: Table) -> Result<Change<'a>, Ignor
         Table::Pair(table) => Row::Pair(Box::new(graph::pair(record, table)?)),
         Table::FeedGenerators => Row::FeedGenerator(Box::new(feed::feed_generator(record))),
         Table::StarterPacks => Row::StarterPack(Box::new(graph::starter_pack(record))),
-        Table::LabelerServices => Row::Labeler(actor::labeler(record)),
+        Table::LabelerServices => Row::Labeler(Box::new(actor::labeler(record))),
         Table::Lists => Row::List(Box::new(graph::list(record))),
-        Table::Labels => Row::Label(other::label(record)?),
+        Table::Labels => Row::Label(Box::new(other::label(record)?)),
         Table::ThreadGates => match feed::thread_gate(record) {
             Some(gate) => Row::ThreadGate(gate),
             None => return Ok(Change::PutNoRow),

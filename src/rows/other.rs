@@ -16,6 +16,7 @@ pub struct Label<'a> {
     pub val: Cow<'a, str>,
     pub neg: bool,
     pub created_at: Micros,
+    pub indexed_at: Micros,
 }
 
 const VAL_MAX: usize = 128;
@@ -34,6 +35,7 @@ pub(super) fn label<'a>(record: Record<'_, 'a>) -> Result<Label<'a>, Ignored> {
         val: cut(val, VAL_MAX),
         neg: record.json.get("neg") == Some(&Json::Bool(true)),
         created_at: record.first_date(["createdAt", "cts"]),
+        indexed_at: record.source.time,
         src: record.repo,
         uri: record.uri,
     })
@@ -49,6 +51,7 @@ pub struct GenericRecord<'a> {
     /// JSON text.
     pub record: String,
     pub created_at: Micros,
+    pub indexed_at: Micros,
 }
 
 pub(super) fn generic_record<'a>(record: Record<'_, 'a>) -> GenericRecord<'a> {
@@ -62,6 +65,7 @@ pub(super) fn generic_record<'a>(record: Record<'_, 'a>) -> GenericRecord<'a> {
             .unwrap_or_else(|| cut(Cow::Owned(record.collection.to_owned()), DID_MAX)),
         record: record.json.to_text(),
         created_at: record.created_at(),
+        indexed_at: record.source.time,
         author_did: record.repo,
         cid: record.cid,
         uri: record.uri,

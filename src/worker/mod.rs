@@ -11,7 +11,7 @@ mod reading;
 
 use std::borrow::Cow;
 use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use crossbeam_channel::Sender;
 
@@ -148,11 +148,12 @@ impl Worker {
         let texts: Vec<Result<Cow<str>, EntryError>> = entries.iter().map(decode::text).collect();
         let mut progress = Vec::with_capacity(entries.len());
         let mut ops = Vec::with_capacity(entries.len());
-        let now = SystemTime::now();
+        let now = self.memory.page_keys().now_ms();
         for (index, (entry, text)) in entries.iter().zip(&texts).enumerate() {
             let source = Source::new(entry, index, now);
             progress.push(reading::read(entry, text, &source, self.switches, &mut ops));
         }
+        self.memory.page_keys().assign(&mut ops, now);
         let ops: Vec<&Op> = ops.iter().collect();
         self.apply(&ops, entries, &mut progress)?;
         if let Some(newest) = entries.iter().map(|entry| entry.id.ms).max() {

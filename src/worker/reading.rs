@@ -75,8 +75,6 @@ fn is_switched_off(op: &Op, switches: Switches) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::time::SystemTime;
-
     use super::*;
     use crate::entry::EntryId;
 
@@ -90,7 +88,7 @@ mod tests {
             deliveries: 1,
         };
         let text = decode::text(&entry);
-        let source = Source::new(&entry, 0, SystemTime::now());
+        let source = Source::new(&entry, 0, 0);
         let switches = Switches {
             notifications: true,
             viewer_states: true,

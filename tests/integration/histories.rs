@@ -92,7 +92,7 @@ fn random_histories_through_the_binary_end_as_the_model_says() {
     let histories: Vec<History> = (first..first + n).map(History::of_seed).collect();
     let stack = Stack::new("histories_binary");
     let models = play_by_binary(&stack, &histories, &way);
-    let found = Found::of(&stack.snapshot());
+    let found = Found::of(&Snapshot::take_with_times(&mut stack.database.client()));
     for (history, model) in histories.iter().zip(&models) {
         let differences = differences(model, history.seed, &found);
         assert!(
@@ -171,7 +171,7 @@ impl Player {
     fn check(&mut self, way: &Way, histories: &[History]) -> Result<usize, String> {
         self.empty();
         let played = play(&self.database, &mut self.client, histories, way);
-        let found = Found::of(&Snapshot::take(&mut self.client));
+        let found = Found::of(&Snapshot::take_with_times(&mut self.client));
         let mut text = played.wrong;
         for (history, model) in histories.iter().zip(&played.models) {
             let differences = differences(model, history.seed, &found);

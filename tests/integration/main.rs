@@ -45,6 +45,8 @@ mod posts;
 mod feed;
 mod graph;
 mod actor;
+// When rows came, by which readers page.
+mod indexed_at;
 // The same rows however the events come: folded, repeated, out of order, with rivals, beside the app.
 mod exactness;
 // What one author can make the worker do, and what is too much for one transaction.

@@ -66,6 +66,7 @@ struct FeedItem<'e> {
     originator_did: Text<'e>,
     kind: &'static str,
     created_at: Micros,
+    indexed_at: Micros,
     /// Unknown of a row that others made, which holds none.
     cid: Option<Text<'e>>,
 }
@@ -147,6 +148,7 @@ impl<'e> Effects<'e> {
                 originator_did: Cow::Borrowed(&post.author_did),
                 kind: "post",
                 created_at: post.created_at,
+                indexed_at: post.indexed_at,
                 cid: Some(Cow::Borrowed(&post.cid)),
             },
         );
@@ -176,6 +178,7 @@ impl<'e> Effects<'e> {
                         originator_did: Cow::Borrowed(&row.key_a),
                         kind: "repost",
                         created_at: row.created_at,
+                        indexed_at: row.indexed_at,
                         cid: known_cid(row),
                     },
                 );

@@ -8,6 +8,7 @@ use std::borrow::Cow;
 use super::Text;
 use crate::decode::text::fits;
 use crate::decode::time::Micros;
+use crate::entry::Position;
 use crate::rows::{DID_MAX, PairRow, PairTable, Post};
 
 pub struct Notification<'e> {
@@ -19,6 +20,8 @@ pub struct Notification<'e> {
     /// Unknown of a row that others made, which holds none.
     pub(super) cid: Option<Text<'e>>,
     pub(super) created_at: Micros,
+    /// Of the op that causes it.
+    pub(super) position: Position,
 }
 
 /// The URI of the one notification that a row of the table may cause.
@@ -41,6 +44,7 @@ pub(super) fn pair_notification<'e>(table: PairTable, row: &'e PairRow<'e>) -> O
         reason_subject: reason_subject.map(|uri| Cow::Borrowed(uri.as_ref())),
         cid: known_cid(row),
         created_at: row.created_at,
+        position: row.position,
     })
 }
 
@@ -93,6 +97,7 @@ pub fn post_notifications<'e>(post: &'e Post<'e>) -> Vec<Notification<'e>> {
             reason_subject: Some(Cow::Borrowed(&post.uri)),
             cid: Some(Cow::Borrowed(&post.cid)),
             created_at: post.created_at,
+            position: post.position,
         })
         .collect()
 }

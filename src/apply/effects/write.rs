@@ -10,17 +10,19 @@ use postgres::types::Type;
 use super::notifications::Notification;
 use super::{Counter, Effects, FeedItem, RecordCounts, Text, Viewers};
 use crate::apply::copy::{Way, copy};
+use crate::apply::page_keys::PageKeys;
 use crate::apply::params::{Params, Timestamp};
+use crate::decode::time::Micros;
 use crate::servers::fault::ApplyError;
 use crate::servers::row::Row;
 use crate::servers::sql;
 
 impl Effects<'_> {
     /// Writes everything, in the global order of tables. Returns the differences of record counts.
-    pub fn write(mut self, client: &mut Client, way: Way) -> Result<RecordCounts, ApplyError> {
+    pub fn write(mut self, client: &mut Client, way: Way, page_keys: &PageKeys) -> Result<RecordCounts, ApplyError> {
         let way = if self.has_old_rows { Way::Insert } else { way };
         self.write_feed_items(client, way)?;
-        self.write_notifications(client, way)?;
+        self.write_notifications(client, way, page_keys)?;
         self.write_viewers(client)?;
         self.write_counters(client)?;
         Ok(self.record_counts)
@@ -49,12 +51,13 @@ impl Effects<'_> {
             .texts(items().map(|item| item.kind))
             .times(items().map(|item| item.created_at))
             .optional_texts(items().map(|item| &item.cid))
+            .times(items().map(|item| item.indexed_at))
             .query(client, sql::FEED_ITEMS_UPSERT)?;
         self.record_counts.feed_items += first_number(&rows)?;
         Ok(())
     }
 
-    fn write_notifications(&mut self, client: &mut Client, way: Way) -> Result<(), ApplyError> {
+    fn write_notifications(&mut self, client: &mut Client, way: Way, page_keys: &PageKeys) -> Result<(), ApplyError> {
         if !self.notifications_gone.is_empty() {
             Params::new()
                 .texts(self.notifications_gone.iter())
@@ -63,8 +66,9 @@ impl Effects<'_> {
         if self.notifications.is_empty() {
             return Ok(());
         }
+        let times = self.notification_times(page_keys);
         if way.copies(self.notifications.len()) {
-            copy_notifications(client, &self.notifications)?;
+            copy_notifications(client, &self.notifications, &times)?;
             return Ok(());
         }
         let notifications = || self.notifications.values();
@@ -76,8 +80,24 @@ impl Effects<'_> {
             .optional_texts(notifications().map(|n| &n.reason_subject))
             .optional_texts(notifications().map(|n| &n.cid))
             .times(notifications().map(|n| n.created_at))
+            .times(times.into_iter())
             .execute(client, sql::NOTIFICATIONS_UPSERT)?;
         Ok(())
+    }
+
+    /// The times of the notifications, in the order of these; each recipient's follow each other as the ops do.
+    fn notification_times(&self, page_keys: &PageKeys) -> Vec<Micros> {
+        let notifications: Vec<&Notification> = self.notifications.values().collect();
+        let mut in_stream_order: Vec<usize> = (0..notifications.len()).collect();
+        in_stream_order.sort_by_key(|index| notifications[*index].position);
+        let recipients = in_stream_order
+            .iter()
+            .map(|index| notifications[*index].recipient_did.as_ref());
+        let mut times = vec![Micros(0); notifications.len()];
+        for (index, time) in in_stream_order.iter().zip(page_keys.notify(recipients)) {
+            times[*index] = time;
+        }
+        times
     }
 
     fn write_viewers(&mut self, client: &mut Client) -> Result<(), ApplyError> {
@@ -135,7 +155,7 @@ fn recount(client: &mut Client, subjects: Vec<(&str, [bool; 5])>) -> Result<(), 
 }
 
 fn copy_feed_items(client: &mut Client, items: &BTreeMap<Text, FeedItem>) -> Result<u64, ApplyError> {
-    const TYPES: [Type; 7] = [
+    const TYPES: [Type; 8] = [
         Type::TEXT,
         Type::TEXT,
         Type::TEXT,
@@ -143,6 +163,7 @@ fn copy_feed_items(client: &mut Client, items: &BTreeMap<Text, FeedItem>) -> Res
         Type::TIMESTAMP,
         Type::TIMESTAMP,
         Type::TEXT,
+        Type::TIMESTAMP,
     ];
     copy(client, sql::FEED_ITEMS_COPY, &TYPES, |rows| {
         items.iter().try_for_each(|(uri, item)| {
@@ -155,13 +176,18 @@ fn copy_feed_items(client: &mut Client, items: &BTreeMap<Text, FeedItem>) -> Res
                 &created_at,
                 &created_at,
                 &item.cid,
+                &Timestamp(item.indexed_at),
             ])
         })
     })
 }
 
-fn copy_notifications(client: &mut Client, items: &BTreeMap<String, Notification>) -> Result<u64, ApplyError> {
-    const TYPES: [Type; 7] = [
+fn copy_notifications(
+    client: &mut Client,
+    items: &BTreeMap<String, Notification>,
+    times: &[Micros],
+) -> Result<u64, ApplyError> {
+    const TYPES: [Type; 8] = [
         Type::TEXT,
         Type::TEXT,
         Type::TEXT,
@@ -169,9 +195,10 @@ fn copy_notifications(client: &mut Client, items: &BTreeMap<String, Notification
         Type::TEXT,
         Type::TEXT,
         Type::TIMESTAMP,
+        Type::TIMESTAMP,
     ];
     copy(client, sql::NOTIFICATIONS_COPY, &TYPES, |rows| {
-        items.values().try_for_each(|item| {
+        items.values().zip(times).try_for_each(|(item, time)| {
             rows.write(&[
                 &item.uri,
                 &item.recipient_did,
@@ -180,6 +207,7 @@ fn copy_notifications(client: &mut Client, items: &BTreeMap<String, Notification
                 &item.reason_subject,
                 &item.cid,
                 &Timestamp(item.created_at),
+                &Timestamp(*time),
             ])
         })
     })

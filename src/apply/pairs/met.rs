@@ -31,6 +31,23 @@ impl Met {
     pub fn stored_rows(&mut self) -> impl Iterator<Item = &mut PairRow<'static>> {
         self.stored.iter_mut()
     }
+
+    /// The remembered records, of which each may get a row.
+    pub fn remembered_rows(&mut self) -> impl Iterator<Item = &mut PairRow<'static>> {
+        self.remembered.iter_mut()
+    }
+
+    /// When rows came that are to be inserted: one that was there all the while, under another pair, keeps its time.
+    pub(super) fn times_of(&self, rows: &[&PairRow]) -> Vec<Micros> {
+        let stored: HashMap<&str, Micros> = self
+            .stored
+            .iter()
+            .map(|row| (row.uri.as_ref(), row.indexed_at))
+            .collect();
+        rows.iter()
+            .map(|row| stored.get(row.uri.as_ref()).copied().unwrap_or(row.indexed_at))
+            .collect()
+    }
 }
 
 pub(super) fn read(
@@ -168,7 +185,13 @@ fn read_stored(
         .texts(pairs.iter().map(|(a, _)| *a))
         .texts(pairs.iter().map(|(_, b)| *b))
         .query(client, statements(table).existing)?;
-    rows.iter().map(|row| read_row(row, Position::FIRST)).collect()
+    let read = |row: &Row| {
+        Ok(PairRow {
+            indexed_at: row.get("indexed_at")?,
+            ..read_row(row, Position::FIRST)?
+        })
+    };
+    rows.iter().map(read).collect()
 }
 
 fn read_remembered(client: &mut Client, table: PairTable, uris: &HashSet<&str>) -> Result<Rows, ApplyError> {
@@ -198,6 +221,7 @@ fn read_first(
     rows.iter().map(|row| read_row(row, read_position(row)?)).collect()
 }
 
+/// The row's values, without its time: remembered records have none until `apply::page_keys` gives them one.
 fn read_row(row: &Row, position: Position) -> Result<PairRow<'static>, ApplyError> {
     let text = |name| Ok(row.get::<_, Option<String>>(name)?.map(Cow::Owned));
     Ok(PairRow {
@@ -205,6 +229,7 @@ fn read_row(row: &Row, position: Position) -> Result<PairRow<'static>, ApplyErro
         key_a: text("key_a")?.unwrap_or_default(),
         key_b: text("key_b")?.unwrap_or_default(),
         created_at: row.get("created_at")?,
+        indexed_at: Micros(0),
         cid: text("cid")?.unwrap_or_default(),
         subject_cid: text("subject_cid")?,
         via: text("via")?,

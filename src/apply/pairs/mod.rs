@@ -233,7 +233,8 @@ pub fn insert<'e>(
         fresh.into_iter().for_each(|row| effects.pair_came(table, row));
         others.extend(held);
     } else if !fresh.is_empty() {
-        let returned = params(&fresh).query(client, statements(table).insert)?;
+        let times = fresh.iter().map(|row| row.indexed_at);
+        let returned = params(&fresh).times(times).query(client, statements(table).insert)?;
         let inserted: HashSet<&str> = returned.iter().map(|row| row.get("uri")).collect::<Result<_, _>>()?;
         for row in fresh {
             if inserted.contains(row.uri.as_ref()) {

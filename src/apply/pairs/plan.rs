@@ -191,6 +191,7 @@ mod tests {
             key_a: Cow::Borrowed("did:plc:a"),
             key_b: Cow::Borrowed(subject),
             created_at: Micros(0),
+            indexed_at: Micros(0),
             cid: Cow::Borrowed("c"),
             subject_cid: None,
             via: None,

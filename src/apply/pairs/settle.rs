@@ -39,7 +39,11 @@ pub fn settle<'e>(
     complete(table, met, &plan, effects);
     if !plan.insert.is_empty() {
         let rows = sorted(&plan.insert);
-        let inserted = params(&rows).query(client, statements.insert)?.len();
+        let times = met.times_of(&rows);
+        let inserted = params(&rows)
+            .times(times.into_iter())
+            .query(client, statements.insert)?
+            .len();
         if inserted != rows.len() {
             return Err(ApplyError::Vanished(table.name()));
         }

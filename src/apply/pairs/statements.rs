@@ -91,7 +91,7 @@ pub(super) fn copy_rows(
     table: PairTable,
     rows: &[&PairRow],
 ) -> Result<(), ApplyError> {
-    const TYPES: [Type; 7] = [
+    const TYPES: [Type; 8] = [
         Type::TEXT,
         Type::TEXT,
         Type::TEXT,
@@ -99,13 +99,28 @@ pub(super) fn copy_rows(
         Type::TEXT,
         Type::JSONB,
         Type::TEXT,
+        Type::TIMESTAMP,
     ];
     // Follows have no subject_cid and no via.
-    const FOLLOW_TYPES: [Type; 5] = [Type::TEXT, Type::TEXT, Type::TEXT, Type::TIMESTAMP, Type::TEXT];
+    const FOLLOW_TYPES: [Type; 6] = [
+        Type::TEXT,
+        Type::TEXT,
+        Type::TEXT,
+        Type::TIMESTAMP,
+        Type::TEXT,
+        Type::TIMESTAMP,
+    ];
     let write = |row: &PairRow, writer: &mut BinaryCopyInWriter| {
-        let created_at = Timestamp(row.created_at);
+        let (created_at, indexed_at) = (Timestamp(row.created_at), Timestamp(row.indexed_at));
         if table == PairTable::Follows {
-            return writer.write(&[&row.uri, &row.key_a, &row.key_b, &created_at, &row.commit_seq]);
+            return writer.write(&[
+                &row.uri,
+                &row.key_a,
+                &row.key_b,
+                &created_at,
+                &row.commit_seq,
+                &indexed_at,
+            ]);
         }
         let via = row.via.as_deref().map(JsonText);
         writer.write(&[
@@ -116,6 +131,7 @@ pub(super) fn copy_rows(
             &row.subject_cid,
             &via,
             &row.commit_seq,
+            &indexed_at,
         ])
     };
     let types = if table == PairTable::Follows {
@@ -135,6 +151,7 @@ pub(super) fn sorted<'e>(rows: &[&'e PairRow<'e>]) -> Vec<&'e PairRow<'e>> {
     rows
 }
 
+/// The parameters of an update, and of an insert but for the last.
 pub(super) fn params<'p>(rows: &'p [&PairRow]) -> Params<'p> {
     let rows = || rows.iter();
     Params::new()

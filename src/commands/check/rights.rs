@@ -83,6 +83,10 @@ fn liked(config: &Config) -> Vec<(&'static str, Vec<Try>)> {
             ],
         ),
         ("a group that is made again when it is gone", vec![make_group(config)]),
+        (
+            "a look at whether this machine's clock is right",
+            vec![attempt(None, &["TIME"])],
+        ),
         ("the dashboard's counters", counters),
         (
             "a standby, exact counters, the status",

@@ -188,7 +188,7 @@ const LEAST: &str = "~firehose:events +xreadgroup +xack";
 /// With these it does all that it can, and `check` sees all.
 const ALL: &str = "~firehose:* ~cluster:metrics ~db:record_counts +xreadgroup +xack +xgroup +xautoclaim +xclaim +xpending +xinfo \
                    +xadd +xlen +hincrby +exists +get +set +del +pexpire +hget +hset +hgetall +watch +unwatch +multi +exec \
-                   +discard +info";
+                   +discard +time +info";
 
 /// Checks as a user who has these rules alone.
 fn as_user(stack: &Stack, rules: &str) -> Checked {

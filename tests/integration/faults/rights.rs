@@ -46,6 +46,7 @@ fn a_redis_user_that_may_only_read_and_acknowledge_does_without_the_rest_one_lin
         "+xadd",
         "+xpending",
         "+multi",
+        "+time",
     ];
     for rule in rules {
         wait_for_line(&mut worker, &["allow", rule]);

@@ -77,23 +77,24 @@ pub(crate) fn differences(model: &Model, seed: u64, found: &Found) -> String {
     let mut text = String::new();
     for table in TABLES {
         let rows = expected.get(table).map_or(&[][..], Vec::as_slice);
-        text.push_str(&difference(table, rows, found.rows(seed, table), &model.open.effects));
+        text.push_str(&difference(table, rows, found.rows(seed, table), model));
     }
     text.push_str(&verification_difference(model, found.rows(seed, table(VERIFICATION))));
     text.push_str(&counter_difference(model, seed, found.rows(seed, "post_aggregations")));
     text
 }
 
-fn difference(table: &str, expected: &[Value], found: &[Value], open: &BTreeSet<String>) -> String {
+fn difference(table: &str, expected: &[Value], found: &[Value], model: &Model) -> String {
+    let open = &model.open.effects;
     let is_open = |row: &Value| open.iter().any(|uri| row.to_string().contains(uri.as_str()));
     let mut found: Vec<&Value> = found.iter().collect();
     let mut expected: Vec<&Value> = expected.iter().collect();
     let mut text = String::new();
-    remove_pairs(&mut expected, &mut found, is_same);
+    remove_pairs(&mut expected, &mut found, |one, other| is_same(model, one, other));
     if is_side_effect(table) {
         // Two records have their traces in one viewer state, of which one may be known and the other open.
         remove_pairs(&mut expected, &mut found, |one, other| {
-            is_same(&without(one, open), &without(other, open))
+            is_same(model, &without(one, open), &without(other, open))
         });
     }
     for row in expected {
@@ -135,14 +136,15 @@ fn is_side_effect(table: &str) -> bool {
     matches!(table, "feed_items" | "notifications" | "post_viewer_states")
 }
 
-/// Whether the rows are equal but for what no contract names.
-fn is_same(expected: &Value, found: &Value) -> bool {
+/// Whether the rows are equal but for what no contract names, and may have come when they did.
+fn is_same(model: &Model, expected: &Value, found: &Value) -> bool {
     match (expected, found) {
         (Value::Object(expected), Value::Object(found)) => {
             expected.len() == found.len()
-                && expected
-                    .iter()
-                    .all(|(name, value)| value == ANY || found.get(name).is_some_and(|found| found == value))
+                && expected.iter().all(|(name, value)| match found.get(name) {
+                    Some(found) if name == "indexed_at" => model.may_have_come(value, found),
+                    found => value == ANY || found == Some(value),
+                })
         }
         _ => false,
     }
@@ -155,7 +157,7 @@ fn verification_difference(model: &Model, found: &[Value]) -> String {
     for (pair, live) in model.verifications() {
         match found
             .iter()
-            .position(|found| live.iter().any(|record| is_same(&record.row, found)))
+            .position(|found| live.iter().any(|record| is_same(model, &record.row, found)))
         {
             Some(at) => _ = found.remove(at),
             None if live.iter().all(|record| record.may_be_forgotten) => {}

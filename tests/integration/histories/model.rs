@@ -8,6 +8,7 @@ mod app;
 mod pairs;
 mod posts;
 mod tables;
+mod times;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -35,6 +36,8 @@ pub(crate) struct Pair {
     pub(crate) actor: String,
     pub(crate) pair: (String, String),
     pub(crate) row: Value,
+    /// Of the ops that put it; its row may be older.
+    times: Value,
     cid: String,
     /// Of its last create or update: second of the entry, number of the op. A row of others came before all.
     place: (u64, usize),
@@ -91,6 +94,7 @@ pub(crate) struct Model {
     read_before: BTreeSet<String>,
     /// Rows of others that a rival has met in this phase, with the rival.
     met: Vec<(String, String)>,
+    times: times::Times,
     pub(crate) open: Open,
     pub(crate) refused: usize,
 }
@@ -113,6 +117,7 @@ impl Model {
             read: BTreeMap::new(),
             read_before: BTreeSet::new(),
             met: Vec::new(),
+            times: times::Times::default(),
             open: Open::default(),
             refused: 0,
         }
@@ -126,7 +131,7 @@ impl Model {
                     let handle = json!(handle.to_lowercase());
                     let others = self.users.values_mut().filter(|user| user["handle"] == handle);
                     others.for_each(|user| user["handle"] = json!("handle.invalid"));
-                    self.ensure(did);
+                    self.ensure(did, &times::of_event(event));
                     self.users.get_mut(did).expect("just made")["handle"] = handle;
                 }
             }
@@ -172,16 +177,17 @@ impl Model {
         }
         let is_ensured = !matches!(collection, LISTBLOCK | LABEL | THREADGATE | POSTGATE | CUSTOM);
         if is_ensured {
-            self.ensure(put.repo);
+            self.ensure(put.repo, &times::of_event(put.event));
         }
         if collection != LABEL && self.opted_out.contains(put.repo) {
             return;
         }
         if matches!(collection, FOLLOW | BLOCK | LISTITEM) {
-            self.ensure(&text_of(put.record, "subject"));
+            self.ensure(&text_of(put.record, "subject"), &times::of_event(put.event));
         }
         if is_refused(put.record) {
             self.refused += 1;
+            self.times.puts(&put.uri(), &put.time());
             return;
         }
         match collection {
@@ -199,14 +205,26 @@ impl Model {
     fn put_keyed(&mut self, put: &Put) {
         let key = (table(put.collection), key(put.repo, put.collection, put.rkey));
         let mut row = put.row();
-        if let Some(likes) = self.keyed.get(&key).and_then(|old| old.get("like_count")) {
-            row["like_count"] = likes.clone();
+        if !matches!(put.collection, THREADGATE | POSTGATE) {
+            row["indexed_at"] = put.time();
+        }
+        if let Some(old) = self.keyed.get(&key) {
+            if let Some(likes) = old.get("like_count") {
+                row["like_count"] = likes.clone();
+            }
+            if matches!(put.collection, GENERATOR | STARTERPACK | LABELER) {
+                row["indexed_at"] = self.times.replace(&key, old, &row);
+            } else if let Some(time) = old.get("indexed_at") {
+                row["indexed_at"] = time.clone();
+            }
         }
         self.keyed.insert(key, row);
     }
 
-    fn ensure(&mut self, did: &str) {
-        self.users.entry(did.to_owned()).or_insert_with(|| user_row(did));
+    fn ensure(&mut self, did: &str, time: &Value) {
+        let is_new = !self.users.contains_key(did);
+        let row = self.users.entry(did.to_owned()).or_insert_with(|| user_row(did));
+        self.times.wants_user(did, row, time, is_new);
     }
 
     fn delete(&mut self, repo: &str, collection: &str, rkey: &str) {
@@ -214,7 +232,8 @@ impl Model {
         match collection {
             PROFILE => {
                 if let Some(row) = self.users.get_mut(repo) {
-                    *row = with(user_row(repo), json!({"handle": row["handle"]}));
+                    let kept = json!({"handle": row["handle"], "indexed_at": row["indexed_at"]});
+                    *row = with(user_row(repo), kept);
                 }
             }
             POST => self.delete_post(&uri),
@@ -244,20 +263,29 @@ impl Model {
         }
         self.read.clear();
         self.read_before.clear();
+        self.times.end_phase();
     }
 
-    /// Has a record's notifications stay read where they stay.
+    /// Has a record's side effects keep their times, and notifications stay read, where they stay.
     fn keep_read(&mut self, uri: &str) {
         let own = format!("{uri}#notification");
         let of_record = self.notifications.iter().filter(|(uri, _)| uri.starts_with(&own));
         let read = of_record.filter(|(_, row)| row["is_read"] != false);
         self.read = read.map(|(uri, row)| (uri.clone(), row["is_read"].clone())).collect();
         self.read_before.extend(self.read.keys().cloned());
+        let sides = [&self.feed_items, &self.quotes, &self.notifications]
+            .into_iter()
+            .flatten();
+        let of_record = sides.filter(|(key, _)| *key == uri || key.starts_with(&format!("{uri}#")));
+        self.times.kept = of_record
+            .map(|(key, row)| (key.clone(), row["indexed_at"].clone()))
+            .collect();
     }
 
     /// A delete takes them for good: what comes after it is new.
     fn forget_read(&mut self, uri: &str) {
         let own = format!("{uri}#notification");
+        self.times.deleted(uri);
         self.read.clear();
         self.read_before.retain(|uri| !uri.starts_with(&own));
     }
@@ -269,6 +297,7 @@ impl Model {
                 None if self.read_before.contains(&uri) => json!(ANY),
                 None => json!(false),
             };
+            row["indexed_at"] = self.times.of_effect(&uri, self.times.now());
             self.notifications.insert(uri, row);
         }
     }

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use fastrand::Rng;
-use firehose_worker::apply::{self, Memory, RecordCounts, Switches};
+use firehose_worker::apply::{self, Memory, PageKeys, RecordCounts, Switches};
 use firehose_worker::decode::{self, EntryError};
 use firehose_worker::entry::{Entry, EntryId};
 use firehose_worker::partition;
@@ -142,6 +142,7 @@ pub(crate) fn play(database: &Database, client: &mut Client, histories: &[Histor
         .max()
         .unwrap_or_default();
     for phase in 0..n_phases {
+        let began = now_ms();
         wrong.push_str(&act(client, histories, &mut models, phase));
         think(histories, &mut models, phase);
         let before = count(client);
@@ -149,6 +150,9 @@ pub(crate) fn play(database: &Database, client: &mut Client, histories: &[Histor
         for run in deliveries(&entries(histories, phase), way.repeats, &mut rng) {
             add(&mut counted, &run_workers(database, &run, way));
         }
+        models
+            .iter_mut()
+            .for_each(|model| model.took(began, now_ms() + AHEAD_MS));
         let mut rows = count(client);
         add(&mut rows, &negative(&before));
         if rows != counted {
@@ -185,6 +189,7 @@ pub(crate) fn play_by_binary(stack: &Stack, histories: &[History], way: &Way) ->
         .max()
         .unwrap_or_default();
     for phase in 0..n_phases {
+        let began = now_ms();
         let failed = act(&mut client, histories, &mut models, phase);
         assert!(failed.is_empty(), "{failed}");
         think(histories, &mut models, phase);
@@ -210,6 +215,9 @@ pub(crate) fn play_by_binary(stack: &Stack, histories: &[History], way: &Way) ->
         assert_eq!(stack.pending(), 0, "entries still pending before a redelivery");
         redeliver_after(stack, &before);
         stack.drain_with(&env);
+        models
+            .iter_mut()
+            .for_each(|model| model.took(began, now_ms() + AHEAD_MS));
     }
     models
 }
@@ -220,6 +228,14 @@ fn set_back(stack: &Stack, to: &str) {
         .arg(&["SETID", EVENTS, GROUP, to])
         .exec(&mut stack.redis())
         .expect("XGROUP SETID");
+}
+
+/// Milliseconds that a recipient's notifications are ahead of the clock at most.
+const AHEAD_MS: i64 = 200;
+
+/// Milliseconds since 1970.
+fn now_ms() -> i64 {
+    chrono::Utc::now().timestamp_millis()
 }
 
 /// Sessions in the database besides this one.
@@ -263,12 +279,13 @@ fn deliveries(entries: &[Entry], repeats: bool, rng: &mut Rng) -> Vec<Vec<Entry>
 
 /// Applies entries as the worker's threads do, each with a connection of its own.
 fn run_workers(database: &Database, entries: &[Entry], way: &Way) -> RecordCounts {
+    let page_keys = PageKeys::default();
     let run = |worker: usize| {
         let mine = |entry: &&Entry| partition::worker_of(entry, way.workers) == worker;
         let mine: Vec<Entry> = entries.iter().filter(mine).cloned().collect();
         let mut applier = Applier {
             client: database.client(),
-            memory: Memory::default(),
+            memory: Memory::alone(page_keys.clone()),
             switches: way.switches(),
             counted: RecordCounts::default(),
         };
@@ -306,13 +323,16 @@ impl Applier {
         for (index, (entry, text)) in entries.iter().zip(&texts).enumerate() {
             let text = text.as_deref().expect("histories have no such entries");
             let event = decode::decode(entry.kind.as_deref(), text).expect("histories have no such entries");
-            let source = Source::new(entry, index, std::time::SystemTime::now());
+            let source = Source::new(entry, index, self.memory.page_keys().now_ms());
             for outcome in rows::outcomes(event, &source) {
                 if let rows::OpOutcome::Op(op) = outcome {
                     ops.push(op);
                 }
             }
         }
+        self.memory
+            .page_keys()
+            .assign(&mut ops, self.memory.page_keys().now_ms());
         let is_switched_off = |op: &Op| {
             op.table == Table::GenericRecords && !self.switches.generic_records && matches!(op.change, Change::Put(_))
         };

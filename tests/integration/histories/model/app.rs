@@ -27,7 +27,10 @@ impl Model {
     }
 
     pub(super) fn opt_out(&mut self, did: &str, is_out: bool) -> String {
-        self.ensure(did);
+        let time = self.times.now();
+        self.users
+            .entry(did.to_owned())
+            .or_insert_with(|| with(user_row(did), json!({"indexed_at": time})));
         if is_out {
             self.opted_out.insert(did.to_owned());
             let own = self.pairs.values_mut().filter(|pair| pair.actor == did);
@@ -84,7 +87,9 @@ impl Model {
             return None;
         }
         let (a, b) = columns(collection);
-        let mut row = json!({"uri": uri, a: pair.0, b: pair.1, "created_at": "2023-01-01T00:00:00"});
+        let mut row = json!({
+            "uri": uri, a: pair.0, b: pair.1, "created_at": "2023-01-01T00:00:00", "indexed_at": self.times.now(),
+        });
         if collection != BOOKMARK {
             row = with(
                 row,
@@ -105,6 +110,7 @@ impl Model {
             collection: collection.to_owned(),
             actor: repo.to_owned(),
             pair,
+            times: row["indexed_at"].clone(),
             row,
             cid: ANY.to_owned(),
             place: (0, 0),
@@ -135,7 +141,7 @@ impl Model {
             "parent_uri": record["reply"]["parent"]["uri"], "parent_cid": null, "root_uri": null, "root_cid": null,
             "embed": embed, "facets": null, "violates_thread_gate": false,
             "violates_embedding_rules": false, "has_thread_gate": false, "has_post_gate": false, "tags": [],
-            "search_vector": null, "created_at": "2023-01-01T00:00:00", "commit_time": null, "commit_seq": null,
+            "search_vector": null, "created_at": "2023-01-01T00:00:00", "indexed_at": self.times.now(), "commit_time": null, "commit_seq": null,
             "commit_rev": null,
         });
         let mut sql = format!(

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::super::columns::Put;
+use super::times::either;
 use super::{Model, Pair, authority, counter, feed_item, is_post, notification, pair_of};
 use crate::records::*;
 
@@ -16,19 +17,42 @@ impl Model {
     pub(super) fn put_pair(&mut self, put: &Put, place: (u64, usize)) {
         let uri = put.uri();
         self.keep_read(&uri);
+        let old = self.pairs.get(&uri).map(|old| (self.holds(&uri), old.clone()));
         self.remove_pair(&uri);
-        let new = Pair {
+        let mut new = Pair {
             collection: put.collection.to_owned(),
             actor: put.repo.to_owned(),
             pair: pair_of(put.collection, put.repo, put.record),
-            row: put.row(),
+            row: with(put.row(), json!({"indexed_at": put.time()})),
+            times: put.time(),
             cid: put.cid.to_owned(),
             place,
             is_foreign: false,
             had_rival: false,
             may_be_forgotten: false,
         };
+        if let Some((held, old)) = old {
+            self.keep_time(&uri, &mut new, held, &old);
+        }
         self.add_pair(&uri, new);
+    }
+
+    fn holds(&self, uri: &str) -> bool {
+        let pair = &self.pairs[uri];
+        self.holder(&pair.collection, &pair.pair).as_deref() == Some(uri)
+    }
+
+    /// A record's row keeps its time as long as it is there; whether it was is open where others than its repo are of the
+    /// pair.
+    fn keep_time(&self, uri: &str, new: &mut Pair, held: bool, old: &Pair) {
+        let holds = self
+            .holder(&new.collection, &new.pair)
+            .is_none_or(|holder| holder == uri);
+        new.row["indexed_at"] = match held && holds && new.collection != VERIFICATION {
+            true => old.row["indexed_at"].clone(),
+            false => either(&old.row["indexed_at"], &new.times),
+        };
+        new.times = either(&old.times, &new.times);
     }
 
     pub(super) fn add_pair(&mut self, uri: &str, mut new: Pair) {
@@ -102,8 +126,13 @@ impl Model {
     }
 
     pub(super) fn take_back_pair(&mut self, uri: &str, collection: &str, actor: &str, subject: &str) {
-        self.notifications.remove(&format!("{uri}#notification"));
-        self.feed_items.remove(uri);
+        let own = format!("{uri}#notification");
+        if let Some(row) = self.notifications.remove(&own) {
+            self.times.goes(&own, &row);
+        }
+        if let Some(row) = self.feed_items.remove(uri) {
+            self.times.goes(uri, &row);
+        }
         let viewer = self.viewers.entry((subject.to_owned(), actor.to_owned())).or_default();
         match collection {
             LIKE => viewer.like_uri = viewer.like_uri.take().filter(|like| like != uri),
@@ -127,7 +156,9 @@ impl Model {
         }
         if pair.collection == REPOST {
             let item = feed_item(uri, subject, &pair.actor, "repost", &pair.cid, created_at);
-            self.feed_items.insert(uri.to_owned(), item);
+            let time = self.times.of_effect(uri, pair.times.clone());
+            self.feed_items
+                .insert(uri.to_owned(), with(item, json!({"indexed_at": time})));
         }
         let (reason, recipient, about) = match pair.collection.as_str() {
             LIKE if is_post(subject) => ("like", authority(subject), json!(subject)),

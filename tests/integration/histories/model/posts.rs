@@ -4,27 +4,33 @@ use serde_json::json;
 
 use super::super::columns::{Put, mentions, quoted};
 use super::{Model, Post, authority, feed_item, is_post, notification};
+use crate::records::with;
 
 impl Model {
     pub(super) fn put_post(&mut self, put: &Put) {
         let uri = put.uri();
         self.keep_read(&uri);
         self.forget_foreign_post(&uri);
-        if self.posts.contains_key(&uri) {
+        let times = self.times.puts(&uri, &put.time());
+        let old_time = self.posts.get(&uri).map(|post| post.row["indexed_at"].clone());
+        if old_time.is_some() {
             self.take_back_post(&uri);
         }
-        let row = put.row();
-        let created_at = put.created_at();
-        self.feed_items.insert(
-            uri.clone(),
-            feed_item(&uri, &uri, put.repo, "post", put.cid, &created_at),
+        let row = with(
+            put.row(),
+            json!({"indexed_at": old_time.unwrap_or_else(|| times.clone())}),
         );
+        let created_at = put.created_at();
+        let item = feed_item(&uri, &uri, put.repo, "post", put.cid, &created_at);
+        let time = self.times.of_effect(&uri, times.clone());
+        self.feed_items
+            .insert(uri.clone(), with(item, json!({"indexed_at": time})));
         let quote = quoted(&row["embed"]);
         if let Some((quoted, quoted_cid)) = &quote {
             let quote_uri = format!("{uri}#quote");
             let row = json!({
                 "uri": quote_uri, "cid": put.cid, "post_uri": uri, "quoted_uri": quoted, "quoted_cid": quoted_cid,
-                "created_at": created_at,
+                "created_at": created_at, "indexed_at": self.times.of_effect(&quote_uri, times),
             });
             self.quotes.insert(quote_uri, row);
         }
@@ -77,10 +83,15 @@ impl Model {
     }
 
     pub(super) fn take_back_post(&mut self, uri: &str) {
-        self.feed_items.remove(uri);
-        self.quotes.remove(&format!("{uri}#quote"));
-        let own = format!("{uri}#notification");
-        self.notifications
-            .retain(|notification, _| !notification.starts_with(&own));
+        let own = format!("{uri}#");
+        for rows in [&mut self.feed_items, &mut self.quotes, &mut self.notifications] {
+            rows.retain(|key, row| {
+                let goes = key == uri || key.starts_with(&own);
+                if goes {
+                    self.times.goes(key, row);
+                }
+                !goes
+            });
+        }
     }
 }

@@ -1,0 +1,366 @@
+//! When rows came: their `indexed_at`.
+//!
+//! Readers page through the likes of a post, the followers of an account or somebody's notifications with
+//! `indexed_at < cursor`, in whole milliseconds: of rows that share such a page key and a millisecond, those behind the end
+//! of a page are never shown. So this module gives each of them a millisecond of its own. All workers share it, since the
+//! likes of one post come from many repos, and so through several workers.
+//!
+//! A row has its entry's own time, or the first free millisecond of its page key after that. A row that is there keeps its
+//! time whatever is put to it, so of several puts to one row in a batch the first tells. Notifications have the wall clock,
+//! and come strictly later than any that their recipient was given before: nothing may appear below what has been read.
+//!
+//! Invariants: an op that is tried again, or delivered again soon after, has the same time. What is remembered is bounded,
+//! and finding a free millisecond takes constant time on average, however many rows share one.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasher, Hash, RandomState};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::decode::time::{self, Micros};
+use crate::rows::{Change, Op, PairRow, PairTable, Row, Table};
+use crate::servers::clock::Clock;
+
+/// Milliseconds taken and ops given one that are remembered at least; twice as many at most, of about 35 bytes each. Rows that
+/// share a millisecond lie no further apart than the batches of the workers, unless they are delivered again.
+const CAPACITY: usize = 7168;
+
+/// Turns taken to find a millisecond that is free for two page keys. More are needed only by rows that somebody has
+/// placed to that end.
+const MAX_TURNS: usize = 16;
+
+/// The times of rows, for all workers of a process.
+#[derive(Clone, Default)]
+pub struct PageKeys(Arc<Shared>);
+
+#[derive(Default)]
+struct Shared {
+    clock: Clock,
+    hasher: RandomState,
+    state: Mutex<State>,
+}
+
+/// Times in milliseconds since 1970. Keys are hashes, which nobody outside can aim at.
+#[derive(Default)]
+struct State {
+    /// Page key and millisecond → a later millisecond; what lies between is taken.
+    taken: Recent,
+    /// Op → the millisecond that its row was given.
+    given: Recent,
+    /// Recipient → the time of their last notification.
+    notified: HashMap<u64, i64>,
+}
+
+/// Where the time of an op's row comes from.
+enum From {
+    /// The entry, or the first free millisecond of the page keys after it.
+    Entry { op: u64, pages: Pages },
+    /// An earlier op on the row, by its index.
+    Earlier(usize),
+    /// The wall clock.
+    Now,
+}
+
+/// The page keys that a row is of; two at most.
+type Pages = [Option<u64>; 2];
+
+impl PageKeys {
+    pub fn new(clock: Clock) -> PageKeys {
+        PageKeys(Arc::new(Shared {
+            clock,
+            ..Shared::default()
+        }))
+    }
+
+    /// Milliseconds since 1970 by the wall clock.
+    pub fn now_ms(&self) -> i64 {
+        self.0.clock.now_ms()
+    }
+
+    /// Gives the rows of a batch their times. The ops of each repo are in stream order.
+    pub fn assign(&self, ops: &mut [Op], now_ms: i64) {
+        let sources = self.sources(ops);
+        let mut times: Vec<i64> = Vec::with_capacity(ops.len());
+        {
+            let mut state = self.lock();
+            for (op, source) in ops.iter().zip(&sources) {
+                times.push(match source {
+                    From::Entry { op: hash, pages } => state.give(*hash, pages, op.time.millis()),
+                    From::Earlier(index) => times[*index],
+                    From::Now => now_ms,
+                });
+            }
+        }
+        for (op, time) in ops.iter_mut().zip(times) {
+            if let Change::Put(row) = &mut op.change
+                && let Some(indexed_at) = row.indexed_at()
+            {
+                *indexed_at = Micros::of_millis(time);
+            }
+        }
+    }
+
+    /// Gives records that may get a row though no op of the batch puts them the times of their own ops.
+    pub fn assign_remembered<'r>(&self, table: PairTable, rows: impl Iterator<Item = &'r mut PairRow<'static>>) {
+        let now_ms = self.now_ms();
+        let mut state = self.lock();
+        for row in rows {
+            let (op, pages) = (self.hash(row.position), self.pages(table, row));
+            let time = time::of_entry(row.position.entry, now_ms).millis();
+            row.indexed_at = Micros::of_millis(state.give(op, &pages, time));
+        }
+    }
+
+    /// The times of notifications that are about to be committed, for recipients in stream order.
+    pub fn notify<'r>(&self, recipients: impl Iterator<Item = &'r str>) -> Vec<Micros> {
+        let now = self.now_ms();
+        let mut state = self.lock();
+        state.forget_notified(now);
+        recipients
+            .map(|recipient| {
+                let last = state.notified.entry(self.hash(recipient)).or_insert(i64::MIN);
+                *last = now.max(last.saturating_add(1));
+                Micros::of_millis(*last)
+            })
+            .collect()
+    }
+
+    fn sources(&self, ops: &[Op]) -> Vec<From> {
+        let mut last: HashMap<(Table, &str), usize> = HashMap::with_capacity(ops.len());
+        let mut sources = Vec::with_capacity(ops.len());
+        for (index, op) in ops.iter().enumerate() {
+            let earlier = match op.change {
+                Change::Put(_) => last.insert((op.table, &op.key), index),
+                Change::PutNoRow | Change::Delete => {
+                    last.remove(&(op.table, op.key.as_str()));
+                    None
+                }
+            };
+            sources.push(match earlier {
+                Some(earlier) if restarts(&ops[earlier], op) => From::Now,
+                Some(earlier) => From::Earlier(earlier),
+                None => self.own(op),
+            });
+        }
+        sources
+    }
+
+    fn own(&self, op: &Op) -> From {
+        let pages = match (&op.change, op.table) {
+            (Change::Put(Row::Pair(row)), Table::Pair(table)) => self.pages(table, row),
+            _ => Pages::default(),
+        };
+        // Others need not be remembered: their times depend on nothing else.
+        let is_alone = pages[0].is_none();
+        From::Entry {
+            op: if is_alone { 0 } else { self.hash(op.position) },
+            pages,
+        }
+    }
+
+    fn pages(&self, table: PairTable, row: &PairRow) -> Pages {
+        let a = || Some(self.hash((table, 'a', &row.key_a)));
+        let b = || Some(self.hash((table, 'b', &row.key_b)));
+        match table {
+            PairTable::Likes | PairTable::Reposts => [b(), None],
+            // Of the followers of one account, and of those whom another follows.
+            PairTable::Follows => [b(), a()],
+            PairTable::Blocks | PairTable::ListItems => [a(), None],
+            PairTable::Bookmarks | PairTable::ListBlocks | PairTable::Verifications => Pages::default(),
+        }
+    }
+
+    fn hash(&self, value: impl Hash) -> u64 {
+        self.0.hasher.hash_one(value)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Whether a put changes a row that counts as new with every change. A CID is that of the record's content; a date that the
+/// record lacks is the entry's.
+fn restarts(before: &Op, after: &Op) -> bool {
+    let (Change::Put(before), Change::Put(after)) = (&before.change, &after.change) else {
+        return false;
+    };
+    match (before, after) {
+        (Row::FeedGenerator(a), Row::FeedGenerator(b)) => (&a.cid, a.created_at) != (&b.cid, b.created_at),
+        (Row::StarterPack(a), Row::StarterPack(b)) => (&a.cid, a.created_at) != (&b.cid, b.created_at),
+        (Row::Labeler(a), Row::Labeler(b)) => (&a.cid, a.created_at) != (&b.cid, b.created_at),
+        _ => false,
+    }
+}
+
+impl State {
+    /// The time of an op's row: the one that it was given before, or the first from `time` on that its page keys have free.
+    fn give(&mut self, op: u64, pages: &Pages, time: i64) -> i64 {
+        let pages = || pages.iter().flatten();
+        if pages().next().is_none() {
+            return time;
+        }
+        if let Some(given) = self.given.get(op) {
+            return given;
+        }
+        let mut at = time;
+        for _ in 0..MAX_TURNS {
+            let free = pages().fold(at, |at, page| self.free(*page, at));
+            if free == at {
+                break;
+            }
+            at = free;
+        }
+        for page in pages() {
+            self.taken.put(slot(*page, at), at + 1);
+        }
+        self.given.put(op, at);
+        at
+    }
+
+    /// The first free millisecond of a page key from `time` on.
+    fn free(&mut self, page: u64, time: i64) -> i64 {
+        let mut at = time;
+        while let Some(later) = self.taken.get(slot(page, at)) {
+            at = later;
+        }
+        // What led here leads here at once the next time: a run of taken milliseconds is walked once.
+        let mut walked = time;
+        while walked < at {
+            let later = self.taken.get(slot(page, walked)).unwrap_or(at);
+            self.taken.put(slot(page, walked), at);
+            walked = later;
+        }
+        at
+    }
+
+    /// Forgets who is notified now no earlier than they would be anyway, once they are many. If the others are too many as
+    /// well, all are forgotten: more people are told of more than a thing a millisecond than any stream tells of.
+    fn forget_notified(&mut self, now: i64) {
+        if self.notified.len() >= CAPACITY {
+            self.notified.retain(|_, last| *last >= now);
+        }
+        if self.notified.len() >= CAPACITY {
+            self.notified.clear();
+        }
+    }
+}
+
+/// A millisecond of a page key. Different milliseconds of one key are different slots.
+fn slot(page: u64, time: i64) -> u64 {
+    page.wrapping_add((time as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15))
+}
+
+/// What was put in or asked for last: `CAPACITY` of it at least, twice as much at most.
+#[derive(Default)]
+struct Recent {
+    young: HashMap<u64, i64>,
+    old: HashMap<u64, i64>,
+    #[cfg(test)]
+    looks: usize,
+}
+
+impl Recent {
+    fn get(&mut self, key: u64) -> Option<i64> {
+        #[cfg(test)]
+        {
+            self.looks += 1;
+        }
+        if let Some(value) = self.young.get(&key) {
+            return Some(*value);
+        }
+        let value = self.old.remove(&key)?;
+        self.put(key, value);
+        Some(value)
+    }
+
+    fn put(&mut self, key: u64, value: i64) {
+        if self.young.len() >= CAPACITY {
+            std::mem::swap(&mut self.young, &mut self.old);
+            self.young.clear();
+        }
+        self.young.insert(key, value);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: i64 = 1_750_000_000_000;
+
+    fn page(key: u64) -> Pages {
+        [Some(key), None]
+    }
+
+    #[test]
+    fn rows_of_a_page_key_have_a_millisecond_each_and_lone_ones_their_own() {
+        let mut state = State::default();
+        let mut op = 0;
+        let mut give = |key, time| {
+            op += 1;
+            state.give(op, &page(key), time)
+        };
+        assert_eq!([give(1, NOW), give(1, NOW), give(1, NOW)], [NOW, NOW + 1, NOW + 2]);
+        assert_eq!(give(2, NOW), NOW, "another page key");
+        assert_eq!(give(1, NOW + 1), NOW + 3, "what was moved is in the way");
+        assert_eq!(give(1, NOW - 5000), NOW - 5000, "a late one keeps its own");
+        assert_eq!(give(1, NOW + 4), NOW + 4);
+    }
+
+    #[test]
+    fn an_op_that_is_asked_for_again_has_the_same_time() {
+        let mut state = State::default();
+        let mut give = |op| state.give(op, &page(1), NOW);
+        let first: Vec<i64> = (0..50).map(&mut give).collect();
+        assert_eq!((0..50).map(give).collect::<Vec<_>>(), first);
+    }
+
+    #[test]
+    fn a_row_of_two_page_keys_is_alone_in_both() {
+        let mut state = State::default();
+        for (op, time) in [(1, NOW), (2, NOW + 2)] {
+            state.give(op, &page(1), time);
+        }
+        for (op, time) in [(3, NOW + 1), (4, NOW + 3)] {
+            state.give(op, &page(2), time);
+        }
+        assert_eq!(state.give(5, &[Some(1), Some(2)], NOW), NOW + 4);
+    }
+
+    #[test]
+    fn ten_thousand_rows_of_a_page_key_in_a_millisecond_cost_a_few_looks_each() {
+        const N: usize = 10_000;
+        // All in one millisecond, each in the one before the last, and all in a few.
+        let orders: [fn(i64) -> i64; 3] = [|_| NOW, |n| NOW - n, |n| NOW + n % 100];
+        for (number, order) in orders.into_iter().enumerate() {
+            let mut state = State::default();
+            let times: std::collections::HashSet<i64> = (0..N as i64)
+                .map(|n| state.give(n as u64, &page(1), order(n)))
+                .collect();
+            assert_eq!(times.len(), N, "order {number}");
+            assert!(
+                state.taken.looks < 20 * N,
+                "order {number}: {} looks",
+                state.taken.looks
+            );
+            let remembered = state.taken.young.len() + state.taken.old.len();
+            assert!(remembered <= 2 * CAPACITY, "{remembered} are remembered");
+        }
+    }
+
+    #[test]
+    fn notifications_of_a_recipient_never_come_before_those_they_have() {
+        let page_keys = PageKeys::default();
+        let mut last = Micros(0);
+        for _ in 0..3 {
+            for time in page_keys.notify(["a", "a", "a"].into_iter()) {
+                assert!(time > last, "{time:?} after {last:?}");
+                last = time;
+            }
+        }
+        let crowd: Vec<String> = (0..3 * CAPACITY).map(|n| n.to_string()).collect();
+        page_keys.notify(crowd.iter().map(String::as_str));
+        page_keys.notify(std::iter::once("b"));
+        assert!(page_keys.lock().notified.len() < CAPACITY, "recipients are forgotten");
+    }
+}
