@@ -32,7 +32,7 @@ const USUAL_DELIVERIES: u64 = 3;
 const TTL_SECONDS: u64 = 7 * 24 * 60 * 60;
 
 /// How often it is looked whether those that try entries wait.
-const LOOK: Duration = Duration::from_millis(300);
+const LOOK: Duration = Duration::from_millis(500);
 
 /// A thread that has worked for less than this between two looks waits.
 const WORK: Duration = Duration::from_millis(2);
