@@ -5,7 +5,7 @@
 //! twice, so an entry delivered again changes nothing.
 //!
 //! Threads: `reader`, `worker-0` …, `acker`, `metrics`, `losses`, `status`, `renewer`, `tries`, `holder`, `members`, `signals`,
-//! `stderr`, under systemd `notify`, with METRICS_ADDR `http`; the main thread watches over them.
+//! `stderr`, under systemd `notify`, with METRICS_ADDR `http` and its connections; the main thread watches over them.
 
 #![warn(clippy::print_stdout, clippy::print_stderr)] // they panic where nobody reads, or wait for whoever does not
 

@@ -4,21 +4,18 @@
 //! secrets; still it is meant for the machine itself or a network of one's own, since it answers whoever asks.
 //!
 //! Invariant: nothing that a peer sends, or does not send, keeps others from an answer or stops this thread. Each connection
-//! has a time limit, all of them take turns, and the oldest gives way when there are too many. That is why there is no
-//! server crate here: tiny_http takes the room for a body as long as its head says, and waits for it without end; oxhttp and
-//! touche cannot be stopped, and start threads that nobody watches.
+//! has a thread and a time limit of its own. That is why there is no server crate here: tiny_http takes the room for a body
+//! as long as its head says, and waits for it without end; oxhttp and touche cannot be stopped, and start threads that
+//! nobody ends.
 
-use std::collections::VecDeque;
-use std::io;
+use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use anyhow::Context;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::task::JoinHandle;
-use tokio::time::timeout;
+use socket2::SockRef;
 
+use crate::report::connections::Connections;
 use crate::report::exposition::{CONTENT_TYPE, Exposition};
 use crate::report::metrics::Metrics;
 use crate::servers::retry::{Backoff, Refusal};
@@ -33,11 +30,7 @@ const TURN: Duration = Duration::from_millis(500);
 const LIMIT: Duration = Duration::from_secs(2);
 
 /// Bytes of a request's head; no client that asks for one of the pages sends nearly as many.
-const MAX_HEAD: usize = 8 << 10;
-
-/// Connections at a time, far below the files that a process may open. A client that asks for a page is done at once, so the
-/// oldest of so many is one that does not.
-const MAX_CONNECTIONS: usize = 128;
+const MAX_HEAD: u64 = 8 << 10;
 
 /// A thread that has taken no turn for so long hangs: PostgreSQL's answer is given up after 35 s.
 const PATIENCE: Duration = Duration::from_secs(90);
@@ -85,23 +78,38 @@ impl Http {
         }
     }
 
-    /// Answers until `stop`.
+    /// Answers until `stop`, and closes the connections that are open then.
     pub fn run(mut self, stop: &Stop) -> anyhow::Result<()> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        let runtime = runtime.context("failed to prepare METRICS_ADDR")?;
         let Some(listener) = self.listen(stop) else {
             return Ok(());
         };
-        runtime.block_on(self.serve(listener, stop))
+        let mut connections = Connections::default();
+        while !stop.is_requested() {
+            let accepted = listener.accept();
+            turns::take();
+            self.look_at_threads();
+            match accepted {
+                Ok((peer, _)) => {
+                    let pages = Arc::clone(&self.pages);
+                    connections.open(peer, move |peer| pages.serve(peer));
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                Err(error) => {
+                    log::debug!("a connection to METRICS_ADDR could not be taken: {error}");
+                    stop.wait(TURN);
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Listens as soon as the address can be had; `None` if a stop comes before. Another process may have it, and is no
     /// reason to apply nothing.
-    fn listen(&self, stop: &Stop) -> Option<std::net::TcpListener> {
+    fn listen(&self, stop: &Stop) -> Option<TcpListener> {
         let mut refusal = Refusal::default();
         let mut backoff = Backoff::default();
         loop {
-            match std::net::TcpListener::bind(&self.address) {
+            match bind(&self.address) {
                 Ok(listener) => {
                     log::info!("metrics are at http://{}/metrics", self.address);
                     return Some(listener);
@@ -118,38 +126,6 @@ impl Http {
         }
     }
 
-    /// Takes connections, each of which is answered by a task of its own. Those that are open at a stop are closed with the
-    /// runtime.
-    async fn serve(&mut self, listener: std::net::TcpListener, stop: &Stop) -> anyhow::Result<()> {
-        listener
-            .set_nonblocking(true)
-            .context("failed to prepare METRICS_ADDR")?;
-        let listener = TcpListener::from_std(listener).context("failed to prepare METRICS_ADDR")?;
-        let mut connections: VecDeque<JoinHandle<()>> = VecDeque::new();
-        while !stop.is_requested() {
-            let accepted = timeout(TURN, listener.accept()).await;
-            turns::take();
-            self.look_at_threads();
-            connections.retain(|connection| !connection.is_finished());
-            match accepted {
-                Ok(Ok((peer, _))) => {
-                    if connections.len() >= MAX_CONNECTIONS
-                        && let Some(oldest) = connections.pop_front()
-                    {
-                        oldest.abort();
-                    }
-                    connections.push_back(tokio::spawn(answer(peer, Arc::clone(&self.pages))));
-                }
-                Ok(Err(error)) => {
-                    log::debug!("a connection to METRICS_ADDR could not be taken: {error}");
-                    tokio::time::sleep(TURN).await;
-                }
-                Err(_) => {}
-            }
-        }
-        Ok(())
-    }
-
     fn look_at_threads(&mut self) {
         let mut health = self.pages.health.lock().unwrap_or_else(PoisonError::into_inner);
         health.missing = self.turns.missing();
@@ -159,38 +135,26 @@ impl Http {
     }
 }
 
-/// Answers one request, and closes the connection.
-async fn answer(mut peer: TcpStream, pages: Arc<Pages>) {
-    let answered = timeout(LIMIT, async {
-        let line = request_line(&mut peer).await?;
-        peer.write_all(pages.answer(&line).as_bytes()).await
-    });
-    if let Ok(Err(error)) = answered.await {
-        log::debug!("a request to METRICS_ADDR was not answered: {error}");
-    }
-}
-
-/// The first line of a request whose head is whole; empty if it is not, or too long. A body is left unread.
-async fn request_line(peer: &mut TcpStream) -> io::Result<String> {
-    let mut head = Vec::new();
-    let mut part = [0; 1024];
-    while head.len() < MAX_HEAD {
-        let number = peer.read(&mut part).await?;
-        if number == 0 {
-            break;
-        }
-        head.extend_from_slice(&part[..number]);
-        let mut lines = head.split(|byte| *byte == b'\n');
-        let first = lines.next().unwrap_or_default();
-        // What follows the last line feed is no whole line yet.
-        if lines.rev().skip(1).any(|line| line.trim_ascii().is_empty()) {
-            return Ok(String::from_utf8_lossy(first.trim_ascii()).into_owned());
-        }
-    }
-    Ok(String::new())
+/// A listener that waits for a connection for a turn at most.
+fn bind(address: &str) -> io::Result<TcpListener> {
+    let listener = TcpListener::bind(address)?;
+    SockRef::from(&listener).set_read_timeout(Some(TURN))?;
+    Ok(listener)
 }
 
 impl Pages {
+    /// Answers one request.
+    fn serve(&self, peer: &TcpStream) {
+        let mut peer = Limited {
+            peer,
+            until: Instant::now() + LIMIT,
+        };
+        let answered = request_line(&mut peer).and_then(|line| peer.write_all(self.answer(&line).as_bytes()));
+        if let Err(error) = answered {
+            log::debug!("a request to METRICS_ADDR was not answered: {error}");
+        }
+    }
+
     /// The whole answer to a request that begins with this line.
     fn answer(&self, line: &str) -> String {
         let mut words = line.split(' ');
@@ -255,5 +219,51 @@ fn verdict(result: Result<(), String>) -> Answer {
     match result {
         Ok(()) => ("200 OK", TEXT, "ok\n".to_owned()),
         Err(reason) => ("503 Service Unavailable", TEXT, format!("{reason}\n")),
+    }
+}
+
+/// The first line of a request whose head is whole; empty if it is not, or too long. A body is left unread.
+fn request_line(peer: impl Read) -> io::Result<String> {
+    let mut lines = BufReader::new(peer.take(MAX_HEAD)).split(b'\n');
+    let first = lines.next().transpose()?.unwrap_or_default();
+    for line in lines {
+        if line?.trim_ascii().is_empty() {
+            return Ok(String::from_utf8_lossy(first.trim_ascii()).into_owned());
+        }
+    }
+    Ok(String::new())
+}
+
+/// A connection that is given up once its time is over, however often a little comes or goes.
+struct Limited<'p> {
+    peer: &'p TcpStream,
+    until: Instant,
+}
+
+impl Limited<'_> {
+    fn left(&self) -> io::Result<Option<Duration>> {
+        let left = self.until.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(ErrorKind::TimedOut.into());
+        }
+        Ok(Some(left))
+    }
+}
+
+impl Read for Limited<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.peer.set_read_timeout(self.left()?)?;
+        self.peer.read(buffer)
+    }
+}
+
+impl Write for Limited<'_> {
+    fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
+        self.peer.set_write_timeout(self.left()?)?;
+        self.peer.write(buffer)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.peer.flush()
     }
 }

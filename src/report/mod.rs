@@ -2,6 +2,7 @@
 //!
 //! Owns the counts and figures and the threads that hand them out. Decides nothing about entries.
 
+mod connections;
 pub mod exposition;
 pub mod flush;
 pub mod http;
