@@ -17,7 +17,7 @@ use signal_hook::consts::signal::{
 use signal_hook::iterator::Signals;
 use signal_hook::low_level::signal_name;
 
-use crate::turns;
+use crate::{stderr, turns};
 
 /// Asked for once, heard by all threads.
 #[derive(Clone, Default)]
@@ -85,7 +85,7 @@ pub fn handle_signals(stop: &Stop) -> anyhow::Result<()> {
             }
             if stop.is_requested() {
                 log::warn!("{name} again: exiting at once; what is unfinished stays pending");
-                log::logger().flush();
+                stderr::flush();
                 std::process::exit(EXIT_AT_ONCE);
             }
             log::info!("{name}: stopping");

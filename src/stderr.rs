@@ -36,6 +36,20 @@ pub fn print(text: &str) {
     QUEUE.push(&lines);
 }
 
+/// Whole lines for `print`, where a writer is asked for.
+pub struct Queued;
+
+impl Write for Queued {
+    fn write(&mut self, lines: &[u8]) -> io::Result<usize> {
+        print(&String::from_utf8_lossy(lines));
+        Ok(lines.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
 /// Waits until all lines are written, for a second at most.
 pub fn flush() {
     QUEUE.flush(FLUSH_LIMIT);

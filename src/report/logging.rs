@@ -3,13 +3,13 @@
 //! Owns its form: one line per event on stderr. Under systemd the journal has the time, so a line starts with its level
 //! as the journal reads it; elsewhere with time and level. Keeps the last warning.
 
+use std::io::Write;
 use std::os::unix::fs::MetadataExt;
 use std::sync::{Mutex, PoisonError};
 use std::time::SystemTime;
 
-use chrono::{SecondsFormat, Utc};
-use env_filter::Filter;
-use log::{Level, LevelFilter, Log, Metadata, Record};
+use env_logger::Target;
+use log::{Level, LevelFilter};
 
 use crate::{shown, stderr};
 
@@ -18,22 +18,36 @@ const MAX_LENGTH: usize = 4000;
 
 /// Starts logging at `level`; RUST_LOG refines it.
 pub fn start(level: LevelFilter) {
-    let mut builder = env_filter::Builder::new();
+    let mut builder = env_logger::Builder::new();
     // The PostgreSQL and pool crates tell what the worker says itself, once and in its own words.
     builder.filter_level(level);
     for noisy in ["r2d2", "tokio_postgres", "postgres"] {
         builder.filter_module(noisy, LevelFilter::Off);
     }
     let directives = std::env::var_os("RUST_LOG").unwrap_or_default();
-    let unusable = builder.try_parse(&directives.to_string_lossy()).err();
-    let filter = builder.build();
-    log::set_max_level(filter.filter());
-    let log = Lines {
-        filter,
-        is_journal: is_journal(),
-    };
+    let directives = directives.to_string_lossy();
+    // env_logger would print the error on standard error itself: as it is, and past the queue.
+    let unusable = env_filter::Builder::new().try_parse(&directives).err();
+    if unusable.is_none() {
+        builder.parse_filters(&directives);
+    }
+    let is_journal = is_journal();
+    builder.format(move |out, record| {
+        // An event is one line, whatever is in it.
+        let text = shown::cut(&shown::one_line(&record.args().to_string()), MAX_LENGTH);
+        let level = record.level();
+        match is_journal {
+            true => writeln!(out, "<{}>{text}", priority(level))?,
+            false => writeln!(out, "{} {level:5} {text}", out.timestamp_millis())?,
+        }
+        if level <= Level::Warn {
+            *LAST_WARNING.lock().unwrap_or_else(PoisonError::into_inner) = Some((SystemTime::now(), text));
+        }
+        Ok(())
+    });
+    builder.target(Target::Pipe(Box::new(stderr::Queued)));
     // Set once, by the one call of this function.
-    let _ = log::set_boxed_logger(Box::new(log));
+    let _ = builder.try_init();
     if let Some(error) = unusable {
         log::warn!("RUST_LOG is unusable and has no effect: {error}");
     }
@@ -44,41 +58,6 @@ static LAST_WARNING: Mutex<Option<(SystemTime, String)>> = Mutex::new(None);
 /// The newest line of level warning or error, and when it was written.
 pub fn last_warning() -> Option<(SystemTime, String)> {
     LAST_WARNING.lock().unwrap_or_else(PoisonError::into_inner).clone()
-}
-
-/// Writes the log, and keeps its last warning for the status.
-struct Lines {
-    filter: Filter,
-    is_journal: bool,
-}
-
-impl Log for Lines {
-    fn enabled(&self, metadata: &Metadata) -> bool {
-        self.filter.enabled(metadata)
-    }
-
-    fn log(&self, record: &Record) {
-        if !self.filter.matches(record) {
-            return;
-        }
-        // An event is one line, whatever is in it.
-        let text = shown::cut(&shown::one_line(&record.args().to_string()), MAX_LENGTH);
-        let level = record.level();
-        stderr::print(&match self.is_journal {
-            true => format!("<{}>{text}", priority(level)),
-            false => format!(
-                "{} {level:5} {text}",
-                Utc::now().to_rfc3339_opts(SecondsFormat::Millis, true)
-            ),
-        });
-        if level <= Level::Warn {
-            *LAST_WARNING.lock().unwrap_or_else(PoisonError::into_inner) = Some((SystemTime::now(), text));
-        }
-    }
-
-    fn flush(&self) {
-        stderr::flush();
-    }
 }
 
 /// The levels of syslog(3), which the journal uses.
