@@ -151,6 +151,30 @@ fn a_standard_error_that_fails_ends_nothing_and_changes_no_exit_code() {
 }
 
 #[test]
+fn a_rust_log_that_cannot_be_parsed_is_one_warning_and_changes_nothing() {
+    let stack = Stack::new("log_rust_log");
+    let directives = "off,x=\u{1b}[31m\n<0>y";
+    let worker = stack.worker().arg("--drain").env("RUST_LOG", directives);
+    let output = worker.run_to_exit();
+    assert_eq!(output.status.code(), Some(0), "{}", shown(&output.log));
+    let said = output
+        .log
+        .lines()
+        .filter(|line| line.contains("x=") || line.contains("[31m"));
+    let said: Vec<&str> = said.collect();
+    assert!(
+        said.len() == 1 && said[0].contains(" WARN  RUST_LOG is unusable and has no effect: "),
+        "{}",
+        shown(&output.log)
+    );
+    assert!(
+        !output.log.contains('\u{1b}') && output.log.contains(" INFO  stopped"),
+        "{}",
+        shown(&output.log)
+    );
+}
+
+#[test]
 fn a_storm_of_bad_entries_is_a_few_lines_that_count_them_all() {
     const N: usize = 600;
     let stack = Stack::new("log_storm");
