@@ -50,7 +50,12 @@ impl Put<'_> {
     /// The time of a row that the record makes.
     pub(crate) fn time(&self) -> Value {
         let is_moved = matches!(self.collection, LIKE | REPOST | FOLLOW | BLOCK | LISTITEM);
+        // What nobody owns is liked in other histories in the same millisecond, and all events are a second apart.
+        let is_nobodys = self.record["subject"]["uri"]
+            .as_str()
+            .is_some_and(|uri| !uri.contains("did:"));
         let n_others = match &self.event.what {
+            What::Commit { .. } if is_moved && is_nobodys => 999,
             What::Commit { ops, .. } if is_moved => ops.len() as u64 - 1,
             _ => 0,
         };
