@@ -42,13 +42,14 @@ impl Model {
         self.holder(&pair.collection, &pair.pair).as_deref() == Some(uri)
     }
 
-    /// A record's row keeps its time as long as it is there; whether it was is open where others than its repo are of the
-    /// pair.
+    /// A record's row keeps its time as long as it is there. Whether it was is open where others than its repo are of the
+    /// pair, and for a record that moves: when its earlier put is delivered again, another may hold the old pair by then,
+    /// and the row is made anew by the later put.
     fn keep_time(&self, uri: &str, new: &mut Pair, held: bool, old: &Pair) {
         let holds = self
             .holder(&new.collection, &new.pair)
             .is_none_or(|holder| holder == uri);
-        new.row["indexed_at"] = match held && holds && new.collection != VERIFICATION {
+        new.row["indexed_at"] = match held && holds && old.pair == new.pair && new.collection != VERIFICATION {
             true => old.row["indexed_at"].clone(),
             false => either(&old.row["indexed_at"], &new.times),
         };
