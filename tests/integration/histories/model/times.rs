@@ -141,8 +141,10 @@ impl Model {
         let found = time.and_utc().timestamp_micros();
         let mut alternatives = expected.as_array().expect("times").iter();
         alternatives.any(|time| match time[PHASE].as_u64() {
-            Some(phase) => {
-                let (from, to) = self.times.phases[phase as usize];
+            // What goes and comes within what is delivered again may be of any phase.
+            Some(_) => {
+                let (from, _) = self.times.phases[0];
+                let (_, to) = self.times.phases[self.times.phases.len() - 1];
                 (from * 1000..=to * 1000 + 999).contains(&found)
             }
             None => {
