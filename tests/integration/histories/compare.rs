@@ -1,11 +1,11 @@
 //! The tables against the model, history by history.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use serde_json::Value;
 
 use super::history::tag;
-use super::model::{ANY, COUNTERS, Model, table};
+use super::model::{ANY, COUNTERS, Model, Open, table};
 use crate::records::*;
 use crate::support::Snapshot;
 
@@ -85,8 +85,11 @@ pub(crate) fn differences(model: &Model, seed: u64, found: &Found) -> String {
 }
 
 fn difference(table: &str, expected: &[Value], found: &[Value], model: &Model) -> String {
-    let open = &model.open.effects;
-    let is_open = |row: &Value| open.iter().any(|uri| row.to_string().contains(uri.as_str()));
+    let open = &model.open;
+    let is_open = |row: &Value| {
+        let text = row.to_string();
+        open.effects.iter().any(|uri| text.contains(uri.as_str())) || without(row, open) != *row
+    };
     let mut found: Vec<&Value> = found.iter().collect();
     let mut expected: Vec<&Value> = expected.iter().collect();
     let mut text = String::new();
@@ -122,10 +125,13 @@ fn remove_pairs(expected: &mut Vec<&Value>, found: &mut Vec<&Value>, is_same: im
 }
 
 /// A row without the values that name open records.
-fn without(row: &Value, open: &BTreeSet<String>) -> Value {
+fn without(row: &Value, open: &Open) -> Value {
+    let subject = row["post_uri"].as_str().unwrap_or_default();
+    let is_left = |uri: &str| open.states.contains(&(subject.to_owned(), uri.to_owned()));
+    let is_open = |uri: &str| open.effects.contains(uri) || is_left(uri);
     let mut row = row.clone();
     for value in row.as_object_mut().into_iter().flat_map(|row| row.values_mut()) {
-        if value.as_str().is_some_and(|uri| open.contains(uri)) {
+        if value.as_str().is_some_and(is_open) {
             *value = Value::Null;
         }
     }

@@ -72,6 +72,8 @@ pub(crate) struct Open {
     pub(crate) counters: BTreeSet<(String, &'static str)>,
     /// Records whose side effects may be there or not.
     pub(crate) effects: BTreeSet<String>,
+    /// Subjects whose viewer states may still name a record: the app deleted its row, and the record moved on.
+    pub(crate) states: BTreeSet<(String, String)>,
 }
 
 pub(crate) struct Model {
@@ -94,13 +96,15 @@ pub(crate) struct Model {
     read_before: BTreeSet<String>,
     /// Rows of others that a rival has met in this phase, with the rival.
     met: Vec<(String, String)>,
+    /// Subjects whose viewer states name a record of which the app has deleted the row, by record.
+    states_left: BTreeMap<String, String>,
     times: times::Times,
     pub(crate) open: Open,
     pub(crate) refused: usize,
 }
 
 impl Model {
-    pub(crate) fn new(history: &History, switched: Switched) -> Self {
+    pub(crate) fn new(history: &History, switched: Switched, repeats: bool) -> Self {
         Self {
             switched,
             seed: history.seed,
@@ -117,7 +121,8 @@ impl Model {
             read: BTreeMap::new(),
             read_before: BTreeSet::new(),
             met: Vec::new(),
-            times: times::Times::default(),
+            states_left: BTreeMap::new(),
+            times: times::Times::new(repeats),
             open: Open::default(),
             refused: 0,
         }

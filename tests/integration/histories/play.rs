@@ -132,7 +132,7 @@ fn think(histories: &[History], models: &mut [Model], phase: usize) {
 pub(crate) fn play(database: &Database, client: &mut Client, histories: &[History], way: &Way) -> Played {
     let mut models: Vec<Model> = histories
         .iter()
-        .map(|history| Model::new(history, way.switched))
+        .map(|history| Model::new(history, way.switched, way.repeats))
         .collect();
     let mut rng = Rng::with_seed(way.seed);
     let mut wrong = String::new();
@@ -169,7 +169,7 @@ pub(crate) fn play(database: &Database, client: &mut Client, histories: &[Histor
 pub(crate) fn play_by_binary(stack: &Stack, histories: &[History], way: &Way) -> Vec<Model> {
     let mut models: Vec<Model> = histories
         .iter()
-        .map(|history| Model::new(history, way.switched))
+        .map(|history| Model::new(history, way.switched, true))
         .collect();
     let mut client = stack.database.client();
     let env = [

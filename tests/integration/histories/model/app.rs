@@ -186,6 +186,7 @@ impl Model {
         let pair = self.pairs.get(&uri).filter(|pair| !pair.had_rival)?.clone();
         self.notifications.get(&format!("{uri}#notification"))?;
         self.pairs.remove(&uri);
+        self.states_left.insert(uri.clone(), pair.pair.1.clone());
         let mut sql = format!("DELETE FROM {} WHERE uri = '{uri}';", table(collection));
         sql.extend(counter(collection).map(|counter| self.app_counts(&pair.pair.1, counter, -1, is_counted)));
         Some(sql)

@@ -17,6 +17,10 @@ impl Model {
     pub(super) fn put_pair(&mut self, put: &Put, place: (u64, usize)) {
         let uri = put.uri();
         self.keep_read(&uri);
+        let subject = pair_of(put.collection, put.repo, put.record).1;
+        if let Some(left) = self.states_left.get(&uri).filter(|left| **left != subject) {
+            self.open.states.insert((left.clone(), uri.clone()));
+        }
         let old = self.pairs.get(&uri).map(|old| (self.holds(&uri), old.clone()));
         self.remove_pair(&uri);
         let mut new = Pair {
@@ -43,13 +47,14 @@ impl Model {
     }
 
     /// A record's row keeps its time as long as it is there. Whether it was is open where others than its repo are of the
-    /// pair, and for a record that moves: when its earlier put is delivered again, another may hold the old pair by then,
-    /// and the row is made anew by the later put.
+    /// pair, and for a record that moves where entries are delivered again: when its earlier put comes again, another may
+    /// hold the old pair by then, and the row is made anew by the later put.
     fn keep_time(&self, uri: &str, new: &mut Pair, held: bool, old: &Pair) {
         let holds = self
             .holder(&new.collection, &new.pair)
             .is_none_or(|holder| holder == uri);
-        new.row["indexed_at"] = match held && holds && old.pair == new.pair && new.collection != VERIFICATION {
+        let may_go = self.times.repeats && old.pair != new.pair;
+        new.row["indexed_at"] = match held && holds && !may_go && new.collection != VERIFICATION {
             true => old.row["indexed_at"].clone(),
             false => either(&old.row["indexed_at"], &new.times),
         };
@@ -98,6 +103,7 @@ impl Model {
 
     pub(super) fn delete_pair(&mut self, uri: &str, collection: &str, actor: &str) {
         self.forget_read(uri);
+        self.states_left.remove(uri);
         if let Some(pair) = self.pairs.get(uri) {
             let is_holder = self.holder(collection, &pair.pair).as_deref() == Some(uri);
             self.remove_pair(uri);

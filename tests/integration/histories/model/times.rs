@@ -18,6 +18,9 @@ const PHASE: &str = "phase";
 
 #[derive(Default)]
 pub(super) struct Times {
+    /// Whether entries are delivered again: what goes and comes within them may have the time of any phase, and what
+    /// moves may have that of its last op.
+    pub(super) repeats: bool,
     /// When each phase began and ended, in milliseconds since 1970.
     phases: Vec<(i64, i64)>,
     /// The phase at hand.
@@ -64,6 +67,13 @@ impl Put<'_> {
 }
 
 impl Times {
+    pub(super) fn new(repeats: bool) -> Self {
+        Self {
+            repeats,
+            ..Self::default()
+        }
+    }
+
     pub(super) fn now(&self) -> Value {
         json!([{PHASE: self.phase}])
     }
@@ -123,7 +133,7 @@ impl Times {
         *self = Times {
             phases,
             phase: self.phase + 1,
-            ..Times::default()
+            ..Times::new(self.repeats)
         };
     }
 }
@@ -141,11 +151,13 @@ impl Model {
         let found = time.and_utc().timestamp_micros();
         let mut alternatives = expected.as_array().expect("times").iter();
         alternatives.any(|time| match time[PHASE].as_u64() {
-            // What goes and comes within what is delivered again may be of any phase.
-            Some(_) => {
-                let (from, _) = self.times.phases[0];
-                let (_, to) = self.times.phases[self.times.phases.len() - 1];
-                (from * 1000..=to * 1000 + 999).contains(&found)
+            Some(phase) => {
+                let phases = &self.times.phases;
+                let (first, last) = match self.times.repeats {
+                    true => (phases[0], phases[phases.len() - 1]),
+                    false => (phases[phase as usize], phases[phase as usize]),
+                };
+                (first.0 * 1000..=last.1 * 1000 + 999).contains(&found)
             }
             None => {
                 let ms = |index: usize| time[index].as_i64().expect("a range");
