@@ -99,9 +99,17 @@ impl Times {
         puts.clone()
     }
 
+    /// Where a put before the delete is delivered again, it makes a new post, whose side effects a batch may keep that sees
+    /// no delete but what comes of it.
     pub(super) fn deleted(&mut self, uri: &str) {
         self.kept.clear();
-        self.puts.remove(uri);
+        let Some(puts) = self.puts.remove(uri).filter(|_| self.repeats) else {
+            return;
+        };
+        for effect in [uri.to_owned(), format!("{uri}#quote")] {
+            let gone = self.gone.entry(effect).or_insert_with(|| json!([]));
+            *gone = either(gone, &puts);
+        }
     }
 
     /// The time of a row that counts as new with every change. Where it is again what it was, a batch may have seen none.
