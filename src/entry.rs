@@ -70,7 +70,11 @@ impl Entry {
     pub fn decoded_weight(&self) -> usize {
         const VALUE: usize = 80;
         let data = self.data.as_deref().unwrap_or_default();
-        let values = data.iter().filter(|byte| matches!(byte, b',' | b'[' | b'{')).count();
+        // Without a branch per byte, so that the compiler looks at many at a time.
+        let values = data
+            .iter()
+            .filter(|byte| (**byte == b',') | (**byte == b'[') | (**byte == b'{'))
+            .count();
         Self::OVERHEAD + 2 * data.len() + VALUE * values
     }
 }

@@ -5,7 +5,7 @@
 //! touch a row twice), and the order of ops on different rows no longer matters: which of several records of one pair
 //! comes first is told by their positions.
 
-use std::collections::HashMap;
+use foldhash::{HashMap, HashMapExt};
 
 use crate::decode::time::Micros;
 use crate::rows::{

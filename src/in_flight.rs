@@ -7,9 +7,10 @@
 //! process gives it up at a stop, or lets it go once its session is over (`ack::session`). Nothing is read in a session before
 //! this is empty of the last one.
 
-use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
+
+use foldhash::{HashMap, HashSet};
 
 use crate::entry::EntryId;
 use crate::turns;
@@ -56,7 +57,7 @@ impl InFlight {
     /// To be called before Redis is asked for pending entries: the answer may hold some that are released before it is
     /// looked at, and those must not come in again until the result is dropped. One at a time.
     pub fn read_again(self: &Arc<Self>) -> ReadingAgain {
-        self.lock().released = Some(HashSet::new());
+        self.lock().released = Some(HashSet::default());
         ReadingAgain(Arc::clone(self))
     }
 

@@ -11,9 +11,9 @@
 //!
 //! Where the Redis user may not have the keys for that, XACK goes alone, and what had no answer counts as this process's.
 
-use std::collections::HashSet;
 use std::time::Instant;
 
+use foldhash::HashSet;
 use redis::{Cmd, RedisResult, Value, from_redis_value};
 
 use crate::ack::{Done, Outcome};
@@ -82,7 +82,7 @@ impl Acks {
             acked: once("acked"),
             buried: once("buried"),
             is_unclear: false,
-            late: HashSet::new(),
+            late: HashSet::default(),
         }
     }
 
@@ -245,7 +245,7 @@ impl Acks {
 
     /// Which of these entries are pending for this process, and which for others.
     fn pending(&self, link: &mut Link, ids: &HashSet<EntryId>) -> RedisResult<(HashSet<EntryId>, Vec<EntryId>)> {
-        let (mut own, mut others) = (HashSet::new(), Vec::new());
+        let (mut own, mut others) = (HashSet::default(), Vec::new());
         let last = ids.iter().max().map(EntryId::to_string);
         let mut from = ids.iter().min().map(EntryId::to_string);
         while let (Some(first), Some(last)) = (from.take(), &last) {

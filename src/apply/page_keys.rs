@@ -12,9 +12,11 @@
 //! Invariants: an op that is tried again, or delivered again soon after, has the same time. What is remembered is bounded,
 //! and finding a free millisecond takes constant time on average, however many rows share one.
 
-use std::collections::HashMap;
-use std::hash::{BuildHasher, Hash, RandomState};
+use std::hash::{BuildHasher, Hash};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use foldhash::fast::RandomState;
+use foldhash::{HashMap, HashMapExt};
 
 use crate::decode::time::{self, Micros};
 use crate::rows::{Change, Op, PairRow, PairTable, Row, Table};
