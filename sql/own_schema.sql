@@ -46,7 +46,7 @@ CREATE TABLE IF NOT EXISTS firehose_worker.members (
     lease_key text NOT NULL,
     mark text NOT NULL,
     has_left boolean NOT NULL DEFAULT false,
-    -- Every entry before this place has been acknowledged: what the process still holds of them is done.
+    -- The process neither holds nor takes in an entry from before this place.
     settled_ms bigint NOT NULL DEFAULT 0,
     settled_n bigint NOT NULL DEFAULT 0
 );
@@ -54,8 +54,8 @@ CREATE TABLE IF NOT EXISTS firehose_worker.members (
 -- The place of the last op on each record, while several processes apply ops of one repo in any order: an op from
 -- before that place comes too late. key is the record's URI; `at://DID/` for a user's handle; the DID alone for a repo,
 -- whose row is the lock by which the transactions on it come one after the other. A handle alone is the key of the last
--- event that gave it to any user; a process that is alone writes these only. Pruned behind the oldest entry that is not
--- acknowledged.
+-- event that gave it to any user; a process that is alone writes these only. Pruned behind the oldest entry that
+-- any process may still apply.
 CREATE TABLE IF NOT EXISTS firehose_worker.versions (
     key text PRIMARY KEY,
     entry_ms bigint NOT NULL,

@@ -133,6 +133,18 @@ impl InFlight {
         }
     }
 
+    /// The place before which this process holds no entry and takes none in, where `unsettled` was the oldest that was not
+    /// acknowledged a moment ago. `None` while pending entries are read again: an answer on its way may hold one that was
+    /// acknowledged since.
+    pub fn floor(&self, unsettled: EntryId) -> Option<EntryId> {
+        let entries = self.lock();
+        match (&entries.released, entries.held.keys().min()) {
+            (Some(_), _) => None,
+            (None, Some(oldest)) => Some(unsettled.min(*oldest)),
+            (None, None) => Some(unsettled),
+        }
+    }
+
     /// Waits for `time` at most until there is room; returns how many bytes.
     pub fn room(&self, time: Duration) -> usize {
         let is_full = |entries: &mut Entries| entries.bytes >= self.limit;
@@ -217,6 +229,20 @@ mod tests {
         in_flight.set_taken(&[id(2)], true);
         in_flight.renewed(&[id(3)], Instant::now() + Duration::from_secs(3600));
         assert_eq!(in_flight.held_for(Duration::from_nanos(1)), [id(1)]);
+    }
+
+    #[test]
+    fn the_floor_is_below_all_that_is_held_and_unknown_while_pending_entries_are_read_again() {
+        let in_flight = Arc::new(InFlight::new(100));
+        assert_eq!(in_flight.floor(id(5)), Some(id(5)));
+        in_flight.add(id(4), 1);
+        in_flight.add(id(7), 1);
+        assert_eq!(in_flight.floor(id(5)), Some(id(4)));
+        assert_eq!(in_flight.floor(id(3)), Some(id(3)));
+        let reading = in_flight.read_again();
+        assert_eq!(in_flight.floor(id(5)), None);
+        drop(reading);
+        assert_eq!(in_flight.floor(id(9)), Some(id(4)));
     }
 
     #[test]

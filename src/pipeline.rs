@@ -144,7 +144,13 @@ impl Pipeline {
         }
         self.start.name_is_held();
         let lease = holder.lease();
-        let mut members = Members::new(&self.redis, &self.db, &self.config, &holder);
+        let mut members = Members::new(
+            &self.redis,
+            &self.db,
+            &self.config,
+            &holder,
+            Arc::clone(&self.in_flight),
+        );
         threads.spawn_beside("holder", holder_stop, move |stop| holder.keep(stop))?;
         let metrics = Arc::clone(&self.metrics);
         let publisher = Publisher::new(&self.redis, &self.db, &self.config, metrics, self.start.clone());

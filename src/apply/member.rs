@@ -34,7 +34,7 @@ pub enum Mode {
     /// By this process, which gives them all to one worker.
     Alone,
     /// By the places of the ops on each record, since other processes apply some of them.
-    Versioned { member: i64 },
+    Versioned,
 }
 
 impl Member {
@@ -78,7 +78,7 @@ impl Member {
 
     pub(super) fn mode(&self) -> Mode {
         match self.has_others() {
-            true => Mode::Versioned { member: self.0.id },
+            true => Mode::Versioned,
             false => Mode::Alone,
         }
     }

@@ -175,11 +175,11 @@ fn write_timely(
     mode: Mode,
     page_keys: &PageKeys,
 ) -> Result<RecordCounts, ApplyError> {
-    let Mode::Versioned { member } = mode else {
+    if mode == Mode::Alone {
         return write(client, &batch.changes, switches, way, mode, page_keys);
-    };
+    }
     let (_, on_records) = split_off_users(&batch.kept);
-    let timely = versions::timely(client, &on_records, member)?;
+    let timely = versions::timely(client, &on_records)?;
     write(client, &fold(&timely), switches, way, mode, page_keys)
 }
 
@@ -206,8 +206,8 @@ fn write_users<'o>(
         .partition(|op| op.heeds_opt_out() && forbidden.contains(op.repo.as_ref()));
     let mut changes = fold(&kept);
     let (mut on_users, _) = split_off_users(&kept);
-    if let Mode::Versioned { member } = mode {
-        on_users = versions::timely(client, &on_users, member)?;
+    if mode == Mode::Versioned {
+        on_users = versions::timely(client, &on_users)?;
         changes.users = fold(&on_users).users;
     }
     let mut handles = Handles::of(&on_users);

@@ -5,12 +5,14 @@
 //!
 //! Invariants: a process that joins reads nothing before every later commit of the others knows of it. A member is taken
 //! out only after all that was delivered while it may have lived is acknowledged, and commits nothing from then on. A
-//! version is pruned only when every entry up to its own is acknowledged, and every member has been told so before.
+//! version is pruned only when no member holds an entry from before its own, or may be given one: Redis says what is
+//! acknowledged, and each member what it holds, since Redis may have forgotten that.
 
 mod progress;
 mod table;
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use postgres::Client;
@@ -20,6 +22,7 @@ use crate::apply::Member;
 use crate::entry::EntryId;
 use crate::group::holder::{Holder, LEASE, Proof};
 use crate::group::mark;
+use crate::in_flight::InFlight;
 use crate::servers::db::Db;
 use crate::servers::fault::ApplyError;
 use crate::servers::link::{self, Link, Redis};
@@ -52,6 +55,7 @@ pub struct Members {
     me: Line,
     proof: Proof,
     member: Member,
+    in_flight: Arc<InFlight>,
     /// Those that seem to be gone, until they are taken out.
     gone: Option<Gone>,
     versions: Versions,
@@ -86,7 +90,7 @@ enum Life {
 
 impl Members {
     /// `holder` holds the consumer name already.
-    pub fn new(redis: &Redis, db: &Db, config: &Config, holder: &Holder) -> Members {
+    pub fn new(redis: &Redis, db: &Db, config: &Config, holder: &Holder, in_flight: Arc<InFlight>) -> Members {
         let proof = holder.proof();
         let id = fastrand::i64(1..);
         Members {
@@ -105,6 +109,7 @@ impl Members {
             },
             proof,
             member: Member::new(id, holder.lease()),
+            in_flight,
             gone: None,
             versions: Versions::Any,
             looked_at: Instant::now(),
@@ -303,18 +308,20 @@ impl Members {
             Versions::Any => Versions::UpTo(progress.delivered),
             known => known,
         };
-        let ids: Vec<i64> = lines.iter().map(|line| line.id).collect();
-        table::settle(client, &ids, progress.unsettled)?;
+        let Some(floor) = self.in_flight.floor(progress.unsettled) else {
+            return Ok(());
+        };
+        table::settle(client, self.me.id, floor)?;
         let mut pruned = 0;
         for _ in 0..MAX_SLICES {
-            let slice = table::prune(client, progress.unsettled)?;
+            let slice = table::prune(client)?;
             pruned += slice;
             if slice == 0 {
                 break;
             }
         }
         match self.versions {
-            Versions::UpTo(last) if pruned == 0 && progress.unsettled > last => self.versions = Versions::None,
+            Versions::UpTo(last) if pruned == 0 && floor > last => self.versions = Versions::None,
             _ => {}
         }
         Ok(())

@@ -83,22 +83,19 @@ fn delete(client: &mut Client, ids: &[i64]) -> Result<(), ApplyError> {
     Ok(())
 }
 
-/// Tells members that everything before `unsettled` is acknowledged.
-pub fn settle(client: &mut Client, ids: &[i64], unsettled: EntryId) -> Result<(), ApplyError> {
+/// Tells the others that a member neither holds nor takes in an entry from before `floor`.
+pub fn settle(client: &mut Client, id: i64, floor: EntryId) -> Result<(), ApplyError> {
     Params::new()
-        .longs(ids.iter().copied())
-        .long(unsettled.ms as i64)
-        .long(unsettled.n as i64)
+        .long(id)
+        .long(floor.ms as i64)
+        .long(floor.n as i64)
         .execute(client, sql::MEMBERS_SETTLE)?;
     Ok(())
 }
 
-/// Deletes a slice of the versions of entries before `unsettled`; how many.
-pub fn prune(client: &mut Client, unsettled: EntryId) -> Result<u64, ApplyError> {
-    Params::new()
-        .long(unsettled.ms as i64)
-        .long(unsettled.n as i64)
-        .execute(client, sql::VERSIONS_PRUNE)
+/// Deletes a slice of the versions that no member needs any more; how many.
+pub fn prune(client: &mut Client) -> Result<u64, ApplyError> {
+    Params::new().execute(client, sql::VERSIONS_PRUNE)
 }
 
 /// Runs `work` while no commit is between its look for members and its end.

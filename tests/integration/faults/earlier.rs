@@ -294,3 +294,29 @@ fn a_large_backlog_whose_redis_is_killed_and_restored_again_and_again_ends_exact
         load.finish(&wanted);
     }
 }
+
+#[test]
+fn a_stream_that_two_processes_hold_entries_of_and_that_goes_under_its_producer_costs_no_row() {
+    let mut world = World::new("earlier_flushall");
+    world.stack.create_group();
+    let workers =
+        ["first", "second"].map(|name| world.worker().env("CONSUMER_ID", name).env("BATCH_SIZE", "5").spawn());
+    world.push(200);
+    settle(&world.stack);
+    let mut client = world.stack.database.client();
+    let mut lock = client.transaction().expect("a transaction");
+    lock.batch_execute("lock table users").expect("the lock");
+    world.push(200);
+    // The entries before the lock are acknowledged; those behind it are nowhere but in the two processes soon.
+    wait_until("all is read and most of it in flight", || {
+        world.stack.groups()[0]["entries-read"] == "400" && world.stack.pending() > 100
+    });
+    cmd("FLUSHALL").exec(&mut world.stack.redis()).expect("FLUSHALL");
+    world.push(100);
+    lock.rollback().expect("the lock goes");
+    world.push_rest();
+    settle(&world.stack);
+    workers.into_iter().for_each(|worker| _ = stop(worker));
+    world.stack.assert_counters_equal_rows();
+    assert_same(&world.stack.snapshot(), undisturbed());
+}
