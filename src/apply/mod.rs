@@ -15,6 +15,7 @@ mod page_keys;
 mod pairs;
 pub mod params;
 mod posts;
+mod sieve;
 mod users;
 mod versions;
 
@@ -27,6 +28,7 @@ pub use effects::{RecordCounts, Switches};
 pub use member::Member;
 pub use page_keys::PageKeys;
 pub use params::Params;
+pub use sieve::{Sieve, with_sieve};
 
 use crate::decode::time::Micros;
 use crate::fold::{Changes, fold};
@@ -153,7 +155,18 @@ fn write_either_way(
     member: Option<&Member>,
     page_keys: &PageKeys,
 ) -> Result<RecordCounts, ApplyError> {
-    let write = |way| move |client: &mut Client, mode| write_timely(client, batch, switches, way, mode, page_keys);
+    let write = |way| {
+        move |client: &mut Client, mode| {
+            let settings = Writing {
+                switches,
+                way,
+                mode,
+                page_keys,
+                with_counters: true,
+            };
+            write_timely(client, batch, settings)
+        }
+    };
     if prospects.way() == Way::Copy {
         match transaction_of(client, member, write(Way::Copy)) {
             Err(error) if copy::is_met(&error) => prospects.failed(),
@@ -166,21 +179,24 @@ fn write_either_way(
     transaction_of(client, member, write(Way::Insert))
 }
 
-/// Writes those of the batch's ops that do not come too late.
-fn write_timely(
-    client: &mut Client,
-    batch: &WithUsers,
+/// How a batch is written.
+#[derive(Clone, Copy)]
+struct Writing<'m> {
     switches: Switches,
     way: Way,
     mode: Mode,
-    page_keys: &PageKeys,
-) -> Result<RecordCounts, ApplyError> {
-    if mode == Mode::Alone {
-        return write(client, &batch.changes, switches, way, mode, page_keys);
+    page_keys: &'m PageKeys,
+    with_counters: bool,
+}
+
+/// Writes those of the batch's ops that do not come too late.
+fn write_timely(client: &mut Client, batch: &WithUsers, writing: Writing) -> Result<RecordCounts, ApplyError> {
+    if writing.mode == Mode::Alone {
+        return write(client, &batch.changes, writing);
     }
     let (_, on_records) = split_off_users(&batch.kept);
     let timely = versions::timely(client, &on_records)?;
-    write(client, &fold(&timely), switches, way, mode, page_keys)
+    write(client, &fold(&timely), writing)
 }
 
 /// The batch after its users have been seen to.
@@ -253,18 +269,15 @@ fn transaction_of<T>(
     member: Option<&Member>,
     work: impl FnOnce(&mut Client, Mode) -> Result<T, ApplyError>,
 ) -> Result<T, ApplyError> {
-    let of_begin = |source| ApplyError::of_statement(sql::BEGIN, source);
     let mode = member.map_or(Mode::Alone, Member::mode);
-    client.batch_execute(sql::BEGIN.text).map_err(of_begin)?;
-    turns::take();
+    run(client, sql::BEGIN.text)?;
     let worked = work(client, mode).and_then(|value| {
         member.map_or(Ok(()), |member| member.check(client, mode))?;
         Ok(value)
     });
     match worked {
         Ok(value) => {
-            client.batch_execute("COMMIT").map_err(of_begin)?;
-            turns::take();
+            run(client, "COMMIT")?;
             Ok(value)
         }
         Err(error) => {
@@ -275,17 +288,18 @@ fn transaction_of<T>(
     }
 }
 
-fn write(
-    client: &mut Client,
-    changes: &Changes,
-    switches: Switches,
-    way: Way,
-    mode: Mode,
-    page_keys: &PageKeys,
-) -> Result<RecordCounts, ApplyError> {
+/// Runs what begins, ends or divides a transaction.
+fn run(client: &mut Client, text: &str) -> Result<(), ApplyError> {
+    let result = client.batch_execute(text);
+    turns::take();
+    result.map_err(|source| ApplyError::of_statement(sql::BEGIN, source))
+}
+
+fn write(client: &mut Client, changes: &Changes, writing: Writing) -> Result<RecordCounts, ApplyError> {
+    let Writing { way, page_keys, .. } = writing;
     // What pairs meet in the database outlives the effects, which borrow from it.
     let mut met = Vec::with_capacity(PairTable::ALL.len());
-    let mut effects = Effects::new(switches);
+    let mut effects = Effects::new(writing.switches);
     pairs::lock(client, changes)?;
     let mut freed = delete(client, changes, &mut effects)?;
     posts::put(client, &changes.posts.put, way, &mut effects)?;
@@ -296,7 +310,7 @@ fn write(
             met.push((table, others));
         }
     }
-    if mode != Mode::Alone {
+    if writing.mode != Mode::Alone {
         versions::place(
             client,
             met.iter_mut().flat_map(|(_, (_, met))| met.stored_rows()).collect(),
@@ -309,7 +323,12 @@ fn write(
         pairs::settle(client, *table, items, met, &mut effects)?;
     }
     keyed::write(client, changes)?;
-    effects.write(client, way, page_keys)
+    effects.write_rows(client, way, page_keys)?;
+    if writing.with_counters {
+        effects.finish(client)
+    } else {
+        Ok(RecordCounts::default())
+    }
 }
 
 /// Deletes posts and rows of pairs with their notifications; returns the pairs for which other records wait.

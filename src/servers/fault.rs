@@ -97,6 +97,11 @@ impl ApplyError {
         state.starts_with("54") || ["53000", "53200", "53400", "57014", "25P04"].contains(&state)
     }
 
+    /// Whether one op may be at fault, and its neighbours not.
+    pub fn may_be_of_one_op(&self) -> bool {
+        matches!(self.fault(), Fault::Data | Fault::Odd) || self.is_ours()
+    }
+
     /// Whether the transaction came to its end with its session. What ended it may be the transaction itself, of which the
     /// server, or a pooler before it, may say no more than that.
     pub fn ended_session(&self) -> bool {

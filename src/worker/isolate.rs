@@ -1,9 +1,12 @@
 //! Ops that are refused.
 //!
-//! Owns what is done about an error: transient faults and those that an operator must mend are waited for; a batch that the
-//! data is to blame for is halved until each op at fault is alone, which becomes a dead letter, unless it is one of too
-//! many: then what refuses them is to blame. A batch that is too much for one transaction is halved too, and `portion`
-//! remembers that; one op that is too much alone waits for who can raise the limit.
+//! Owns what is done about an error: transient faults and those that an operator must mend are waited for; of a batch that the
+//! data is to blame for, `sift` finds the ops at fault, and each becomes a dead letter, unless it is one of too many: then
+//! what refuses them is to blame. A batch that is too much for one transaction is halved, and `portion` remembers that; one
+//! op that is too much alone waits for who can raise the limit.
+//!
+//! Invariant: however many ops of a batch are refused, it takes a number of transactions that grows with the number of
+//! reasons.
 
 use std::collections::{HashMap, HashSet};
 use std::time::Instant;
@@ -44,9 +47,11 @@ struct Refused<'o> {
 }
 
 /// The ops of a batch that are refused so far.
-struct Refusals<'s, 'o> {
+pub(super) struct Refusals<'s, 'o> {
     batch: &'s [&'o Op<'o>],
     refused: Vec<Refused<'o>>,
+    /// The reasons, each with the table, column and constraint that it names.
+    known: HashSet<[Option<String>; 4]>,
     /// How many ops and which repos have met each reason.
     by_reason: HashMap<String, (usize, HashSet<&'o str>)>,
     /// Repos of the batch, counted with the first refusal.
@@ -58,12 +63,14 @@ impl<'s, 'o> Refusals<'s, 'o> {
         Refusals {
             batch,
             refused: Vec::new(),
+            known: HashSet::new(),
             by_reason: HashMap::new(),
             n_repos: 0,
         }
     }
 
-    fn push(&mut self, op: &'o Op<'o>, error: ApplyError) {
+    pub(super) fn push(&mut self, op: &'o Op<'o>, error: ApplyError) {
+        self.known.extend(known_reason(&error));
         if self.refused.is_empty() {
             let repos: HashSet<&str> = self.batch.iter().map(|op| op.repo.as_ref()).collect();
             self.n_repos = repos.len();
@@ -74,6 +81,11 @@ impl<'s, 'o> Refusals<'s, 'o> {
         self.refused.push(Refused { op, error });
     }
 
+    /// Whether an op of the batch was refused for that before, and tried often enough.
+    pub(super) fn knows(&self, error: &ApplyError) -> bool {
+        known_reason(error).is_some_and(|reason| self.known.contains(&reason))
+    }
+
     /// Whether everything is refused.
     fn is_whole(&self) -> bool {
         self.refused.len() == self.batch.len()
@@ -81,7 +93,7 @@ impl<'s, 'o> Refusals<'s, 'o> {
 
     /// Whether one reason refuses so much of the batch, and of so many of its repos, that it is none of theirs: one author
     /// may write thousands of ops that are refused. `streak`: ops refused before this batch since one was applied.
-    fn are_too_many(&self, streak: usize) -> bool {
+    pub(super) fn are_too_many(&self, streak: usize) -> bool {
         let Some(last) = self.refused.last() else { return false };
         let Some((ops, repos)) = self.by_reason.get(reason(&last.error)) else {
             return false;
@@ -94,6 +106,18 @@ impl<'s, 'o> Refusals<'s, 'o> {
 /// What tells reasons apart.
 fn reason(error: &ApplyError) -> &str {
     error.sqlstate().map_or("", SqlState::code)
+}
+
+/// What tells a reason from those that have yet to be tried for long; none where the server gave no reason.
+fn known_reason(error: &ApplyError) -> Option<[Option<String>; 4]> {
+    let refusal = error.db_error()?;
+    let names = [
+        Some(refusal.code().code()),
+        refusal.table(),
+        refusal.column(),
+        refusal.constraint(),
+    ];
+    Some(names.map(|name| name.map(str::to_owned)))
 }
 
 impl Worker {
@@ -117,6 +141,9 @@ impl Worker {
             if !is_alone && !refusals.are_too_many(self.streak) {
                 self.db.served();
                 self.streak = if is_whole { self.streak + ops.len() } else { 0 };
+                refusals
+                    .refused
+                    .sort_by_key(|refused| (refused.op.entry, refused.op.position));
                 bury(&refusals.refused, entries, progress);
                 return Ok(());
             }
@@ -135,7 +162,7 @@ impl Worker {
 
     /// Applies ops but for those that are at fault, or until they are too many.
     fn isolate<'o>(&mut self, ops: &[&'o Op<'o>], refusals: &mut Refusals<'_, 'o>) -> Result<(), Unfinished> {
-        if ops.is_empty() || refusals.are_too_many(self.streak) {
+        if ops.is_empty() {
             return Ok(());
         }
         if ops.len() > self.portion.limit() {
@@ -155,6 +182,9 @@ impl Worker {
             refusals.push(op, error);
             return Ok(());
         }
+        if error.may_be_of_one_op() {
+            return self.isolate_sifted(ops, &error, refusals);
+        }
         let refused_before = refusals.refused.len();
         self.isolate_halves(ops, refusals)?;
         // Where an op was refused, it may have been that one's fault.
@@ -164,9 +194,42 @@ impl Worker {
         Ok(())
     }
 
+    /// Applies ops, of which some seem to be at fault.
+    fn isolate_sifted<'o>(
+        &mut self,
+        ops: &[&'o Op<'o>],
+        error: &ApplyError,
+        refusals: &mut Refusals<'_, 'o>,
+    ) -> Result<(), Unfinished> {
+        let sifted = self.sift(ops, refusals);
+        if let (true, Some(size)) = (error.is_of_size(), sifted.too_large) {
+            self.remember_size(size, error);
+        }
+        if sifted.kept.len() == ops.len() || sifted.n_judged == 0 && !sifted.is_next_refused {
+            return self.isolate_halves(ops, refusals);
+        }
+        self.isolate(&sifted.kept, refusals)?;
+        let rest = &ops[sifted.n_judged..];
+        let (next, rest) = rest.split_at(usize::from(sifted.is_next_refused));
+        let refused_before = refusals.refused.len();
+        self.isolate(next, refusals)?;
+        if refusals.are_too_many(self.streak) {
+            return Ok(());
+        }
+        if refusals.refused.len() > refused_before {
+            self.isolate(rest, refusals)
+        } else {
+            // What the search meets alone may be none of the ops' faults: it must not go on like that for ever.
+            self.isolate_halves(rest, refusals)
+        }
+    }
+
     fn isolate_halves<'o>(&mut self, ops: &[&'o Op<'o>], refusals: &mut Refusals<'_, 'o>) -> Result<(), Unfinished> {
         let (first, second) = ops.split_at(ops.len() / 2);
         self.isolate(first, refusals)?;
+        if refusals.are_too_many(self.streak) {
+            return Ok(());
+        }
         self.isolate(second, refusals)
     }
 

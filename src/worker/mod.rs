@@ -5,9 +5,11 @@
 //! with their dead letters.
 
 mod isolate;
+mod parts;
 pub mod poison;
 pub mod portion;
 mod reading;
+mod sift;
 
 use std::borrow::Cow;
 use std::sync::{Arc, Mutex, MutexGuard, TryLockError};

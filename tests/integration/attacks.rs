@@ -1,9 +1,10 @@
 //! What one author can make the worker do: as much as others with as many records, whatever is in them.
 //!
-//! Costs are counted in index entries that PostgreSQL has read, and in transactions that it has refused.
+//! Costs are counted in index entries that PostgreSQL has read, and in its transactions.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
+use crate::delivery::is_full;
 use crate::records::*;
 use crate::support::stack::shown;
 use crate::support::wait::equal;
@@ -32,17 +33,28 @@ fn single_like(n: usize) -> Record {
     like(BOB, &format!("r{n}"), &post(ALICE, &format!("p{n}"), "hello"))
 }
 
-/// Entries of the worker's indexes that have been read so far, once nobody works any more.
-fn entries_read(stack: &Stack) -> i64 {
+/// A number of PostgreSQL's statistics, once nobody works any more.
+fn statistic(stack: &Stack, query: &str) -> i64 {
     let others = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()
         AND backend_type = 'client backend'";
     let mut client = stack.database.client();
     wait_until("the worker's sessions have ended", || {
         equal(client.query(others, &[]).expect("the sessions").len(), 0)
     });
+    client.query_one(query, &[]).expect("the statistics").get(0)
+}
+
+/// Entries of the worker's indexes that have been read so far.
+fn entries_read(stack: &Stack) -> i64 {
     let read =
         "SELECT sum(idx_tup_read)::bigint FROM pg_stat_all_indexes WHERE schemaname IN ('public', 'firehose_worker')";
-    client.query_one(read, &[]).expect("the statistics").get(0)
+    statistic(stack, read)
+}
+
+/// Transactions that have ended so far, one way or the other.
+fn transactions(stack: &Stack) -> i64 {
+    let ended = "SELECT xact_commit + xact_rollback FROM pg_stat_database WHERE datname = current_database()";
+    statistic(stack, ended)
 }
 
 /// Creates or deletes that many records of each kind in batches of 20; answers what was read.
@@ -256,15 +268,132 @@ fn an_op_that_passes_a_limit_of_postgresql_alone_is_set_apart_and_slows_nobody_d
     assert!(!log.contains("takes fewer"), "{}", shown(&log));
 }
 
-/// A commit of that many generic records, each of which PostgreSQL takes or refuses: a number may be too large for jsonb.
-fn push_numbers(stack: &Stack, repo: &str, is_refused: impl Fn(usize) -> bool, n: usize) {
-    let op = |n: usize| {
-        let number = if is_refused(n) { "1e999999" } else { "1" };
-        format!(r#"{{"action":"create","path":"{CUSTOM}/n{n}","cid":"{IMAGE}","record":{{"n":{number}}}}}"#)
+/// A generic record that PostgreSQL refuses, since jsonb holds no number that large.
+fn vast_number(n: usize) -> Record {
+    let number: Value = serde_json::from_str("1e999999").expect("it is JSON");
+    custom(BOB, &format!("n{n}"), "").with(json!({"n": number}))
+}
+
+/// Text of that many characters of four bytes that PostgreSQL cannot compress.
+fn incompressible(n: usize, length: usize) -> String {
+    let mut state = n as u32 + 1;
+    let character = || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        char::from_u32(0x20000 + (state >> 17)).expect("an ideograph")
     };
-    let ops: Vec<String> = (0..n).map(op).collect();
-    let data = format!(r#"{{"repo":"{repo}","ops":[{}]}}"#, ops.join(","));
-    stack.push_fields(&[("type", b"commit"), ("data", data.as_bytes()), ("seq", b"1")]);
+    std::iter::repeat_with(character).take(length).collect()
+}
+
+/// A kind of op that PostgreSQL refuses.
+struct RefusedKind {
+    name: &'static str,
+    /// Done to the database before.
+    sql: &'static str,
+    /// Op number `n`, which is refused.
+    refused: fn(usize) -> Record,
+    sqlstate: &'static str,
+}
+
+const REFUSED_KINDS: [RefusedKind; 6] = [
+    RefusedKind {
+        name: "number",
+        sql: "",
+        refused: vast_number,
+        sqlstate: "22003",
+    },
+    RefusedKind {
+        name: "profile",
+        sql: "ALTER TABLE users ADD CHECK (description IS NULL)",
+        refused: |n| profile(BOB).with(json!({"description": format!("description {n}")})),
+        sqlstate: "23514",
+    },
+    RefusedKind {
+        name: "index",
+        sql: "",
+        refused: |n| {
+            let list = list(BOB, &incompressible(n, 440));
+            list_item(
+                BOB,
+                &format!("i{n}"),
+                &list,
+                &format!("did:x:{}", incompressible(n, 240)),
+            )
+        },
+        sqlstate: "54000",
+    },
+    RefusedKind {
+        name: "check",
+        sql: "ALTER TABLE follows ADD CHECK (following_did NOT LIKE '%refused%')",
+        refused: |n| follow(BOB, &format!("f{n}"), &format!("did:web:refused{n}")),
+        sqlstate: "23514",
+    },
+    RefusedKind {
+        name: "foreign_key",
+        sql: "ALTER TABLE likes ADD FOREIGN KEY (post_uri) REFERENCES posts",
+        refused: |n| like(BOB, &format!("l{n}"), &post(CAROL, &format!("p{n}"), "")),
+        sqlstate: "23503",
+    },
+    RefusedKind {
+        name: "trigger",
+        sql: "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS
+                  $$ BEGIN RAISE EXCEPTION 'not this one: %', NEW.uri; END $$;
+              CREATE TRIGGER refuse BEFORE INSERT ON blocks FOR EACH ROW EXECUTE FUNCTION refuse()",
+        refused: |n| block(BOB, &format!("b{n}"), &entries::did(&format!("person {n}"))),
+        sqlstate: "P0001",
+    },
+];
+
+/// The ops of a commit, of which two in five are refused. The others need each other: every like needs a post before it.
+fn two_refused_in_five(n_ops: usize, refused: fn(usize) -> Record) -> (Vec<Value>, Vec<String>) {
+    let mut paths = Vec::new();
+    let ops = (0..n_ops).map(|n| match n % 5 {
+        0 => post(BOB, &format!("p{n}"), "hello").op("create"),
+        2 => like(BOB, &format!("l{n}"), &post(BOB, &format!("p{}", n - 2), "hello")).op("create"),
+        4 => follow(BOB, &format!("f{n}"), &entries::did(&format!("friend {n}"))).op("create"),
+        _ => {
+            let op = refused(n).op("create");
+            paths.push(text_of(&op, "path"));
+            op
+        }
+    });
+    (ops.collect(), paths)
+}
+
+#[test]
+fn the_ops_that_are_refused_are_found_in_a_number_of_transactions_that_does_not_grow_with_theirs() {
+    for kind in &REFUSED_KINDS {
+        let n_ops = if kind.name == "number" && is_full() {
+            10_000
+        } else {
+            500
+        };
+        let stack = Stack::new(&format!("attack_refused_{}", kind.name));
+        stack.sql(kind.sql);
+        let (ops, paths) = two_refused_in_five(n_ops, kind.refused);
+        stack.push("commit", commit(BOB, ops));
+        let before = transactions(&stack);
+        let log = stack.drain_with(&[("PARALLEL_CONSUMERS", "1")]).log;
+        let ended = transactions(&stack) - before;
+        println!("{}: {ended} transactions for {n_ops} ops", kind.name);
+        let letters = stack.dead_letters();
+        let set_apart: Vec<&String> = letters.iter().map(|letter| &letter["op"]).collect();
+        assert_eq!(set_apart, paths.iter().collect::<Vec<_>>(), "{}", kind.name);
+        for letter in &letters {
+            assert!(letter["error"].contains(kind.sqlstate), "{}", letter["error"]);
+        }
+        let fifth = i64::try_from(n_ops / 5).expect("a few");
+        for table in ["posts", "likes", "follows"] {
+            assert_eq!(stack.count(table), fifth, "{table}; {}: {}", kind.name, shown(&log));
+        }
+        stack.assert_counters_equal_rows();
+        // The worker looks at other things every few hundred milliseconds, and takes a while in a debug build.
+        assert!(
+            ended < 60 + fifth / 20,
+            "{}: {ended} transactions; {}",
+            kind.name,
+            shown(&log)
+        );
+    }
 }
 
 #[test]
@@ -274,7 +403,10 @@ fn an_author_whose_ops_are_all_refused_holds_up_nobody() {
     for n in 0..3 {
         rival(VERIFICATION, n).create(&stack);
     }
-    push_numbers(&stack, BOB, |_| true, N);
+    stack.push(
+        "commit",
+        commit(BOB, (0..N).map(|n| vast_number(n).op("create")).collect()),
+    );
     rival(VERIFICATION, 3).create(&stack);
     stack.drain_with(&[("PARALLEL_CONSUMERS", "1")]);
     assert_eq!(stack.dead_letters().len(), N);

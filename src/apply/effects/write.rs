@@ -18,12 +18,16 @@ use crate::servers::row::Row;
 use crate::servers::sql;
 
 impl Effects<'_> {
-    /// Writes everything, in the global order of tables. Returns the differences of record counts.
-    pub fn write(mut self, client: &mut Client, way: Way, page_keys: &PageKeys) -> Result<RecordCounts, ApplyError> {
+    /// Writes everything but the counters, in the global order of tables.
+    pub fn write_rows(&mut self, client: &mut Client, way: Way, page_keys: &PageKeys) -> Result<(), ApplyError> {
         let way = if self.has_old_rows { Way::Insert } else { way };
         self.write_feed_items(client, way)?;
         self.write_notifications(client, way, page_keys)?;
-        self.write_viewers(client)?;
+        self.write_viewers(client)
+    }
+
+    /// Writes the counters, which come last. Returns the differences of record counts.
+    pub fn finish(mut self, client: &mut Client) -> Result<RecordCounts, ApplyError> {
         self.write_counters(client)?;
         Ok(self.record_counts)
     }
