@@ -5,6 +5,7 @@
 //! end, so the acker does; then the last counts are flushed. A thread that ends early, by an error or a panic, requests the
 //! stop, and the process fails after the others have finished what they hold.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -238,6 +239,7 @@ impl Pipeline {
                 portion: Portion::default(),
                 heavy: Arc::clone(&heavy),
                 streak: 0,
+                condemned: HashMap::new(),
                 odd: None,
                 has_other_types: false,
             };

@@ -12,17 +12,17 @@ mod reading;
 mod sift;
 
 use std::borrow::Cow;
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
 use std::time::Duration;
 
 use crossbeam_channel::Sender;
 
-use crate::ack::dead_letter::DeadLetter;
 use crate::ack::{Done, Kind, Outcome};
 use crate::apply::{Memory, Switches};
 use crate::batch::{self, Batches};
 use crate::decode::{self, EntryError};
-use crate::entry::Entry;
+use crate::entry::{Entry, EntryId};
 use crate::group::lease::Lease;
 use crate::in_flight::InFlight;
 use crate::partition::repo_of;
@@ -35,6 +35,7 @@ use crate::shutdown::Stop;
 use crate::turns;
 use crate::worker::poison::{Begun, Trials};
 use crate::worker::portion::Portion;
+use crate::worker::reading::EntryProgress;
 
 /// How long a worker waits for an entry before it looks again whether anybody is left to send one.
 const TURN: Duration = Duration::from_millis(500);
@@ -63,6 +64,8 @@ pub struct Worker {
     pub heavy: Arc<Mutex<()>>,
     /// Ops that were refused, one batch after the other, since one was applied.
     pub streak: usize,
+    /// Entries of the batch that have been tried too often, and why they are set apart untried.
+    pub condemned: HashMap<EntryId, String>,
     /// The error of an unknown kind that was said last.
     pub odd: Option<String>,
     /// Whether columns had other types than the worker writes when that was looked at last.
@@ -102,11 +105,10 @@ impl Worker {
             self.wait_for_connection()?;
             match self.trials.begin(new, |entry| self.batches.is_suspect(entry)) {
                 Begun::Try(tried) => number = *refused + tried,
+                // In its place: entries of its repo may wait before it.
                 Begun::TooOften(reason) => {
-                    let suspect = entries.remove(*refused);
-                    let dead = Outcome::Dead(vec![DeadLetter::entry(&suspect, reason)]);
-                    self.hand_on(&suspect, dead);
-                    return Ok(());
+                    self.condemned.insert(new[0].id, reason);
+                    number = *refused + 1;
                 }
             }
         }
@@ -116,6 +118,7 @@ impl Worker {
             Ok(()) => {
                 entries.drain(..number);
                 *refused = 0;
+                self.condemned.clear();
             }
             Err(Unfinished::Alone) => {
                 *refused = number;
@@ -153,7 +156,10 @@ impl Worker {
         let now = self.memory.page_keys().now_ms();
         for (index, (entry, text)) in entries.iter().zip(&texts).enumerate() {
             let source = Source::new(entry, index, now);
-            progress.push(reading::read(entry, text, &source, self.switches, &mut ops));
+            progress.push(match self.condemned.get(&entry.id) {
+                Some(reason) => EntryProgress::of_dead(entry, reason),
+                None => reading::read(entry, text, &source, self.switches, &mut ops),
+            });
         }
         self.memory.page_keys().assign(&mut ops, now);
         let ops: Vec<&Op> = ops.iter().collect();

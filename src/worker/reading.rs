@@ -20,6 +20,17 @@ pub struct EntryProgress {
     pub ignored: Vec<Ignored>,
 }
 
+impl EntryProgress {
+    /// Of an entry that is set apart unread.
+    pub fn of_dead(entry: &Entry, reason: &str) -> EntryProgress {
+        EntryProgress {
+            kind: Kind::of(entry.kind.as_deref()),
+            dead: vec![DeadLetter::entry(entry, reason.to_owned())],
+            ignored: Vec::new(),
+        }
+    }
+}
+
 /// Reads an entry into ops; what cannot be read becomes a dead letter.
 pub fn read<'a>(
     entry: &'a Entry,

@@ -4,7 +4,7 @@ use redis::cmd;
 use serde_json::{Value, json};
 
 use crate::generator::{Event, Events};
-use crate::support::entries::{cid_for, did, follow, post};
+use crate::support::entries::{cid_for, did, follow, like, post, uri};
 use crate::support::stack::shown;
 use crate::support::wait::equal;
 use crate::support::{EVENTS, GROUP, Sent, Stack, Worker, assert_same, wait_until};
@@ -46,6 +46,26 @@ fn n_tries(stack: &Stack, id: &str) -> i64 {
     tries.unwrap_or(0)
 }
 
+/// Kills one worker after the other as soon as it waits for the test's lock, until one sets an entry apart. Answers how many
+/// were killed, and the last.
+fn kill_until_set_apart(stack: &Stack) -> (i64, Worker) {
+    for n_kills in 0..40 {
+        let mut worker = spawn(stack);
+        wait_until("an entry is being applied or set apart", || {
+            if n_blocked(stack) > 0 || !stack.dead_letters().is_empty() {
+                return Ok(());
+            }
+            Err(shown(&worker.log()))
+        });
+        if !stack.dead_letters().is_empty() {
+            return (n_kills, worker);
+        }
+        worker.kill();
+        end_sessions(stack);
+    }
+    panic!("nothing is set apart");
+}
+
 #[test]
 fn an_entry_that_the_process_never_survives_is_set_apart_and_its_neighbours_are_applied() {
     let stack = Stack::new("fatal_entry");
@@ -65,23 +85,7 @@ fn an_entry_that_the_process_never_survives_is_set_apart_and_its_neighbours_are_
     let mut lock = stack.database.client();
     let mut lock = lock.transaction().expect("a transaction");
     lock.batch_execute("lock table posts").expect("the lock");
-    let mut n_kills = 0;
-    let survivor = loop {
-        let mut worker = spawn(&stack);
-        wait_until("the entry is being applied or set apart", || {
-            if n_blocked(&stack) > 0 || !stack.dead_letters().is_empty() {
-                return Ok(());
-            }
-            Err(shown(&worker.log()))
-        });
-        if !stack.dead_letters().is_empty() {
-            break worker;
-        }
-        worker.kill();
-        n_kills += 1;
-        end_sessions(&stack);
-        assert!(n_kills < 30, "not set apart; {}", shown(&worker.log()));
-    };
+    let (n_kills, survivor) = kill_until_set_apart(&stack);
     assert!(n_kills > max_deliveries(), "set apart after {n_kills} kills");
     assert_eq!(n_tries(&stack, &fatal), max_deliveries());
 
@@ -111,11 +115,7 @@ fn a_worker_killed_again_and_again_while_the_database_refuses_condemns_no_entry(
     stack.drain_with(&[("CONSUMER_ID", WORKER)]);
     let id = stack.create(&did("alice"), "app.bsky.feed.post/2", post("second"));
     stack.read_and_abandon(WORKER, 1);
-    // As if many starts had read it already: it is run alone.
-    let mut claim = cmd("XCLAIM");
-    claim.arg(EVENTS).arg(GROUP).arg(WORKER).arg(0).arg(&id);
-    claim.arg("RETRYCOUNT").arg(50).arg("JUSTID");
-    claim.exec(&mut stack.redis()).expect("XCLAIM");
+    claim_often(&stack, std::slice::from_ref(&id));
     let database = stack.database.name();
     stack.sql(&format!(
         "alter database {database} set default_transaction_read_only = on"
@@ -148,11 +148,7 @@ fn a_stop_while_a_try_alone_hangs_takes_the_try_back() {
     stack.create_group();
     let id = stack.create(&did("alice"), "app.bsky.feed.post/1", post("behind a lock"));
     stack.read_and_abandon(WORKER, 1);
-    // As if many starts had read it already: it is run alone.
-    let mut claim = cmd("XCLAIM");
-    claim.arg(EVENTS).arg(GROUP).arg(WORKER).arg(0).arg(&id);
-    claim.arg("RETRYCOUNT").arg(50).arg("JUSTID");
-    claim.exec(&mut stack.redis()).expect("XCLAIM");
+    claim_often(&stack, std::slice::from_ref(&id));
     let mut lock = stack.database.client();
     let mut lock = lock.transaction().expect("a transaction");
     lock.batch_execute("lock table posts").expect("the lock");
@@ -174,6 +170,11 @@ fn a_stop_while_a_try_alone_hangs_takes_the_try_back() {
 /// Has entries pending as if many starts had read them already: they are suspects.
 fn make_suspects(stack: &Stack, ids: &[String]) {
     stack.read_and_abandon(WORKER, ids.len());
+    claim_often(stack, ids);
+}
+
+/// Has pending entries look as if many starts had read them already.
+fn claim_often(stack: &Stack, ids: &[String]) {
     let mut claim = cmd("XCLAIM");
     claim.arg(EVENTS).arg(GROUP).arg(WORKER).arg(0).arg(ids);
     claim.arg("RETRYCOUNT").arg(50).arg("JUSTID");
@@ -229,6 +230,92 @@ fn kills_while_suspects_wait_for_a_lock_condemn_none() {
     stack.drain_with(&[("CONSUMER_ID", WORKER), ("REDIS_MAX_DELIVERIES", "1")]);
     assert_eq!(stack.count("posts"), 2);
     stack.assert_all_acknowledged();
+}
+
+#[test]
+fn one_fatal_entry_among_many_suspects_is_found_by_halves_and_the_others_are_applied_once() {
+    const N: i64 = 500;
+    let stack = Stack::new("fatal_suspect");
+    stack.create_group();
+    let push = |n: i64| {
+        let repo = did(&format!("user {n}"));
+        match n {
+            333 => stack.create(&repo, "app.bsky.feed.post/1", post("the last thing a process reads")),
+            _ => stack.create(
+                &repo,
+                &format!("app.bsky.feed.like/{n}"),
+                like(&uri(&did("poster"), "app.bsky.feed.post/p")),
+            ),
+        }
+    };
+    let ids: Vec<String> = (0..N).map(push).collect();
+    make_suspects(&stack, &ids);
+    // What ends the process as soon as the entry is being applied is this test, as above.
+    let mut lock = stack.database.client();
+    let mut lock = lock.transaction().expect("a transaction");
+    lock.batch_execute("lock table posts").expect("the lock");
+    let (n_kills, survivor) = kill_until_set_apart(&stack);
+    let log = survivor.log();
+    println!("{n_kills} kills");
+    // 500 are halved nine times. A kill that comes too late, when the try has been taken back, does not count.
+    assert!(
+        (max_deliveries()..=2 * (9 + max_deliveries())).contains(&n_kills),
+        "set apart after {n_kills} kills; {}",
+        shown(&log)
+    );
+    wait_until("all else is applied", || equal(stack.pending(), 0));
+    lock.rollback().expect("the lock goes");
+    let letters: Vec<String> = stack
+        .dead_letters()
+        .iter()
+        .map(|letter| letter["origId"].clone())
+        .collect();
+    assert_eq!(letters, [ids[333].clone()]);
+    assert_eq!((stack.count("posts"), stack.count("likes")), (0, N - 1));
+    stack.assert_counters_equal_rows();
+}
+
+#[test]
+fn a_suspect_that_is_set_apart_does_not_overtake_an_earlier_entry_of_its_repo_that_waits() {
+    let stack = Stack::new("waiting_suspect");
+    stack.sql(
+        "create function refuse() returns trigger language plpgsql as $$ begin raise exception 'no posts'; end $$;
+         create trigger refuse before insert on posts for each row execute function refuse()",
+    );
+    stack.create_group();
+    let waiting = stack.create(
+        &did("alice"),
+        "app.bsky.feed.post/1",
+        post("refused, and nothing beside it is taken"),
+    );
+    let suspect = stack.create(&did("alice"), "app.bsky.feed.post/2", post("said to end the process"));
+    stack.read_and_abandon(WORKER, 2);
+    claim_often(&stack, std::slice::from_ref(&suspect));
+    let key = format!("firehose:worker:tries:{GROUP}:{EVENTS}:{suspect}");
+    cmd("SET").arg(key).arg(99).exec(&mut stack.redis()).expect("SET");
+    let worker = stack
+        .worker()
+        .env("CONSUMER_ID", WORKER)
+        .env("PARALLEL_CONSUMERS", "1")
+        .spawn();
+    wait_until("the first entry waits", || {
+        match worker.log().contains("all of a batch is refused") {
+            true => Ok(()),
+            false => Err(shown(&worker.log())),
+        }
+    });
+    // What is taken beside the first shows that nothing but the entry is at fault.
+    stack.create(&did("bob"), "app.bsky.graph.follow/1", follow(&did("carol")));
+    wait_until("all is done", || {
+        equal((stack.pending(), stack.dead_letters().len()), (0, 2))
+    });
+    let letters: Vec<String> = stack
+        .dead_letters()
+        .iter()
+        .map(|letter| letter["origId"].clone())
+        .collect();
+    assert_eq!(letters, [waiting, suspect], "{}", shown(&worker.log()));
+    assert_eq!(stack.count("follows"), 1);
 }
 
 /// An entry that must be set apart, a part of the reason that its dead letter gives, and what else its commit holds.
