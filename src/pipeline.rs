@@ -19,7 +19,7 @@ use crate::entry::Entry;
 use crate::group::consumer;
 use crate::group::holder::Holder;
 use crate::group::lease::Lease;
-use crate::group::members::Members;
+use crate::group::members::{self, Members};
 use crate::group::renew::Renewer;
 use crate::in_flight::InFlight;
 use crate::losses::Losses;
@@ -145,13 +145,12 @@ impl Pipeline {
         }
         self.start.name_is_held();
         let lease = holder.lease();
-        let mut members = Members::new(
-            &self.redis,
-            &self.db,
-            &self.config,
-            &holder,
-            Arc::clone(&self.in_flight),
-        );
+        let shared = members::Shared {
+            in_flight: Arc::clone(&self.in_flight),
+            session: self.session.clone(),
+            metrics: Arc::clone(&self.metrics),
+        };
+        let mut members = Members::new(&self.redis, &self.db, &self.config, &holder, shared);
         threads.spawn_beside("holder", holder_stop, move |stop| holder.keep(stop))?;
         let metrics = Arc::clone(&self.metrics);
         let publisher = Publisher::new(&self.redis, &self.db, &self.config, metrics, self.start.clone());

@@ -8,6 +8,8 @@
 //! after it. So what is still in flight when a session ends is applied and let go without an acknowledgement; the next
 //! session begins with all pending entries, oldest first.
 //!
+//! A bar keeps the next session from beginning, for as long as this process may not apply anything.
+//!
 //! Invariant: no acknowledgement is sent in another session than the one in which its entry was read.
 
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -21,8 +23,16 @@ pub struct Session(Arc<Shared>);
 
 struct Shared {
     is_over: AtomicBool,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
     /// The connection to acknowledge on, until the acker takes it.
-    link: Mutex<Option<Link>>,
+    link: Option<Link>,
+    /// The reader may still hand over entries.
+    is_read: bool,
+    is_barred: bool,
 }
 
 impl Default for Session {
@@ -30,7 +40,7 @@ impl Default for Session {
     fn default() -> Session {
         Session(Arc::new(Shared {
             is_over: AtomicBool::new(true),
-            link: Mutex::default(),
+            state: Mutex::default(),
         }))
     }
 }
@@ -45,18 +55,44 @@ impl Session {
         self.0.is_over.store(true, Ordering::Release);
     }
 
-    /// Begins a session in which `link` acknowledges; to be called while nothing is in flight.
-    pub fn begin(&self, link: Link) {
-        *self.link() = Some(link);
-        self.0.is_over.store(false, Ordering::Release);
+    /// Ends the session for the reader, which hands over nothing until it begins another.
+    pub fn leave(&self) {
+        self.end();
+        self.state().is_read = false;
+    }
+
+    /// Begins a session in which `link` acknowledges; to be called while nothing is in flight. `false` where it is barred.
+    pub fn begin(&self, link: Link) -> bool {
+        let mut state = self.state();
+        if !state.is_barred {
+            state.link = Some(link);
+            state.is_read = true;
+            self.0.is_over.store(false, Ordering::Release);
+        }
+        !state.is_barred
+    }
+
+    /// Ends the session, and keeps the next from beginning until `unbar`.
+    pub fn bar(&self) {
+        self.state().is_barred = true;
+        self.end();
+    }
+
+    pub fn unbar(&self) {
+        self.state().is_barred = false;
+    }
+
+    /// Whether the reader has left the session, and none has begun since.
+    pub fn is_left(&self) -> bool {
+        !self.state().is_read
     }
 
     /// The connection of a session that has begun since this was asked last.
     pub fn take_link(&self) -> Option<Link> {
-        self.link().take()
+        self.state().link.take()
     }
 
-    fn link(&self) -> MutexGuard<'_, Option<Link>> {
-        self.0.link.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

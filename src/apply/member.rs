@@ -7,7 +7,7 @@
 //! another may hold its name, nothing of it commits.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
 use postgres::{Client, SimpleQueryMessage};
 
@@ -21,7 +21,7 @@ use crate::turns;
 pub struct Member(Arc<Shared>);
 
 struct Shared {
-    id: i64,
+    id: AtomicI64,
     lease: Lease,
     has_others: AtomicBool,
     writes_versions: AtomicBool,
@@ -40,16 +40,12 @@ pub enum Mode {
 impl Member {
     pub fn new(id: i64, lease: Lease) -> Member {
         Member(Arc::new(Shared {
-            id,
+            id: AtomicI64::new(id),
             lease,
             has_others: AtomicBool::new(false),
             writes_versions: AtomicBool::new(false),
             is_removed: AtomicBool::new(false),
         }))
-    }
-
-    pub fn id(&self) -> i64 {
-        self.0.id
     }
 
     pub fn has_others(&self) -> bool {
@@ -71,9 +67,19 @@ impl Member {
         self.0.writes_versions.swap(false, Ordering::Relaxed)
     }
 
-    /// Whether a transaction found this process taken out.
+    /// Whether this process was found to be a member no more.
     pub fn is_removed(&self) -> bool {
         self.0.is_removed.load(Ordering::Relaxed)
+    }
+
+    pub fn removed(&self) {
+        self.0.is_removed.store(true, Ordering::Relaxed);
+    }
+
+    /// The process has joined again. To be called while nothing is in flight that was read before.
+    pub fn has_rejoined(&self, id: i64) {
+        self.0.id.store(id, Ordering::Relaxed);
+        self.0.is_removed.store(false, Ordering::Relaxed);
     }
 
     pub(super) fn mode(&self) -> Mode {
@@ -86,8 +92,8 @@ impl Member {
     /// Looks, right before the commit, whether this process may still commit what `mode` took for granted.
     pub(super) fn check(&self, client: &mut Client, mode: Mode) -> Result<(), ApplyError> {
         let ids = read_ids(client)?;
-        if !ids.contains(&self.0.id) {
-            self.0.is_removed.store(true, Ordering::Relaxed);
+        if !ids.contains(&self.0.id.load(Ordering::Relaxed)) {
+            self.removed();
             return Err(ApplyError::Removed);
         }
         if ids.len() > 1 && mode == Mode::Alone {

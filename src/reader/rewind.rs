@@ -20,21 +20,23 @@ impl Reader {
     /// What is read is read behind the opening of both connections: a server that is replaced between them does not answer
     /// over the first one any more.
     pub(super) fn begin_session(&mut self) -> RedisResult<bool> {
-        self.session.end();
+        self.session.leave();
         if !self.is_first {
             // An answer that came after the end was not taken.
             self.metrics.read_unknown();
         }
-        if !self.finish() {
-            return Ok(false);
-        }
-        self.link.close();
-        self.link.reach()?;
-        let mut link = self.redis.link(Duration::ZERO);
-        link.reach()?;
         self.last = EntryId::ZERO;
-        self.session.begin(link);
-        Ok(true)
+        while self.finish() {
+            self.link.close();
+            self.link.reach()?;
+            let mut link = self.redis.link(Duration::ZERO);
+            link.reach()?;
+            if self.session.begin(link) {
+                return Ok(true);
+            }
+            self.stop.wait(BLOCK);
+        }
+        Ok(false)
     }
 
     /// Waits until nothing is in flight; `false` if a stop was requested.

@@ -113,10 +113,15 @@ impl Metrics {
         self.newest_committed_ms.fetch_max(ms, Relaxed);
     }
 
+    /// The time of the newest entry that has committed, in milliseconds since 1970; 0 before the first.
+    pub fn newest_committed_ms(&self) -> u64 {
+        self.newest_committed_ms.load(Relaxed)
+    }
+
     /// All there is to show.
     pub fn totals(&self) -> Totals {
         let [events, commits, identities, accounts, errors] = self.events();
-        let newest = self.newest_committed_ms.load(Relaxed);
+        let newest = self.newest_committed_ms();
         let ignored = |reason: Ignored| (reason.name(), self.ignored[reason as usize].load(Relaxed));
         Totals {
             events,

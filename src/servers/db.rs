@@ -156,6 +156,17 @@ impl Db {
         }
     }
 
+    /// Makes the worker's own tables again if an error says that one is not there, as after a failover to before they were
+    /// made.
+    pub fn make_missing_own_tables(&self, error: &ApplyError) {
+        let is_missing = [&SqlState::UNDEFINED_TABLE, &SqlState::INVALID_SCHEMA_NAME].map(Some);
+        if is_missing.contains(&error.sqlstate())
+            && let Err(error) = self.with(make_own_tables)
+        {
+            log::debug!("failed to make the worker's own tables: {}", error.describe());
+        }
+    }
+
     /// Waits until the server answers, the worker's own tables are there and the AppView's tables too. `false` if a stop
     /// was requested first.
     pub fn wait_until_ready(&self, stop: &Stop) -> bool {

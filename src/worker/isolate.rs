@@ -253,6 +253,9 @@ impl Worker {
             }
             turns::take();
             let Err(error) = self.try_once(ops) else { break };
+            if matches!(error, ApplyError::Removed) {
+                return Err(Unfinished::Removed);
+            }
             let is_settled = match error.fault() {
                 Fault::Data if is_met(&error) => tries > patience,
                 Fault::Data if self.meets_other_types(&error) => false,
@@ -261,7 +264,10 @@ impl Worker {
                 Fault::Transient if error.is_ours() => tries > patience,
                 Fault::Transient if ops.len() > 1 && error.is_of_size() => true,
                 Fault::Transient => ops.len() > 1 && error.ended_session() && tries > SESSION_TRIES,
-                Fault::Operator => false,
+                Fault::Operator => {
+                    self.db.make_missing_own_tables(&error);
+                    false
+                }
             };
             if is_settled {
                 return Ok(Some(error));

@@ -76,6 +76,8 @@ pub struct Worker {
 enum Unfinished {
     /// A stop was requested; its entries stay pending.
     GivenUp,
+    /// This process is a member no more (`group::members`): others may have applied it.
+    Removed,
     /// Everything in it is refused for a reason that may be the ops' or may not: only neighbours that pass can tell.
     Alone,
 }
@@ -87,9 +89,14 @@ impl Worker {
             turns::take();
             let mut refused = 0;
             while !entries.is_empty() {
-                if self.advance(&mut entries, &mut refused).is_err() {
-                    self.give_up(entries);
-                    return Ok(());
+                match self.advance(&mut entries, &mut refused) {
+                    Ok(()) => {}
+                    // Still pending, unless another process has taken it over.
+                    Err(Unfinished::Removed) => self.in_flight.remove(entries.drain(..).map(|entry| entry.id)),
+                    Err(_) => {
+                        self.give_up(entries);
+                        return Ok(());
+                    }
                 }
             }
         }
@@ -126,7 +133,7 @@ impl Worker {
                     self.batches.add_to(entries);
                 }
             }
-            Err(Unfinished::GivenUp) => return Err(Unfinished::GivenUp),
+            Err(unfinished) => return Err(unfinished),
         }
         Ok(())
     }

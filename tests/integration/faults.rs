@@ -4,6 +4,7 @@
 //! Each fault has a short form here; FIREHOSE_TEST_ALL=1 adds the long ones.
 
 mod earlier;
+mod failover;
 mod lost_answers;
 mod network;
 mod postgres;

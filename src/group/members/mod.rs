@@ -18,11 +18,13 @@ use std::time::{Duration, Instant};
 use postgres::Client;
 use redis::RedisResult;
 
+use crate::ack::session::Session;
 use crate::apply::Member;
 use crate::entry::EntryId;
 use crate::group::holder::{Holder, LEASE, Proof};
 use crate::group::mark;
 use crate::in_flight::InFlight;
+use crate::report::metrics::Metrics;
 use crate::servers::db::Db;
 use crate::servers::fault::ApplyError;
 use crate::servers::link::{self, Link, Redis};
@@ -32,6 +34,13 @@ use crate::shown;
 use crate::shutdown::Stop;
 use progress::{GroupKey, GroupProgress};
 use table::Line;
+
+/// What the members' thread shares with others.
+pub struct Shared {
+    pub in_flight: Arc<InFlight>,
+    pub session: Session,
+    pub metrics: Arc<Metrics>,
+}
 
 /// How soon a worker's discovery is acted upon.
 const TURN: Duration = Duration::from_millis(200);
@@ -56,11 +65,25 @@ pub struct Members {
     proof: Proof,
     member: Member,
     in_flight: Arc<InFlight>,
+    session: Session,
+    metrics: Arc<Metrics>,
+    joined_at: Instant,
+    /// What the others were told last.
+    told: Option<Told>,
     /// Those that seem to be gone, until they are taken out.
     gone: Option<Gone>,
     versions: Versions,
     looked_at: Instant,
     has_said_others: bool,
+}
+
+/// What this process has told the others.
+#[derive(Clone, Copy)]
+struct Told {
+    /// It holds nothing from before this.
+    floor: EntryId,
+    /// How many connections to PostgreSQL had been asked for: with one more, it may be another server.
+    connections: u64,
 }
 
 struct Gone {
@@ -90,7 +113,7 @@ enum Life {
 
 impl Members {
     /// `holder` holds the consumer name already.
-    pub fn new(redis: &Redis, db: &Db, config: &Config, holder: &Holder, in_flight: Arc<InFlight>) -> Members {
+    pub fn new(redis: &Redis, db: &Db, config: &Config, holder: &Holder, shared: Shared) -> Members {
         let proof = holder.proof();
         let id = fastrand::i64(1..);
         Members {
@@ -109,7 +132,11 @@ impl Members {
             },
             proof,
             member: Member::new(id, holder.lease()),
-            in_flight,
+            in_flight: shared.in_flight,
+            session: shared.session,
+            metrics: shared.metrics,
+            joined_at: Instant::now(),
+            told: None,
             gone: None,
             versions: Versions::Any,
             looked_at: Instant::now(),
@@ -131,12 +158,14 @@ impl Members {
             match self.db.with(|client| table::join(client, &self.me)) {
                 Ok(lines) => {
                     self.db.served();
+                    self.joined_at = Instant::now();
                     self.see(&lines);
                     return true;
                 }
                 Err(error) => {
                     tries += 1;
                     self.db.say(&error, tries);
+                    self.db.make_missing_own_tables(&error);
                 }
             }
             backoff.wait(stop);
@@ -145,22 +174,23 @@ impl Members {
     }
 
     /// Looks after the members until `stop`, then leaves.
-    ///
-    /// # Errors
-    ///
-    /// This process was taken for gone, as it may be when it was frozen or cut off from Redis for longer than its lease.
     pub fn keep(mut self, stop: &Stop) -> anyhow::Result<()> {
         while !stop.wait(TURN) {
             if self.member.is_removed() {
-                anyhow::bail!("this process was taken for gone by another, which has applied what this one held");
+                self.join_again(stop);
             }
             self.show_proof();
             if self.member.take_writes_versions() {
                 self.versions = Versions::Any;
             }
             let has_work = self.member.has_others() || self.versions != Versions::None;
-            if has_work && self.looked_at.elapsed() >= LOOK {
+            if self.looked_at.elapsed() < LOOK {
+                continue;
+            }
+            if has_work {
                 self.look();
+            } else {
+                self.tell_committed();
             }
         }
         if self.member.has_others() {
@@ -170,6 +200,73 @@ impl Members {
         if let Err(error) = self.db.with_spare(|client| table::leave(client, self.me.id)) {
             log::debug!("failed to leave: {}", error.describe());
         }
+        Ok(())
+    }
+
+    /// Joins again after another process took this one for gone, or PostgreSQL has gone back to before it had joined. What was
+    /// read before is applied by nobody here: another may have applied it, and what came after it.
+    fn join_again(&mut self, stop: &Stop) {
+        let connections = self.db.connections();
+        if self.told.is_some_and(|told| told.connections == connections) {
+            log::warn!(
+                "another process took this one for gone, as after a cut from redis: it lets go what it holds, joins again and \
+                 reads what is still pending for it"
+            );
+        } else {
+            log::warn!(
+                "postgresql has gone back to before this process joined it {} s ago: what was applied since is missing there and \
+                 acknowledged; have it delivered again, see \"After a server has gone back\" in the README",
+                self.joined_at.elapsed().as_secs()
+            );
+        }
+        self.session.bar();
+        while !self.session.is_left() || !self.in_flight.wait_until_empty(Duration::ZERO) {
+            if stop.wait(TURN) {
+                return;
+            }
+        }
+        self.me.id = fastrand::i64(1..);
+        self.told = None;
+        if self.join(stop) {
+            self.member.has_rejoined(self.me.id);
+        }
+        self.session.unbar();
+    }
+
+    /// Notes how far a process has come that has nobody to tell, so that a server that has gone back is found out.
+    fn tell_committed(&mut self) {
+        self.looked_at = Instant::now();
+        let newest = EntryId {
+            ms: self.metrics.newest_committed_ms(),
+            n: 0,
+        };
+        let (floor, connections) = (self.in_flight.floor(newest), self.db.connections());
+        let is_told = |told: &Told| Some(told.floor) == floor && told.connections == connections;
+        let Some(floor) = floor.filter(|_| !self.told.as_ref().is_some_and(is_told)) else {
+            return;
+        };
+        let db = self.db.clone();
+        if let Err(error) = db.with_spare(|client| self.tell(client, floor)) {
+            log::debug!("failed to note how far this process is: {}", error.describe());
+        }
+    }
+
+    fn tell(&mut self, client: &mut Client, floor: EntryId) -> Result<(), ApplyError> {
+        let connections = self.db.connections();
+        match (table::settle(client, self.me.id, floor)?, self.told) {
+            (None, _) => {
+                self.member.removed();
+                return Ok(());
+            }
+            (Some(found), Some(told)) if found < told.floor && told.connections != connections => log::warn!(
+                "postgresql has gone back: entries after {found} were applied up to {} and are missing there, {:.1} s of \
+                 them; they are acknowledged; have them delivered again, see \"After a server has gone back\" in the README",
+                told.floor,
+                told.floor.ms.saturating_sub(found.ms) as f64 / 1000.0
+            ),
+            _ => {}
+        }
+        self.told = Some(Told { floor, connections });
         Ok(())
     }
 
@@ -311,7 +408,7 @@ impl Members {
         let Some(floor) = self.in_flight.floor(progress.unsettled) else {
             return Ok(());
         };
-        table::settle(client, self.me.id, floor)?;
+        self.tell(client, floor)?;
         let mut pruned = 0;
         for _ in 0..MAX_SLICES {
             let slice = table::prune(client)?;

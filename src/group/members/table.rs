@@ -83,14 +83,22 @@ fn delete(client: &mut Client, ids: &[i64]) -> Result<(), ApplyError> {
     Ok(())
 }
 
-/// Tells the others that a member neither holds nor takes in an entry from before `floor`.
-pub fn settle(client: &mut Client, id: i64, floor: EntryId) -> Result<(), ApplyError> {
-    Params::new()
+/// Tells the others that a member neither holds nor takes in an entry from before `floor`. Returns what it had told before, as
+/// the server knows it; `None` if it is a member no more.
+pub fn settle(client: &mut Client, id: i64, floor: EntryId) -> Result<Option<EntryId>, ApplyError> {
+    let rows = Params::new()
         .long(id)
         .long(floor.ms as i64)
         .long(floor.n as i64)
-        .execute(client, sql::MEMBERS_SETTLE)?;
-    Ok(())
+        .query(client, sql::MEMBERS_SETTLE)?;
+    // Written from u64 by the cast's own reverse.
+    let before = |row: &Row| -> Result<EntryId, ApplyError> {
+        Ok(EntryId {
+            ms: row.get::<_, i64>("settled_ms")? as u64,
+            n: row.get::<_, i64>("settled_n")? as u64,
+        })
+    };
+    rows.first().map(before).transpose()
 }
 
 /// Deletes a slice of the versions that no member needs any more; how many.

@@ -63,7 +63,7 @@ impl Earlier {
     }
 }
 
-fn set_place(stack: &Stack, id: &str) {
+pub(super) fn set_place(stack: &Stack, id: &str) {
     cmd("XGROUP")
         .arg(&["SETID", EVENTS, GROUP, id])
         .exec(&mut stack.redis())
@@ -71,7 +71,7 @@ fn set_place(stack: &Stack, id: &str) {
 }
 
 /// The ID of the last entry that was delivered, and how many are pending.
-fn place(stack: &Stack) -> (String, i64) {
+pub(super) fn place(stack: &Stack) -> (String, i64) {
     let groups = stack.groups();
     let last = groups.first().map(|group| group["last-delivered-id"].clone());
     (last.unwrap_or_default(), stack.pending())
@@ -79,7 +79,7 @@ fn place(stack: &Stack) -> (String, i64) {
 
 /// Waits until all that is in the stream is read and acknowledged.
 #[track_caller]
-fn settle(stack: &Stack) {
+pub(super) fn settle(stack: &Stack) {
     let newest: Vec<(String, Vec<(String, String)>)> = cmd("XREVRANGE")
         .arg(&[EVENTS, "+", "-", "COUNT", "1"])
         .query(&mut stack.redis())
@@ -90,7 +90,7 @@ fn settle(stack: &Stack) {
     });
 }
 
-fn stop(mut worker: Worker) -> String {
+pub(super) fn stop(mut worker: Worker) -> String {
     worker.signal(libc::SIGTERM);
     let status = worker.wait_exit(std::time::Duration::from_secs(45));
     assert_eq!(status.code(), Some(0), "{}", shown(&worker.log()));

@@ -95,7 +95,7 @@ fn a_process_that_wakes_after_it_was_taken_for_gone_writes_nothing() {
 }
 
 /// The same, but the frozen one is not yet taken for gone when it wakes: what it holds was acknowledged meanwhile, and the
-/// version that would tell is pruned.
+/// version that tells so is there for as long as it may hold that.
 #[test]
 fn a_process_that_wakes_with_entries_that_others_have_applied_writes_nothing() {
     let stack = Stack::new("woken");
@@ -119,9 +119,7 @@ fn a_process_that_wakes_with_entries_that_others_have_applied_writes_nothing() {
     });
     post.delete(&stack);
     wait_until_acknowledged(&stack, &[&third]);
-    wait_until("the versions are pruned", || {
-        equal(stack.count("firehose_worker.versions"), 0)
-    });
+    assert_ne!(stack.count("firehose_worker.versions"), 0);
     woken.signal(libc::SIGCONT);
     bookmark(CAROL, "b", &post).create(&stack);
     stop(&mut woken);

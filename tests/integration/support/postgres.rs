@@ -74,12 +74,41 @@ impl PostgresServer {
         panic!("postgres does not start; see above");
     }
 
-    fn init(options: PostgresOptions) -> Self {
-        let dir = scratch::directory("postgres");
-        if let Some((uid, gid)) = lesser_user() {
-            chown(&dir, Some(uid), Some(gid)).expect("root may give its directory away");
+    /// A standby that asynchronously follows this server, which it reaches by that port. This one restarts for it.
+    pub(crate) fn standby(&self, port: u16) -> Arc<Self> {
+        let connection = ("primary_conninfo", format!("host=127.0.0.1 port={port} user=postgres"));
+        let mut standby = Self::new(PostgresOptions {
+            fsync: false,
+            settings: vec![connection],
+        });
+        self.stop();
+        let copy = Command::new("cp")
+            .arg("-a")
+            .arg(self.dir.join("data"))
+            .arg(&standby.dir)
+            .status();
+        assert!(copy.is_ok_and(|status| status.success()), "cp -a of a cluster");
+        fs::write(standby.dir.join("data/standby.signal"), "").expect("the mark of a standby");
+        self.restart();
+        for _ in 0..N_PORTS_TRIED {
+            if standby.try_start() {
+                return Arc::new(standby);
+            }
+            standby.port = free_port();
         }
-        let output = program("initdb", &dir)
+        panic!("the standby does not start; see above");
+    }
+
+    /// Makes a standby a primary.
+    pub(crate) fn promote(&self) {
+        self.client("postgres")
+            .batch_execute("select pg_promote()")
+            .expect("a standby is promoted");
+    }
+
+    fn init(options: PostgresOptions) -> Self {
+        let server = Self::new(options);
+        let output = program("initdb", &server.dir)
             .args([
                 "-D",
                 "data",
@@ -98,6 +127,15 @@ impl PostgresServer {
             "initdb: {}",
             String::from_utf8_lossy(&output.stderr)
         );
+        server
+    }
+
+    /// One without data yet.
+    fn new(options: PostgresOptions) -> Self {
+        let dir = scratch::directory("postgres");
+        if let Some((uid, gid)) = lesser_user() {
+            chown(&dir, Some(uid), Some(gid)).expect("root may give its directory away");
+        }
         let mut settings: Vec<(String, String)> = SETTINGS
             .iter()
             .map(|&(name, value)| (name.to_owned(), value.to_owned()))
@@ -272,6 +310,11 @@ impl Database {
 
     pub(crate) fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Takes the copy of the database on another server for it from now on.
+    pub(crate) fn move_to(&mut self, server: Arc<PostgresServer>) {
+        self.server = server;
     }
 
     pub(crate) fn server(&self) -> &Arc<PostgresServer> {
