@@ -2,11 +2,13 @@
 -- $1 post_uri  $2 likes  $3 reposts  $4 replies  $5 bookmarks  $6 quotes: arrays of one length, sorted by post_uri;
 -- differences
 -- Safe twice: no, and need not be: each difference is of rows inserted or deleted in this transaction.
--- Returns how many rows are new.
+-- Returns how many rows are new, as told by their updated_at: a partitioned table tells no xmax.
 -- Locks: rows in post_uri order, shared by all workers: the last statement but counters_recount.sql.
-WITH written AS (
-    INSERT INTO post_aggregations AS a (post_uri, like_count, repost_count, reply_count, bookmark_count, quote_count)
-    SELECT * FROM unnest($1::text[], $2::integer[], $3::integer[], $4::integer[], $5::integer[], $6::integer[])
+WITH begin AS MATERIALIZED (SELECT clock_timestamp()::timestamp AS at),
+written AS (
+    INSERT INTO post_aggregations AS a (post_uri, like_count, repost_count, reply_count, bookmark_count, quote_count, updated_at)
+    SELECT new.*, (SELECT at FROM begin)
+    FROM unnest($1::text[], $2::integer[], $3::integer[], $4::integer[], $5::integer[], $6::integer[]) AS new
     ON CONFLICT (post_uri) DO UPDATE
     SET like_count = a.like_count + excluded.like_count,
         repost_count = a.repost_count + excluded.repost_count,
@@ -15,6 +17,6 @@ WITH written AS (
         quote_count = a.quote_count + excluded.quote_count
     WHERE excluded.like_count <> 0 OR excluded.repost_count <> 0 OR excluded.reply_count <> 0
         OR excluded.bookmark_count <> 0 OR excluded.quote_count <> 0
-    RETURNING xmax = 0 AS is_new
+    RETURNING a.updated_at = (SELECT at FROM begin) AS is_new
 )
 SELECT count(*) FROM written WHERE is_new

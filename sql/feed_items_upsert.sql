@@ -2,7 +2,8 @@
 -- $1 uri  $2 post_uri  $3 originator_did  $4 type  $5 created_at  $6 cid
 -- $7 indexed_at, of a row that is new: arrays of one length, sorted by uri; a cid that is unknown is NULL: then that of
 -- the item stays, or the uri stands in for it, as with the AppView's own worker, cut to the column's length
--- Safe twice: the values are absolute; a row that has them already is not written. Returns how many rows are new.
+-- Safe twice: the values are absolute; a row that has them already is not written. Returns how many rows are
+-- new, which were not there when the statement began; a partitioned table tells no xmax.
 -- Locks: rows in uri order, those of the repos at hand.
 WITH written AS (
     INSERT INTO feed_items AS f (uri, post_uri, originator_did, type, sort_at, created_at, cid, indexed_at)
@@ -17,6 +18,7 @@ WITH written AS (
     WHERE (f.post_uri, f.originator_did, f.type, f.sort_at, f.created_at, f.cid)
         IS DISTINCT FROM
         (excluded.post_uri, excluded.originator_did, excluded.type, excluded.sort_at, excluded.created_at, excluded.cid)
-    RETURNING xmax = 0 AS is_new
+    RETURNING f.uri
 )
-SELECT count(*) FROM written WHERE is_new
+SELECT count(*) FROM written
+WHERE (SELECT TRUE FROM feed_items AS old WHERE old.uri = written.uri) IS NULL

@@ -1,6 +1,6 @@
 -- Inserts or replaces labels, with one event for each that is new.
 -- $1 uri  $2 src  $3 subject  $4 val  $5 neg  $6 created_at  $7 indexed_at, of a row that is new: arrays of one
--- length, sorted by uri
+-- length, sorted by uri. What is new was not there when the statement began; a partitioned table tells no xmax.
 -- Safe twice: the values are absolute; a row that has them already is not written, and only a new one has an event.
 -- Locks: rows in uri order, those of the repos at hand.
 WITH written AS (
@@ -13,7 +13,8 @@ WITH written AS (
     WHERE (r.src, r.subject, r.val, r.neg, r.created_at)
         IS DISTINCT FROM
         (excluded.src, excluded.subject, excluded.val, excluded.neg, excluded.created_at)
-    RETURNING r.uri, xmax = 0 AS is_new
+    RETURNING r.uri
 )
 INSERT INTO label_events (label_uri, action)
-SELECT uri, 'created' FROM written WHERE is_new
+SELECT uri, 'created' FROM written
+WHERE (SELECT TRUE FROM labels AS old WHERE old.uri = written.uri) IS NULL

@@ -3,12 +3,13 @@
 -- is gone, or NULL A state is found as the first from its key on in the order of the key's own index, and written by
 -- way of the conflict on that index: by an equality the planner may take the index of post_uri or of viewer_did alone,
 -- and read all that a post or an account has. Returns how many rows somebody else deleted between the two, and were so
--- inserted with what is gone: for those, run it again.
+-- inserted with what is gone: for those, run it again. Such a row is told by its updated_at, which that run sets: a
+-- partitioned table tells no xmax.
 -- Safe twice: a field is cleared only while it names what is gone.
 -- Locks: rows in the order of post and viewer, those of the repos at hand.
 WITH written AS (
-    INSERT INTO post_viewer_states AS s (post_uri, viewer_did, like_uri, repost_uri, bookmarked)
-    SELECT gone.post_uri, gone.viewer_did, gone.like_uri, gone.repost_uri, gone.is_bookmark
+    INSERT INTO post_viewer_states AS s (post_uri, viewer_did, like_uri, repost_uri, bookmarked, updated_at)
+    SELECT gone.post_uri, gone.viewer_did, gone.like_uri, gone.repost_uri, gone.is_bookmark, '-infinity'::timestamp
     FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::boolean[])
             AS gone (post_uri, viewer_did, like_uri, repost_uri, is_bookmark),
         LATERAL (
@@ -25,6 +26,6 @@ WITH written AS (
         bookmarked = s.bookmarked AND NOT excluded.bookmarked,
         updated_at = now()
     WHERE s.like_uri = excluded.like_uri OR s.repost_uri = excluded.repost_uri OR s.bookmarked AND excluded.bookmarked
-    RETURNING xmax = 0 AS is_new
+    RETURNING updated_at = '-infinity' AS is_new
 )
 SELECT count(*) FROM written WHERE is_new

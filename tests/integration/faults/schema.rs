@@ -281,3 +281,61 @@ fn a_user_who_was_deleted_after_all_is_made_again() {
     assert_eq!(stack.dead_letters().len(), 0);
     drop(worker);
 }
+
+/// The tables of which all keys that the worker goes by share a column.
+const PARTITIONED: [(&str, &str); 15] = [
+    ("users", "did"),
+    ("posts", "uri"),
+    ("post_aggregations", "post_uri"),
+    ("post_viewer_states", "post_uri"),
+    ("thread_contexts", "post_uri"),
+    ("feed_items", "uri"),
+    ("lists", "uri"),
+    ("feed_generators", "uri"),
+    ("starter_packs", "uri"),
+    ("labeler_services", "uri"),
+    ("labels", "uri"),
+    ("thread_gates", "post_uri"),
+    ("post_gates", "post_uri"),
+    ("generic_records", "uri"),
+    ("notifications", "uri"),
+];
+
+/// Makes a table anew in two partitions, with those of its keys that may be.
+const PARTITION: &str = "
+    alter table TABLE rename to old_TABLE;
+    create table TABLE (like old_TABLE including defaults) partition by hash (COLUMN);
+    create table TABLE_0 partition of TABLE for values with (modulus 2, remainder 0);
+    create table TABLE_1 partition of TABLE for values with (modulus 2, remainder 1);
+    do $$
+    declare
+        columns text;
+    begin
+        for columns in
+            select string_agg(quote_ident(a.attname), ', ')
+            from pg_index i join pg_attribute a on a.attrelid = i.indrelid and a.attnum = any(i.indkey)
+            where i.indrelid = 'old_TABLE'::regclass and i.indisunique
+            group by i.indexrelid
+            having bool_or(a.attname = 'COLUMN')
+        loop
+            execute format('create unique index on TABLE (%s)', columns);
+        end loop;
+    end $$;";
+
+#[test]
+fn partitioned_tables_are_written_like_others() {
+    let mut world = World::new("partitioned");
+    for (table, column) in PARTITIONED {
+        world
+            .stack
+            .sql(&PARTITION.replace("TABLE", table).replace("COLUMN", column));
+    }
+    world.stack.sql(
+        "alter table label_events drop constraint label_events_label_uri_fkey,
+             add foreign key (label_uri) references labels (uri) on delete cascade",
+    );
+    let worker = world.worker().spawn();
+    world.push(600);
+    let log = world.finish(worker);
+    assert_eq!(lines_with(&log, &["SQLSTATE"]), 0, "{log}");
+}
