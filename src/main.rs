@@ -70,7 +70,7 @@ fn read_settings() -> Result<(Cli, EnvFile), String> {
     for warning in &file.warnings {
         stderr::print(&format!("warning: settings file: {warning}"));
     }
-    if file.is_of_unit && cli.command.is_some() {
+    if file.is_of_unit() && cli.command.is_some() {
         unit_user::become_it().map_err(|error| format!("failed to become the unit's user: {error}; try --env-file"))?;
     }
     let matches = file.matches(Cli::command()).map_err(refused)?;

@@ -236,9 +236,9 @@ impl Acker {
                     return Some(counts);
                 }
                 Err(error) => self.ack_refusal.say(format!(
-                    "redis refuses acknowledgements: {}; the entries stay pending, nothing is lost; allow ~{} +xack",
+                    "redis refuses acknowledgements: {}; the entries stay pending, nothing is lost{}",
                     link::describe(&error),
-                    self.stream
+                    link::hint(&error, &format!("~{} +xack", self.stream))
                 )),
             }
             if self.shared.stop.is_requested() || backoff.wait(&self.shared.stop) {
@@ -290,12 +290,14 @@ impl Acker {
         match buried {
             Some(Ok(is_ours)) => self.buried(done, is_ours),
             Some(Err(error)) => {
+                let rules = format!("~{DEAD_LETTERS} +xadd ~{} +xack {}", self.stream, once::RULE);
+                let hint = match link::code(&error) {
+                    "WRONGTYPE" => format!("; {DEAD_LETTERS} is no stream: rename what another program put there"),
+                    _ => link::hint(&error, &rules),
+                };
                 self.dead_letter_refusal.say(format!(
-                    "redis refuses dead letters: {}; their entries stay pending, nothing is lost; it may lack memory, \
-                     {DEAD_LETTERS} be no stream, or its user lack the right: allow ~{DEAD_LETTERS} +xadd ~{} +xack {}",
-                    link::describe(&error),
-                    self.stream,
-                    once::RULE
+                    "redis refuses dead letters: {}; their entries stay pending, nothing is lost{hint}",
+                    link::describe(&error)
                 ));
                 self.waiting.push(done);
             }

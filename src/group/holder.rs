@@ -123,7 +123,7 @@ impl Holder {
                         self.link.unserved(&error);
                     } else if !link::is_connection_error(&error) {
                         refusal.say(format!(
-                            "redis refuses the consumer name's key {}: {}; nothing is read before it takes it; {}",
+                            "redis refuses the consumer name's key {}: {}; nothing is read before it takes it{}",
                             self.key,
                             link::describe(&error),
                             self.remedy(&error)
@@ -136,12 +136,11 @@ impl Holder {
         Ok(false)
     }
 
-    /// What to do where the key is refused.
+    /// What to do about the key, where the error itself does not say it.
     fn remedy(&self, error: &redis::RedisError) -> String {
         match link::code(error) {
-            "WRONGTYPE" => format!("somebody else made it: redis-cli DEL {}", self.key),
-            "NOREPLICAS" => "start its replicas, or redis-cli CONFIG SET min-replicas-to-write 0".to_owned(),
-            _ => "see to what redis says".to_owned(),
+            "WRONGTYPE" => format!("; another program made it: redis-cli DEL {}", self.key),
+            _ => String::new(),
         }
     }
 

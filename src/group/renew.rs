@@ -60,9 +60,10 @@ impl Renewer {
                 Ok(()) => {}
                 Err(error) if link::is_refused(&error) => {
                     log::warn!(
-                        "redis does not allow XPENDING and XCLAIM: entries held for {} s may be taken over by another \
-                         process; allow +xpending +xclaim",
-                        self.idle.as_secs_f64()
+                        "{}: entries held for {} s may be taken over by another process; to change that, {}",
+                        link::describe(&error),
+                        self.idle.as_secs_f64(),
+                        link::remedy(&error, "+xpending +xclaim")
                     );
                     return Ok(());
                 }

@@ -13,7 +13,7 @@ pub mod unread;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use redis::{RedisError, RedisResult};
+use redis::RedisResult;
 
 use crate::ack::dead_letter::DEAD_LETTERS;
 use crate::group::keys;
@@ -21,6 +21,7 @@ use crate::group::stream_info::{self, StreamInfo};
 use crate::report::metrics::{Metrics, Reads};
 use crate::servers::clock::{Clock, Comparison};
 use crate::servers::link::{self, Link, Redis};
+use crate::servers::retry::Refusal;
 use crate::settings::config::Config;
 use crate::shutdown::Stop;
 use forecast::{Forecast, News};
@@ -48,6 +49,13 @@ pub fn dead_letters_are_many(number: u64, limit: u64) -> bool {
     number * 10 >= limit * 8
 }
 
+/// What it costs to be refused the look, the key for what it found, and the number of dead letters.
+const NO_LOOK: &str = "unread entries that are trimmed are neither counted nor foretold";
+const NO_KEEPING: &str = "what was lost is counted for this run only";
+const NO_LETTERS: &str = "nobody says when the dead letters near their limit";
+
+const KEEPING_RULE: &str = "~firehose:worker:* +watch +unwatch +hget +hset +hincrby +multi +exec";
+
 /// The field of the last look.
 const SEEN: &str = "seen";
 
@@ -65,7 +73,9 @@ pub struct Losses {
     put_off: u32,
     /// The last look where Redis does not allow to keep it there.
     kept: Option<Seen>,
+    may_keep: bool,
     said: Said,
+    refusal: Refusal,
 }
 
 /// A look that was kept.
@@ -79,9 +89,6 @@ struct Look {
 /// What has been said, so that it is said once.
 #[derive(Default)]
 struct Said {
-    no_look: bool,
-    no_keeping: bool,
-    no_dead_letters: bool,
     old_redis: bool,
     deletions: bool,
     dead_letters: bool,
@@ -102,7 +109,9 @@ impl Losses {
             last: None,
             put_off: 0,
             kept: None,
+            may_keep: true,
             said: Said::default(),
+            refusal: Refusal::default(),
         }
     }
 
@@ -128,9 +137,18 @@ impl Losses {
     /// Whether there was an answer to look at.
     fn look_and_say(&mut self, is_before_reading: bool) -> bool {
         let look = self.look(is_before_reading);
-        if let Err(error) = &look {
+        match &look {
+            Ok(()) => self.refusal.end("losses are counted"),
             // The next look comes in two seconds; an outage is said by the link.
-            log::debug!("failed to look at {}: {}", self.stream, link::describe(error));
+            Err(error) if link::is_connection_error(error) || link::is_unready(error) => {
+                log::debug!("failed to look at {}: {}", self.stream, link::describe(error));
+            }
+            Err(error) => self.refusal.say(format!(
+                "redis refuses to say or keep what {} has lost, in {}: {}; losses are counted once it does",
+                self.stream,
+                self.key,
+                link::describe(error)
+            )),
         }
         if let Err(error) = self.look_at_dead_letters() {
             log::debug!("failed to look at {DEAD_LETTERS}: {}", link::describe(&error));
@@ -143,16 +161,9 @@ impl Losses {
 
     fn look(&mut self, is_before_reading: bool) -> RedisResult<()> {
         let was_connected = self.link.is_connected();
-        let info = match stream_info::read(&mut self.link, &self.stream, &self.group) {
-            Err(error) if is_refusal(&error) => {
-                say_refusal(
-                    &mut self.said.no_look,
-                    "XINFO: unread entries that are trimmed are neither counted nor foretold",
-                    "+xinfo +multi +exec",
-                );
-                return Ok(());
-            }
-            other => other?,
+        let info = stream_info::read(&mut self.link, &self.stream, &self.group);
+        let Some(info) = self.link.optional(info, NO_LOOK, "+xinfo +multi +exec")? else {
+            return Ok(());
         };
         let kept = self.kept()?;
         let Some(info) = info else {
@@ -232,30 +243,31 @@ impl Losses {
         let watch = self.link.query::<()>(redis::cmd("WATCH").arg(&self.key));
         let mut get = redis::cmd("HGET");
         get.arg(&self.key).arg(SEEN);
-        match watch.and_then(|()| self.link.query::<Option<String>>(&get)) {
-            Ok(text) => Ok(text.and_then(|text| Seen::parse(&text))),
-            Err(error) if is_refusal(&error) => {
-                say_refusal(
-                    &mut self.said.no_keeping,
-                    "a key for what was lost: it is counted for this run only",
-                    "~firehose:worker:* +watch +unwatch +hget +hset +hincrby +multi +exec",
-                );
-                Ok(self.kept)
-            }
-            Err(error) => Err(error),
-        }
+        let text = watch.and_then(|()| self.link.query::<Option<String>>(&get));
+        Ok(match self.allowed(text)? {
+            Some(text) => text.and_then(|text| Seen::parse(&text)),
+            None => self.kept,
+        })
+    }
+
+    /// An answer about the key; `None` where Redis does not allow to keep it. Then it is kept here.
+    fn allowed<T>(&mut self, answer: RedisResult<T>) -> RedisResult<Option<T>> {
+        let answer = self.link.optional(answer, NO_KEEPING, KEEPING_RULE)?;
+        self.may_keep &= answer.is_some();
+        Ok(answer)
     }
 
     fn forget_watch(&mut self) -> RedisResult<()> {
-        if self.said.no_keeping {
+        if !self.may_keep {
             return Ok(());
         }
-        self.link.query(&redis::cmd("UNWATCH"))
+        let forgotten = self.link.query(&redis::cmd("UNWATCH"));
+        self.allowed(forgotten).map(Option::unwrap_or_default)
     }
 
     /// Replaces the last look and adds what was lost; `false` if somebody else was quicker.
     fn keep(&mut self, kept: Option<&Seen>, seen: &Seen, lost: u64) -> RedisResult<bool> {
-        if self.said.no_keeping {
+        if !self.may_keep {
             self.kept = Some(*seen);
             return Ok(true);
         }
@@ -271,7 +283,14 @@ impl Losses {
             add.arg(&self.key).arg("unread_trimmed").arg(lost);
             commands.push(add);
         }
-        Ok(self.link.transaction(&commands)?.is_some())
+        let replaced = self.link.transaction(&commands);
+        Ok(match self.allowed(replaced)? {
+            Some(answers) => answers.is_some(),
+            None => {
+                self.kept = Some(*seen);
+                true
+            }
+        })
     }
 
     fn say_lost(&self, lost: u64) {
@@ -312,16 +331,10 @@ impl Losses {
     }
 
     fn look_at_dead_letters(&mut self) -> RedisResult<()> {
-        let number: u64 = match self.link.query(redis::cmd("XLEN").arg(DEAD_LETTERS)) {
-            Err(error) if is_refusal(&error) => {
-                say_refusal(
-                    &mut self.said.no_dead_letters,
-                    "XLEN: nobody says when the dead letters near their limit",
-                    &format!("~{DEAD_LETTERS} +xlen"),
-                );
-                return Ok(());
-            }
-            other => other?,
+        let number = self.link.query::<u64>(redis::cmd("XLEN").arg(DEAD_LETTERS));
+        let rule = format!("~{DEAD_LETTERS} +xlen");
+        let Some(number) = self.link.optional(number, NO_LETTERS, &rule)? else {
+            return Ok(());
         };
         let limit = self.dead_letter_maxlen;
         if dead_letters_are_many(number, limit) {
@@ -335,16 +348,5 @@ impl Losses {
             self.said.dead_letters = false;
         }
         Ok(())
-    }
-}
-
-/// A command that is refused inside a MULTI comes out as the refusal of the whole.
-fn is_refusal(error: &RedisError) -> bool {
-    matches!(link::code(error), "NOPERM" | "EXECABORT")
-}
-
-fn say_refusal(said: &mut bool, what: &str, rule: &str) {
-    if !std::mem::replace(said, true) {
-        log::warn!("redis does not allow {what}; allow {rule}");
     }
 }

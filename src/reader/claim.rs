@@ -138,13 +138,10 @@ impl Claim {
     pub fn silent(&self, link: &mut Link, time: Duration) -> RedisResult<Option<Vec<String>>> {
         let mut ask = redis::cmd("XINFO");
         ask.arg("CONSUMERS").arg(&self.stream).arg(&self.group);
-        let consumers: Vec<Consumer> = match link.query(&ask) {
-            Ok(consumers) => consumers,
-            Err(error) if link::is_refused(&error) => {
-                log::warn!("redis does not allow XINFO: entries of other consumers are not waited for; allow +xinfo");
-                return Ok(None);
-            }
-            Err(error) => return Err(error),
+        let answer = link.query::<Vec<Consumer>>(&ask);
+        let cost = "entries of other consumers are not waited for";
+        let Some(consumers) = link.optional(answer, cost, "+xinfo")? else {
+            return Ok(None);
         };
         let is_silent = |consumer: &Consumer| {
             consumer.pending > 0

@@ -84,6 +84,8 @@ pub struct Reader {
     is_first: bool,
     /// The group has been there.
     has_group: bool,
+    /// Why Redis did not make it in this session, should it turn out to be missing.
+    group_refused: Option<String>,
     refusal: Refusal,
 }
 
@@ -148,6 +150,7 @@ impl Reader {
             claimed_at: Instant::now(),
             is_first: true,
             has_group: false,
+            group_refused: None,
             refusal: Refusal::default(),
         }
     }
@@ -189,6 +192,7 @@ impl Reader {
         if !self.read_pending()? {
             return Ok(End::Reading);
         }
+        self.group_refused = None;
         self.refusal.end("redis is read");
         while !self.session.is_over() {
             let claimed = self.claim_gone();
@@ -213,16 +217,20 @@ impl Reader {
         } else if link::code(error) == "UNBLOCKED" {
             // What has happened to the stream or its server, the next read says.
             log::debug!("reading was interrupted: {}", link::describe(error));
-        } else if link::code(error) == "NOGROUP" {
-            self.refusal.say(format!(
-                "the group {} or its stream is gone: making it again from the stream's first entry",
-                self.group
-            ));
+        } else if link::code(error) == "NOGROUP"
+            || error.detail().is_some_and(|detail| detail.starts_with("no such key"))
+        {
+            let making = match self.group_refused.take() {
+                Some(refused) => format!("redis refuses to make it again: {refused}; trying on, nothing is lost"),
+                None => "making it again from the stream's first entry".to_owned(),
+            };
+            self.refusal
+                .say(format!("the group {} or its stream is gone: {making}", self.group));
         } else {
             self.refusal.say(format!(
-                "redis refuses to be read: {}; trying on, nothing is lost; allow ~{} +xreadgroup",
+                "redis refuses to be read: {}; trying on, nothing is lost{}",
                 link::describe(error),
-                self.stream
+                link::hint(error, &format!("~{} +xreadgroup", self.stream))
             ));
         }
         backoff.wait(&self.stop);
@@ -248,11 +256,12 @@ impl Reader {
             Err(error) if link::code(&error) == "BUSYGROUP" => {}
             Err(error) if link::is_refused(&error) => {
                 let cost = "a group that is missing has to be made by somebody else";
+                self.group_refused = Some(link::describe(&error));
                 self.link.optional(Err::<(), _>(error), cost, "+xgroup|create")?;
             }
             // Redis at its memory limit, say. Whether the group is there, the read finds out.
             Err(error) => {
-                log::debug!("failed to make the group: {}", link::describe(&error));
+                self.group_refused = Some(link::describe(&error));
                 return Ok(());
             }
         }

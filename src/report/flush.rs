@@ -9,7 +9,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use redis::{Cmd, RedisResult, Value};
+use redis::{Cmd, RedisError, RedisResult, Value};
 
 use crate::group::keys;
 use crate::losses;
@@ -149,22 +149,27 @@ impl Flusher {
             Err(error) if link::is_connection_error(error) => {}
             Err(error) if link::is_unready(error) => self.link.unserved(error),
             Err(error) => {
-                let is_own = |hash: &&Hash| hash.key.starts_with("firehose:worker:");
-                let keys = self
-                    .hashes
-                    .iter()
-                    .filter(|hash| hash.key != RECORD_COUNTS && !is_own(hash));
-                let keys: Vec<String> = keys.map(|hash| format!("~{}", hash.key)).collect();
                 self.refusal.say(format!(
-                    "redis refuses the counters: {}; they are kept and sent again; it may lack memory, or its user the \
-                     right: allow {} {} +hincrby",
+                    "redis refuses the counters: {}; they are kept and sent again{}",
                     link::describe(error),
-                    once::RULE,
-                    keys.join(" ")
+                    self.hint(error)
                 ));
             }
         }
         flushed
+    }
+
+    /// What to do about a refusal, where the error does not say it itself.
+    fn hint(&self, error: &RedisError) -> String {
+        if link::code(error) == "WRONGTYPE" {
+            let key = self.once.key();
+            return format!("; another program made the key {key}: redis-cli DEL {key}");
+        }
+        let is_own = |hash: &&Hash| hash.key.starts_with("firehose:worker:");
+        let hashes = self.hashes.iter();
+        let hashes = hashes.filter(|hash| hash.key != RECORD_COUNTS && !is_own(hash));
+        let keys: Vec<String> = hashes.map(|hash| format!("~{}", hash.key)).collect();
+        link::hint(error, &format!("{} {} +hincrby", once::RULE, keys.join(" ")))
     }
 
     fn try_flush(&mut self) -> RedisResult<()> {

@@ -10,7 +10,7 @@ use postgres::Client;
 
 use crate::apply::Params;
 use crate::servers::fault::ApplyError;
-use crate::servers::schema::{self, Table};
+use crate::servers::schema::{self, Column, Table};
 use crate::servers::sql;
 
 /// A column as the database has it.
@@ -18,6 +18,8 @@ pub struct Found {
     pub kind: String,
     pub is_required: bool,
     pub has_default: bool,
+    /// Whether the table is partitioned by it.
+    pub divides: bool,
 }
 
 /// A table as the database has it.
@@ -36,6 +38,7 @@ pub fn read(client: &mut Client, names: &[&str]) -> Result<BTreeMap<String, Foun
             kind: row.get("type")?,
             is_required: row.get("is_required")?,
             has_default: row.get("has_default")?,
+            divides: row.get("divides")?,
         };
         let table = tables.entry(row.get("table_name")?).or_default();
         table.full_name = row.get("full_name")?;
@@ -55,7 +58,7 @@ pub fn of_other_types(client: &mut Client) -> Result<Vec<String>, ApplyError> {
         for column in &table.columns {
             let mismatch = there.columns.get(column.name).filter(|at| !fits(column.kind, &at.kind));
             faults.extend(mismatch.map(|at| {
-                let (fault, remedy) = mismatched(&there.full_name, column.name, column.kind, &at.kind);
+                let (fault, remedy) = mismatched(&there.full_name, column, at);
                 format!("{fault}: {remedy}")
             }));
         }
@@ -64,14 +67,27 @@ pub fn of_other_types(client: &mut Client) -> Result<Vec<String>, ApplyError> {
 }
 
 /// What is wrong with a column of another type, and the statement that mends it.
-pub fn mismatched(table: &str, column: &str, wanted: &str, found: &str) -> (String, String) {
-    let using = match (wanted, found) {
-        ("timestamp", "timestamp with time zone") => format!(" USING {column} AT TIME ZONE 'UTC'"),
-        _ => format!(" USING {column}::{wanted}"),
+pub fn mismatched(table: &str, wanted: &Column, found: &Found) -> (String, String) {
+    let (column, kind) = (wanted.name, wanted.kind);
+    let using = match (kind, found.kind.as_str()) {
+        ("timestamp", "timestamp with time zone") => format!("{column} AT TIME ZONE 'UTC'"),
+        _ => format!("{column}::{kind}"),
+    };
+    let change = format!("ALTER COLUMN {column} TYPE {kind} USING {using}");
+    // A default is not converted with the column, and may not fit it.
+    let steps = match (found.has_default, wanted.default()) {
+        (false, _) => change,
+        (true, None) => format!("ALTER COLUMN {column} DROP DEFAULT, {change}"),
+        (true, Some(default)) => {
+            format!("ALTER COLUMN {column} DROP DEFAULT, {change}, ALTER COLUMN {column} SET DEFAULT {default}")
+        }
     };
     (
-        format!("{table}.{column} is {found}, and the worker reads and writes {wanted}"),
-        format!("ALTER TABLE {table} ALTER COLUMN {column} TYPE {wanted}{using}"),
+        format!(
+            "{table}.{column} is {}, and the worker reads and writes {kind}",
+            found.kind
+        ),
+        format!("ALTER TABLE {table} {steps}"),
     )
 }
 

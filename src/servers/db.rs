@@ -280,23 +280,28 @@ fn missing_relations(client: &mut Client, names: Vec<&str>) -> Result<Vec<String
     rows.iter().map(|row| row.get(0)).collect()
 }
 
-/// The index that earlier versions did not make. What needs it also works without, only slower.
-const OWN_INDEX: &str = "firehose_worker.rivals_place";
-
+/// Makes the worker's own tables, or indexes on them that earlier versions did not make: what needs those also works
+/// without, only slower.
 fn make_own_tables(client: &mut Client) -> Result<(), ApplyError> {
     if !missing_tables(client, schema::own_tables())?.is_empty() {
         run_own_schema(client)?;
         log::info!("made the worker's own tables in the schema firehose_worker");
-    } else if !missing_relations(client, vec![OWN_INDEX])?.is_empty() {
-        match run_own_schema(client) {
-            Ok(()) => log::info!("made the index {OWN_INDEX}"),
-            Err(error) if error.fault() == Fault::Transient => return Err(error),
-            Err(error) => log::warn!(
-                "the index {OWN_INDEX} cannot be made: {}; without it many records of one pair cost more: run \
-                 `firehose-worker schema --own | psql` as the owner of the tables",
-                error.describe()
-            ),
-        }
+        return Ok(());
+    }
+    let indexes: Vec<String> = schema::own_indexes().map(|(name, _)| name).collect();
+    let missing = missing_relations(client, indexes.iter().map(String::as_str).collect())?;
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let missing = missing.join(", ");
+    match run_own_schema(client) {
+        Ok(()) => log::info!("made the index {missing}"),
+        Err(error) if error.fault() == Fault::Transient => return Err(error),
+        Err(error) => log::warn!(
+            "the index {missing} cannot be made: {}; what it is for takes longer the more rows there are: run \
+             `firehose-worker schema --own | psql` as the owner of the tables",
+            error.describe()
+        ),
     }
     Ok(())
 }

@@ -162,6 +162,8 @@ fn fault_of(state: &str) -> Fault {
     match &state[..state.len().min(2)] {
         "21" | "22" | "23" | "54" => Fault::Data,
         "28" | "3D" | "3F" | "42" => Fault::Operator,
+        // A published table without a replica identity, whose rows are not to be updated or deleted.
+        _ if state == "55000" => Fault::Operator,
         "08" | "25" | "40" | "53" | "55" | "57" => Fault::Transient,
         // Among them what the server cannot read, as one row's page of an index.
         _ => Fault::Odd,
@@ -187,6 +189,10 @@ fn advice(state: &str) -> Option<&'static str> {
         // PgBouncer's for all that it says itself.
         "08P01" => "if it stays, see to the server behind PgBouncer, and that its pool_mode is transaction or session",
         "53300" => "raise max_connections, or lower PARALLEL_CONSUMERS",
+        "55000" => {
+            "`firehose-worker check` prints what to do; a published table needs a primary key, or ALTER TABLE ... REPLICA \
+             IDENTITY FULL"
+        }
         "55P03" => "somebody holds a lock: see pg_locks",
         "57014" => "a statement takes too long: see pg_stat_activity and pg_locks",
         _ => return None,
@@ -236,6 +242,8 @@ mod tests {
             ("42501", Fault::Operator),
             ("28P01", Fault::Operator),
             ("3D000", Fault::Operator),
+            ("55000", Fault::Operator),
+            ("55P03", Fault::Transient),
             ("08006", Fault::Transient),
             ("08P01", Fault::Transient),
             ("25006", Fault::Transient),

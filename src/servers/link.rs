@@ -234,8 +234,8 @@ impl Link {
 }
 
 impl Link {
-    /// The answer to a command that the worker can do without: `None` where its user may not send it. Says once what that
-    /// costs, and the ACL rule to add.
+    /// The answer to a command that the worker can do without: `None` where its user may not send it, or the server does not
+    /// know it. Says once what that costs, and what to do.
     ///
     /// # Errors
     ///
@@ -246,12 +246,7 @@ impl Link {
             Err(error) if is_refused(&error) => {
                 let mut costs = self.redis.costs.lock().unwrap_or_else(PoisonError::into_inner);
                 if costs.insert(cost) {
-                    let and_known = if is_unknown(&error) {
-                        ", and have the server know the command (rename-command)"
-                    } else {
-                        ""
-                    };
-                    log::warn!("{}: {cost}; to change that, allow {rule}{and_known}", describe(&error));
+                    log::warn!("{}: {cost}; to change that, {}", describe(&error), remedy(&error, rule));
                 }
                 Ok(None)
             }
@@ -342,6 +337,7 @@ pub fn code(error: &RedisError) -> &str {
 /// MULTI, EXEC's answer has a code of its own, and the reason behind it.
 pub fn is_refused(error: &RedisError) -> bool {
     match code(error) {
+        _ if is_database_refused(error) => false,
         _ if is_unknown(error) => true,
         "NOPERM" => true,
         "EXECABORT" => error.detail().is_some_and(|detail| detail.contains("NOPERM")),
@@ -351,9 +347,31 @@ pub fn is_refused(error: &RedisError) -> bool {
 
 /// Whether the server does not know the command, which only the text of its answer tells.
 pub fn is_unknown(error: &RedisError) -> bool {
-    error
-        .detail()
-        .is_some_and(|detail| detail.starts_with("unknown command"))
+    let is_said = |detail: &str| {
+        let detail = detail.to_ascii_lowercase();
+        let words = ["unknown command", "unknown subcommand", "unsupported command"];
+        words.iter().any(|words| detail.contains(words))
+    };
+    error.detail().is_some_and(is_said)
+}
+
+/// What to do about an error that `is_refused`, for which a user with all rights needs none and a server without the
+/// command none that an ACL gives.
+pub fn remedy(error: &RedisError, rules: &str) -> String {
+    match is_unknown(error) {
+        true => "take its rename-command out of redis.conf and restart redis, or connect past the proxy that lacks it"
+            .to_owned(),
+        false => format!("allow {rules}"),
+    }
+}
+
+/// The same as the end of a line, which is empty for errors that are no lack of a right: `describe` says what to do about
+/// those.
+pub fn hint(error: &RedisError, rules: &str) -> String {
+    match is_refused(error) {
+        true => format!("; {}", remedy(error, rules)),
+        false => String::new(),
+    }
 }
 
 /// Whether the server says no to writes as such: a replica, or one that loads its data.
@@ -375,14 +393,29 @@ pub fn describe(error: &RedisError) -> String {
         _ => error.to_string(),
     };
     let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    match tls::cause(error).and_then(tls::advice) {
+    match tls::cause(error).and_then(tls::advice).or_else(|| advice(error)) {
         Some(advice) => format!("{text}; {advice}"),
-        None if is_database_refused(error) => format!("{text}; allow +select, or let REDIS_URL name database 0"),
         None => text,
     }
 }
 
-/// Whether the user may not choose the address's database, which the client does first of all.
+/// What to do about a refusal that concerns all writes, or all commands.
+fn advice(error: &RedisError) -> Option<&'static str> {
+    Some(match code(error) {
+        _ if is_database_refused(error) => "allow +select, or let REDIS_URL name database 0",
+        "MISCONF" => "see to its disk and its log, then redis-cli BGSAVE",
+        "NOREPLICAS" => "start its replicas, or redis-cli CONFIG SET min-replicas-to-write 0",
+        "OOM" => "raise its maxmemory, or lower the producer's limit of entries",
+        "READONLY" => "let REDIS_URL name the master",
+        _ => return None,
+    })
+}
+
+/// Whether the address's database may not be chosen, which the client does first of all: without it there is no connection.
 pub fn is_database_refused(error: &RedisError) -> bool {
-    error.detail().is_some_and(|detail| detail.contains("'select' command"))
+    let is_said = |detail: &str| {
+        let detail = detail.to_ascii_lowercase();
+        detail.contains("'select' command") || detail.contains("unknown command 'select'")
+    };
+    error.detail().is_some_and(is_said)
 }

@@ -45,6 +45,11 @@ impl Once {
         }
     }
 
+    /// The key that holds the number.
+    pub fn key(&self) -> &str {
+        &self.key
+    }
+
     /// Whether the last commands may have been carried out, or may be yet: none but the same may be given until they were.
     pub fn is_unclear(&self) -> bool {
         self.is_unclear

@@ -5,7 +5,7 @@
 use crate::servers::sql;
 
 /// A table that the worker writes or reads.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Table {
     pub name: &'static str,
     pub columns: Vec<Column>,
@@ -13,7 +13,7 @@ pub struct Table {
     pub keys: Vec<Key>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Column {
     pub name: &'static str,
     /// As the file has it.
@@ -23,7 +23,30 @@ pub struct Column {
     pub definition: &'static str,
 }
 
-#[derive(Debug)]
+impl Column {
+    /// The value that a row has where none is given.
+    pub fn default(&self) -> Option<&'static str> {
+        let (_, default) = self.definition.split_once(" DEFAULT ")?;
+        Some(default.trim_end_matches(" NOT NULL"))
+    }
+
+    /// The definition for a table that has rows: these get some value where the column must have one.
+    pub fn definition_among_rows(&self) -> String {
+        if !self.is_required || self.default().is_some() || self.kind.ends_with("serial") {
+            return self.definition.to_owned();
+        }
+        let value = match self.kind {
+            "timestamp" => "now()",
+            "jsonb" => "'{}'",
+            "boolean" => "false",
+            "integer" | "bigint" => "0",
+            _ => "''",
+        };
+        format!("{} DEFAULT {value}", self.definition)
+    }
+}
+
+#[derive(Clone, Debug)]
 pub struct Key {
     pub columns: Vec<&'static str>,
     pub statement: String,
@@ -32,6 +55,15 @@ pub struct Key {
 /// The AppView's tables.
 pub fn tables() -> Vec<Table> {
     parse(sql::SCHEMA)
+}
+
+/// The statements that make the worker's own indexes, each with the index's name.
+pub fn own_indexes() -> impl Iterator<Item = (String, &'static str)> {
+    sql::OWN_SCHEMA.lines().filter_map(|line| {
+        let rest = line.strip_prefix("CREATE INDEX IF NOT EXISTS ")?;
+        let name = rest.split(' ').next()?;
+        Some((format!("firehose_worker.{name}"), line.trim_end_matches(';')))
+    })
 }
 
 /// The worker's own.

@@ -157,6 +157,7 @@ statements! {
     CHECK_COLUMNS = "check_columns";
     CHECK_KEYS = "check_keys";
     CHECK_ROW_SECURITY = "check_row_security";
+    CHECK_REPLICA_IDENTITY = "check_replica_identity";
     CHECK_RIGHTS = "check_rights";
     CHECK_SEQUENCES = "check_sequences";
 }

@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 use std::io::ErrorKind;
 use std::iter::Peekable;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::str::Chars;
 use std::{env, fs};
 
@@ -33,8 +33,8 @@ pub struct EnvFile {
     pub warnings: Vec<String>,
     /// Numbers of the lines that begin with `export`, which systemd leaves out.
     pub exports: Vec<usize>,
-    /// Whether it is the unit's own.
-    pub is_of_unit: bool,
+    /// Where it is.
+    pub path: PathBuf,
 }
 
 impl EnvFile {
@@ -46,9 +46,14 @@ impl EnvFile {
     pub fn read(path: &Path) -> Result<EnvFile, String> {
         let text = fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
         Ok(EnvFile {
-            is_of_unit: path == Path::new(DEFAULT),
+            path: path.to_owned(),
             ..parse(&text)
         })
+    }
+
+    /// Whether it is the unit's own.
+    pub fn is_of_unit(&self) -> bool {
+        self.path == Path::new(DEFAULT)
     }
 
     /// Parses the command line with the file's values below those of flags and of the environment.
@@ -96,7 +101,7 @@ pub fn of_the_unit() -> EnvFile {
         Ok(text) => {
             stderr::print(&format!("settings are those of {DEFAULT}"));
             EnvFile {
-                is_of_unit: true,
+                path: DEFAULT.into(),
                 ..parse(&text)
             }
         }

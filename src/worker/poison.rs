@@ -73,7 +73,9 @@ impl Deliveries {
             Ok(counts) => counts,
             Err(error) if link::is_refused(&error) => {
                 log::warn!(
-                    "redis does not allow XPENDING: an entry that ends the process is not found; allow +xpending"
+                    "{}: an entry that ends the process is not found; to change that, {}",
+                    link::describe(&error),
+                    link::remedy(&error, "+xpending")
                 );
                 self.is_allowed = false;
                 return Ok(());
@@ -411,9 +413,9 @@ impl Trials {
     fn say(&mut self, error: &RedisError) {
         if !self.has_said {
             log::warn!(
-                "redis refuses the count of tries ({}): an entry that ends the process is not set apart; allow \
-                 ~firehose:worker:* +get +set +del",
-                link::describe(error)
+                "redis refuses the count of tries ({}): an entry that ends the process is not set apart{}",
+                link::describe(error),
+                link::hint(error, "~firehose:worker:* +get +set +del")
             );
             self.has_said = true;
         }

@@ -2,6 +2,7 @@
 
 mod postgres;
 mod redis;
+mod remedies;
 mod settings;
 
 use serde_json::Value;

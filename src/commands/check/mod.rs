@@ -215,6 +215,15 @@ fn clock_difference(seconds: f64) -> Option<String> {
     (seconds.abs() > CLOCK_MARGIN).then(|| format!("{:.1} s {direction} this machine's", seconds.abs()))
 }
 
+/// A word as a shell takes it.
+fn quoted(word: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "_-.,:/%@".contains(c);
+    match !word.is_empty() && word.chars().all(is_plain) {
+        true => word.to_owned(),
+        false => format!("'{}'", word.replace('\'', "'\\''")),
+    }
+}
+
 /// Seconds since 1970 by this machine's clock.
 fn now() -> f64 {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
@@ -236,6 +245,13 @@ mod tests {
         ] {
             assert_eq!(clock_difference(seconds).as_deref(), words);
         }
+    }
+
+    #[test]
+    fn what_a_shell_would_not_take_as_one_word_is_quoted() {
+        assert_eq!(quoted("firehose:worker:losses:g%3A1"), "firehose:worker:losses:g%3A1");
+        assert_eq!(quoted("it's a *"), "'it'\\''s a *'");
+        assert_eq!(quoted(""), "''");
     }
 
     #[test]

@@ -8,7 +8,7 @@ use postgres::config::Host;
 use postgres::types::Type;
 use r2d2::ManageConnection;
 
-use super::{Looked, Report, Unusable, now, report_clock, tables};
+use super::{Looked, Report, Unusable, now, quoted, report_clock, tables};
 use crate::servers::connect::Manager;
 use crate::servers::db;
 use crate::servers::fault::{ApplyError, describe_postgres};
@@ -29,6 +29,8 @@ const MARK: &str = "firehose_worker.check";
 pub struct Server {
     /// Quoted where that is needed.
     pub role: String,
+    /// A shell's command line for psql that leads to it.
+    pub psql: String,
     pub may_use_public: bool,
     pub may_make_schemas: bool,
     pub has_own_schema: bool,
@@ -138,6 +140,7 @@ fn look_at_answer(
     look_at_room(row, config, report)?;
     Ok(Server {
         role: row.get("role")?,
+        psql: psql(database),
         may_use_public: row.get("may_use_public")?,
         may_make_schemas: row.get("may_make_schemas")?,
         has_own_schema: row.get("has_own_schema")?,
@@ -200,7 +203,15 @@ fn look_at_writing(row: &Row, report: &Report) -> Result<(), ApplyError> {
         report.fail(
             what,
             "default_transaction_read_only is on",
-            "switch it off for the server, the database or the role (ALTER … RESET default_transaction_read_only)",
+            match row.get::<_, Option<&str>>("read_only_source")? {
+                Some("client") => "take default_transaction_read_only out of DATABASE_URL".to_owned(),
+                _ => format!(
+                    "unless it was set for want of disk: BEGIN READ WRITE; ALTER ROLE {} IN DATABASE {} SET \
+                     default_transaction_read_only = off; COMMIT",
+                    row.get::<_, &str>("role")?,
+                    row.get::<_, &str>("database")?
+                ),
+            },
         );
     } else {
         report.ok(what, "a primary that takes writes");
@@ -215,7 +226,7 @@ fn look_at_durability(row: &Row, report: &Report) -> Result<(), ApplyError> {
         report.warn(
             what,
             "fsync is off: a crash of the machine may damage the database",
-            "set fsync = on, unless the data may be lost",
+            "unless the data may be lost: ALTER SYSTEM SET fsync = on; SELECT pg_reload_conf()",
         );
     } else if matches!(synchronous, "off" | "local") {
         report.ok(
@@ -230,6 +241,8 @@ fn look_at_durability(row: &Row, report: &Report) -> Result<(), ApplyError> {
 
 fn look_at_room(row: &Row, config: &Config, report: &Report) -> Result<(), ApplyError> {
     let needed = config.connections as i64;
+    let (role, database): (&str, &str) = (row.get("role")?, row.get("database")?);
+    let max_connections: i64 = row.get("max_connections")?;
     // Those of a worker that runs, and the one that asks, are not in the way.
     let ours: i64 = row.get("ours")?;
     let limits = [
@@ -237,30 +250,66 @@ fn look_at_room(row: &Row, config: &Config, report: &Report) -> Result<(), Apply
         ("the role's CONNECTION LIMIT", "role_limit", "role_used"),
         ("the database's CONNECTION LIMIT", "database_limit", "database_used"),
     ];
-    let (mut free, mut name) = (i64::MAX, "");
-    for (of, limit, used) in limits {
+    let mut free = i64::MAX;
+    for (name, limit, used) in limits {
         let (limit, used): (i64, Option<i64>) = (row.get(limit)?, row.get(used)?);
-        let left = limit - used.unwrap_or(0) + ours;
-        if limit >= 0 && left < free {
-            (free, name) = (left, of);
+        if limit < 0 {
+            continue;
         }
-    }
-    if free < needed {
+        let left = limit - used.unwrap_or(0) + ours;
+        free = free.min(left);
+        if left >= needed {
+            continue;
+        }
+        let more = needed - left;
+        let raise = match name {
+            "max_connections" => format!(
+                "restart PostgreSQL after ALTER SYSTEM SET max_connections = {}",
+                max_connections + more
+            ),
+            "the role's CONNECTION LIMIT" => format!("ALTER ROLE {role} CONNECTION LIMIT {}", limit + more),
+            _ => format!("ALTER DATABASE {database} CONNECTION LIMIT {}", limit + more),
+        };
+        let fewer = if left > 0 {
+            format!(" set DB_POOL_SIZE={left},")
+        } else {
+            String::new()
+        };
         report.fail(
             "connections",
-            format!("{} left by {name}, and the worker opens {needed}", free.max(0)),
-            format!(
-                "raise {name}, let others use fewer connections, or set DB_POOL_SIZE={}",
-                free.max(1)
-            ),
+            format!("{} left by {name}, and the worker opens {needed}", left.max(0)),
+            format!("let others use fewer,{fewer} or {raise}"),
         );
-    } else {
+    }
+    if free >= needed {
+        let left = if free == i64::MAX {
+            "enough".to_owned()
+        } else {
+            free.to_string()
+        };
         report.ok(
             "connections",
-            format!("{free} left, of which the worker opens {needed}"),
+            format!("{left} left, of which the worker opens {needed}"),
         );
     }
     Ok(())
+}
+
+/// psql's command line for the server and database of an address with one server. It names no user: whom it is run by has
+/// rights that the worker's role lacks.
+fn psql(database: &Database) -> String {
+    let mut words = vec!["psql".to_owned()];
+    if let Some(server) = database.servers.first() {
+        let host = match &server.host {
+            Host::Unix(path) => path.to_string_lossy().into_owned(),
+            Host::Tcp(name) => name.clone(),
+        };
+        words.extend(["-h".to_owned(), quoted(&host), "-p".to_owned(), server.port.to_string()]);
+    }
+    if let Some(name) = database.config.get_dbname().or(database.config.get_user()) {
+        words.extend(["-d".to_owned(), quoted(name)]);
+    }
+    words.join(" ")
 }
 
 /// Whether a pooler such as PgBouncer is between: it does not hand on what a session is started with.

@@ -12,44 +12,103 @@ use crate::settings::config::Config;
 /// Memory beyond which it is time to see to it, in percent of maxmemory.
 const FULL_PERCENT: u64 = 80;
 
+/// What a new maxmemory leaves used.
+const ROOMY_PERCENT: u64 = 60;
+
 /// Looks at the server.
 pub fn look(redis: &Redis, config: &Config, report: &Report) -> Looked {
     report.looking("redis");
     let mut link = redis.link(Duration::ZERO);
-    let info = match link.query::<String>(&redis::cmd("INFO")) {
-        Ok(text) => Some(Info::parse(&text)),
+    match link.query::<String>(&redis::cmd("INFO")) {
+        Ok(text) => look_at_info(&mut link, &Info::parse(&text), config, report)?,
         Err(error) if link::is_refused(&error) => {
+            let why = match link::is_unknown(&error) {
+                true => "it does not know INFO",
+                false => "this user may not send INFO",
+            };
             report.warn(
                 "redis",
-                "it answers; its version, role and memory are not known, since this user may not send INFO",
-                "allow +info to who checks; the worker does not need it",
+                format!(
+                    "it answers; its version, role and memory are not known, since {why}; the worker does not need it"
+                ),
+                rights::remedy(&mut link, config, &error, None, &["+info"]),
             );
-            None
+            look_at_writing(&mut link, config, report);
         }
         Err(error) => {
-            report.fail("redis", link::describe(&error), remedy(&error));
+            report.fail("redis", link::describe(&error), remedy(&error, config));
             return Err(Unusable);
         }
-    };
-    if let Some(info) = info {
-        look_at_info(&mut link, &info, report)?;
     }
     look_at_clock(&mut link, report);
     rights::look(&mut link, config, report);
     Ok(())
 }
 
-fn remedy(error: &redis::RedisError) -> &'static str {
+fn remedy(error: &redis::RedisError, config: &Config) -> String {
     match link::code(error) {
         "NOAUTH" | "WRONGPASS" => "put the right user and password into REDIS_URL",
         _ if error.kind() == redis::ErrorKind::AuthenticationFailed => "put the right user and password into REDIS_URL",
         _ if link::is_cluster(error) => {
             "set cluster-enabled no and restart Redis, or let REDIS_URL name a Redis without it"
         }
-        _ if link::is_database_refused(error) => "ACL SETUSER its user +select",
+        _ if link::is_unknown(error) => return rights::have_known(&["SELECT".to_owned()]),
+        _ if link::is_database_refused(error) => {
+            return rights::set_user(config.redis.user(), &["+select".to_owned()]);
+        }
         _ => "start Redis, or mend REDIS_URL",
     }
+    .to_owned()
 }
+
+/// How a setting is changed: on the running server first, since one that starts with `appendonly yes` and without such a file
+/// starts empty.
+fn set(link: &mut Link, name: &str, value: &str) -> String {
+    match link.query::<Value>(redis::cmd("CONFIG").arg("GET").arg(name)) {
+        Err(error) if link::is_unknown(&error) => {
+            format!("put {name} {value} into redis.conf and restart Redis, which does not know CONFIG")
+        }
+        _ => format!("set it in redis.conf too, but first: redis-cli CONFIG SET {name} {value}"),
+    }
+}
+
+/// Why Redis refuses all writes, as its error code. It looks for that before it looks at a command's form, and this one has
+/// an ID that is none.
+fn write_refused(link: &mut Link, config: &Config) -> Option<String> {
+    let mut write = redis::cmd("XACK");
+    write.arg(&config.stream).arg(&config.group).arg("x");
+    let error = link.query::<Value>(&write).err()?;
+    Some(link::code(&error).to_owned())
+}
+
+/// Looks at whether writes are taken where INFO does not tell.
+fn look_at_writing(link: &mut Link, config: &Config, report: &Report) {
+    match write_refused(link, config).as_deref() {
+        Some("READONLY") => report.fail(
+            "redis role",
+            "a replica, which takes no writes",
+            "let REDIS_URL name its master",
+        ),
+        Some("NOREPLICAS") => report_replicas(link, report),
+        Some("MISCONF") => report.fail(
+            "redis persistence",
+            "Redis refuses writes, since it cannot write to disk",
+            AFTER_SNAPSHOT,
+        ),
+        _ => {}
+    }
+}
+
+fn report_replicas(link: &mut Link, report: &Report) {
+    let remedy = set(link, "min-replicas-to-write", "0");
+    report.fail(
+        "redis role",
+        "a master that refuses writes: it has fewer replicas than min-replicas-to-write asks for",
+        format!("start its replicas; or do without them: {remedy}"),
+    );
+}
+
+const AFTER_SNAPSHOT: &str = "see to its disk and its log, then redis-cli BGSAVE";
 
 /// INFO's answer.
 struct Info(HashMap<String, String>);
@@ -73,11 +132,11 @@ impl Info {
     }
 }
 
-fn look_at_info(link: &mut Link, info: &Info, report: &Report) -> Looked {
+fn look_at_info(link: &mut Link, info: &Info, config: &Config, report: &Report) -> Looked {
     look_at_version(info, report);
-    look_at_role(info, report)?;
+    look_at_role(link, info, config, report)?;
     look_at_persistence(link, info, report);
-    look_at_memory(info, report);
+    look_at_memory(link, info, report);
     Ok(())
 }
 
@@ -99,7 +158,7 @@ fn look_at_version(info: &Info, report: &Report) {
     }
 }
 
-fn look_at_role(info: &Info, report: &Report) -> Looked {
+fn look_at_role(link: &mut Link, info: &Info, config: &Config, report: &Report) -> Looked {
     if info.is("loading", "1") {
         report.fail("redis role", "it loads its data", "wait until it has");
         return Err(Unusable);
@@ -113,12 +172,8 @@ fn look_at_role(info: &Info, report: &Report) -> Looked {
         );
         return Ok(());
     }
-    match info.number("min_slaves_good_slaves") {
-        Some(0) => report.fail(
-            "redis role",
-            "a master that refuses writes: it has no replica, and min-replicas-to-write asks for one",
-            "start its replicas, or set min-replicas-to-write to 0",
-        ),
+    match write_refused(link, config).as_deref() {
+        Some("NOREPLICAS") => report_replicas(link, report),
         _ => report.ok(
             "redis role",
             format!("master with {} replicas", info.number("connected_slaves").unwrap_or(0)),
@@ -130,12 +185,30 @@ fn look_at_role(info: &Info, report: &Report) -> Looked {
 fn look_at_persistence(link: &mut Link, info: &Info, report: &Report) {
     let what = "redis persistence";
     let is_bad = |name: &str| !info.text(name).is_empty() && !info.is(name, "ok");
-    if is_bad("aof_last_write_status") || is_bad("rdb_last_bgsave_status") || is_bad("aof_last_bgrewrite_status") {
-        report.fail(
-            what,
-            "the last try to write to disk failed, and Redis may refuse writes",
-            "see to its disk and its log",
-        );
+    let failed = [
+        ("rdb_last_bgsave_status", AFTER_SNAPSHOT),
+        (
+            "aof_last_bgrewrite_status",
+            "see to its disk and its log, then redis-cli BGREWRITEAOF",
+        ),
+        (
+            "aof_last_write_status",
+            "see to its disk and its log: Redis tries again by itself",
+        ),
+    ];
+    let failed: Vec<&str> = failed
+        .iter()
+        .filter(|(status, _)| is_bad(status))
+        .map(|(_, remedy)| *remedy)
+        .collect();
+    if !failed.is_empty() {
+        for remedy in failed {
+            report.fail(
+                what,
+                "the last try to write to disk failed, and Redis may refuse writes",
+                remedy,
+            );
+        }
     } else if info.is("aof_enabled", "1") {
         report.ok(what, "append-only file");
     } else {
@@ -143,7 +216,7 @@ fn look_at_persistence(link: &mut Link, info: &Info, report: &Report) {
             Some(points) if points.is_empty() => report.warn(
                 what,
                 "nothing is kept on disk: with Redis go unread entries, counters and dead letters",
-                "set appendonly yes",
+                set(link, "appendonly", "yes"),
             ),
             Some(points) => report.hint(
                 what,
@@ -164,7 +237,7 @@ fn save_points(link: &mut Link) -> Option<String> {
     answer.get("save").cloned()
 }
 
-fn look_at_memory(info: &Info, report: &Report) {
+fn look_at_memory(link: &mut Link, info: &Info, report: &Report) {
     let what = "redis memory";
     let used = info.number("used_memory").unwrap_or(0);
     let mib = |bytes: u64| format!("{} MiB", bytes >> 20);
@@ -184,15 +257,20 @@ fn look_at_memory(info: &Info, report: &Report) {
         report.warn(
             what,
             format!("{found}; the policy {policy} throws keys away when it is full, the whole stream among them"),
-            "set maxmemory-policy noeviction",
+            set(link, "maxmemory-policy", "noeviction"),
         );
-    } else if percent >= FULL_PERCENT {
+    }
+    if percent >= FULL_PERCENT {
+        let roomy = format!("{}mb", ((used * 100 / ROOMY_PERCENT) >> 20) + 1);
         report.warn(
             what,
             format!("{found}; when it is full, nothing can be added to the stream, and counters wait"),
-            "raise maxmemory, or lower the producer's limit of entries",
+            format!(
+                "lower the producer's limit of entries, or raise maxmemory if the machine has it; {}",
+                set(link, "maxmemory", &roomy)
+            ),
         );
-    } else {
+    } else if policy == "noeviction" {
         report.ok(what, format!("{found}, noeviction"));
     }
 }
@@ -204,10 +282,4 @@ fn look_at_clock(link: &mut Link, report: &Report) {
         return;
     };
     report_clock(report, "redis clock", seconds + micros / 1e6, (before + now()) / 2.0);
-}
-
-/// Whether Redis refuses a command for want of a right.
-pub fn is_refused(link: &mut Link, command: &redis::Cmd) -> Option<String> {
-    let error = link.query::<Value>(command).err()?;
-    link::is_refused(&error).then(|| link::describe(&error))
 }

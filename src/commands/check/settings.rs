@@ -1,6 +1,6 @@
 //! The looks at where the settings come from, and at what they come to.
 
-use super::{Finding, Level};
+use super::{Finding, Level, quoted};
 use crate::commands::unit_user;
 use crate::settings::cli::Settings;
 use crate::settings::config::Config;
@@ -23,15 +23,19 @@ fn exports(file: &EnvFile) -> Option<Finding> {
         "begins with export, which systemd leaves out: line {}",
         lines.join(", ")
     );
-    let remedy = "take the word away: sed -i 's/^ *export //'";
-    Some(match file.is_of_unit {
+    let path = file.path.to_string_lossy();
+    let remedy = format!(
+        "take the word away: sed -i -E 's/^[[:space:]]*export +//' {}",
+        quoted(&path)
+    );
+    Some(match file.is_of_unit() {
         true => finding(
             Level::Fail,
             what,
             format!("{found}; the unit does without these values"),
-            format!("{remedy} {DEFAULT}"),
+            remedy,
         ),
-        false => finding(Level::Warn, what, found, format!("{remedy} FILE, if a unit reads it")),
+        false => finding(Level::Warn, what, format!("{found}, if a unit reads it"), remedy),
     })
 }
 
@@ -126,16 +130,17 @@ mod tests {
 
     #[test]
     fn exports_fail_in_the_units_file_and_warn_in_another() {
-        let file = |is_of_unit| EnvFile {
+        let file = |path: &str| EnvFile {
             exports: vec![2, 7],
-            is_of_unit,
+            path: path.into(),
             ..EnvFile::default()
         };
-        for (is_of_unit, level) in [(true, Level::Fail), (false, Level::Warn)] {
-            let finding = exports(&file(is_of_unit)).unwrap();
+        for (path, level) in [(DEFAULT, Level::Fail), ("/etc/my settings", Level::Warn)] {
+            let finding = exports(&file(path)).unwrap();
             assert_eq!(finding.level, level);
             assert!(finding.found.contains("line 2, 7"), "{}", finding.found);
-            assert!(finding.remedy.contains("sed"), "{}", finding.remedy);
+            let ends_with_path = finding.remedy.trim_end_matches('\'').ends_with(path);
+            assert!(ends_with_path, "{}", finding.remedy);
         }
         assert_eq!(exports(&EnvFile::default()), None);
     }

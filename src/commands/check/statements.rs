@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use std::error::Error;
 
 use postgres::Client;
+use postgres::error::SqlState;
 use postgres::types::private::BytesMut;
 use postgres::types::{IsNull, ToSql, Type, to_sql_checked};
 
@@ -71,7 +72,7 @@ pub fn failures(
         };
         failures.push(Failure {
             statement: statement.name,
-            is_refusal: *code == postgres::error::SqlState::INSUFFICIENT_PRIVILEGE,
+            state: code.clone(),
             reason: describe_postgres(&error),
         });
         client.batch_execute("ROLLBACK")?;
@@ -84,9 +85,14 @@ pub fn failures(
 /// A statement that would not run.
 pub struct Failure {
     pub statement: &'static str,
-    /// For want of a right.
-    pub is_refusal: bool,
+    state: SqlState,
     pub reason: String,
+}
+
+impl Failure {
+    pub fn is(&self, state: &SqlState) -> bool {
+        self.state == *state
+    }
 }
 
 /// The types of a statement's parameters: what it says itself, and any for one that it does not use.

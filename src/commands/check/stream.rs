@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use redis::RedisResult;
 
-use super::{Looked, Report};
+use super::{Looked, Report, quoted, rights};
 use crate::ack::dead_letter::DEAD_LETTERS;
 use crate::commands::producer;
 use crate::commands::terminal::duration;
@@ -36,15 +36,17 @@ pub fn look(mut link: Link, config: &Config, report: &Report) -> Looked {
     match &first {
         Ok(Some(info)) => look_at_group(info, config, report),
         Ok(None) => look_at_stream(link, config, report),
-        Err(error) => match link::code(error) {
-            "WRONGTYPE" => look_at_stream(link, config, report),
-            "NOPERM" => report.warn(
-                "stream",
-                "this user may not ask about it",
-                "allow what is said about the rights above: +xinfo +multi +exec",
-            ),
-            _ => report.fail("stream", link::describe(error), "see to what Redis says"),
-        },
+        Err(error) if link::code(error) == "WRONGTYPE" => look_at_stream(link, config, report),
+        Err(error) if link::is_refused(error) => {
+            let rules = ["+xinfo", "+multi", "+exec"];
+            let remedy = rights::remedy(link, config, error, Some(&config.stream), &rules);
+            let why = match link::is_unknown(error) {
+                true => "redis does not know what it is asked by",
+                false => "this user may not ask about it",
+            };
+            report.warn("stream", format!("nothing is known of it: {why}"), remedy);
+        }
+        Err(error) => report.fail("stream", link::describe(error), "see to what Redis says"),
     }
     look_at_dead_letters(link, config, report);
     look_at_losses(link, config, report);
@@ -69,7 +71,8 @@ pub fn look(mut link: Link, config: &Config, report: &Report) -> Looked {
 /// There is no group: is there a stream?
 fn look_at_stream(link: &mut Link, config: &Config, report: &Report) {
     let stream = &config.stream;
-    match link.query::<String>(redis::cmd("TYPE").arg(stream)).as_deref() {
+    let kind = link.query::<String>(redis::cmd("TYPE").arg(stream));
+    match kind.as_deref() {
         Ok("none") => report.warn(
             "stream",
             format!("{stream} is not there yet"),
@@ -92,11 +95,10 @@ fn look_at_stream(link: &mut Link, config: &Config, report: &Report) {
             format!("the key {stream} holds a {other} and no stream"),
             "let REDIS_STREAM_KEY name the producer's stream",
         ),
-        Err(_) => report.warn(
-            "stream",
-            format!("whether {stream} is there may not be asked"),
-            "allow +type",
-        ),
+        Err(error) => {
+            let remedy = rights::remedy(link, config, error, Some(stream), &["+type"]);
+            report.warn("stream", format!("whether {stream} is there may not be asked"), remedy);
+        }
     }
 }
 
@@ -167,7 +169,10 @@ fn look_at_dead_letters(link: &mut Link, config: &Config, report: &Report) {
         report.warn(
             what,
             format!("{found}: beyond that the oldest go"),
-            "firehose-worker dead-letters list, then replay or drop; or raise REDIS_DEAD_LETTER_MAXLEN",
+            format!(
+                "see firehose-worker dead-letters list, then replay or drop them; or set REDIS_DEAD_LETTER_MAXLEN={}",
+                2 * number.max(limit)
+            ),
         );
     } else if number > 0 {
         report.hint(what, found, "firehose-worker dead-letters list shows them");
@@ -187,8 +192,8 @@ fn look_at_losses(link: &mut Link, config: &Config, report: &Report) {
             "losses",
             format!("{unread} entries were trimmed before they were read, {pending} before they were applied"),
             format!(
-                "raise the producer's limit of entries, or make the worker faster; redis-cli DEL {} forgets them",
-                losses::key(config)
+                "raise the producer's limit of entries, or make the worker faster; to forget them: redis-cli DEL {}",
+                quoted(&losses::key(config))
             ),
         ),
     }
@@ -261,11 +266,10 @@ fn look_at_headroom(first: &StreamInfo, second: &StreamInfo, time: Duration, lim
             "see why the worker is slower than the producer: firehose-worker status",
         );
     } else if standstill < SHORTEST_HEADROOM {
-        report.warn(
-            what,
-            found,
-            format!("raise the producer's limit of {limit} entries, and REDIS_MAX_STREAM_LEN with it"),
-        );
+        report.warn(what, found, {
+            let enough = unread + (added * SHORTEST_HEADROOM * 1.5) as u64 + 1;
+            format!("raise the producer's limit of {limit} entries to {enough}, and set REDIS_MAX_STREAM_LEN={enough}")
+        });
     } else {
         report.ok(what, found);
     }

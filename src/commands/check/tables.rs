@@ -4,15 +4,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use postgres::Client;
+use postgres::error::SqlState;
 
 use super::postgres::Server;
 use super::statements::{self, Failure};
-use super::{Looked, Report, Unusable};
+use super::{Looked, Report, Unusable, quoted};
 use crate::apply::Params;
 use crate::servers::columns::{self, FoundTable};
 use crate::servers::fault::ApplyError;
 use crate::servers::row::Row;
-use crate::servers::schema::{self, Table};
+use crate::servers::schema::{self, Key, Table};
 use crate::servers::sql::{self, Statement};
 
 /// Looks at all tables. The worker's own may not be there yet.
@@ -32,7 +33,10 @@ pub fn look(client: &mut Client, server: &Server, report: &Report) -> Looked {
             true => report.fail(
                 "tables",
                 found,
-                "start the AppView, which makes them, or run firehose-worker schema | psql",
+                format!(
+                    "start the AppView, which makes them, or run as a role that may: firehose-worker schema | {}",
+                    server.psql
+                ),
             ),
             false => report.fail(
                 "tables",
@@ -44,16 +48,8 @@ pub fn look(client: &mut Client, server: &Server, report: &Report) -> Looked {
             ),
         }
     }
-    let mut faults = Vec::new();
-    for table in &tables {
-        if let Some(found) = columns.get(table.name) {
-            faults.extend(column_faults(table, found));
-        }
-    }
-    let is_complete = missing.is_empty() && faults.is_empty();
-    for (fault, remedy) in faults {
-        report.fail("columns", fault, remedy);
-    }
+    let has_columns = look_at_columns(&tables, &columns, report);
+    let is_complete = missing.is_empty() && has_columns;
     if is_complete {
         report.ok("tables", format!("all {} are there, with their columns", tables.len()));
     }
@@ -72,6 +68,17 @@ fn query(client: &mut Client, statement: Statement, names: &[&str]) -> Result<Ve
     Params::new().texts(names.iter()).query(client, statement)
 }
 
+/// Whether the tables that are there have their columns.
+fn look_at_columns(tables: &[Table], there: &BTreeMap<String, FoundTable>, report: &Report) -> bool {
+    let of_table = |table: &Table| there.get(table.name).map(|found| column_faults(table, found));
+    let faults: Vec<(String, String)> = tables.iter().filter_map(of_table).flatten().collect();
+    let has_columns = faults.is_empty();
+    for (fault, remedy) in faults {
+        report.fail("columns", fault, remedy);
+    }
+    has_columns
+}
+
 /// What is wrong with a table's columns, each with its remedy.
 fn column_faults(table: &Table, there: &FoundTable) -> Vec<(String, String)> {
     let (name, full_name, found) = (table.name, &there.full_name, &there.columns);
@@ -81,7 +88,7 @@ fn column_faults(table: &Table, there: &FoundTable) -> Vec<(String, String)> {
         let full = format!("{full_name}.{}", column.name);
         let Some(there) = found.get(column.name) else {
             if sql::uses(name, column.name) {
-                let remedy = alter(format!("ADD COLUMN {}", column.definition));
+                let remedy = alter(format!("ADD COLUMN {}", column.definition_among_rows()));
                 faults.push((format!("{full} is missing"), remedy));
             }
             continue;
@@ -93,7 +100,7 @@ fn column_faults(table: &Table, there: &FoundTable) -> Vec<(String, String)> {
             continue;
         }
         if !columns::fits(column.kind, &there.kind) {
-            faults.push(columns::mismatched(full_name, column.name, column.kind, &there.kind));
+            faults.push(columns::mismatched(full_name, column, there));
         }
         if there.is_required && !column.is_required {
             let remedy = alter(format!("ALTER COLUMN {} DROP NOT NULL", column.name));
@@ -114,53 +121,88 @@ fn unwritten(table: &str, column: &str) -> (String, String) {
     )
 }
 
+/// The indexes of the tables that are there.
+struct Indexes {
+    /// The columns, sorted by name, by which ON CONFLICT may go.
+    keys: BTreeSet<(String, Vec<String>)>,
+    names: BTreeSet<String>,
+    with_primary_key: BTreeSet<String>,
+    /// Those that each change of a counter writes.
+    of_counters: usize,
+}
+
+impl Indexes {
+    fn read(client: &mut Client, names: &[&str]) -> Result<Indexes, ApplyError> {
+        let mut indexes = Indexes {
+            keys: BTreeSet::new(),
+            names: BTreeSet::new(),
+            with_primary_key: BTreeSet::new(),
+            of_counters: 0,
+        };
+        for row in query(client, sql::CHECK_KEYS, names)? {
+            let (table, columns): (String, Vec<String>) = (row.get("table_name")?, row.get("columns")?);
+            indexes.names.insert(row.get("name")?);
+            if row.get("is_primary")? {
+                indexes.with_primary_key.insert(table.clone());
+            }
+            if row.get("is_key")? {
+                indexes.keys.insert((table, row.get("key_columns")?));
+            } else if table == "post_aggregations" && columns.iter().any(|column| column.ends_with("_count")) {
+                indexes.of_counters += 1;
+            }
+        }
+        Ok(indexes)
+    }
+
+    /// Whether ON CONFLICT may go by that key.
+    fn has(&self, table: &Table, key: &Key) -> bool {
+        let columns = key.columns.iter().map(|&column| column.to_owned()).collect();
+        self.keys.contains(&(table.name.to_owned(), columns))
+    }
+
+    /// How the key is made, under another name than its own where something else has that, or is the primary key.
+    fn remedy(&self, table: &Table, there: &FoundTable, key: &Key) -> String {
+        let parts = there.columns.iter().filter(|(_, column)| column.divides);
+        let parts: Vec<&str> = parts.map(|(name, _)| name.as_str()).collect();
+        if !parts.iter().all(|part| key.columns.contains(part)) {
+            return format!(
+                "it is partitioned by ({}), and a key across partitions has all columns of that: partition it by HASH ({}), or \
+                 not at all",
+                parts.join(", "),
+                key.columns[0]
+            );
+        }
+        let full_name = &there.full_name;
+        let mut words = key.statement.split(' ');
+        let is_taken = words.any(|word| self.names.contains(word));
+        let is_second = key.statement.contains("PRIMARY KEY") && self.with_primary_key.contains(table.name);
+        if is_taken || is_second {
+            let columns = key.statement.rsplit('(').next().unwrap_or_default();
+            return format!("CREATE UNIQUE INDEX ON {full_name} ({columns}");
+        }
+        let named = key
+            .statement
+            .replace(&format!(" TABLE {} ", table.name), &format!(" TABLE {full_name} "));
+        named.replace(&format!(" ON {} ", table.name), &format!(" ON {full_name} "))
+    }
+}
+
 fn look_at_keys(
     client: &mut Client,
     tables: &[Table],
     columns: &BTreeMap<String, FoundTable>,
     report: &Report,
 ) -> Result<(), ApplyError> {
-    report.looking("keys");
+    let what = "keys";
+    report.looking(what);
     let names: Vec<&str> = tables.iter().map(|table| table.name).collect();
-    let mut keys: BTreeSet<(String, Vec<String>)> = BTreeSet::new();
-    let mut counter_indexes = 0;
-    for row in query(client, sql::CHECK_KEYS, &names)? {
-        let (table, columns): (String, Vec<String>) = (row.get("table_name")?, row.get("columns")?);
-        if row.get("is_key")? {
-            keys.insert((table, columns));
-        } else if table == "post_aggregations" && columns.iter().any(|column| column.ends_with("_count")) {
-            counter_indexes += 1;
-        }
-    }
-    let mut is_complete = true;
-    for (table, there) in tables
-        .iter()
-        .filter_map(|table| Some((table, columns.get(table.name)?)))
-    {
-        for key in &table.keys {
-            let wanted: Vec<String> = key.columns.iter().map(|&column| column.to_owned()).collect();
-            // Of a table that is only read, or by a column that numbers its rows, none is gone by.
-            let is_gone_by = key.columns.iter().all(|column| sql::uses(table.name, column));
-            if is_gone_by && !keys.contains(&(table.name.to_owned(), wanted)) {
-                is_complete = false;
-                report.fail(
-                    "keys",
-                    format!("{} has no unique key on ({})", table.name, key.columns.join(", ")),
-                    key.statement
-                        .replace(
-                            &format!(" TABLE {} ", table.name),
-                            &format!(" TABLE {} ", there.full_name),
-                        )
-                        .replace(&format!(" ON {} ", table.name), &format!(" ON {} ", there.full_name)),
-                );
-            }
-        }
-    }
-    match counter_indexes {
+    let indexes = Indexes::read(client, &names)?;
+    let is_complete = report_keys(tables, columns, &indexes, report);
+    match indexes.of_counters {
         _ if !is_complete => {}
-        0 => report.ok("keys", "all unique keys are there"),
+        0 => report.ok(what, "all unique keys are there"),
         n => report.hint(
-            "keys",
+            what,
             format!("all unique keys are there; {n} indexes on the counters of post_aggregations"),
             "each like, reply and repost writes all of these: drop those that no reader sorts by",
         ),
@@ -168,7 +210,49 @@ fn look_at_keys(
     Ok(())
 }
 
-/// Whether the worker's own tables are there and may be used.
+/// Whether the tables that are there have all keys that the worker's conflict clauses go by.
+fn report_keys(tables: &[Table], columns: &BTreeMap<String, FoundTable>, indexes: &Indexes, report: &Report) -> bool {
+    let mut is_complete = true;
+    let there = tables
+        .iter()
+        .filter_map(|table| Some((table, columns.get(table.name)?)));
+    for (table, there) in there {
+        for key in &table.keys {
+            // Of a table that is only read, or by a column that numbers its rows, none is gone by.
+            let is_gone_by = key.columns.iter().all(|column| sql::uses(table.name, column));
+            if is_gone_by && !indexes.has(table, key) {
+                is_complete = false;
+                report.fail(
+                    "keys",
+                    format!("{} has no unique key on ({})", there.full_name, key.columns.join(", ")),
+                    indexes.remedy(table, there, key),
+                );
+            }
+        }
+    }
+    is_complete
+}
+
+/// Whether published tables are refused updates.
+fn look_at_replica_identity(client: &mut Client, names: &[&str], report: &Report) -> Result<bool, ApplyError> {
+    let rows = query(client, sql::CHECK_REPLICA_IDENTITY, names)?;
+    for row in &rows {
+        let table: &str = row.get("full_name")?;
+        let identity = match (row.get("has_primary_key")?, row.get::<_, Option<&str>>("unique_index")?) {
+            (true, _) => "DEFAULT".to_owned(),
+            (false, Some(index)) => format!("USING INDEX {index}"),
+            (false, None) => "FULL".to_owned(),
+        };
+        report.fail(
+            "replica identity",
+            format!("{table} is published and has none: PostgreSQL refuses to update and delete its rows"),
+            format!("ALTER TABLE {table} REPLICA IDENTITY {identity}"),
+        );
+    }
+    Ok(!rows.is_empty())
+}
+
+/// Whether the worker's own tables are there, may be used, and are as it makes them.
 fn look_at_own(client: &mut Client, server: &Server, report: &Report) -> Result<bool, ApplyError> {
     let what = "own tables";
     report.looking(what);
@@ -181,29 +265,83 @@ fn look_at_own(client: &mut Client, server: &Server, report: &Report) -> Result<
         );
         return Ok(false);
     }
-    let names: Vec<&str> = schema::own_tables().iter().map(|table| table.name).collect();
+    let tables = schema::own_tables();
+    let names: Vec<&str> = tables.iter().map(|table| table.name).collect();
     let there = columns::read(client, &names)?;
-    let missing: Vec<&str> = names
-        .iter()
-        .copied()
-        .filter(|name| !there.contains_key(*name))
-        .collect();
+    let mut missing: Vec<&str> = names.clone();
+    missing.retain(|name| !there.contains_key(*name));
     let may_make = if server.has_own_schema {
         server.may_extend_own_schema
     } else {
         server.may_make_schemas
     };
     match (missing.is_empty(), may_make) {
-        (true, _) => report.ok(what, "the schema firehose_worker is there"),
-        (false, true) => report.ok(what, format!("the worker makes them at its start: {}", missing.join(", "))),
+        (true, _) => look_at_own_form(client, &tables, &there, report)?,
+        (false, true) => report.ok(
+            what,
+            format!("the worker makes them at its start: {}", missing.join(", ")),
+        ),
         (false, false) => report.fail(
             what,
-            format!("{} are missing, and the role {role} may not make them", missing.join(", ")),
-            "run firehose-worker schema --own | psql as a role that may, and grant USAGE on the schema and SELECT, INSERT, \
-             UPDATE, DELETE on its tables",
+            format!(
+                "{} are missing, and the role {role} may not make them",
+                missing.join(", ")
+            ),
+            make_own(server),
         ),
     }
     Ok(missing.is_empty())
+}
+
+/// The command that makes the worker's own tables for its role.
+fn make_own(server: &Server) -> String {
+    let grants = [
+        format!("GRANT USAGE ON SCHEMA firehose_worker TO {}", server.role),
+        format!(
+            "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA firehose_worker TO {}",
+            server.role
+        ),
+    ];
+    let grants = grants.map(|grant| format!("-c {}", quoted(&grant)));
+    format!(
+        "run as a role that may: firehose-worker schema --own | {} -f - {}",
+        server.psql,
+        grants.join(" ")
+    )
+}
+
+/// Whether the worker's own tables have the columns, keys and indexes that it makes them with.
+fn look_at_own_form(
+    client: &mut Client,
+    tables: &[Table],
+    there: &BTreeMap<String, FoundTable>,
+    report: &Report,
+) -> Result<(), ApplyError> {
+    let what = "own tables";
+    let is_used = |table: &&Table| table.columns.iter().any(|column| sql::uses(table.name, column.name));
+    let used: Vec<Table> = tables.iter().filter(is_used).cloned().collect();
+    let names: Vec<&str> = used.iter().map(|table| table.name).collect();
+    let has_columns = look_at_columns(&used, there, report);
+    let has_keys = report_keys(&used, there, &Indexes::read(client, &names)?, report);
+    let indexes: Vec<(String, &str)> = schema::own_indexes().collect();
+    let of_indexes: Vec<&str> = indexes.iter().map(|(name, _)| name.as_str()).collect();
+    let missing = query(client, sql::MISSING_TABLES, &of_indexes)?;
+    for row in &missing {
+        let name: &str = row.get(0)?;
+        let statement = indexes
+            .iter()
+            .find(|(index, _)| index == name)
+            .map(|(_, statement)| *statement);
+        report.warn(
+            what,
+            format!("the index {name} is missing: what it is for takes longer the more rows there are"),
+            statement.unwrap_or_default(),
+        );
+    }
+    if has_columns && has_keys && missing.is_empty() {
+        report.ok(what, "the schema firehose_worker is there");
+    }
+    Ok(())
 }
 
 fn look_at_statements(
@@ -217,12 +355,20 @@ fn look_at_statements(
     report.looking("statements");
     let failures = statements::failures(client, has_own, || report.looking("statements"))
         .map_err(|source| ApplyError::of_statement(sql::CHECK_BEGIN, source))?;
-    let has_hidden = look_at_row_security(client, server, names, report)?;
-    let (refused, others): (Vec<&Failure>, Vec<&Failure>) = failures.iter().partition(|failure| failure.is_refusal);
+    let mut all_names = names.to_vec();
+    if has_own {
+        all_names.extend(schema::own_tables().iter().map(|table| table.name));
+    }
+    let has_hidden = look_at_row_security(client, server, &all_names, report)?;
+    let has_unidentified = look_at_replica_identity(client, &all_names, report)?;
+    let (refused, mut others): (Vec<&Failure>, Vec<&Failure>) = failures
+        .iter()
+        .partition(|failure| failure.is(&SqlState::INSUFFICIENT_PRIVILEGE));
+    others.retain(|failure| !(has_unidentified && failure.is(&SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE)));
     let may_number = look_at_sequences(client, server, names, report)?;
     if !refused.is_empty() {
         let first = refused.first().copied().filter(|_| !has_hidden);
-        look_at_rights(client, server, names, has_own, first, report)?;
+        look_at_rights(client, server, &all_names, first, report)?;
     } else if may_number {
         report.ok(
             "rights",
@@ -239,7 +385,8 @@ fn look_at_statements(
                 first.statement,
                 first.reason
             ),
-            "compare the table with what firehose-worker schema prints",
+            "compare the table with what firehose-worker schema prints: a rule, a generated column, or a publication that \
+             leaves out what identifies a row is in the way",
         );
     } else if failures.is_empty() {
         report.ok("statements", "all of the worker's run here");
@@ -296,15 +443,10 @@ fn look_at_rights(
     client: &mut Client,
     server: &Server,
     names: &[&'static str],
-    has_own: bool,
     refused: Option<&Failure>,
     report: &Report,
 ) -> Result<(), ApplyError> {
-    let mut names = names.to_vec();
-    if has_own {
-        names.extend(schema::own_tables().iter().map(|table| table.name));
-    }
-    let rights = statements::rights(&names);
+    let rights = statements::rights(names);
     let rows = Params::new()
         .texts(rights.iter().map(|right| right.table))
         .texts(rights.iter().map(|right| right.privilege))
@@ -330,7 +472,7 @@ fn look_at_rights(
         report.fail(
             "rights",
             format!("sql/{}.sql: {}", first.statement, first.reason),
-            format!("grant it to {role}"),
+            format!("grant it to {role}, or to the owner of the view or function that PostgreSQL runs there"),
         );
     }
     Ok(())

@@ -308,9 +308,6 @@ fn say(line: &str) {
 }
 
 fn explained(error: &RedisError, rights: &str) -> anyhow::Error {
-    let hint = match link::is_refused(error) {
-        true => format!("; allow ~{DEAD_LETTERS} {rights}"),
-        false => String::new(),
-    };
+    let hint = link::hint(error, &format!("~{DEAD_LETTERS} {rights}"));
     anyhow::anyhow!("redis: {}{hint}", link::describe(error))
 }

@@ -71,7 +71,14 @@ fn a_server_that_takes_no_writes_is_told() {
         stack.database.name()
     ));
     let checked = check(&stack, &[]);
-    checked.assert_finds("fail", "writing", &["default_transaction_read_only", "RESET"]);
+    checked.assert_finds(
+        "fail",
+        "writing",
+        &[
+            "default_transaction_read_only",
+            "BEGIN READ WRITE; ALTER ROLE postgres IN DATABASE",
+        ],
+    );
     stack.sql(&format!(
         "begin read write; alter database {} reset all; commit",
         stack.database.name()

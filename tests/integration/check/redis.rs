@@ -74,6 +74,16 @@ fn a_replica_is_told_with_its_master() {
 }
 
 #[test]
+fn refused_writes_are_told_to_a_user_without_info() {
+    let without_info = ALL.replace(" +info", "");
+    let stack = with("check_no_info", &["--replicaof", "127.0.0.1", "1"]);
+    as_user(&stack, &without_info).assert_finds("fail", "redis role", &["a replica", "name its master"]);
+    let stack = with("check_no_info_replicas", &["--min-replicas-to-write", "1"]);
+    let words = ["CONFIG SET min-replicas-to-write 0"];
+    as_user(&stack, &without_info).assert_finds("fail", "redis role", &words);
+}
+
+#[test]
 fn a_master_without_the_replicas_it_wants_is_told() {
     let stack = with("check_min_replicas", &["--min-replicas-to-write", "1"]);
     check(&stack, &[]).assert_finds("fail", "redis role", &["min-replicas-to-write"]);

@@ -41,15 +41,109 @@ fn a_redis_in_cluster_mode_is_waited_for_in_one_line() {
     assert!(stack.groups().is_empty(), "{:?}", stack.groups());
 }
 
+/// What refuses the first write, what the worker says of it, and what ends it.
+const FIRST_WRITES: [(&[&str], &str, &[&str], &str); 6] = [
+    (
+        &["--min-replicas-to-write", "1"],
+        "",
+        &["NOREPLICAS", "redis-cli CONFIG SET min-replicas-to-write 0"],
+        "CONFIG SET min-replicas-to-write 0",
+    ),
+    (
+        &[],
+        "LPUSH firehose:worker:holder:firehose-processors:worker x",
+        &[
+            "WRONGTYPE",
+            "redis-cli DEL firehose:worker:holder:firehose-processors:worker",
+        ],
+        "DEL firehose:worker:holder:firehose-processors:worker",
+    ),
+    (
+        &[],
+        "LPUSH firehose:worker:flush:firehose-processors:worker x",
+        &[
+            "WRONGTYPE",
+            "redis-cli DEL firehose:worker:flush:firehose-processors:worker",
+        ],
+        "DEL firehose:worker:flush:firehose-processors:worker",
+    ),
+    (
+        &[],
+        "SET firehose:worker:losses:firehose-processors x",
+        &["WRONGTYPE", "firehose:worker:losses:firehose-processors"],
+        "DEL firehose:worker:losses:firehose-processors",
+    ),
+    (
+        &[],
+        "REPLICAOF 127.0.0.1 1",
+        &["READONLY", "let REDIS_URL name the master"],
+        "REPLICAOF NO ONE",
+    ),
+    (
+        &["--maxmemory-policy", "noeviction"],
+        "CONFIG SET maxmemory 1",
+        &["OOM", "raise its maxmemory", "the group"],
+        "CONFIG SET maxmemory 0",
+    ),
+];
+
 #[test]
-fn a_first_write_that_redis_refuses_is_said_at_once() {
-    let replicas = RedisServer::start_with(&["--min-replicas-to-write", "1"]);
-    let world = World::with_redis("first_write", replicas);
-    let mut worker = world.worker().spawn();
-    wait_for_line(&mut worker, &["NOREPLICAS", "min-replicas-to-write 0"]);
-    world.stack.redis.configure("min-replicas-to-write", "0");
+fn a_first_write_that_redis_refuses_is_said_at_once_with_what_to_do() {
+    let run = |world: &World, command: &str| {
+        let mut words = command.split(' ');
+        let name = words.next().unwrap_or_default();
+        cmd(name)
+            .arg(words.collect::<Vec<_>>())
+            .exec(&mut world.stack.redis())
+            .unwrap_or_else(|error| panic!("{command}: {error}"));
+    };
+    for (arguments, fault, words, end) in FIRST_WRITES {
+        let world = World::with_redis("first_write", RedisServer::start_with(arguments));
+        if !fault.is_empty() {
+            run(&world, fault);
+        }
+        let mut worker = world.worker().env("CONSUMER_ID", "worker").spawn();
+        // Counters are sent once there are any.
+        if fault.contains("flush") {
+            push_a_like(&world);
+        }
+        wait_for_line(&mut worker, words);
+        run(&world, end);
+        push_a_like(&world);
+        wait_until("the like is applied", || equal(world.stack.count("likes"), 1));
+    }
+}
+
+fn push_a_like(world: &World) {
     let subject = like(&uri(&did("bob"), "app.bsky.feed.post/1"));
     world.stack.create(&did("alice"), "app.bsky.feed.like/1", subject);
+}
+
+#[test]
+fn a_first_write_that_a_failed_snapshot_refuses_is_said_at_once() {
+    let world = World::with_redis("first_snapshot", RedisServer::start_with(&["--save", "3600 1"]));
+    let dir: Vec<String> = cmd("CONFIG")
+        .arg("GET")
+        .arg("dir")
+        .query(&mut world.stack.redis())
+        .expect("CONFIG");
+    // Whoever the server runs as, it cannot put its file there.
+    let in_the_way = std::path::Path::new(&dir[1]).join("dump.rdb");
+    std::fs::create_dir(&in_the_way).expect("a folder under the snapshot's name");
+    cmd("BGSAVE").exec(&mut world.stack.redis()).expect("BGSAVE");
+    wait_until("writes are refused", || {
+        let set: redis::RedisResult<()> = cmd("SET").arg("a").arg("b").query(&mut world.stack.redis());
+        set.is_err()
+    });
+    let mut worker = world.worker().spawn();
+    wait_for_line(&mut worker, &["MISCONF", "see to its disk", "redis-cli BGSAVE"]);
+    std::fs::remove_dir(&in_the_way).expect("the folder goes");
+    cmd("BGSAVE").exec(&mut world.stack.redis()).expect("BGSAVE");
+    wait_until("writes are taken", || {
+        let set: redis::RedisResult<()> = cmd("SET").arg("a").arg("b").query(&mut world.stack.redis());
+        set.is_ok()
+    });
+    push_a_like(&world);
     wait_until("the like is applied", || equal(world.stack.count("likes"), 1));
 }
 

@@ -189,3 +189,49 @@ fn a_role_without_a_right_is_waited_for_with_what_to_grant() {
     world.stack.sql("grant insert on likes to feeder");
     world.finish(worker);
 }
+
+/// What the worker does without where Redis does not know the command, as far as nobody waits for it.
+const OPTIONAL: [&str; 9] = [
+    "XAUTOCLAIM",
+    "XCLAIM",
+    "XPENDING",
+    "XINFO",
+    "XLEN",
+    "TIME",
+    "HGET",
+    "HSET",
+    "EXISTS",
+];
+
+#[test]
+fn a_redis_that_does_not_know_some_commands_is_worked_with_and_no_right_is_asked_for() {
+    let mut renamed: Vec<Vec<&str>> = vec![
+        OPTIONAL.to_vec(),
+        vec!["WATCH", "UNWATCH", "MULTI", "EXEC", "SET", "GET"],
+    ];
+    renamed.extend(
+        OPTIONAL
+            .into_iter()
+            .filter(|_| super::all())
+            .map(|command| vec![command]),
+    );
+    for commands in renamed {
+        let renames: Vec<&str> = commands
+            .iter()
+            .flat_map(|&name| ["--rename-command", name, ""])
+            .collect();
+        let mut world = World::with_redis("renamed", RedisServer::start_with(&renames));
+        world.push_rest();
+        let output = world.stack.worker().arg("--drain").run_to_exit();
+        let log = output.log;
+        assert!(output.status.success(), "{commands:?}: {log}");
+        let said = ["unknown command", "take its rename-command out of redis.conf"];
+        assert!(lines_with(&log, &said) > 0, "{commands:?}: {log}");
+        assert_eq!(
+            lines_with(&log, &["unknown command", "allow"]),
+            0,
+            "{commands:?}: {log}"
+        );
+        crate::support::assert_same(&world.stack.snapshot(), super::undisturbed());
+    }
+}

@@ -140,7 +140,9 @@ impl PostgresServer {
             .iter()
             .map(|&(name, value)| (name.to_owned(), value.to_owned()))
             .collect();
-        settings.push(("fsync".to_owned(), options.fsync.to_string()));
+        if !options.fsync {
+            settings.push(("fsync".to_owned(), "off".to_owned()));
+        }
         settings.extend(
             options
                 .settings
@@ -353,7 +355,7 @@ fn program(name: &str, dir: &Path) -> Command {
 }
 
 /// Where PostgreSQL's server programs are: in the PATH, or the newest that Debian's layout has.
-fn bin_dir() -> PathBuf {
+pub(crate) fn bin_dir() -> PathBuf {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let has_both = |dir: &PathBuf| dir.join("initdb").exists() && dir.join("postgres").exists();
     if let Some(dir) = std::env::split_paths(&path).find(has_both) {

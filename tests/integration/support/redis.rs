@@ -58,6 +58,21 @@ impl RedisServer {
         }
     }
 
+    /// Starts the server again without the arguments that rename these commands.
+    pub(crate) fn know_again(&mut self, commands: &[&str]) {
+        for command in commands {
+            let is_of_it = |words: &[String]| words[0] == "--rename-command" && words[1] == *command;
+            let at = self
+                .args
+                .windows(2)
+                .position(is_of_it)
+                .expect("a command that was renamed");
+            // The option, the command, and its new name.
+            self.args.drain(at..at + 3);
+        }
+        self.restart();
+    }
+
     pub(crate) fn port(&self) -> u16 {
         self.port
     }

@@ -246,7 +246,7 @@ impl Stack {
         self.database
             .client()
             .batch_execute(statements)
-            .unwrap_or_else(|error| panic!("{error}\nin {statements}"));
+            .unwrap_or_else(|error| panic!("{:?}\nin {statements}", error.as_db_error()));
     }
 
     /// The rows of a query as JSON objects.
