@@ -29,6 +29,7 @@ pub mod report;
 
 // What all of it stands on, and what puts it together.
 pub mod shown;
+pub mod repeats;
 pub mod stderr;
 pub mod servers;
 pub mod settings;

@@ -94,7 +94,13 @@ pub fn run(config: Config, is_drain: bool) -> anyhow::Result<()> {
     pipeline.tries.take_back(&pipeline.redis);
     holder_stop.request();
     threads.join_within(Duration::from_secs(2));
-    metrics.repeats.report_all();
+    for repeats in [
+        &metrics.repeats,
+        &pipeline.redis.outage.repeats,
+        &pipeline.db.outage.repeats,
+    ] {
+        repeats.report_all();
+    }
     result.and(threads.result())
 }
 
@@ -171,7 +177,7 @@ impl Pipeline {
         let (done_tx, done_rx) = bounded(DONE_CAPACITY);
         // Flush, renewal and the look for losses outlive the data path: they have a stop of their own.
         let last_stop = Stop::default();
-        let flusher = Flusher::new(&self.redis, &self.config, Arc::clone(&self.metrics));
+        let flusher = Flusher::new(&self.redis, &self.db, &self.config, Arc::clone(&self.metrics));
         threads.spawn_beside("metrics", &last_stop, move |stop| flusher.run(stop))?;
         let renewer = Renewer::new(&self.redis, &self.config, Arc::clone(&self.in_flight));
         threads.spawn_beside("renewer", &last_stop, move |stop| renewer.run(stop))?;

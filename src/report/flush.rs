@@ -14,9 +14,10 @@ use redis::{Cmd, RedisError, RedisResult, Value};
 use crate::group::keys;
 use crate::losses;
 use crate::report::metrics::{Count, Metrics};
+use crate::servers::db::Db;
 use crate::servers::link::{self, Link, Redis};
 use crate::servers::once::{self, Once};
-use crate::servers::retry::Refusal;
+use crate::servers::retry::{Outage, Refusal};
 use crate::settings::config::Config;
 use crate::shutdown::Stop;
 
@@ -79,10 +80,11 @@ pub struct Flusher {
     unclear: Option<Vec<Addition>>,
     refusal: Refusal,
     misfit: Refusal,
+    outages: [Arc<Outage>; 2],
 }
 
 impl Flusher {
-    pub fn new(redis: &Redis, config: &Config, metrics: Arc<Metrics>) -> Flusher {
+    pub fn new(redis: &Redis, db: &Db, config: &Config, metrics: Arc<Metrics>) -> Flusher {
         let events = config
             .metrics_keys
             .iter()
@@ -98,6 +100,7 @@ impl Flusher {
             unclear: None,
             refusal: Refusal::default(),
             misfit: Refusal::default(),
+            outages: [Arc::clone(&redis.outage), Arc::clone(&db.outage)],
         }
     }
 
@@ -107,6 +110,7 @@ impl Flusher {
             // Kept counts go out with the next flush.
             let _ = self.flush();
             self.metrics.repeats.report_due();
+            self.outages.iter().for_each(|outage| outage.repeats.report_due());
         }
         let flushed = self.flush().or_else(|_| self.flush());
         let reason = flushed.map_or_else(|error| link::describe(&error), |()| "see above".to_owned());

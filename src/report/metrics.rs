@@ -10,9 +10,9 @@ use std::time::{Duration, SystemTime};
 use crate::ack::{Kind, Outcome};
 use crate::apply::RecordCounts;
 use crate::entry::EntryId;
+use crate::repeats::Repeats;
 use crate::report::exposition::Timings;
 use crate::report::readiness::Readiness;
-use crate::report::repeats::Repeats;
 use crate::rows::Ignored;
 
 /// What all threads count in. `Relaxed` throughout: each counter stands alone, and the last flush comes after the threads

@@ -11,5 +11,4 @@ pub mod metrics;
 pub mod notify;
 pub mod rates;
 pub mod readiness;
-pub mod repeats;
 pub mod status;

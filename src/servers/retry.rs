@@ -1,9 +1,13 @@
 //! Waiting between tries, and saying so once.
+//!
+//! What comes and goes again and again has lines of its own three times a minute; the other times share one line a minute,
+//! unless they last.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::repeats::Repeats;
 use crate::shutdown::Stop;
 
 const FIRST: Duration = Duration::from_millis(50);
@@ -36,17 +40,41 @@ impl Backoff {
     }
 }
 
+/// Times that have lines of their own within `QUOTA_TIME`.
+const QUOTA: usize = 3;
+const QUOTA_TIME: Duration = Duration::from_secs(60);
+
+/// What lasts this long has lines of its own in any case.
+const LONG: Duration = Duration::from_secs(5);
+
+/// When lines were written about the last times that something began.
+#[derive(Default)]
+struct Quota([Option<Instant>; QUOTA]);
+
+impl Quota {
+    /// Whether lines are to be written about what begins now.
+    fn take(&mut self, now: Instant) -> bool {
+        let is_free = |at: &&mut Option<Instant>| at.is_none_or(|at| now.saturating_duration_since(at) >= QUOTA_TIME);
+        self.0.iter_mut().find(is_free).map(|at| *at = Some(now)).is_some()
+    }
+}
+
 /// Whether a server serves: one line when the first of those who need it has to wait for it, one when the last no longer
 /// has to.
 pub struct Outage {
     server: &'static str,
     state: Mutex<State>,
+    /// Outages without lines of their own.
+    pub repeats: Repeats,
 }
 
 #[derive(Default)]
 struct State {
     waiting: usize,
     since: Option<Instant>,
+    quota: Quota,
+    /// Whether the log tells of this outage.
+    is_said: bool,
     /// Somebody who waited was served, and nobody has failed since.
     has_served: bool,
     /// When somebody who had waited was served last.
@@ -62,6 +90,7 @@ impl Outage {
         Arc::new(Outage {
             server,
             state: Mutex::default(),
+            repeats: Repeats::default(),
         })
     }
 
@@ -75,8 +104,8 @@ impl Outage {
         (state.waiting > 0).then(|| state.reason.clone())
     }
 
-    /// Takes back one who waited, and may have been served; how long the outage was if it is over.
-    fn leave(&self, is_served: bool) -> Option<Duration> {
+    /// Takes back one who waited, and may have been served; says so if the outage is over.
+    fn leave(&self, is_served: bool) {
         let mut state = self.state();
         if is_served {
             state.has_served = true;
@@ -84,11 +113,18 @@ impl Outage {
         }
         state.waiting = state.waiting.saturating_sub(1);
         if state.waiting > 0 {
-            return None;
+            return;
         }
         state.said.clear();
-        let since = state.since.take()?;
-        state.has_served.then(|| since.elapsed())
+        let Some(since) = state.since.take() else { return };
+        let time = since.elapsed().as_secs_f64();
+        if !state.is_said {
+            let reason = format!("waiting for {}: {}", self.server, state.reason);
+            self.repeats
+                .count("outages", &reason, format_args!("over after {time:.1} s"));
+        } else if state.has_served {
+            log::info!("{} is back after {time:.1} s", self.server);
+        }
     }
 }
 
@@ -125,8 +161,7 @@ impl Party {
 
     /// The same, found out some time after it began.
     pub fn down_since(&mut self, reason: &str, since: Instant) {
-        let is_first = self.join(reason, since);
-        if is_first {
+        if self.join(reason, since, false) {
             log::warn!("waiting for {}: {reason}; nothing is lost", self.outage.server);
         } else {
             log::debug!("still waiting for {}: {reason}", self.outage.server);
@@ -135,7 +170,7 @@ impl Party {
 
     /// The server will not serve before somebody mends what the reason says: said even if an outage has been said.
     pub fn blocked(&mut self, reason: &str) {
-        self.join(reason, Instant::now());
+        self.join(reason, Instant::now(), true);
         let is_new = {
             let mut state = self.outage.state();
             reason.clone_into(&mut state.reason);
@@ -146,9 +181,10 @@ impl Party {
         }
     }
 
-    /// Whether nobody was waiting.
-    fn join(&mut self, reason: &str, since: Instant) -> bool {
+    /// Whether the log is to tell of the outage now. `is_said`: the caller does.
+    fn join(&mut self, reason: &str, since: Instant, is_said: bool) -> bool {
         let mut state = self.outage.state();
+        let state = &mut *state;
         if !self.is_waiting {
             self.is_waiting = true;
             state.waiting += 1;
@@ -157,9 +193,12 @@ impl Party {
         let is_first = state.since.is_none();
         if is_first {
             reason.clone_into(&mut state.reason);
+            state.is_said = false;
         }
-        state.since.get_or_insert(since);
-        is_first
+        let since = *state.since.get_or_insert(since);
+        let was_said = state.is_said;
+        state.is_said |= is_said || is_first && state.quota.take(since) || since.elapsed() > LONG;
+        state.is_said && !was_said
     }
 
     /// The server has served.
@@ -168,10 +207,8 @@ impl Party {
     }
 
     fn leave(&mut self, is_served: bool) {
-        if std::mem::take(&mut self.is_waiting)
-            && let Some(time) = self.outage.leave(is_served)
-        {
-            log::info!("{} is back after {:.1} s", self.outage.server, time.as_secs_f64());
+        if std::mem::take(&mut self.is_waiting) {
+            self.outage.leave(is_served);
         }
     }
 }
@@ -186,24 +223,88 @@ impl Drop for Party {
 /// What a server refuses though it is there: one line when it begins to, one when it does no longer.
 #[derive(Default)]
 pub struct Refusal {
-    said: Option<(String, Instant)>,
+    refused: Option<Refused>,
+    quota: Quota,
+    /// Refusals without lines of their own.
+    repeats: Repeats,
+}
+
+struct Refused {
+    line: String,
+    since: Instant,
+    is_said: bool,
 }
 
 impl Refusal {
     /// `line` says what is refused, why, what becomes of it meanwhile, and what to do.
     pub fn say(&mut self, line: String) {
-        if self.said.as_ref().is_some_and(|(said, _)| *said == line) {
+        let now = Instant::now();
+        let (since, was_said) = match &self.refused {
+            Some(refused) => (refused.since, refused.is_said && refused.line == line),
+            None => (now, false),
+        };
+        let is_other = self.refused.as_ref().is_some_and(|refused| refused.line != line);
+        let is_said = was_said || is_other || now - since > LONG || self.quota.take(now);
+        if is_said && !was_said {
+            log::warn!("{line}");
+        } else {
             log::debug!("still: {line}");
-            return;
         }
-        log::warn!("{line}");
-        let since = self.said.take().map_or_else(Instant::now, |(_, since)| since);
-        self.said = Some((line, since));
+        self.refused = Some(Refused { line, since, is_said });
     }
 
     pub fn end(&mut self, what: &str) {
-        if let Some((_, since)) = self.said.take() {
-            log::info!("{what} again after {:.1} s", since.elapsed().as_secs_f64());
+        self.repeats.report_due();
+        let Some(Refused { line, since, is_said }) = self.refused.take() else {
+            return;
+        };
+        let time = since.elapsed().as_secs_f64();
+        if is_said {
+            log::info!("{what} again after {time:.1} s");
+        } else {
+            self.repeats
+                .count("refusals", &line, format_args!("over after {time:.1} s"));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn three_times_a_minute_have_lines_of_their_own() {
+        let start = Instant::now();
+        let mut quota = Quota::default();
+        let mut taken = Vec::new();
+        for second in 0..130 {
+            if quota.take(start + Duration::from_secs(second)) {
+                taken.push(second);
+            }
+        }
+        assert_eq!(taken, [0, 1, 2, 60, 61, 62, 120, 121, 122]);
+    }
+
+    #[test]
+    fn outages_without_lines_of_their_own_are_counted() {
+        let outage = Outage::new("redis");
+        let mut party = Party::new(&outage);
+        let said = (0..30).filter(|_| {
+            let is_said = party.join("connection refused", Instant::now(), false);
+            party.up();
+            is_said
+        });
+        assert_eq!(said.count(), QUOTA);
+        let long_ago = Instant::now().checked_sub(2 * LONG).unwrap();
+        assert!(party.join("connection refused", long_ago, false), "it has lasted");
+        assert!(!party.join("connection refused", long_ago, false), "it has been said");
+        party.up();
+        let lines = outage.repeats.take_lines(Instant::now(), Duration::ZERO);
+        assert_eq!(
+            lines,
+            [
+                "27 more outages in the last minute: waiting for redis: connection refused; the last was over after 0.0 s"
+            ]
+        );
     }
 }

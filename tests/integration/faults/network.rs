@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::{World, all, lines_with, wait_for_line};
 use crate::support::proxy::{Network, Proxy};
+use crate::support::stack::shown;
 use crate::support::wait_until;
 
 const SERVERS: [&str; 2] = ["redis", "postgresql"];
@@ -49,6 +50,55 @@ fn connections_that_are_reset_again_and_again_lose_nothing() {
             });
         }
         world.finish(worker);
+    }
+}
+
+/// The number of outages of a server that lines of the log count together.
+fn outages_counted(log: &str, server: &str) -> usize {
+    let counted = log.lines().filter_map(|line| {
+        let (before, reason) = line.split_once(" more outages in the last minute: ")?;
+        reason.starts_with(&format!("waiting for {server}")).then_some(before)
+    });
+    let number = |before: &str| {
+        before
+            .rsplit(' ')
+            .next()
+            .and_then(|number| number.parse::<usize>().ok())
+    };
+    counted.filter_map(number).sum()
+}
+
+#[test]
+fn a_server_that_comes_and_goes_has_a_few_lines_that_count_every_outage() {
+    let n_outages = if all() { 30 } else { 6 };
+    for server in SERVERS {
+        let mut world = World::new("flapping");
+        let worker = world.worker().env("LOG_LEVEL", "DEBUG").spawn();
+        let is_told = |log: &str| lines_with(log, &["aiting for", server]);
+        for _ in 0..n_outages {
+            world.push(20);
+            world.settle();
+            let before = is_told(&worker.log());
+            proxy(&world, server).set(Network::Refuse);
+            world.push(20);
+            wait_until("the outage is met", || match is_told(&worker.log()) > before {
+                true => Ok(()),
+                false => Err(shown(&worker.log())),
+            });
+            proxy(&world, server).set(Network::Forward);
+        }
+        let log = world.finish(worker);
+        let log: Vec<&str> = log.lines().filter(|line| !line.contains(" DEBUG ")).collect();
+        let log = log.join("\n");
+        let down = lines_with(&log, &["waiting for", server, "nothing is lost"]);
+        let back = lines_with(&log, &[server, "is back after"]);
+        let counted = outages_counted(&log, server);
+        println!("{server}: {down} said, {back} back, {counted} counted together");
+        // Three a minute.
+        assert!((1..=9).contains(&down), "{server}: {log}");
+        assert_eq!(back, down, "{server}: {log}");
+        assert!(down + counted >= n_outages, "{server}: {log}");
+        assert!(lines_with(&log, &[server]) < 30, "{server}: {log}");
     }
 }
 

@@ -64,6 +64,13 @@ impl Repeats {
         is_first
     }
 
+    /// Counts one for the next line, though none about its like was written.
+    pub fn count(&self, what: &'static str, reason: &str, example: impl Display) {
+        if self.is_first(what, reason, &example) {
+            self.is_first(what, reason, &example);
+        }
+    }
+
     /// Logs how many more there were of those whose minute is over.
     pub fn report_due(&self) {
         self.take_lines(Instant::now(), INTERVAL)
@@ -80,7 +87,7 @@ impl Repeats {
 
     /// The lines about those that began at least `age` ago. One that has not been repeated since is forgotten, so that the
     /// next is a first one; another minute begins for the rest.
-    fn take_lines(&self, now: Instant, age: Duration) -> Vec<String> {
+    pub fn take_lines(&self, now: Instant, age: Duration) -> Vec<String> {
         let mut lines = Vec::new();
         self.lock().retain(|(what, _), repeat| {
             if now.saturating_duration_since(repeat.since) < age {
