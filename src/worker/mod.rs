@@ -87,6 +87,7 @@ impl Worker {
     pub fn run(mut self) -> anyhow::Result<()> {
         while let Some(mut entries) = self.batches.next(TURN) {
             turns::take();
+            self.condemned.clear();
             let mut refused = 0;
             while !entries.is_empty() {
                 match self.advance(&mut entries, &mut refused) {
@@ -125,7 +126,6 @@ impl Worker {
             Ok(()) => {
                 entries.drain(..number);
                 *refused = 0;
-                self.condemned.clear();
             }
             Err(Unfinished::Alone) => {
                 *refused = number;
