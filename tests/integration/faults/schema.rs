@@ -282,6 +282,29 @@ fn a_user_who_was_deleted_after_all_is_made_again() {
     drop(worker);
 }
 
+#[test]
+fn published_tables_whose_rows_nothing_identifies_are_waited_for_with_what_to_do() {
+    let mut world = World::new("published");
+    world.stack.sql(
+        "create publication everything for all tables;
+         alter table likes replica identity nothing; alter table post_aggregations replica identity nothing",
+    );
+    world.push_rest();
+    let mut worker = world.worker().spawn();
+    let words = [
+        "replica identity",
+        "REPLICA IDENTITY FULL",
+        "firehose-worker check",
+        "waiting until it is mended",
+    ];
+    wait_for_line(&mut worker, &words);
+    assert_eq!(world.stack.dead_letters().len(), 0);
+    for table in ["likes", "post_aggregations", "post_viewer_states"] {
+        world.stack.sql(&format!("alter table {table} replica identity full"));
+    }
+    world.finish(worker);
+}
+
 /// The tables of which all keys that the worker goes by share a column.
 const PARTITIONED: [(&str, &str); 15] = [
     ("users", "did"),
