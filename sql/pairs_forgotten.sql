@@ -1,7 +1,8 @@
 -- Finds the subjects of deleted likes, reposts and bookmarks whose rows the AppView deleted before: the viewer state or
--- the feed item still names them. Only the newest 200 states of a viewer are read, since there is no index by which
--- a state could be found from its like.
--- $1 uri  $2 user_did  $3 is_bookmark: arrays of one length, the records
+-- the feed item still names them. There is no index by which a state could be found from its like, so about the newest states of
+-- each viewer are read, each of which may be on another page: on a young database most deletes are of records that it never
+-- had.
+-- $1 uri  $2 user_did  $3 is_bookmark: arrays of one length, the records  $4 states that are read of each viewer
 -- Safe twice: reads only.
 -- Locks: none; viewer_states_clear.sql looks again.
 WITH record AS (
@@ -14,7 +15,7 @@ WITH record AS (
             FROM post_viewer_states
             WHERE viewer_did >= viewer.user_did AND viewer_did <= viewer.user_did
             ORDER BY viewer_did DESC
-            LIMIT 200
+            LIMIT $4::bigint
         ) AS s
 )
 SELECT 'likes' AS table_name, like_uri AS uri, viewer_did AS key_a, post_uri AS key_b

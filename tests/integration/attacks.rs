@@ -414,6 +414,35 @@ fn an_author_whose_ops_are_all_refused_holds_up_nobody() {
 }
 
 #[test]
+fn deletes_of_records_that_were_never_there_read_a_bounded_number_of_viewer_states() {
+    const N_STATES: usize = 1000;
+    const N_VIEWERS: usize = 60;
+    let stack = Stack::new("attack_never_there");
+    stack.sql(&format!(
+        "INSERT INTO post_viewer_states (post_uri, viewer_did, like_uri)
+         SELECT format('at://did:plc:author/app.bsky.feed.post/%s', p), viewer, format('at://%s/app.bsky.feed.like/%s', viewer, p)
+         FROM generate_series(1, {N_STATES}) AS p,
+             LATERAL (SELECT format('did:plc:viewer%s', n) AS viewer FROM generate_series(1, {N_VIEWERS}) AS n) AS v"
+    ));
+    let states_read = |stack: &Stack| {
+        let read = "SELECT idx_tup_read FROM pg_stat_all_indexes WHERE indexrelname = 'idx_post_viewer_states_viewer'";
+        statistic(stack, read)
+    };
+    let delete_by =
+        |n: usize, rkey: &str| like(&format!("did:plc:viewer{n}"), rkey, &post(ALICE, "p", "")).delete(&stack);
+    let before = states_read(&stack);
+    for n in 1..=N_VIEWERS {
+        delete_by(n, "never");
+        delete_by(n, "there");
+    }
+    stack.drain_with(&[("PARALLEL_CONSUMERS", "1")]);
+    let read = states_read(&stack) - before;
+    println!("{read} states read");
+    // 2,000 for each of the batches, of which there are one or a few.
+    assert!((1000..=8000).contains(&read), "{read} states read");
+}
+
+#[test]
 fn an_installation_without_the_index_of_places_gets_it_or_goes_on_without() {
     let stack = Stack::new("attack_index");
     rival(LIKE, 1).create(&stack);

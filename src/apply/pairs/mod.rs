@@ -19,6 +19,7 @@ pub use settle::settle;
 use super::copy::Way;
 use super::effects::{Effects, authority};
 use super::params::Params;
+use super::run;
 use crate::entry::Position;
 use crate::fold::Changes;
 use crate::rows::{PairRow, PairTable};
@@ -144,6 +145,16 @@ pub fn delete_forgotten_row(
     }
 }
 
+/// Viewer states that one batch reads to find what the app has taken back, and of each viewer at least and at most.
+const STATES_READ: usize = 2000;
+const STATES_OF_VIEWER: (usize, usize) = (20, 200);
+
+/// States that are read of each of so many viewers.
+fn states_of_each(n_viewers: usize) -> i64 {
+    let (least, most) = STATES_OF_VIEWER;
+    (STATES_READ / n_viewers.max(1)).clamp(least, most) as i64
+}
+
 /// Does so for deleted records that count, and of which neither a row nor a notification told: those of one's own post
 /// have none, and notifications may be switched off. Costs nothing where each deleted record had its row.
 pub fn delete_forgotten<'e>(
@@ -164,11 +175,16 @@ pub fn delete_forgotten<'e>(
     if records.is_empty() {
         return Ok(Vec::new());
     }
+    let viewers: HashSet<&str> = records.iter().map(|(_, _, author)| *author).collect();
+    // Before a table was analysed a bitmap of all states of a viewer is taken for the cheaper way to the newest.
+    run(client, "SET LOCAL enable_bitmapscan = off")?;
     let rows = Params::new()
         .texts(records.iter().map(|(_, uri, _)| *uri))
         .texts(records.iter().map(|(_, _, author)| *author))
         .bools(records.iter().map(|(table, _, _)| *table == PairTable::Bookmarks))
+        .long(states_of_each(viewers.len()))
         .query(client, sql::PAIRS_FORGOTTEN)?;
+    run(client, "SET LOCAL enable_bitmapscan = on")?;
     let mut gone = Vec::new();
     for row in &rows {
         let name: &str = row.get("table_name")?;
