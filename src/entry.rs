@@ -70,11 +70,10 @@ impl Entry {
     pub fn decoded_weight(&self) -> usize {
         const VALUE: usize = 80;
         let data = self.data.as_deref().unwrap_or_default();
-        // Without a branch per byte, so that the compiler looks at many at a time.
-        let values = data
-            .iter()
-            .filter(|byte| (**byte == b',') | (**byte == b'[') | (**byte == b'{'))
-            .count();
+        let is_mark = |byte: &u8| u8::from((*byte == b',') | (*byte == b'[') | (*byte == b'{'));
+        // In bytes, and without branches: the compiler has many of them looked at in one instruction.
+        let in_chunk = |chunk: &[u8]| usize::from(chunk.iter().map(is_mark).sum::<u8>());
+        let values: usize = data.chunks(usize::from(u8::MAX)).map(in_chunk).sum();
         Self::OVERHEAD + 2 * data.len() + VALUE * values
     }
 }
@@ -106,6 +105,23 @@ mod tests {
         assert_eq!(late.to_string(), "10-2");
         assert_eq!(EntryId::parse(b"10"), None);
         assert_eq!(EntryId::parse(b"x-1"), None);
+    }
+
+    #[test]
+    fn every_value_of_an_entry_weighs_however_many_there_are() {
+        let entry = |data: &[u8]| Entry {
+            id: EntryId::ZERO,
+            kind: None,
+            data: Some(data.to_vec()),
+            seq: None,
+            deliveries: 1,
+        };
+        for number in [0, 1, 254, 255, 256, 1000] {
+            let marks = entry(&b",[{"[..].repeat(number)).decoded_weight();
+            assert_eq!(marks, Entry::OVERHEAD + 3 * number * (2 + 80), "{number}");
+            let others = entry(&b"]}\""[..].repeat(number)).decoded_weight();
+            assert_eq!(others, Entry::OVERHEAD + 3 * number * 2, "{number}");
+        }
     }
 
     #[test]
