@@ -2,7 +2,7 @@
 -- may give the connection to somebody else.
 -- No parameters: sent as simple text, in one message.
 -- Every statement names its rows by key. Plans made while the tables were empty or unanalysed would scan them, so scans
--- and the joins that need them are priced out. synchronous_commit is never weakened: an acknowledgement follows the commit. A process
+-- and the joins that need them are priced out. So are bitmaps, which read all rows of a key where a few were asked for. synchronous_commit is never weakened: an acknowledgement follows the commit. A process
 -- that freezes in a transaction keeps its locks from others for ten seconds at most. transaction_timeout, which PostgreSQL
 -- has from version 17 on, would end the session however far the transaction has come: those two limits take its place. What a statement finds must be what
 -- others have committed by then, whatever isolation level the role has by default. With row_security off PostgreSQL refuses
@@ -13,6 +13,7 @@
 BEGIN ISOLATION LEVEL READ COMMITTED;
 SELECT set_config('TimeZone', 'UTC', true),
     set_config('enable_seqscan', 'off', true),
+    set_config('enable_bitmapscan', 'off', true),
     set_config('enable_hashjoin', 'off', true),
     set_config('enable_mergejoin', 'off', true),
     set_config('jit', 'off', true),

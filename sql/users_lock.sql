@@ -10,7 +10,9 @@ SELECT did, 'handle.invalid', coalesce(max(indexed_at), date_trunc('milliseconds
 FROM (
     SELECT * FROM unnest($1::text[], $4::timestamp[]) AS made (did, indexed_at)
     UNION ALL
-    SELECT did, NULL FROM users WHERE did = ANY($2::text[]) OR handle = ANY($3::text[])
+    SELECT did, NULL FROM users WHERE did = ANY($2::text[])
+    UNION ALL
+    SELECT did, NULL FROM users WHERE handle = ANY($3::text[])
 ) AS changed
 GROUP BY did
 ORDER BY did

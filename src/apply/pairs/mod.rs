@@ -19,7 +19,6 @@ pub use settle::settle;
 use super::copy::Way;
 use super::effects::{Effects, authority};
 use super::params::Params;
-use super::run;
 use crate::entry::Position;
 use crate::fold::Changes;
 use crate::rows::{PairRow, PairTable};
@@ -176,15 +175,12 @@ pub fn delete_forgotten<'e>(
         return Ok(Vec::new());
     }
     let viewers: HashSet<&str> = records.iter().map(|(_, _, author)| *author).collect();
-    // Before a table was analysed a bitmap of all states of a viewer is taken for the cheaper way to the newest.
-    run(client, "SET LOCAL enable_bitmapscan = off")?;
     let rows = Params::new()
         .texts(records.iter().map(|(_, uri, _)| *uri))
         .texts(records.iter().map(|(_, _, author)| *author))
         .bools(records.iter().map(|(table, _, _)| *table == PairTable::Bookmarks))
         .long(states_of_each(viewers.len()))
         .query(client, sql::PAIRS_FORGOTTEN)?;
-    run(client, "SET LOCAL enable_bitmapscan = on")?;
     let mut gone = Vec::new();
     for row in &rows {
         let name: &str = row.get("table_name")?;
