@@ -17,9 +17,6 @@ use crate::support::{PostgresOptions, PostgresServer, RedisServer, Sent, Stack, 
 /// The time in which an idle worker has to end after SIGTERM.
 const IDLE_STOP_LIMIT: Duration = Duration::from_secs(2);
 
-/// Stops of which one has to be in time: a shared machine may stall for a second or two, but not each time.
-const N_IDLE_STOPS: usize = 3;
-
 /// The time in which a busy one has to: its own deadline and some room.
 const BUSY_STOP_LIMIT: Duration = Duration::from_secs(45);
 
@@ -47,28 +44,18 @@ fn wait_for_total(stack: &Stack, total: i64) {
 #[test]
 fn sigterm_and_its_like_end_an_idle_worker_within_two_seconds_with_exit_code_0_and_all_counts() {
     for signal in [libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGQUIT] {
-        let mut took = (0..N_IDLE_STOPS).map(|_| idle_stop(signal));
-        assert!(
-            took.any(|took| took < IDLE_STOP_LIMIT),
-            "each of {N_IDLE_STOPS} stops by signal {signal} took {IDLE_STOP_LIMIT:?} or longer"
-        );
+        let stack = Stack::new("idle_stop");
+        stack.create(&did("alice"), "app.bsky.graph.follow/1", follow(&did("bob")));
+        let mut worker = stack.worker().spawn();
+        wait_for_total(&stack, 1);
+        let start = Instant::now();
+        worker.signal(signal);
+        let status = worker.wait_exit(IDLE_STOP_LIMIT);
+        assert_eq!(status.code(), Some(0), "{}", shown(&worker.log()));
+        assert!(start.elapsed() < IDLE_STOP_LIMIT);
+        assert_eq!(stack.count("follows"), 1);
+        assert_eq!(stack.metric("firehose:metrics", "totalEvents"), 1);
     }
-}
-
-/// Stops an idle worker that has applied one entry; returns how long it took to end.
-fn idle_stop(signal: i32) -> Duration {
-    let stack = Stack::new("idle_stop");
-    stack.create(&did("alice"), "app.bsky.graph.follow/1", follow(&did("bob")));
-    let mut worker = stack.worker().spawn();
-    wait_for_total(&stack, 1);
-    let start = Instant::now();
-    worker.signal(signal);
-    let status = worker.wait_exit(BUSY_STOP_LIMIT);
-    let took = start.elapsed();
-    assert_eq!(status.code(), Some(0), "{}", shown(&worker.log()));
-    assert_eq!(stack.count("follows"), 1);
-    assert_eq!(stack.metric("firehose:metrics", "totalEvents"), 1);
-    took
 }
 
 #[test]
@@ -130,7 +117,7 @@ fn a_second_signal_ends_the_process_at_once_and_leaves_what_it_holds_pending() {
     worker.signal(libc::SIGTERM);
     wait_for_line(&mut worker, &["sigterm: stopping"]);
     worker.signal(libc::SIGINT);
-    let status = worker.wait_exit(BUSY_STOP_LIMIT);
+    let status = worker.wait_exit(IDLE_STOP_LIMIT);
     assert_eq!(status.code(), Some(143), "{}", shown(&worker.log()));
     assert_eq!(stack.pending(), 1);
     lock.rollback().expect("the lock goes");
@@ -210,7 +197,7 @@ fn a_worker_that_waits_for_a_server_can_be_stopped() {
     wait_for_line(&mut worker, &["redis", "wait"]);
     worker.signal(libc::SIGTERM);
     assert_eq!(
-        worker.wait_exit(BUSY_STOP_LIMIT).code(),
+        worker.wait_exit(IDLE_STOP_LIMIT).code(),
         Some(0),
         "{}",
         shown(&worker.log())

@@ -1,6 +1,7 @@
 //! One child process: started with its output in a file, watched by the guard, ended by its own id.
 
 use std::fs::{self, File};
+use std::io;
 use std::net::TcpListener;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -38,6 +39,8 @@ impl Process {
         log: &Path,
         last_signal: i32,
     ) -> Self {
+        // SAFETY: the function only makes system calls that a child may make after fork.
+        unsafe { command.pre_exec(heed_signals) };
         let child = command
             .stdin(Stdio::null())
             .stderr(stderr)
@@ -146,4 +149,13 @@ pub(crate) fn free_port() -> u16 {
         .map(|port| u16::try_from(port).expect("below 32000"))
         .find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok())
         .expect("a free port on 127.0.0.1")
+}
+
+/// What started the tests may ignore signals, as shells do with what they run in the background, and processes inherit that.
+fn heed_signals() -> io::Result<()> {
+    for signal in [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT] {
+        // SAFETY: signal takes no pointers here, and the default is a valid disposition.
+        unsafe { libc::signal(signal, libc::SIG_DFL) };
+    }
+    Ok(())
 }
