@@ -34,7 +34,7 @@ pub enum Mode {
     /// By this process, which gives them all to one worker.
     Alone,
     /// By the places of the ops on each record, since other processes apply some of them.
-    Versioned,
+    Versioned { member: i64 },
 }
 
 impl Member {
@@ -84,7 +84,9 @@ impl Member {
 
     pub(super) fn mode(&self) -> Mode {
         match self.has_others() {
-            true => Mode::Versioned,
+            true => Mode::Versioned {
+                member: self.0.id.load(Ordering::Relaxed),
+            },
             false => Mode::Alone,
         }
     }

@@ -191,11 +191,11 @@ struct Writing<'m> {
 
 /// Writes those of the batch's ops that do not come too late.
 fn write_timely(client: &mut Client, batch: &WithUsers, writing: Writing) -> Result<RecordCounts, ApplyError> {
-    if writing.mode == Mode::Alone {
+    let Mode::Versioned { member } = writing.mode else {
         return write(client, &batch.changes, writing);
-    }
+    };
     let (_, on_records) = split_off_users(&batch.kept);
-    let timely = versions::timely(client, &on_records)?;
+    let timely = versions::timely(client, &on_records, member)?;
     write(client, &fold(&timely), writing)
 }
 
@@ -222,8 +222,8 @@ fn write_users<'o>(
         .partition(|op| op.heeds_opt_out() && forbidden.contains(op.repo.as_ref()));
     let mut changes = fold(&kept);
     let (mut on_users, _) = split_off_users(&kept);
-    if mode == Mode::Versioned {
-        on_users = versions::timely(client, &on_users)?;
+    if let Mode::Versioned { member } = mode {
+        on_users = versions::timely(client, &on_users, member)?;
         changes.users = fold(&on_users).users;
     }
     let mut handles = Handles::of(&on_users);

@@ -29,8 +29,9 @@ struct Last<'o> {
 /// The ops that do not come too late, in stream order: those taken over from another process may stand behind later ones.
 ///
 /// An op is late if a later one of its record has been applied: the version of that is there for as long as a member holds
-/// the entry of an earlier one.
-pub fn timely<'o>(client: &mut Client, ops: &[&'o Op<'o>]) -> Result<Vec<&'o Op<'o>>, ApplyError> {
+/// the entry of an earlier one. It is late too if everything up to it was applied once: a Redis that has gone back may know an
+/// entry as pending and a later one as acknowledged, whose version is pruned.
+pub fn timely<'o>(client: &mut Client, ops: &[&'o Op<'o>], member: i64) -> Result<Vec<&'o Op<'o>>, ApplyError> {
     if ops.is_empty() {
         return Ok(Vec::new());
     }
@@ -43,7 +44,9 @@ pub fn timely<'o>(client: &mut Client, ops: &[&'o Op<'o>]) -> Result<Vec<&'o Op<
         lasts.insert(op.repo.as_ref(), Last::of_repo(op));
     }
     let taken = take(client, &lasts)?;
-    let timely = ops.into_iter().zip(&keys).filter(|(_, key)| taken.contains(*key));
+    let settled = read_settled(client, member)?;
+    let is_timely = |op: &Op, key: &str| taken.contains(key) && op.position.entry >= settled;
+    let timely = ops.into_iter().zip(&keys).filter(|(op, key)| is_timely(op, key));
     Ok(timely.map(|(op, _)| op).collect())
 }
 
@@ -99,6 +102,13 @@ fn take(client: &mut Client, lasts: &BTreeMap<&str, Last>) -> Result<HashSet<Str
         .optional_texts(cids.iter())
         .query(client, sql::VERSIONS_TAKE)?;
     rows.iter().map(|row| row.get(0)).collect()
+}
+
+fn read_settled(client: &mut Client, member: i64) -> Result<EntryId, ApplyError> {
+    let rows = Params::new().long(member).query(client, sql::MEMBERS_SETTLED)?;
+    // A process that was taken out has no row; the look before the commit says so.
+    rows.first()
+        .map_or(Ok(EntryId::ZERO), |row| entry(row, "settled_ms", "settled_n"))
 }
 
 /// Gives stored rows of pairs the places at which they were put, and the CIDs that their tables have no column for. A row

@@ -113,15 +113,10 @@ impl Metrics {
         self.newest_committed_ms.fetch_max(ms, Relaxed);
     }
 
-    /// The time of the newest entry that has committed, in milliseconds since 1970; 0 before the first.
-    pub fn newest_committed_ms(&self) -> u64 {
-        self.newest_committed_ms.load(Relaxed)
-    }
-
     /// All there is to show.
     pub fn totals(&self) -> Totals {
         let [events, commits, identities, accounts, errors] = self.events();
-        let newest = self.newest_committed_ms();
+        let newest = self.newest_committed_ms.load(Relaxed);
         let ignored = |reason: Ignored| (reason.name(), self.ignored[reason as usize].load(Relaxed));
         Totals {
             events,
@@ -155,6 +150,10 @@ impl Metrics {
 
     pub fn unread_trimmed(&self, number: u64) {
         self.unread_trimmed.fetch_add(number, Relaxed);
+    }
+
+    pub fn groups_recreated(&self) -> u64 {
+        self.groups_recreated.load(Relaxed)
     }
 
     pub fn group_recreated(&self) {

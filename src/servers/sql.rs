@@ -84,6 +84,7 @@ statements! {
     MEMBERS_LEAVE = "members_leave";
     MEMBERS_REMOVE = "members_remove";
     MEMBERS_SETTLE = "members_settle";
+    MEMBERS_SETTLED = "members_settled";
     VERSIONS_TAKE = "versions_take";
     VERSIONS_PLACES = "versions_places";
     VERSIONS_PRUNE = "versions_prune";

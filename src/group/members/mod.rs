@@ -84,6 +84,8 @@ struct Told {
     floor: EntryId,
     /// How many connections to PostgreSQL had been asked for: with one more, it may be another server.
     connections: u64,
+    /// How often the group had to be made again.
+    streams: u64,
 }
 
 struct Gone {
@@ -190,7 +192,7 @@ impl Members {
             if has_work {
                 self.look();
             } else {
-                self.tell_committed();
+                self.tell_alone();
             }
         }
         if self.member.has_others() {
@@ -234,13 +236,16 @@ impl Members {
     }
 
     /// Notes how far a process has come that has nobody to tell, so that a server that has gone back is found out.
-    fn tell_committed(&mut self) {
+    fn tell_alone(&mut self) {
         self.looked_at = Instant::now();
-        let newest = EntryId {
-            ms: self.metrics.newest_committed_ms(),
-            n: 0,
+        let floor = match self.group.read(&mut self.link) {
+            Ok(progress) => self.in_flight.floor(progress.unsettled),
+            Err(error) => {
+                log::debug!("failed to see how far the group is: {}", link::describe(&error));
+                None
+            }
         };
-        let (floor, connections) = (self.in_flight.floor(newest), self.db.connections());
+        let connections = self.db.connections();
         let is_told = |told: &Told| Some(told.floor) == floor && told.connections == connections;
         let Some(floor) = floor.filter(|_| !self.told.as_ref().is_some_and(is_told)) else {
             return;
@@ -251,8 +256,12 @@ impl Members {
         }
     }
 
+    /// Tells that nothing from before `floor` is held or taken in. That stays true where Redis goes back, since it has been
+    /// applied; but the IDs of a new stream may be lower.
     fn tell(&mut self, client: &mut Client, floor: EntryId) -> Result<(), ApplyError> {
-        let connections = self.db.connections();
+        let (connections, streams) = (self.db.connections(), self.metrics.groups_recreated());
+        let before = self.told.filter(|told| told.streams == streams);
+        let floor = before.map_or(floor, |told| told.floor.max(floor));
         match (table::settle(client, self.me.id, floor)?, self.told) {
             (None, _) => {
                 self.member.removed();
@@ -266,7 +275,11 @@ impl Members {
             ),
             _ => {}
         }
-        self.told = Some(Told { floor, connections });
+        self.told = Some(Told {
+            floor,
+            connections,
+            streams,
+        });
         Ok(())
     }
 

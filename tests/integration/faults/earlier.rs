@@ -210,7 +210,9 @@ impl Load {
     /// Waits until all is acknowledged, and compares with a run of which Redis did not go back.
     fn finish(self, wanted: &crate::support::Snapshot) {
         settle(&self.world.stack);
-        self.workers.into_iter().for_each(|worker| _ = stop(worker));
+        for worker in self.workers {
+            println!("{}", shown(&stop(worker)));
+        }
         assert_eq!(self.world.stack.dead_letters().len(), 0);
         self.world.stack.assert_counters_equal_rows();
         assert_same(&self.world.stack.snapshot(), wanted);
