@@ -108,7 +108,7 @@ fn read_settled(client: &mut Client, member: i64) -> Result<EntryId, ApplyError>
     let rows = Params::new().long(member).query(client, sql::MEMBERS_SETTLED)?;
     // A process that was taken out has no row; the look before the commit says so.
     rows.first()
-        .map_or(Ok(EntryId::ZERO), |row| entry(row, "settled_ms", "settled_n"))
+        .map_or(Ok(EntryId::ZERO), |row| row.entry_id("settled_ms", "settled_n"))
 }
 
 /// Gives stored rows of pairs the places at which they were put, and the CIDs that their tables have no column for. A row
@@ -126,21 +126,10 @@ pub fn place(client: &mut Client, mut rows: Vec<&mut PairRow<'static>>) -> Resul
         let Some(version) = places.get(row.uri.as_ref()) else {
             continue;
         };
-        row.position = Position {
-            entry: entry(version, "entry_ms", "entry_n")?,
-            op: version.get::<_, i32>("op")? as u32,
-        };
+        row.position = version.position()?;
         if let (true, Some(cid)) = (row.cid.is_empty(), version.get::<_, Option<String>>("cid")?) {
             row.cid = Cow::Owned(cid);
         }
     }
     Ok(())
-}
-
-fn entry(row: &Row, ms: &str, n: &str) -> Result<EntryId, ApplyError> {
-    // Written from u64 by the cast's own reverse.
-    Ok(EntryId {
-        ms: row.get::<_, i64>(ms)? as u64,
-        n: row.get::<_, i64>(n)? as u64,
-    })
 }

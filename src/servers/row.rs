@@ -8,6 +8,7 @@ use std::fmt::Display;
 use postgres::row::RowIndex;
 use postgres::types::FromSql;
 
+use crate::entry::{EntryId, Position};
 use crate::servers::fault::ApplyError;
 use crate::servers::sql::Statement;
 
@@ -38,6 +39,31 @@ impl Row {
         self.row
             .try_get(column)
             .map_err(|source| self.unreadable(&column.to_string(), source))
+    }
+
+    /// An entry's ID, out of two columns.
+    ///
+    /// # Errors
+    ///
+    /// As for `get`.
+    pub fn entry_id(&self, ms: &str, n: &str) -> Result<EntryId, ApplyError> {
+        // Both were written from u64 by the reverse of this cast.
+        Ok(EntryId {
+            ms: self.get::<_, i64>(ms)? as u64,
+            n: self.get::<_, i64>(n)? as u64,
+        })
+    }
+
+    /// The place of an op in the stream, out of the columns `entry_ms`, `entry_n` and `op`.
+    ///
+    /// # Errors
+    ///
+    /// As for `get`.
+    pub fn position(&self) -> Result<Position, ApplyError> {
+        Ok(Position {
+            entry: self.entry_id("entry_ms", "entry_n")?,
+            op: self.get::<_, i32>("op")? as u32,
+        })
     }
 
     #[cold]

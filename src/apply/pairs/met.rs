@@ -13,7 +13,7 @@ use super::{FreedPair, take_rivals};
 use crate::apply::effects::authority;
 use crate::apply::params::Params;
 use crate::decode::time::Micros;
-use crate::entry::{EntryId, Position};
+use crate::entry::Position;
 use crate::rows::{PairRow, PairTable};
 use crate::servers::fault::ApplyError;
 use crate::servers::row::Row;
@@ -199,7 +199,7 @@ fn read_remembered(client: &mut Client, table: PairTable, uris: &HashSet<&str>) 
         .texts(uris.iter().copied())
         .text(table.name())
         .query(client, sql::RIVALS_EXISTING)?;
-    rows.iter().map(|row| read_row(row, read_position(row)?)).collect()
+    rows.iter().map(|row| read_row(row, row.position()?)).collect()
 }
 
 fn read_first(
@@ -218,7 +218,7 @@ fn read_first(
         .ints(places().map(|place| place.op as i32))
         .long(limit as i64)
         .query(client, sql::RIVALS_WAITING)?;
-    rows.iter().map(|row| read_row(row, read_position(row)?)).collect()
+    rows.iter().map(|row| read_row(row, row.position()?)).collect()
 }
 
 /// The row's values, without its time: remembered records have none until `apply::page_keys` gives them one.
@@ -237,17 +237,5 @@ fn read_row(row: &Row, position: Position) -> Result<PairRow<'static>, ApplyErro
         handle: text("handle")?,
         verified_at: row.get::<_, Option<Micros>>("verified_at")?,
         position,
-    })
-}
-
-pub(super) fn read_position(row: &Row) -> Result<Position, ApplyError> {
-    // Written from u64 by the cast's own reverse.
-    let number = |name| Ok(row.get::<_, i64>(name)? as u64);
-    Ok(Position {
-        entry: EntryId {
-            ms: number("entry_ms")?,
-            n: number("entry_n")?,
-        },
-        op: row.get::<_, i32>("op")? as u32,
     })
 }

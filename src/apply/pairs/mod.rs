@@ -215,11 +215,7 @@ pub fn take_rivals(client: &mut Client, deleted: &[&str], gone: &[Gone]) -> Resu
         if let Some(table) = PairTable::ALL.into_iter().find(|table| table.name() == name) {
             freed.entry(table).or_default().push(FreedPair {
                 is_counted: pairs.contains(&(table, (&key_a, &key_b))),
-                from: if held {
-                    met::read_position(row)?
-                } else {
-                    Position::FIRST
-                },
+                from: if held { row.position()? } else { Position::FIRST },
                 forgotten,
                 key_a,
                 key_b,

@@ -91,14 +91,9 @@ pub fn settle(client: &mut Client, id: i64, floor: EntryId) -> Result<Option<Ent
         .long(floor.ms as i64)
         .long(floor.n as i64)
         .query(client, sql::MEMBERS_SETTLE)?;
-    // Written from u64 by the cast's own reverse.
-    let before = |row: &Row| -> Result<EntryId, ApplyError> {
-        Ok(EntryId {
-            ms: row.get::<_, i64>("settled_ms")? as u64,
-            n: row.get::<_, i64>("settled_n")? as u64,
-        })
-    };
-    rows.first().map(before).transpose()
+    rows.first()
+        .map(|row| row.entry_id("settled_ms", "settled_n"))
+        .transpose()
 }
 
 /// Deletes a slice of the versions that no member needs any more; how many.
