@@ -2,8 +2,8 @@
 -- may give the connection to somebody else.
 -- No parameters: sent as simple text, in one message.
 -- Every statement names its rows by key. Plans made while the tables were empty or unanalysed would scan them, so scans
--- and the joins that need them are priced out. So are bitmaps, which read all rows of a key where a few were asked for. synchronous_commit is never weakened: an acknowledgement follows the commit. A process
--- that freezes in a transaction keeps its locks from others for ten seconds at most. transaction_timeout, which PostgreSQL
+-- and the joins that need them are priced out. So are bitmaps, which read all rows of a key where a few were asked
+-- for. synchronous_commit is never weakened: an acknowledgement follows the commit. A process that freezes in a transaction keeps its locks from others for ten seconds at most. transaction_timeout, which PostgreSQL
 -- has from version 17 on, would end the session however far the transaction has come: those two limits take its place. What a statement finds must be what
 -- others have committed by then, whatever isolation level the role has by default. With row_security off PostgreSQL refuses
 -- a statement from which row-level security would hide rows: a hidden row looks like one that is not there, so opt-outs would

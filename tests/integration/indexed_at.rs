@@ -168,6 +168,12 @@ fn one_of_each() -> Vec<Record> {
     ]
 }
 
+fn create_all_at(stack: &Stack, ms: u64, records: &[Record]) {
+    for (n, record) in records.iter().enumerate() {
+        create_at(stack, ms, n, record);
+    }
+}
+
 const WITH_ENTRYS_TIME: [&str; 18] = [
     "users",
     "posts",
@@ -203,9 +209,7 @@ fn assert_times(stack: &Stack, tables: &[&str], is_right: impl Fn(f64) -> bool) 
 fn a_row_of_any_table_has_the_time_of_its_entry_and_keeps_it_when_that_is_delivered_again() {
     let stack = Stack::new("indexed_at_entry");
     let of_each = one_of_each();
-    for (n, record) in of_each.iter().enumerate() {
-        create_at(&stack, PAST, n, record);
-    }
+    create_all_at(&stack, PAST, &of_each);
     let identity = json!({"did": user(17), "handle": "somebody.example"});
     stack.push_at(&format!("{PAST}-99"), "identity", identity, "");
     stack.drain();
@@ -223,9 +227,7 @@ fn an_update_keeps_the_time_of_a_row_but_for_generators_packs_and_labelers() {
     for (name, is_one_batch) in [("indexed_at_update", false), ("indexed_at_folded", true)] {
         let stack = Stack::new(name);
         let of_each = one_of_each();
-        for (n, record) in of_each.iter().enumerate() {
-            create_at(&stack, PAST, n, record);
-        }
+        create_all_at(&stack, PAST, &of_each);
         if !is_one_batch {
             stack.drain();
         }
@@ -247,16 +249,12 @@ fn an_update_keeps_the_time_of_a_row_but_for_generators_packs_and_labelers() {
 fn what_is_created_anew_has_the_time_of_the_new_entry() {
     let stack = Stack::new("indexed_at_anew");
     let of_each = one_of_each();
-    for (n, record) in of_each.iter().enumerate() {
-        create_at(&stack, PAST, n, record);
-    }
+    create_all_at(&stack, PAST, &of_each);
     stack.drain();
     for (n, record) in of_each.iter().enumerate() {
         push_at(&stack, PAST + 1000, n, record, record.delete_op());
     }
-    for (n, record) in of_each.iter().enumerate() {
-        create_at(&stack, PAST + 2000, n, record);
-    }
+    create_all_at(&stack, PAST + 2000, &of_each);
     stack.drain();
     // Users stay, and so may the feed items of posts that are there again.
     let mut deleted = WITH_ENTRYS_TIME.to_vec();

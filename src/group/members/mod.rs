@@ -1,7 +1,8 @@
 //! Thread `members`: which processes write to the database.
 //!
-//! Owns joining before anything is read, leaving, taking out those that are gone once all that they may have read is
-//! settled, and the pruning of versions. What a commit has to know of it is `apply::Member`'s.
+//! Owns joining before anything is read, joining again where the process is no member any more, leaving, taking out those that
+//! are gone once all that they may have read is settled, telling the others how far the process is, and the pruning of
+//! versions. What a commit has to know of it is `apply::Member`'s.
 //!
 //! Invariants: a process that joins reads nothing before every later commit of the others knows of it. A member is taken
 //! out only after all that was delivered while it may have lived is acknowledged, and commits nothing from then on. A
@@ -34,13 +35,6 @@ use crate::shown;
 use crate::shutdown::Stop;
 use progress::{GroupKey, GroupProgress};
 use table::Line;
-
-/// What the members' thread shares with others.
-pub struct Shared {
-    pub in_flight: Arc<InFlight>,
-    pub session: Session,
-    pub metrics: Arc<Metrics>,
-}
 
 /// How soon a worker's discovery is acted upon.
 const TURN: Duration = Duration::from_millis(200);
@@ -75,6 +69,13 @@ pub struct Members {
     versions: Versions,
     looked_at: Instant,
     has_said_others: bool,
+}
+
+/// What the thread shares with others.
+pub struct Shared {
+    pub in_flight: Arc<InFlight>,
+    pub session: Session,
+    pub metrics: Arc<Metrics>,
 }
 
 /// What this process has told the others.
@@ -211,13 +212,13 @@ impl Members {
         let connections = self.db.connections();
         if self.told.is_some_and(|told| told.connections == connections) {
             log::warn!(
-                "another process took this one for gone, as after a cut from redis: it lets go what it holds, joins again and \
-                 reads what is still pending for it"
+                "another process took this one for gone, as after a lost connection to redis: this process drops what it holds, \
+                 joins again and reads what is still pending for it"
             );
         } else {
             log::warn!(
-                "postgresql has gone back to before this process joined it {} s ago: what was applied since is missing there and \
-                 acknowledged; have it delivered again, see \"After a server has gone back\" in the README",
+                "postgresql has gone back to before this process joined, {} s ago: what it has applied since is missing there and \
+                 acknowledged in redis; have it delivered again, see \"After a server has gone back\" in the README",
                 self.joined_at.elapsed().as_secs()
             );
         }
@@ -245,9 +246,10 @@ impl Members {
                 None
             }
         };
-        let connections = self.db.connections();
-        let is_told = |told: &Told| Some(told.floor) == floor && told.connections == connections;
-        let Some(floor) = floor.filter(|_| !self.told.as_ref().is_some_and(is_told)) else {
+        let (connections, streams) = (self.db.connections(), self.metrics.groups_recreated());
+        let is_told =
+            |told: Told, floor| told.floor >= floor && told.connections == connections && told.streams == streams;
+        let Some(floor) = floor.filter(|floor| !self.told.is_some_and(|told| is_told(told, *floor))) else {
             return;
         };
         let db = self.db.clone();
@@ -256,8 +258,8 @@ impl Members {
         }
     }
 
-    /// Tells that nothing from before `floor` is held or taken in. That stays true where Redis goes back, since it has been
-    /// applied; but the IDs of a new stream may be lower.
+    /// Tells the others that this process holds nothing from before `floor` and takes none of it in. Where Redis goes back, what
+    /// was told before stays true, since all of it was applied; a new stream may have lower IDs, so there it begins anew.
     fn tell(&mut self, client: &mut Client, floor: EntryId) -> Result<(), ApplyError> {
         let (connections, streams) = (self.db.connections(), self.metrics.groups_recreated());
         let before = self.told.filter(|told| told.streams == streams);
@@ -269,7 +271,7 @@ impl Members {
             }
             (Some(found), Some(told)) if found < told.floor && told.connections != connections => log::warn!(
                 "postgresql has gone back: entries after {found} were applied up to {} and are missing there, {:.1} s of \
-                 them; they are acknowledged; have them delivered again, see \"After a server has gone back\" in the README",
+                 them; they are acknowledged in redis; have them delivered again, see \"After a server has gone back\" in the README",
                 told.floor,
                 told.floor.ms.saturating_sub(found.ms) as f64 / 1000.0
             ),
