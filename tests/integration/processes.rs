@@ -77,11 +77,7 @@ fn number_of(stack: &Stack, consumer: &str, field: &str) -> Option<i64> {
 
 /// Waits until so many workers wait for new entries, with nothing left that they read first.
 fn wait_for_readers(stack: &Stack, n: i64) {
-    wait_until("the workers wait for new entries", || {
-        let info: String = cmd("INFO").arg("clients").query(&mut stack.redis()).expect("INFO");
-        let blocked = info.lines().find_map(|line| line.strip_prefix("blocked_clients:"));
-        equal(blocked.and_then(|text| text.parse().ok()), Some(n))
-    });
+    wait_until("the workers wait for new entries", || equal(stack.blocked_clients(), n));
 }
 
 /// Stops the process where it stands, and waits until nothing is delivered to it any more.

@@ -298,6 +298,47 @@ fn a_large_backlog_whose_redis_is_killed_and_restored_again_and_again_ends_exact
 }
 
 #[test]
+fn a_like_that_a_snapshot_holds_as_pending_under_the_acknowledged_delete_of_another_process_stays_deleted() {
+    let world = World::new("earlier_pending");
+    let (alice, subject) = (did("alice"), uri(&did("bob"), "app.bsky.feed.post/1"));
+    world.stack.create_group();
+    let first = world.worker().env("CONSUMER_ID", "first").spawn();
+    let second_redis = Proxy::to(world.stack.redis.port());
+    let second = world.stack.worker().env("CONSUMER_ID", "second");
+    let second = second
+        .env("REDIS_URL", &format!("redis://127.0.0.1:{}", second_redis.port()))
+        .spawn();
+    second_redis.hold("XREADGROUP");
+    wait_until("the second process does not read", || equal(second_redis.lost(), 1));
+    world.redis.hold("XACK");
+    world.stack.create(&alice, "app.bsky.feed.like/1", like(&subject));
+    wait_until("the first process has applied the like", || {
+        equal((world.redis.lost(), world.stack.count("likes")), (1, 1))
+    });
+    world.redis.set(Network::Stall);
+    wait_until("the first process does not read", || {
+        equal(world.stack.blocked_clients(), 0)
+    });
+    world.stack.delete(&alice, "app.bsky.feed.like/1");
+    second_redis.release();
+    wait_until("the second process has acknowledged the delete", || {
+        equal((place(&world.stack).1, world.stack.count("likes")), (1, 0))
+    });
+    world.stack.redis.keep();
+    world.redis.set(Network::Forward);
+    world.redis.release();
+    settle(&world.stack);
+    wait_until("the version of the delete is pruned", || {
+        equal(world.stack.count("firehose_worker.versions"), 0)
+    });
+    world.stack.redis.go_back();
+    settle(&world.stack);
+    let log = [first, second].map(stop).join("\n");
+    assert_eq!(world.stack.count("likes"), 0, "{}", shown(&log));
+    world.stack.assert_counters_equal_rows();
+}
+
+#[test]
 fn a_stream_that_two_processes_hold_entries_of_and_that_goes_under_its_producer_costs_no_row() {
     let mut world = World::new("earlier_flushall");
     world.stack.create_group();

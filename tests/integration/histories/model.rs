@@ -70,8 +70,8 @@ struct Post {
 pub(crate) struct Open {
     /// Subject and counter.
     pub(crate) counters: BTreeSet<(String, &'static str)>,
-    /// Records whose side effects may be there or not.
-    pub(crate) effects: BTreeSet<String>,
+    /// Records whose side effects may be there or not, with the times that those may have.
+    pub(crate) effects: BTreeMap<String, Value>,
     /// Subjects whose viewer states may still name a record: the app deleted its row, and the record moved on.
     pub(crate) states: BTreeSet<(String, String)>,
 }
@@ -258,12 +258,13 @@ impl Model {
             };
             let stays = self.pairs.get(&rival).is_some_and(|rival| rival.pair == holder.pair);
             if stays {
-                self.open.effects.remove(&uri);
                 self.known(&holder);
                 self.keep_read(&uri);
+                self.close_effects(&uri);
                 self.establish(&uri, &holder);
             } else {
-                self.open.effects.insert(uri);
+                let times = self.open.effects.entry(uri).or_insert_with(|| json!([]));
+                *times = times::either(times, &self.times.now());
             }
         }
         self.read.clear();
@@ -285,6 +286,15 @@ impl Model {
         self.times.kept = of_record
             .map(|(key, row)| (key.clone(), row["indexed_at"].clone()))
             .collect();
+    }
+
+    /// Side effects that may have come in earlier phases are known from here on, but for when they came, and who has read them.
+    fn close_effects(&mut self, uri: &str) {
+        if let Some(times) = self.open.effects.remove(uri) {
+            let own = format!("{uri}#notification");
+            self.times.goes(&own, &times);
+            self.read_before.insert(own);
+        }
     }
 
     /// A delete takes them for good: what comes after it is new.

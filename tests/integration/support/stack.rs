@@ -289,6 +289,13 @@ impl Stack {
         self.groups().first().map_or(0, read)
     }
 
+    /// Clients that wait in Redis for new entries.
+    pub(crate) fn blocked_clients(&self) -> i64 {
+        let info: String = cmd("INFO").arg("clients").query(&mut self.redis()).expect("INFO");
+        let blocked = info.lines().find_map(|line| line.strip_prefix("blocked_clients:"));
+        blocked.and_then(|text| text.parse().ok()).expect("blocked_clients")
+    }
+
     /// What XINFO GROUPS says, as text; empty where there is no stream.
     pub(crate) fn groups(&self) -> Vec<BTreeMap<String, String>> {
         let answer: redis::RedisResult<Vec<BTreeMap<String, Option<String>>>> =

@@ -82,7 +82,7 @@ impl Model {
         };
         if old.is_foreign {
             self.known(&old);
-            self.open.effects.remove(uri);
+            self.close_effects(uri);
         }
         let holder = self.holder(&old.collection, &old.pair);
         let was_holder = holder.as_deref() == Some(uri);
@@ -135,10 +135,10 @@ impl Model {
     pub(super) fn take_back_pair(&mut self, uri: &str, collection: &str, actor: &str, subject: &str) {
         let own = format!("{uri}#notification");
         if let Some(row) = self.notifications.remove(&own) {
-            self.times.goes(&own, &row);
+            self.times.goes(&own, &row["indexed_at"]);
         }
         if let Some(row) = self.feed_items.remove(uri) {
-            self.times.goes(uri, &row);
+            self.times.goes(uri, &row["indexed_at"]);
         }
         let viewer = self.viewers.entry((subject.to_owned(), actor.to_owned())).or_default();
         match collection {

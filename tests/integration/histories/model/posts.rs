@@ -88,7 +88,7 @@ impl Model {
             rows.retain(|key, row| {
                 let goes = key == uri || key.starts_with(&own);
                 if goes {
-                    self.times.goes(key, row);
+                    self.times.goes(key, &row["indexed_at"]);
                 }
                 !goes
             });

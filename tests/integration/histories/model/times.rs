@@ -87,9 +87,9 @@ impl Times {
         }
     }
 
-    pub(super) fn goes(&mut self, uri: &str, row: &Value) {
+    pub(super) fn goes(&mut self, uri: &str, times: &Value) {
         let gone = self.gone.entry(uri.to_owned()).or_insert_with(|| json!([]));
-        *gone = either(gone, &row["indexed_at"]);
+        *gone = either(gone, times);
     }
 
     /// A post is put, applied or refused. Answers the times of all such puts.
