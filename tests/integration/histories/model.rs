@@ -43,6 +43,8 @@ pub(crate) struct Pair {
     place: (u64, usize),
     is_foreign: bool,
     had_rival: bool,
+    /// It got its row in this phase by a rival's going: if it is put again, a batch may see but that put.
+    was_next: bool,
     /// Its actor has opted out since: if it waits for its row, it may have been met and forgotten.
     pub(crate) may_be_forgotten: bool,
 }
@@ -267,6 +269,7 @@ impl Model {
                 *times = times::either(times, &self.times.now());
             }
         }
+        self.pairs.values_mut().for_each(|pair| pair.was_next = false);
         self.read.clear();
         self.read_before.clear();
         self.times.end_phase();

@@ -116,6 +116,7 @@ impl Model {
             place: (0, 0),
             is_foreign: true,
             had_rival: false,
+            was_next: false,
             may_be_forgotten: false,
         };
         self.pairs.insert(uri, new);

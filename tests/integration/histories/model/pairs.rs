@@ -33,6 +33,7 @@ impl Model {
             place,
             is_foreign: false,
             had_rival: false,
+            was_next: false,
             may_be_forgotten: false,
         };
         if let Some((held, old)) = old {
@@ -53,7 +54,8 @@ impl Model {
         let holds = self
             .holder(&new.collection, &new.pair)
             .is_none_or(|holder| holder == uri);
-        let may_go = self.times.repeats && old.pair != new.pair;
+        let may_go = self.times.repeats && old.pair != new.pair || old.was_next;
+        new.was_next = old.was_next;
         new.row["indexed_at"] = match held && holds && !may_go && new.collection != VERIFICATION {
             true => old.row["indexed_at"].clone(),
             false => either(&old.row["indexed_at"], &new.times),
@@ -95,6 +97,7 @@ impl Model {
         if was_holder {
             self.take_back_pair(uri, &old.collection, &old.actor, &old.pair.1);
             if let Some(next) = self.holder(&old.collection, &old.pair) {
+                self.pairs.get_mut(&next).expect("just found").was_next = true;
                 let pair = self.pairs[&next].clone();
                 self.establish(&next, &pair);
             }
