@@ -7,7 +7,7 @@
 
 use foldhash::{HashMap, HashMapExt};
 
-use crate::decode::time::Micros;
+use crate::micros::Micros;
 use crate::rows::{
     Change, FeedGenerator, GenericRecord, Handle, Label, Labeler, List, Op, PairRow, PairTable, Post, PostGate,
     Profile, Row, StarterPack, Table, ThreadGate,

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use foldhash::{HashMap, HashSet};
 
 use crate::entry::EntryId;
-use crate::turns;
+use crate::runtime::heartbeat;
 
 pub struct InFlight {
     limit: usize,
@@ -166,7 +166,7 @@ impl InFlight {
 
     fn wait_while(&self, time: Duration, condition: impl FnMut(&mut Entries) -> bool) -> MutexGuard<'_, Entries> {
         let waited = self.released.wait_timeout_while(self.lock(), time, condition);
-        turns::take();
+        heartbeat::beat();
         waited.unwrap_or_else(PoisonError::into_inner).0
     }
 

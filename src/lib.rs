@@ -9,33 +9,38 @@
 
 #![warn(clippy::print_stdout, clippy::print_stderr)] // they panic where nobody reads, or wait for whoever does not
 
-// In the order in which data passes them.
+// Lowest first: a module imports only modules above it in this list. tests/integration/structure.rs holds it.
+
+// What every part of the program stands on.
+pub mod logging;
+pub mod runtime;
+pub mod tls;
 pub mod entry;
-pub mod reader;
-pub mod partition;
-pub mod batch;
-pub mod worker;
+pub mod micros;
+pub mod redis;
+pub mod postgres;
+pub mod settings;
+pub mod keys;
+
+// The data model: an entry's bytes, its ops, their rows, and what becomes of an entry.
 pub mod decode;
 pub mod rows;
 pub mod fold;
-pub mod apply;
-pub mod ack;
-pub mod in_flight;
+pub mod partition;
+pub mod batch;
+pub mod dead_letter;
+pub mod outcome;
 
-// Beside the data's way: who reads with us, what is lost, and who is told.
+// The worker: what all of it counts in, who reads with it, and the data's way from stream to acknowledgement.
+pub mod metrics;
+pub mod in_flight;
 pub mod group;
 pub mod losses;
+pub mod apply;
+pub mod reader;
+pub mod worker;
+pub mod ack;
 pub mod report;
-
-// What all of it stands on, and what puts it together.
-pub mod shown;
-pub mod repeats;
-pub mod stderr;
-pub mod servers;
-pub mod settings;
-pub mod shutdown;
-pub mod turns;
-pub mod threads;
 pub mod pipeline;
 
 // What people call.

@@ -7,13 +7,13 @@ use std::time::Duration;
 
 use clap::{CommandFactory, FromArgMatches, Parser};
 use firehose_worker::commands::{self, repair, unit_user};
+use firehose_worker::logging;
+use firehose_worker::logging::{shown, stderr};
 use firehose_worker::pipeline;
-use firehose_worker::report::logging;
-use firehose_worker::servers::sql;
+use firehose_worker::postgres::sql;
 use firehose_worker::settings::cli::{Cli, Command};
 use firehose_worker::settings::config::Config;
 use firehose_worker::settings::env_file::{self, EnvFile};
-use firehose_worker::{shown, stderr};
 
 const FAILED: u8 = 1;
 const UNUSABLE_CONFIGURATION: u8 = 2;

@@ -11,34 +11,36 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
-use crate::ack::session::Session;
-use crate::ack::{self, Acker, Done};
-use crate::apply::{Member, Memory, PageKeys};
+use crate::ack::{self, Acker};
+use crate::apply::{Memory, PageKeys};
 use crate::batch::Batches;
 use crate::entry::Entry;
 use crate::group::consumer;
 use crate::group::holder::Holder;
 use crate::group::lease::Lease;
+use crate::group::members::member::Member;
 use crate::group::members::{self, Members};
 use crate::group::renew::Renewer;
+use crate::group::session::Session;
 use crate::in_flight::InFlight;
 use crate::losses::Losses;
+use crate::metrics::Metrics;
+use crate::metrics::flush::Flusher;
+use crate::outcome::Done;
+use crate::postgres::db::Db;
 use crate::reader::{self, Reader};
+use crate::redis::clock::Clock;
+use crate::redis::link::Redis;
 use crate::report::exposition::Exposition;
-use crate::report::flush::Flusher;
 use crate::report::http::Http;
-use crate::report::metrics::Metrics;
 use crate::report::notify::{self, Notifier, Start};
 use crate::report::status::Publisher;
-use crate::servers::clock::Clock;
-use crate::servers::db::Db;
-use crate::servers::link::Redis;
-use crate::servers::retry::Backoff;
+use crate::runtime::heartbeat::Heartbeats;
+use crate::runtime::retry::Backoff;
+use crate::runtime::shutdown::{Stop, handle_signals};
+use crate::runtime::threads::Threads;
 use crate::settings::cli::VERSION;
 use crate::settings::config::Config;
-use crate::shutdown::{Stop, handle_signals};
-use crate::threads::Threads;
-use crate::turns::Turns;
 use crate::worker::Worker;
 use crate::worker::poison::{self, Trials, Tries};
 use crate::worker::portion::Portion;
@@ -68,9 +70,9 @@ pub fn run(config: Config, is_drain: bool) -> anyhow::Result<()> {
     handle_signals(&stop)?;
     let redis = Redis::new(config.redis.clone());
     let db = Db::new(config.postgres.clone(), config.connections, &stop);
-    let turns = Turns::default();
-    let _entered = turns.enter("main");
-    let mut threads = Threads::new(stop.clone(), turns);
+    let heartbeats = Heartbeats::default();
+    let _entered = heartbeats.enter("main");
+    let mut threads = Threads::new(stop.clone(), heartbeats);
     let metrics: Arc<Metrics> = Arc::default();
     let pipeline = Pipeline {
         in_flight: Arc::new(InFlight::new(config.max_in_flight)),
@@ -128,7 +130,7 @@ impl Pipeline {
             redis: self.redis.clone(),
             db: self.db.clone(),
             metrics: Arc::clone(&self.metrics),
-            turns: threads.turns.watch(),
+            heartbeats: threads.heartbeats.watch(),
             stop_timeout: self.config.stop_timeout,
         };
         threads.spawn_beside("notify", &self.stop, move |stop| notifier.run(stop))
@@ -139,7 +141,12 @@ impl Pipeline {
             return Ok(());
         };
         let exposition = Exposition::new(Arc::clone(&self.metrics), Arc::clone(&self.in_flight));
-        let http = Http::new(address, exposition, Arc::clone(&self.metrics), threads.turns.watch());
+        let http = Http::new(
+            address,
+            exposition,
+            Arc::clone(&self.metrics),
+            threads.heartbeats.watch(),
+        );
         threads.spawn_beside("http", &self.stop, move |stop| http.run(stop))
     }
 

@@ -7,8 +7,6 @@
 //! Invariant: acknowledgements are sent in the order in which the entries came here, in the session in which they were
 //! read, and none overtakes that of an earlier entry of its DID. An entry is counted once, by the process whose acknowledgement took it off, as `xack` proves.
 
-pub mod dead_letter;
-pub mod session;
 pub mod xack;
 
 use std::collections::HashSet;
@@ -18,70 +16,20 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 use redis::{Cmd, RedisError, RedisResult};
 
-use crate::ack::dead_letter::{DEAD_LETTERS, DeadLetter};
-use crate::ack::session::Session;
 use crate::ack::xack::{Acks, Count};
+use crate::dead_letter::{DEAD_LETTERS, DeadLetter};
 use crate::entry::EntryId;
 use crate::group::lease::Lease;
+use crate::group::session::Session;
 use crate::in_flight::InFlight;
-use crate::report::metrics::Metrics;
-use crate::servers::link::{self, Link, Redis};
-use crate::servers::once;
-use crate::servers::retry::{Backoff, Refusal};
+use crate::metrics::Metrics;
+use crate::outcome::{Done, Outcome};
+use crate::redis::exactly_once;
+use crate::redis::link::{self, Link, Redis};
+use crate::runtime::heartbeat;
+use crate::runtime::retry::{Backoff, Refusal};
+use crate::runtime::shutdown::Stop;
 use crate::settings::config::Config;
-use crate::shutdown::Stop;
-use crate::turns;
-
-/// An entry that is done with.
-pub struct Done {
-    pub id: EntryId,
-    /// Which entries are of its DID, as `partition` tells them; `None` if it has no order to keep.
-    pub repo: Option<u64>,
-    pub outcome: Outcome,
-}
-
-impl Done {
-    /// One that was trimmed from the stream.
-    pub fn trimmed(id: EntryId, outcome: Outcome) -> Done {
-        Done {
-            id,
-            repo: None,
-            outcome,
-        }
-    }
-}
-
-/// What became of an entry.
-pub enum Outcome {
-    /// All of it is applied or deliberately ignored.
-    Applied(Kind),
-    /// Some of it, or all, is set apart.
-    Dead(Vec<DeadLetter>),
-    /// It was trimmed from the stream before it was read.
-    Lost,
-    /// The same, and it was taken off when that was found.
-    Dropped,
-}
-
-/// An entry's type, as the counters tell them apart.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    Commit,
-    Identity,
-    Account,
-    Unknown,
-}
-
-impl Kind {
-    pub fn of(field: Option<&[u8]>) -> Kind {
-        match field {
-            Some(b"commit") => Kind::Commit,
-            Some(b"identity") => Kind::Identity,
-            Some(b"account") => Kind::Account,
-            _ => Kind::Unknown,
-        }
-    }
-}
 
 /// Acknowledgements sent in one command at most.
 const MAX_ACKS: usize = 5000;
@@ -167,7 +115,7 @@ impl Acker {
                 Err(RecvTimeoutError::Timeout) => false,
                 Err(RecvTimeoutError::Disconnected) => true,
             };
-            turns::take();
+            heartbeat::beat();
             if is_last || self.offered_at.elapsed() >= TURN {
                 self.offer_again();
             }
@@ -290,7 +238,7 @@ impl Acker {
         match buried {
             Some(Ok(is_ours)) => self.buried(done, is_ours),
             Some(Err(error)) => {
-                let rules = format!("~{DEAD_LETTERS} +xadd ~{} +xack {}", self.stream, once::RULE);
+                let rules = format!("~{DEAD_LETTERS} +xadd ~{} +xack {}", self.stream, exactly_once::RULE);
                 let hint = match link::code(&error) {
                     "WRONGTYPE" => format!("; {DEAD_LETTERS} is no stream: rename what another program put there"),
                     _ => link::hint(&error, &rules),

@@ -19,10 +19,10 @@ use redis::{Cmd, RedisResult, Value, from_redis_value};
 use crate::ack::{Done, Outcome};
 use crate::entry::EntryId;
 use crate::group::fence::Fence;
-use crate::group::keys;
 use crate::in_flight::InFlight;
-use crate::servers::link::{self, Link};
-use crate::servers::once::{self, Once, Opened};
+use crate::keys;
+use crate::redis::exactly_once::{self, Once, Opened};
+use crate::redis::link::{self, Link};
 use crate::settings::config::Config;
 
 const NO_PROOF: &str = "nothing tells whether acknowledgements without an answer were carried out: counts may be off";
@@ -99,7 +99,7 @@ impl Acks {
     ) -> RedisResult<Vec<Count<'b>>> {
         loop {
             let opened = self.open(link, |acks| &mut acks.acked);
-            match link.optional(opened, NO_PROOF, once::RULE)? {
+            match link.optional(opened, NO_PROOF, exactly_once::RULE)? {
                 None => return self.send_alone(link, batch),
                 Some(Opened::CarriedOut) => return Ok(all_of_batch(batch)),
                 Some(Opened::Ready(_)) => {}

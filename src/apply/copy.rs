@@ -9,9 +9,9 @@ use postgres::binary_copy::BinaryCopyInWriter;
 use postgres::error::SqlState;
 use postgres::types::Type;
 
-use crate::servers::fault::ApplyError;
-use crate::servers::sql::Statement;
-use crate::turns;
+use crate::postgres::fault::ApplyError;
+use crate::postgres::sql::Statement;
+use crate::runtime::heartbeat;
 
 /// How rows that are expected to be new are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,6 +78,6 @@ pub fn copy(
     let mut writer = BinaryCopyInWriter::new(writer, types);
     write_rows(&mut writer).map_err(of_statement)?;
     let result = writer.finish();
-    turns::take();
+    heartbeat::beat();
     result.map_err(of_statement)
 }

@@ -14,8 +14,8 @@ use postgres::Client;
 use super::versions;
 use crate::entry::Position;
 use crate::fold::UserChange;
+use crate::postgres::fault::ApplyError;
 use crate::rows::{Change, Handle, Op, Row};
-use crate::servers::fault::ApplyError;
 
 /// The handle of a user who has none. Any number of users share it.
 const INVALID: &str = "handle.invalid";
@@ -95,7 +95,7 @@ mod tests {
     /// The handles of users after events `(ms, did, handle)`, and who was given which.
     fn after(events: &[(u64, &'static str, &str)]) -> (BTreeMap<String, String>, BTreeMap<String, String>) {
         let op = |&(ms, did, handle): &(u64, &'static str, &str)| Op {
-            time: crate::decode::time::Micros(0),
+            time: crate::micros::Micros(0),
             position: Position {
                 entry: EntryId { ms, n: 0 },
                 op: 0,

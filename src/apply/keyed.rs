@@ -5,10 +5,10 @@
 
 use postgres::Client;
 
-use super::params::Params;
 use crate::fold::Changes;
-use crate::servers::fault::ApplyError;
-use crate::servers::sql::{self, Statement};
+use crate::postgres::fault::ApplyError;
+use crate::postgres::params::Params;
+use crate::postgres::sql::{self, Statement};
 
 /// Writes the changes of all these tables.
 pub fn write(client: &mut Client, changes: &Changes) -> Result<(), ApplyError> {

@@ -10,10 +10,8 @@ mod copy;
 mod effects;
 mod handles;
 mod keyed;
-mod member;
 mod page_keys;
 mod pairs;
-pub mod params;
 mod posts;
 mod sieve;
 mod users;
@@ -24,22 +22,22 @@ use std::collections::{BTreeMap, HashSet};
 
 use postgres::Client;
 
-pub use effects::{RecordCounts, Switches};
-pub use member::Member;
 pub use page_keys::PageKeys;
-pub use params::Params;
 pub use sieve::{Sieve, with_sieve};
 
-use crate::decode::time::Micros;
 use crate::fold::{Changes, fold};
+use crate::group::members::member::{Member, Mode};
+use crate::metrics::RecordCounts;
+use crate::micros::Micros;
+use crate::postgres::fault::ApplyError;
+use crate::postgres::params::Params;
+use crate::postgres::sql;
+use crate::postgres::transaction::transaction;
 use crate::rows::{Op, PairTable, Table};
-use crate::servers::fault::ApplyError;
-use crate::servers::sql;
-use crate::turns;
+use crate::settings::config::Switches;
 use copy::{Prospects, Way};
 use effects::Effects;
 use handles::Handles;
-use member::Mode;
 use pairs::{Freed, Gone};
 use users::KnownUsers;
 
@@ -255,44 +253,19 @@ fn wanted<'o>(kept: &[&'o Op<'o>], ignored: &[&'o Op<'o>]) -> Vec<(&'o str, Micr
     of_kept.chain(of_ignored).flatten().collect()
 }
 
-/// Runs `work` in a transaction with the worker's settings; rolled back if it fails.
-pub fn transaction<T>(
-    client: &mut Client,
-    work: impl FnOnce(&mut Client) -> Result<T, ApplyError>,
-) -> Result<T, ApplyError> {
-    transaction_of(client, None, |client, _| work(client))
-}
-
-/// The same, rolled back too if what it took for granted about other processes does not hold at its end.
+/// Runs `work` in a transaction, which is rolled back too if what it took for granted about other processes does not hold
+/// at its end.
 fn transaction_of<T>(
     client: &mut Client,
     member: Option<&Member>,
     work: impl FnOnce(&mut Client, Mode) -> Result<T, ApplyError>,
 ) -> Result<T, ApplyError> {
     let mode = member.map_or(Mode::Alone, Member::mode);
-    run(client, sql::BEGIN.text)?;
-    let worked = work(client, mode).and_then(|value| {
+    transaction(client, |client| {
+        let value = work(client, mode)?;
         member.map_or(Ok(()), |member| member.check(client, mode))?;
         Ok(value)
-    });
-    match worked {
-        Ok(value) => {
-            run(client, "COMMIT")?;
-            Ok(value)
-        }
-        Err(error) => {
-            // A rollback that fails means a broken connection, which the pool throws away; the server rolls back.
-            let _ = client.batch_execute("ROLLBACK");
-            Err(error)
-        }
-    }
-}
-
-/// Runs what begins, ends or divides a transaction.
-fn run(client: &mut Client, text: &str) -> Result<(), ApplyError> {
-    let result = client.batch_execute(text);
-    turns::take();
-    result.map_err(|source| ApplyError::of_statement(sql::BEGIN, source))
+    })
 }
 
 fn write(client: &mut Client, changes: &Changes, writing: Writing) -> Result<RecordCounts, ApplyError> {

@@ -18,9 +18,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use foldhash::fast::RandomState;
 use foldhash::{HashMap, HashMapExt};
 
-use crate::decode::time::{self, Micros};
+use crate::decode::time;
+use crate::micros::Micros;
+use crate::redis::clock::Clock;
 use crate::rows::{Change, Op, PairRow, PairTable, Row, Table};
-use crate::servers::clock::Clock;
 
 /// Milliseconds taken and ops given one that are remembered at least; twice as many at most, of about 35 bytes each. Rows that
 /// share a millisecond lie no further apart than the batches of the workers, unless they are delivered again.

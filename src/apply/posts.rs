@@ -11,13 +11,13 @@ use postgres::types::Type;
 
 use super::copy::{Way, copy};
 use super::effects::{self, Counter, Effects, post_notification_uris};
-use super::params::{JsonText, Params, Timestamp};
 use crate::decode::json::{self, Json};
 use crate::decode::{dialect, embed};
+use crate::postgres::fault::ApplyError;
+use crate::postgres::params::{JsonText, Params, Timestamp};
+use crate::postgres::row::Row;
+use crate::postgres::sql;
 use crate::rows::{self, Post};
-use crate::servers::fault::ApplyError;
-use crate::servers::row::Row;
-use crate::servers::sql;
 
 /// What a post that is or was in the table has caused elsewhere.
 struct Stored {

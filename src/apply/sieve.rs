@@ -9,12 +9,14 @@
 use postgres::Client;
 
 use super::copy::Way;
-use super::member::{Member, Mode};
-use super::{Memory, Switches, Writing, pairs, run, write_timely, write_users};
+use super::{Memory, Writing, pairs, write_timely, write_users};
 use crate::fold::fold;
+use crate::group::members::member::{Member, Mode};
+use crate::postgres::fault::ApplyError;
+use crate::postgres::sql;
+use crate::postgres::transaction::run;
 use crate::rows::Op;
-use crate::servers::fault::ApplyError;
-use crate::servers::sql;
+use crate::settings::config::Switches;
 
 pub struct Sieve<'s> {
     client: &'s mut Client,

@@ -15,12 +15,12 @@ use std::time::Instant;
 use postgres::Client;
 
 use super::handles::Handles;
-use super::params::Params;
-use crate::decode::time::Micros;
 use crate::fold::UserChange;
+use crate::micros::Micros;
+use crate::postgres::fault::ApplyError;
+use crate::postgres::params::Params;
+use crate::postgres::sql;
 use crate::rows::{Op, Table};
-use crate::servers::fault::ApplyError;
-use crate::servers::sql;
 
 /// What a worker remembers of the users it has met, so that it need not ask again.
 pub struct KnownUsers {

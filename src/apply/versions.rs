@@ -12,12 +12,12 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use postgres::Client;
 
-use super::params::Params;
 use crate::entry::{EntryId, Position};
+use crate::postgres::fault::ApplyError;
+use crate::postgres::params::Params;
+use crate::postgres::row::Row;
+use crate::postgres::sql;
 use crate::rows::{Change, Op, PairRow, Row as Values};
-use crate::servers::fault::ApplyError;
-use crate::servers::row::Row;
-use crate::servers::sql;
 
 /// The last op on one record.
 struct Last<'o> {

@@ -3,7 +3,7 @@
 use redis::RedisResult;
 use serde::{Deserialize, Serialize};
 
-use crate::servers::link::Link;
+use crate::redis::link::Link;
 
 /// The key goes by itself ten seconds after its writer.
 pub const KEY: &str = "firehose:status";

@@ -7,7 +7,7 @@ use std::ffi::{CStr, OsStr};
 use std::os::unix::ffi::OsStrExt;
 use std::{env, io};
 
-use crate::stderr;
+use crate::logging::stderr;
 
 /// As in the unit and in sysusers.d.
 pub const NAME: &CStr = c"firehose-worker";

@@ -7,20 +7,7 @@ use std::borrow::Cow;
 use chrono::DateTime;
 
 use crate::entry::EntryId;
-
-/// UTC wall time in microseconds since 1970.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Micros(pub i64);
-
-impl Micros {
-    pub fn of_millis(ms: i64) -> Micros {
-        Micros(ms.saturating_mul(1000))
-    }
-
-    pub fn millis(self) -> i64 {
-        self.0.div_euclid(1000)
-    }
-}
+use crate::micros::Micros;
 
 const SECOND: i64 = 1_000_000;
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 use redis::{RedisResult, Value};
 
 use crate::group::lease::Lease;
-use crate::servers::link::{self, Link, Redis};
+use crate::redis::link::{self, Link, Redis};
 use crate::settings::config::Config;
 
 /// Removes the consumer if nothing is pending under its name. To be called once nothing reads any more.

@@ -5,7 +5,7 @@
 
 use redis::Cmd;
 
-use crate::group::keys;
+use crate::keys;
 use crate::settings::config::Config;
 
 /// Without a fence all entries are looked up before they are acknowledged.

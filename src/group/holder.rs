@@ -8,11 +8,12 @@ use std::time::{Duration, Instant};
 use redis::RedisResult;
 
 use crate::group::lease::{Lease, Until};
-use crate::group::{keys, mark};
-use crate::servers::link::{self, Link, Redis};
-use crate::servers::retry::{Backoff, Refusal};
+use crate::group::mark;
+use crate::keys;
+use crate::redis::link::{self, Link, Redis};
+use crate::runtime::retry::{Backoff, Refusal};
+use crate::runtime::shutdown::Stop;
 use crate::settings::config::Config;
-use crate::shutdown::Stop;
 
 /// A holder that has not renewed its key for this long is gone.
 pub const LEASE: Duration = Duration::from_secs(8);

@@ -3,8 +3,8 @@
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::shutdown::Stop;
-use crate::turns;
+use crate::runtime::heartbeat;
+use crate::runtime::shutdown::Stop;
 
 /// How often a waiting thread takes a turn.
 const LOOK: Duration = Duration::from_millis(500);
@@ -68,7 +68,7 @@ impl Lease {
                 return false;
             }
             let waited = self.0.renewed.wait_timeout(until, LOOK);
-            turns::take();
+            heartbeat::beat();
             until = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
         true

@@ -14,9 +14,9 @@ use redis::RedisResult;
 
 use crate::entry::EntryId;
 use crate::in_flight::InFlight;
-use crate::servers::link::{self, Link, Redis};
+use crate::redis::link::{self, Link, Redis};
+use crate::runtime::shutdown::Stop;
 use crate::settings::config::Config;
-use crate::shutdown::Stop;
 
 /// Entries of one command.
 const COUNT: usize = 1000;

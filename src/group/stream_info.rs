@@ -12,7 +12,7 @@ use std::collections::HashMap;
 use redis::{FromRedisValue, ParsingError, RedisResult, Value};
 
 use crate::entry::EntryId;
-use crate::servers::link::{self, Link};
+use crate::redis::link::{self, Link};
 
 /// The stream at one moment.
 #[derive(Clone, Debug, Default)]

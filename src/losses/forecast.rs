@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::time::{Duration, Instant};
 
-use crate::report::rates::per_second;
+use crate::metrics::rates::per_second;
 
 /// Rates are taken over this time at most, so that a burst does not look like an end in sight.
 const WINDOW: Duration = Duration::from_secs(30);

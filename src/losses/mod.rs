@@ -15,15 +15,15 @@ use std::time::{Duration, Instant};
 
 use redis::RedisResult;
 
-use crate::ack::dead_letter::DEAD_LETTERS;
-use crate::group::keys;
+use crate::dead_letter::DEAD_LETTERS;
 use crate::group::stream_info::{self, StreamInfo};
-use crate::report::metrics::{Metrics, Reads};
-use crate::servers::clock::{Clock, Comparison};
-use crate::servers::link::{self, Link, Redis};
-use crate::servers::retry::Refusal;
+use crate::keys;
+use crate::metrics::{Metrics, Reads};
+use crate::redis::clock::{Clock, Comparison};
+use crate::redis::link::{self, Link, Redis};
+use crate::runtime::retry::Refusal;
+use crate::runtime::shutdown::Stop;
 use crate::settings::config::Config;
-use crate::shutdown::Stop;
 use forecast::{Forecast, News};
 use unread::{Given, Seen};
 
@@ -37,12 +37,6 @@ const IDLE_MARGIN: Duration = Duration::from_secs(1);
 
 /// Looks in a row that are left out because an answer is on its way to the reader.
 const MAX_PUT_OFF: u32 = 5;
-
-/// The hash of a group's losses: `unread_trimmed`, `pending_trimmed`, `groups_recreated`, and the last look. It has no
-/// TTL: what was lost stays lost.
-pub fn key(config: &Config) -> String {
-    keys::of_group("losses", config)
-}
 
 /// Whether there are so many dead letters that the oldest will go before long.
 pub fn dead_letters_are_many(number: u64, limit: u64) -> bool {
@@ -101,7 +95,7 @@ impl Losses {
             stream: config.stream.clone(),
             group: config.group.clone(),
             consumer: config.consumer.clone(),
-            key: key(config),
+            key: keys::losses(config),
             dead_letter_maxlen: config.dead_letter_maxlen as u64,
             metrics,
             clocks: Comparison::new(clock),

@@ -14,7 +14,7 @@ use redis::{Cmd, FromRedisValue, RedisResult, Value, from_redis_value};
 use crate::entry::EntryId;
 use crate::group::fence::Fence;
 use crate::reader::delivered::{ids, text};
-use crate::servers::link::{self, Link};
+use crate::redis::link::{self, Link};
 
 const NO_LOOK: &str = "entries of live consumers are counted as lost where they were trimmed, though they are applied";
 

@@ -90,6 +90,6 @@ fn bytes(value: Value) -> Option<Vec<u8>> {
     }
 }
 
-pub fn text(value: Value) -> Option<String> {
+pub(super) fn text(value: Value) -> Option<String> {
     String::from_utf8(bytes(value)?).ok()
 }

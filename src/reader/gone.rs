@@ -11,8 +11,8 @@ use redis::RedisResult;
 
 use super::Reader;
 use crate::entry::EntryId;
+use crate::logging::shown;
 use crate::reader::claim::Cursor;
-use crate::shown;
 
 /// IDs claimed at a time at the start, when none is read before all are there.
 const ADOPT_COUNT: usize = 1000;

@@ -10,12 +10,12 @@ use std::sync::Arc;
 
 use crossbeam_channel::{SendError, Sender};
 
-use crate::ack::{Done, Outcome};
 use crate::entry::{Entry, EntryId};
 use crate::in_flight::InFlight;
+use crate::outcome::{Done, Outcome};
 use crate::partition::worker_of;
 use crate::reader::delivered::Delivered;
-use crate::turns;
+use crate::runtime::heartbeat;
 
 pub struct HandOver {
     workers: Vec<Sender<Entry>>,
@@ -99,7 +99,7 @@ impl HandOver {
         // Up at once, down slowly: too few entries cost a round trip, too many cost memory.
         self.entry_weight = weight.max((self.entry_weight * 255 + weight) / 256 + 1);
         let worker = &self.workers[worker_of(&entry, self.workers.len())];
-        turns::send(worker, entry)
+        heartbeat::send(worker, entry)
     }
 
     fn acknowledge_trimmed(&mut self, dones: Vec<Done>) -> Option<()> {
@@ -115,7 +115,7 @@ impl HandOver {
                 first: first.min(id),
                 last: self.trimmed.last.max(id),
             };
-            turns::send(&self.done, done).ok()?;
+            heartbeat::send(&self.done, done).ok()?;
         }
         Some(())
     }

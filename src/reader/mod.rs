@@ -12,6 +12,7 @@
 //! of reach are later entries that Redis itself has lost: its producer has to send them again.
 
 pub mod claim;
+pub mod deliveries;
 pub mod delivered;
 mod gone;
 pub mod hand_over;
@@ -23,21 +24,21 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::Sender;
 use redis::{Cmd, RedisError, RedisResult};
 
-use crate::ack::Done;
-use crate::ack::session::Session;
 use crate::entry::{Entry, EntryId};
 use crate::group::fence::Fence;
 use crate::group::lease::Lease;
+use crate::group::session::Session;
 use crate::in_flight::InFlight;
+use crate::metrics::Metrics;
+use crate::outcome::Done;
 use crate::reader::claim::Claim;
 use crate::reader::delivered::{Delivered, entries_of_stream};
+use crate::reader::deliveries::Deliveries;
 use crate::reader::hand_over::HandOver;
-use crate::report::metrics::Metrics;
-use crate::servers::link::{self, Link, Redis};
-use crate::servers::retry::{Backoff, Refusal};
+use crate::redis::link::{self, Link, Redis};
+use crate::runtime::retry::{Backoff, Refusal};
+use crate::runtime::shutdown::Stop;
 use crate::settings::config::Config;
-use crate::shutdown::Stop;
-use crate::worker::poison::Deliveries;
 
 /// How long a read waits for new entries; a stop is noticed within it.
 const BLOCK: Duration = Duration::from_millis(500);

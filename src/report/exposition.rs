@@ -5,57 +5,18 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, prometheus_text};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
-use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
 use crate::in_flight::InFlight;
-use crate::report::metrics::{Metrics, Totals};
+use crate::metrics::{Metrics, Totals};
 
 pub use prometheus_client::encoding::prometheus_text::CONTENT_TYPE;
-
-/// What is measured per batch. Each is behind a lock of its own, which a batch takes once.
-#[derive(Debug)]
-pub struct Timings {
-    batch_entries: Histogram,
-    transaction_seconds: Histogram,
-    commit_freshness_seconds: Histogram,
-}
-
-impl Default for Timings {
-    fn default() -> Self {
-        Timings {
-            batch_entries: Histogram::new([1.0, 5.0, 20.0, 100.0, 500.0, 1000.0, 2000.0, 5000.0]),
-            transaction_seconds: Histogram::new([0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 5.0, 20.0]),
-            commit_freshness_seconds: Histogram::new([0.005, 0.02, 0.1, 0.5, 1.0, 5.0, 30.0, 120.0, 600.0, 3600.0]),
-        }
-    }
-}
-
-impl Timings {
-    /// A batch has committed, the newest of whose entries is of the time `newest_ms`.
-    pub fn batch(&self, entries: usize, newest_ms: u64) {
-        self.batch_entries.observe(entries as f64);
-        let newest = Duration::from_millis(newest_ms);
-        self.commit_freshness_seconds.observe(since(newest).as_secs_f64());
-    }
-
-    pub fn transaction(&self, took: Duration) {
-        self.transaction_seconds.observe(took.as_secs_f64());
-    }
-}
-
-/// How long ago a time since 1970 was; nothing where the clocks disagree.
-fn since(time: Duration) -> Duration {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    now.saturating_sub(time)
-}
 
 /// Everything there is to show.
 pub struct Exposition {

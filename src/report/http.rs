@@ -15,13 +15,13 @@ use std::time::{Duration, Instant};
 
 use socket2::SockRef;
 
+use crate::logging::shown;
+use crate::metrics::Metrics;
 use crate::report::connections::Connections;
 use crate::report::exposition::{CONTENT_TYPE, Exposition};
-use crate::report::metrics::Metrics;
-use crate::servers::retry::{Backoff, Refusal};
-use crate::shown;
-use crate::shutdown::Stop;
-use crate::turns::{self, Watch};
+use crate::runtime::heartbeat::{self, Watch};
+use crate::runtime::retry::{Backoff, Refusal};
+use crate::runtime::shutdown::Stop;
 
 /// How long the listener waits for a connection before it looks for a stop.
 const TURN: Duration = Duration::from_millis(500);
@@ -39,7 +39,7 @@ pub struct Http {
     /// `host:port`
     address: String,
     pages: Arc<Pages>,
-    turns: Watch,
+    heartbeats: Watch,
 }
 
 /// What is answered.
@@ -62,7 +62,7 @@ type Answer = (&'static str, &'static str, String);
 const TEXT: &str = "text/plain; charset=utf-8";
 
 impl Http {
-    pub fn new(address: &str, exposition: Exposition, metrics: Arc<Metrics>, turns: Watch) -> Http {
+    pub fn new(address: &str, exposition: Exposition, metrics: Arc<Metrics>, heartbeats: Watch) -> Http {
         let health = Health {
             missing: Vec::new(),
             sound_at: Instant::now(),
@@ -74,7 +74,7 @@ impl Http {
                 metrics,
                 health: Mutex::new(health),
             }),
-            turns,
+            heartbeats,
         }
     }
 
@@ -86,7 +86,7 @@ impl Http {
         let mut connections = Connections::default();
         while !stop.is_requested() {
             let accepted = listener.accept();
-            turns::take();
+            heartbeat::beat();
             self.look_at_threads();
             match accepted {
                 Ok((peer, _)) => {
@@ -128,7 +128,7 @@ impl Http {
 
     fn look_at_threads(&mut self) {
         let mut health = self.pages.health.lock().unwrap_or_else(PoisonError::into_inner);
-        health.missing = self.turns.missing();
+        health.missing = self.heartbeats.missing();
         if health.missing.is_empty() {
             health.sound_at = Instant::now();
         }
@@ -200,7 +200,7 @@ impl Pages {
         }
     }
 
-    /// Whether all threads still take turns; those of an idle worker, or one that waits for a server, do.
+    /// Whether all threads still take heartbeats; those of an idle worker, or one that waits for a server, do.
     fn health(&self) -> Result<(), String> {
         let health = self.health.lock().unwrap_or_else(PoisonError::into_inner);
         let time = health.sound_at.elapsed();

@@ -4,11 +4,6 @@
 
 mod connections;
 pub mod exposition;
-pub mod flush;
 pub mod http;
-pub mod logging;
-pub mod metrics;
 pub mod notify;
-pub mod rates;
-pub mod readiness;
 pub mod status;

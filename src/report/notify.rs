@@ -9,14 +9,14 @@ use std::time::{Duration, Instant, SystemTime};
 
 use sd_notify::NotifyState;
 
-use crate::report::logging;
-use crate::report::metrics::{Metrics, Totals};
-use crate::report::rates::Rates;
-use crate::servers::db::Db;
-use crate::servers::link::Redis;
-use crate::shown;
-use crate::shutdown::Stop;
-use crate::turns::Watch;
+use crate::logging;
+use crate::logging::shown;
+use crate::metrics::rates::Rates;
+use crate::metrics::{Metrics, Totals};
+use crate::postgres::db::Db;
+use crate::redis::link::Redis;
+use crate::runtime::heartbeat::Watch;
+use crate::runtime::shutdown::Stop;
 
 /// Between two looks at the threads.
 const LOOK: Duration = Duration::from_millis(250);
@@ -85,7 +85,7 @@ pub struct Notifier {
     pub redis: Redis,
     pub db: Db,
     pub metrics: Arc<Metrics>,
-    pub turns: Watch,
+    pub heartbeats: Watch,
     pub stop_timeout: Duration,
 }
 
@@ -111,7 +111,7 @@ impl Notifier {
             }
             self.start.ready();
             if let Some(watchdog) = &mut watchdog
-                && watchdog.is_to_be_fed(&self.turns.missing(), Instant::now())
+                && watchdog.is_to_be_fed(&self.heartbeats.missing(), Instant::now())
             {
                 send(&[NotifyState::Watchdog]);
             }

@@ -9,15 +9,16 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
-use crate::group::{keys, mark};
-use crate::report::metrics::Metrics;
+use crate::group::mark;
+use crate::keys;
+use crate::metrics::Metrics;
+use crate::metrics::rates::{self, Rates};
+use crate::postgres::db::Db;
+use crate::redis::link::{self, Link, Redis};
 use crate::report::notify::Start;
-use crate::report::rates::{self, Rates};
-use crate::servers::db::Db;
-use crate::servers::link::{self, Link, Redis};
+use crate::runtime::shutdown::Stop;
 use crate::settings::cli::VERSION;
 use crate::settings::config::Config;
-use crate::shutdown::Stop;
 
 const INTERVAL: Duration = Duration::from_secs(1);
 

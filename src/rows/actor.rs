@@ -5,8 +5,8 @@ use std::borrow::Cow;
 use super::{Change, DID_MAX, Ignored, NAME_MAX, Op, Record, Row, Source, Table};
 use crate::decode::json::Json;
 use crate::decode::text::{cut, fits};
-use crate::decode::time::Micros;
 use crate::entry::Position;
+use crate::micros::Micros;
 
 /// The columns of `users` that a profile sets. JSON columns are JSON text.
 #[derive(Debug, PartialEq)]

@@ -7,8 +7,8 @@ use super::{DID_MAX, Record, URI_MAX, json_array, optional_cid, optional_uri, st
 use crate::decode::embed::{self, Quoted};
 use crate::decode::json::Json;
 use crate::decode::text::fits;
-use crate::decode::time::Micros;
 use crate::entry::Position;
+use crate::micros::Micros;
 
 /// A row of `posts`, and what it causes in other tables. JSON columns are JSON text.
 #[derive(Debug, PartialEq)]

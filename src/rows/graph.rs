@@ -7,8 +7,8 @@ use std::borrow::Cow;
 use super::{DID_MAX, Ignored, NAME_MAX, Record, URI_MAX, json_array, optional_cid, optional_uri};
 use crate::decode::json::Json;
 use crate::decode::text::{cut, fits};
-use crate::decode::time::Micros;
 use crate::entry::Position;
+use crate::micros::Micros;
 
 /// The tables with one row per pair, in the order in which they are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -15,9 +15,10 @@ use std::borrow::Cow;
 use crate::decode::dialect;
 use crate::decode::json::Json;
 use crate::decode::text::{self, fits};
-use crate::decode::time::{self, Micros};
+use crate::decode::time;
 use crate::decode::{Event, OpError, WireOp, cid};
 use crate::entry::{Entry, EntryId, Position};
+use crate::micros::Micros;
 
 pub use actor::{Handle, Labeler, Profile};
 pub use feed::{FeedGenerator, Post, PostGate, ThreadGate, mentions};

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use super::{DID_MAX, Ignored, Record, URI_MAX};
 use crate::decode::json::Json;
 use crate::decode::text::{cut, fits};
-use crate::decode::time::Micros;
+use crate::micros::Micros;
 
 /// A row of `labels`.
 #[derive(Debug, PartialEq)]

@@ -11,16 +11,15 @@ use std::time::Duration;
 use clap::{Args, Command};
 use log::LevelFilter;
 
-use crate::apply::Switches;
+use crate::postgres::address::Database;
 use crate::settings::cli::{DEFAULT_DATABASE_URL, DEFAULT_REDIS_URL, Settings};
-use crate::settings::database_url::{self, Database};
-use crate::settings::redis_url;
 use crate::settings::secret::Secret;
+use crate::{postgres, redis};
 
 /// What the worker runs with. Has no `Debug`: it holds passwords.
 #[derive(Clone)]
 pub struct Config {
-    pub redis: redis_url::Address,
+    pub redis: redis::address::Address,
     pub postgres: Database,
     /// What was accepted but has no effect, to be said at the start.
     pub warnings: Vec<String>,
@@ -46,6 +45,14 @@ pub struct Config {
     pub stop_timeout: Duration,
     pub switches: Switches,
     pub log_level: LevelFilter,
+}
+
+/// Which side effects are written; what is there is taken back by deletes all the same.
+#[derive(Clone, Copy, Debug)]
+pub struct Switches {
+    pub notifications: bool,
+    pub viewer_states: bool,
+    pub generic_records: bool,
 }
 
 /// The faults of a configuration, a line each.
@@ -202,14 +209,14 @@ impl Check {
         Some(value.to_owned())
     }
 
-    fn redis_url(&mut self, settings: &Settings) -> redis_url::Address {
+    fn redis_url(&mut self, settings: &Settings) -> redis::address::Address {
         let secret = Secret {
             variable: "REDIS_URL",
             value: &settings.redis_url,
             file: &settings.redis_url_file,
             credentials: settings.credentials.as_deref(),
         };
-        self.address(&secret, DEFAULT_REDIS_URL, "redis://unused", redis_url::parse)
+        self.address(&secret, DEFAULT_REDIS_URL, "redis://unused", redis::address::parse)
     }
 
     fn database_url(&mut self, settings: &Settings) -> Database {
@@ -219,7 +226,12 @@ impl Check {
             file: &settings.database_url_file,
             credentials: settings.credentials.as_deref(),
         };
-        self.address(&secret, DEFAULT_DATABASE_URL, "sslmode=disable", database_url::parse)
+        self.address(
+            &secret,
+            DEFAULT_DATABASE_URL,
+            "sslmode=disable",
+            postgres::address::parse,
+        )
     }
 
     /// The address; after a fault, `stand_in`, which names no file and which nobody connects to.

@@ -11,7 +11,7 @@ use std::{env, fs};
 
 use clap::{ArgMatches, Command};
 
-use crate::stderr;
+use crate::logging::stderr;
 
 /// Where the package and the README put the settings of the unit.
 pub const DEFAULT: &str = "/etc/default/firehose-worker";

@@ -4,7 +4,5 @@
 
 pub mod cli;
 pub mod config;
-pub mod database_url;
 pub mod env_file;
-pub mod redis_url;
 pub mod secret;

@@ -15,16 +15,16 @@ use postgres::error::SqlState;
 
 use super::reading::EntryProgress;
 use super::{Unfinished, Worker};
-use crate::ack::dead_letter::DeadLetter;
 use crate::apply;
+use crate::dead_letter::DeadLetter;
 use crate::decode::{self, RawCommit};
 use crate::entry::Entry;
+use crate::postgres::columns;
+use crate::postgres::constraint;
+use crate::postgres::fault::{ApplyError, Fault};
 use crate::rows::{Ignored, Op};
-use crate::servers::columns;
-use crate::servers::constraint;
-use crate::servers::fault::{ApplyError, Fault};
-use crate::servers::retry::Backoff;
-use crate::turns;
+use crate::runtime::heartbeat;
+use crate::runtime::retry::Backoff;
 
 /// Rows that vanish this often were not deleted by somebody else: then the op is at fault, or the worker. As much for
 /// errors of which nobody knows whether they pass.
@@ -251,7 +251,7 @@ impl Worker {
             if !self.lease.wait(&self.stop) {
                 return Err(Unfinished::GivenUp);
             }
-            turns::take();
+            heartbeat::beat();
             let Err(error) = self.try_once(ops) else { break };
             if matches!(error, ApplyError::Removed) {
                 return Err(Unfinished::Removed);

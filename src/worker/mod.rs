@@ -18,21 +18,22 @@ use std::time::Duration;
 
 use crossbeam_channel::Sender;
 
-use crate::ack::{Done, Kind, Outcome};
-use crate::apply::{Memory, Switches};
+use crate::apply::Memory;
 use crate::batch::{self, Batches};
 use crate::decode::{self, EntryError};
 use crate::entry::{Entry, EntryId};
 use crate::group::lease::Lease;
 use crate::in_flight::InFlight;
+use crate::logging::shown;
+use crate::metrics::Metrics;
+use crate::outcome::{Done, Kind, Outcome};
 use crate::partition::repo_of;
-use crate::report::metrics::Metrics;
+use crate::postgres::db::Db;
 use crate::rows::{Op, Source};
-use crate::servers::db::Db;
-use crate::servers::retry::Backoff;
-use crate::shown;
-use crate::shutdown::Stop;
-use crate::turns;
+use crate::runtime::heartbeat;
+use crate::runtime::retry::Backoff;
+use crate::runtime::shutdown::Stop;
+use crate::settings::config::Switches;
 use crate::worker::poison::{Begun, Trials};
 use crate::worker::portion::Portion;
 use crate::worker::reading::EntryProgress;
@@ -86,7 +87,7 @@ impl Worker {
     /// Works until the reader has gone and the channel is empty, or a stop finds a batch that cannot be applied.
     pub fn run(mut self) -> anyhow::Result<()> {
         while let Some(mut entries) = self.batches.next(TURN) {
-            turns::take();
+            heartbeat::beat();
             self.condemned.clear();
             let mut refused = 0;
             while !entries.is_empty() {
@@ -145,7 +146,7 @@ impl Worker {
                 Ok(turn) => return Ok(turn),
                 Err(TryLockError::Poisoned(turn)) => return Ok(turn.into_inner()),
                 Err(TryLockError::WouldBlock) if self.stop.wait(HEAVY_TURN) => return Err(Unfinished::GivenUp),
-                Err(TryLockError::WouldBlock) => turns::take(),
+                Err(TryLockError::WouldBlock) => heartbeat::beat(),
             }
         }
     }
@@ -213,7 +214,7 @@ impl Worker {
             repo: repo_of(entry),
             outcome,
         };
-        let _ = turns::send(&self.done, done);
+        let _ = heartbeat::send(&self.done, done);
     }
 
     /// Lets go of what a stop left unapplied: it stays pending for the next start.

@@ -14,16 +14,15 @@
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use redis::{Cmd, Pipeline, RedisError, RedisResult};
+use redis::{Cmd, Pipeline, RedisError};
 
 use crate::entry::{Entry, EntryId};
-use crate::group::keys;
-use crate::reader::delivered::Delivered;
-use crate::servers::link::{self, Link, Redis};
-use crate::servers::retry::Backoff;
+use crate::keys;
+use crate::redis::link::{self, Link, Redis};
+use crate::runtime::heartbeat;
+use crate::runtime::retry::Backoff;
+use crate::runtime::shutdown::Stop;
 use crate::settings::config::Config;
-use crate::shutdown::Stop;
-use crate::turns;
 
 /// Deliveries that a stop, a crash and another restart explain.
 const USUAL_DELIVERIES: u64 = 3;
@@ -40,61 +39,6 @@ const WORK: Duration = Duration::from_millis(2);
 /// Entries delivered more often than this are suspects; with a limit of tries below it, sooner.
 pub fn suspect_above(max_deliveries: u64) -> u64 {
     USUAL_DELIVERIES.min(max_deliveries)
-}
-
-/// How often Redis has delivered entries that are read again.
-pub struct Deliveries {
-    stream: String,
-    group: String,
-    consumer: String,
-    is_allowed: bool,
-}
-
-impl Deliveries {
-    pub fn new(config: &Config) -> Deliveries {
-        Deliveries {
-            stream: config.stream.clone(),
-            group: config.group.clone(),
-            consumer: config.consumer.clone(),
-            is_allowed: true,
-        }
-    }
-
-    /// Writes down how often each of these entries of the own consumer, in stream order, was delivered.
-    pub fn look_up(&mut self, link: &mut Link, delivered: &mut [Delivered]) -> RedisResult<()> {
-        let (Some(first), Some(last), true) = (delivered.first(), delivered.last(), self.is_allowed) else {
-            return Ok(());
-        };
-        let mut pending = redis::cmd("XPENDING");
-        pending.arg(&self.stream).arg(&self.group);
-        pending.arg(first.id().to_string()).arg(last.id().to_string());
-        pending.arg(delivered.len()).arg(&self.consumer);
-        let counts: Vec<(String, String, u64, u64)> = match link.query(&pending) {
-            Ok(counts) => counts,
-            Err(error) if link::is_refused(&error) => {
-                log::warn!(
-                    "{}: an entry that ends the process is not found; to change that, {}",
-                    link::describe(&error),
-                    link::remedy(&error, "+xpending")
-                );
-                self.is_allowed = false;
-                return Ok(());
-            }
-            Err(error) => return Err(error),
-        };
-        let mut counts = counts
-            .into_iter()
-            .filter_map(|(id, _, _, deliveries)| Some((EntryId::parse(id.as_bytes())?, deliveries)))
-            .peekable();
-        for delivered in delivered {
-            let id = delivered.id();
-            while counts.next_if(|(counted, _)| *counted < id).is_some() {}
-            if let (Delivered::Entry(entry), Some((_, deliveries))) = (delivered, counts.next_if(|(at, _)| *at == id)) {
-                entry.deliveries = deliveries;
-            }
-        }
-        Ok(())
-    }
 }
 
 /// The tries of all workers that are under way.
@@ -191,7 +135,7 @@ impl Tries {
         let mut is_taken = lock(&self.0.is_turn_taken);
         while *is_taken && !stop.is_requested() {
             let waited = self.0.turn_is_free.wait_timeout(is_taken, LOOK);
-            turns::take();
+            heartbeat::beat();
             is_taken = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
         !std::mem::replace(&mut *is_taken, true)

@@ -5,12 +5,12 @@
 
 use std::borrow::Cow;
 
-use crate::ack::Kind;
-use crate::ack::dead_letter::DeadLetter;
-use crate::apply::Switches;
+use crate::dead_letter::DeadLetter;
 use crate::decode::{self, EntryError, RawCommit};
 use crate::entry::Entry;
+use crate::outcome::Kind;
 use crate::rows::{self, Change, Ignored, Op, Source, Table};
+use crate::settings::config::Switches;
 
 /// What one entry has come to so far.
 pub struct EntryProgress {

@@ -17,7 +17,7 @@ mod sdk_dialect;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Instant;
 
-use firehose_worker::ack::dead_letter::DeadLetter;
+use firehose_worker::dead_letter::DeadLetter;
 use firehose_worker::decode::RawCommit;
 use firehose_worker::decode::json::DEPTH_MAX;
 use firehose_worker::entry::{Entry, EntryId};

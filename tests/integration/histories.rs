@@ -115,7 +115,7 @@ impl Player {
         let database = Database::new(PostgresServer::shared(), "histories");
         let mut client = database.client();
         client
-            .batch_execute(firehose_worker::servers::sql::OWN_SCHEMA)
+            .batch_execute(firehose_worker::postgres::sql::OWN_SCHEMA)
             .expect("the worker's own tables");
         Self { database, client }
     }

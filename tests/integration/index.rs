@@ -89,7 +89,7 @@ fn the_index_names_a_test_for_everything_that_can_happen_to_a_record() {
 #[test]
 fn every_table_of_the_worker_is_in_the_index() {
     let indexed: BTreeSet<&str> = rows().into_iter().flat_map(|row| row[1].split(' ')).collect();
-    let written: BTreeSet<&str> = tables_in(firehose_worker::servers::sql::SCHEMA)
+    let written: BTreeSet<&str> = tables_in(firehose_worker::postgres::sql::SCHEMA)
         .filter(|table| *table != READ_ONLY)
         .chain(["rivals"])
         .collect();

@@ -39,6 +39,7 @@ mod losses;
 mod processes;
 // Whole streams: totals, counters against rows, redelivery, dialects, real records.
 mod stream;
+mod structure;
 // What becomes of each collection's records, on whole rows.
 mod records;
 mod posts;

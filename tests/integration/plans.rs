@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use firehose_worker::servers::sql::{self, Statement};
+use firehose_worker::postgres::sql::{self, Statement};
 use postgres::{Client, SimpleQueryMessage};
 use serde_json::Value;
 

@@ -18,32 +18,13 @@ pub use notifications::{
 };
 
 use crate::decode::text::fits;
-use crate::decode::time::Micros;
+use crate::metrics::RecordCounts;
+use crate::micros::Micros;
 use crate::rows::{PairRow, PairTable, Post, URI_MAX};
+use crate::settings::config::Switches;
 use notifications::{Notification, known_cid, pair_notification};
 
 type Text<'e> = Cow<'e, str>;
-
-/// Which side effects are written; what is there is taken back by deletes all the same.
-#[derive(Clone, Copy, Debug)]
-pub struct Switches {
-    pub notifications: bool,
-    pub viewer_states: bool,
-    pub generic_records: bool,
-}
-
-/// Rows really inserted less rows really deleted, as the hash `db:record_counts` holds them.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct RecordCounts {
-    pub users: i64,
-    pub posts: i64,
-    pub likes: i64,
-    pub reposts: i64,
-    pub follows: i64,
-    pub blocks: i64,
-    pub feed_items: i64,
-    pub post_aggregations: i64,
-}
 
 /// The counters of post_aggregations, in the order of its columns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

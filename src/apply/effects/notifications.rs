@@ -7,8 +7,8 @@ use std::borrow::Cow;
 
 use super::Text;
 use crate::decode::text::fits;
-use crate::decode::time::Micros;
 use crate::entry::Position;
+use crate::micros::Micros;
 use crate::rows::{DID_MAX, PairRow, PairTable, Post};
 
 pub struct Notification<'e> {

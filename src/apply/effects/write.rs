@@ -8,14 +8,15 @@ use postgres::Client;
 use postgres::types::Type;
 
 use super::notifications::Notification;
-use super::{Counter, Effects, FeedItem, RecordCounts, Text, Viewers};
+use super::{Counter, Effects, FeedItem, Text, Viewers};
 use crate::apply::copy::{Way, copy};
 use crate::apply::page_keys::PageKeys;
-use crate::apply::params::{Params, Timestamp};
-use crate::decode::time::Micros;
-use crate::servers::fault::ApplyError;
-use crate::servers::row::Row;
-use crate::servers::sql;
+use crate::metrics::RecordCounts;
+use crate::micros::Micros;
+use crate::postgres::fault::ApplyError;
+use crate::postgres::params::{Params, Timestamp};
+use crate::postgres::row::Row;
+use crate::postgres::sql;
 
 impl Effects<'_> {
     /// Writes everything but the counters, in the global order of tables.

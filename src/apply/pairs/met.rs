@@ -11,13 +11,13 @@ use super::plan::Pair;
 use super::statements::statements;
 use super::{FreedPair, take_rivals};
 use crate::apply::effects::authority;
-use crate::apply::params::Params;
-use crate::decode::time::Micros;
 use crate::entry::Position;
+use crate::micros::Micros;
+use crate::postgres::fault::ApplyError;
+use crate::postgres::params::Params;
+use crate::postgres::row::Row;
+use crate::postgres::sql;
 use crate::rows::{PairRow, PairTable};
-use crate::servers::fault::ApplyError;
-use crate::servers::row::Row;
-use crate::servers::sql;
 
 /// What a record that could not simply be inserted meets in the database. Outlives the batch's effects.
 pub struct Met {

@@ -18,13 +18,13 @@ pub use settle::settle;
 
 use super::copy::Way;
 use super::effects::{Effects, authority};
-use super::params::Params;
 use crate::entry::Position;
 use crate::fold::Changes;
+use crate::postgres::fault::ApplyError;
+use crate::postgres::params::Params;
+use crate::postgres::row::Row;
+use crate::postgres::sql;
 use crate::rows::{PairRow, PairTable};
-use crate::servers::fault::ApplyError;
-use crate::servers::row::Row;
-use crate::servers::sql;
 use statements::{bulk, copy_rows, params, split_off_held, statements};
 
 /// The pairs of each table that a delete has freed, or may have freed.

@@ -173,8 +173,8 @@ mod tests {
     use std::collections::HashSet;
 
     use super::*;
-    use crate::decode::time::Micros;
     use crate::entry::EntryId;
+    use crate::micros::Micros;
 
     const LIKES: PairTable = PairTable::Likes;
 

@@ -9,10 +9,10 @@ use super::plan::{Plan, plan};
 use super::statements::{params, sorted, statements};
 use super::{FreedPair, Met};
 use crate::apply::effects::{Effects, pair_notification_uri};
-use crate::apply::params::Params;
+use crate::postgres::fault::ApplyError;
+use crate::postgres::params::Params;
+use crate::postgres::sql;
 use crate::rows::{PairRow, PairTable};
-use crate::servers::fault::ApplyError;
-use crate::servers::sql;
 
 /// Settles who holds the pairs of the records that met something, and of the freed pairs.
 pub fn settle<'e>(

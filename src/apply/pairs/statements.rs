@@ -7,10 +7,10 @@ use postgres::binary_copy::BinaryCopyInWriter;
 use postgres::types::Type;
 
 use crate::apply::copy::copy;
-use crate::apply::params::{JsonText, Params, Timestamp};
+use crate::postgres::fault::ApplyError;
+use crate::postgres::params::{JsonText, Params, Timestamp};
+use crate::postgres::sql::{self, Statement};
 use crate::rows::{PairRow, PairTable};
-use crate::servers::fault::ApplyError;
-use crate::servers::sql::{self, Statement};
 
 pub(super) struct Statements {
     pub(super) insert: Statement,

@@ -4,7 +4,7 @@
 
 use serde_json::{Value, json};
 
-use crate::shown::one_line;
+use crate::logging::shown::one_line;
 
 /// How bad it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -19,11 +19,11 @@ use anyhow::Context;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use serde_json::json;
 
-use crate::servers::link::Redis;
+use crate::logging::shown;
+use crate::redis::link::Redis;
 use crate::settings::cli::Settings;
 use crate::settings::config::Config;
 use crate::settings::env_file::EnvFile;
-use crate::shown;
 pub use finding::{Finding, Level};
 
 use super::terminal::terminal_width;

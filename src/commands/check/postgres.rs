@@ -9,15 +9,15 @@ use postgres::types::Type;
 use r2d2::ManageConnection;
 
 use super::{Looked, Report, Unusable, now, quoted, report_clock, tables};
-use crate::servers::connect::Manager;
-use crate::servers::db;
-use crate::servers::fault::{ApplyError, describe_postgres};
-use crate::servers::retry::Outage;
-use crate::servers::row::Row;
-use crate::servers::sql;
+use crate::postgres::address::{self, Database};
+use crate::postgres::connect::Manager;
+use crate::postgres::db;
+use crate::postgres::fault::{ApplyError, describe_postgres};
+use crate::postgres::row::Row;
+use crate::postgres::sql;
+use crate::runtime::retry::Outage;
+use crate::runtime::shutdown::Stop;
 use crate::settings::config::Config;
-use crate::settings::database_url::{self, Database};
-use crate::shutdown::Stop;
 
 /// Less than the limit of a look, so that the reason is known.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(4);
@@ -172,7 +172,7 @@ fn look_at_version(row: &Row, database: &Database, report: &Report) -> Result<()
 }
 
 /// Whether what is sent leaves this machine.
-fn is_far(server: &database_url::Server) -> bool {
+fn is_far(server: &address::Server) -> bool {
     match &server.host {
         Host::Unix(_) => false,
         Host::Tcp(name) => {

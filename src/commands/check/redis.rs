@@ -6,7 +6,7 @@ use std::time::Duration;
 use redis::Value;
 
 use super::{Looked, Report, Unusable, now, report_clock, rights};
-use crate::servers::link::{self, Link, Redis};
+use crate::redis::link::{self, Link, Redis};
 use crate::settings::config::Config;
 
 /// Memory beyond which it is time to see to it, in percent of maxmemory.

@@ -7,8 +7,8 @@
 use redis::{Cmd, RedisError, Value};
 
 use super::Report;
-use crate::ack::dead_letter::DEAD_LETTERS;
-use crate::servers::link::{self, Link};
+use crate::dead_letter::DEAD_LETTERS;
+use crate::redis::link::{self, Link};
 use crate::settings::config::Config;
 
 /// What is no number and no ID.

@@ -11,8 +11,8 @@ use postgres::error::SqlState;
 use postgres::types::private::BytesMut;
 use postgres::types::{IsNull, ToSql, Type, to_sql_checked};
 
-use crate::servers::fault::describe_postgres;
-use crate::servers::sql::{self, Statement, words};
+use crate::postgres::fault::describe_postgres;
+use crate::postgres::sql::{self, Statement, words};
 
 /// A parameter without a value, of whatever type the statement says.
 #[derive(Debug)]
@@ -184,7 +184,7 @@ mod tests {
 
     #[test]
     fn users_are_never_deleted_and_every_table_is_needed() {
-        let tables: Vec<&str> = crate::servers::schema::tables()
+        let tables: Vec<&str> = crate::postgres::schema::tables()
             .iter()
             .map(|table| table.name)
             .collect();

@@ -6,17 +6,18 @@ use std::time::{Duration, Instant};
 use redis::RedisResult;
 
 use super::{Looked, Report, quoted, rights};
-use crate::ack::dead_letter::DEAD_LETTERS;
 use crate::commands::producer;
 use crate::commands::terminal::duration;
+use crate::dead_letter::DEAD_LETTERS;
 use crate::group::stream_info::{self, StreamInfo};
 use crate::group::{holder, mark};
+use crate::keys;
+use crate::logging::shown;
 use crate::losses;
 use crate::losses::forecast::{WARN_WITHIN, seconds_left};
-use crate::report::rates::per_second;
-use crate::servers::link::{self, Link};
+use crate::metrics::rates::per_second;
+use crate::redis::link::{self, Link};
 use crate::settings::config::Config;
-use crate::shown;
 
 /// Between the two looks that rates are taken from.
 const SAMPLE: Duration = Duration::from_millis(1500);
@@ -182,7 +183,7 @@ fn look_at_dead_letters(link: &mut Link, config: &Config, report: &Report) {
 }
 
 fn look_at_losses(link: &mut Link, config: &Config, report: &Report) {
-    let answer: RedisResult<HashMap<String, String>> = link.query(redis::cmd("HGETALL").arg(losses::key(config)));
+    let answer: RedisResult<HashMap<String, String>> = link.query(redis::cmd("HGETALL").arg(keys::losses(config)));
     let Ok(losses) = answer else { return };
     let number = |field: &str| losses.get(field).and_then(|text| text.parse::<u64>().ok()).unwrap_or(0);
     let (unread, pending) = (number("unread_trimmed"), number("pending_trimmed"));
@@ -193,7 +194,7 @@ fn look_at_losses(link: &mut Link, config: &Config, report: &Report) {
             format!("{unread} entries were trimmed before they were read, {pending} before they were applied"),
             format!(
                 "raise the producer's limit of entries, or make the worker faster; to forget them: redis-cli DEL {}",
-                quoted(&losses::key(config))
+                quoted(&keys::losses(config))
             ),
         ),
     }

@@ -9,12 +9,12 @@ use postgres::error::SqlState;
 use super::postgres::Server;
 use super::statements::{self, Failure};
 use super::{Looked, Report, Unusable, quoted};
-use crate::apply::Params;
-use crate::servers::columns::{self, FoundTable};
-use crate::servers::fault::ApplyError;
-use crate::servers::row::Row;
-use crate::servers::schema::{self, Key, Table};
-use crate::servers::sql::{self, Statement};
+use crate::postgres::columns::{self, FoundTable};
+use crate::postgres::fault::ApplyError;
+use crate::postgres::params::Params;
+use crate::postgres::row::Row;
+use crate::postgres::schema::{self, Key, Table};
+use crate::postgres::sql::{self, Statement};
 
 /// Looks at all tables. The worker's own may not be there yet.
 pub fn look(client: &mut Client, server: &Server, report: &Report) -> Looked {

@@ -16,12 +16,12 @@ use anyhow::{Context, bail, ensure};
 use redis::{RedisError, RedisResult, Value};
 
 use super::terminal::terminal_width;
-use crate::ack::dead_letter::DEAD_LETTERS;
+use crate::dead_letter::DEAD_LETTERS;
 use crate::entry::EntryId;
-use crate::servers::link::{self, Link, Redis};
+use crate::logging::shown::{self, one_line};
+use crate::redis::link::{self, Link, Redis};
 use crate::settings::cli::{Chosen, DeadLetters};
 use crate::settings::config::Config;
-use crate::shown::{self, one_line};
 use letter::{Letter, Raw};
 use table::{Columns, cells};
 

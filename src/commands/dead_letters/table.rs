@@ -3,7 +3,7 @@
 //! Owns which columns there are and how wide they are. Pure: the terminal's width is given.
 
 use super::letter::Letter;
-use crate::shown::{cut, one_line};
+use crate::logging::shown::{cut, one_line};
 
 /// Widths of a table's columns; the last one takes what is left of the terminal's line, or all it needs.
 pub struct Columns {

@@ -4,11 +4,11 @@
 use postgres::Client;
 
 use super::{Key, Slice, Wrong};
-use crate::apply::params::Params;
-use crate::apply::transaction;
-use crate::servers::fault::ApplyError;
-use crate::servers::row::Row;
-use crate::servers::sql;
+use crate::postgres::fault::ApplyError;
+use crate::postgres::params::Params;
+use crate::postgres::row::Row;
+use crate::postgres::sql;
+use crate::postgres::transaction::transaction;
 
 /// The columns, in the order in which statements have them.
 pub const NAMES: [&str; 5] = [

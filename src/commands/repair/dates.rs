@@ -3,10 +3,10 @@
 use postgres::Client;
 
 use super::{Key, Slice, Wrong, in_tables, sliced};
-use crate::apply::params::Params;
-use crate::apply::transaction;
-use crate::servers::fault::ApplyError;
-use crate::servers::sql;
+use crate::postgres::fault::ApplyError;
+use crate::postgres::params::Params;
+use crate::postgres::sql;
+use crate::postgres::transaction::transaction;
 
 /// The tables with dates out of records.
 pub const TABLES: [&str; 20] = [

@@ -4,12 +4,12 @@
 use postgres::Client;
 
 use super::{Key, Slice, Wrong, quotes, sliced};
-use crate::apply::params::Params;
-use crate::apply::transaction;
 use crate::decode::{dialect, embed, json};
-use crate::servers::fault::ApplyError;
-use crate::servers::row::Row;
-use crate::servers::sql;
+use crate::postgres::fault::ApplyError;
+use crate::postgres::params::Params;
+use crate::postgres::row::Row;
+use crate::postgres::sql;
+use crate::postgres::transaction::transaction;
 
 pub struct Embed {
     pub post: String,

@@ -3,10 +3,10 @@
 use postgres::Client;
 
 use super::{Key, Slice, Wrong, sliced};
-use crate::apply::params::Params;
-use crate::apply::transaction;
-use crate::servers::fault::ApplyError;
-use crate::servers::sql;
+use crate::postgres::fault::ApplyError;
+use crate::postgres::params::Params;
+use crate::postgres::sql;
+use crate::postgres::transaction::transaction;
 
 pub fn read(client: &mut Client, after: &Key, length: u32) -> Result<Option<Slice>, ApplyError> {
     let rows = Params::new()

@@ -25,15 +25,15 @@ use postgres::Client;
 use postgres::error::SqlState;
 use serde::{Deserialize, Serialize};
 
-use crate::apply::transaction;
-use crate::servers::db::{self, Db};
-use crate::servers::fault::{ApplyError, Fault};
-use crate::servers::retry::Backoff;
-use crate::servers::row::Row;
-use crate::servers::sql;
+use crate::postgres::db::{self, Db};
+use crate::postgres::fault::{ApplyError, Fault};
+use crate::postgres::row::Row;
+use crate::postgres::sql;
+use crate::postgres::transaction::transaction;
+use crate::runtime::retry::Backoff;
+use crate::runtime::shutdown::{Stop, handle_signals};
 use crate::settings::cli;
 use crate::settings::config::Config;
-use crate::shutdown::{Stop, handle_signals};
 use progress::{Hold, Place};
 use report::Report;
 

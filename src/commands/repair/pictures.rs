@@ -8,13 +8,13 @@ use std::borrow::Cow;
 use postgres::Client;
 
 use super::{Key, Slice, Wrong, in_tables, sliced};
-use crate::apply::params::Params;
-use crate::apply::transaction;
 use crate::decode::cid;
 use crate::decode::json::Json;
-use crate::servers::fault::ApplyError;
-use crate::servers::row::Row;
-use crate::servers::sql;
+use crate::postgres::fault::ApplyError;
+use crate::postgres::params::Params;
+use crate::postgres::row::Row;
+use crate::postgres::sql;
+use crate::postgres::transaction::transaction;
 
 const TABLES: [&str; 3] = ["users", "lists", "feed_generators"];
 

@@ -8,10 +8,10 @@ use serde::{Deserialize, Serialize};
 
 use super::report::Report;
 use super::{Key, Step};
-use crate::apply::params::Params;
-use crate::apply::transaction;
-use crate::servers::fault::ApplyError;
-use crate::servers::sql;
+use crate::postgres::fault::ApplyError;
+use crate::postgres::params::Params;
+use crate::postgres::sql;
+use crate::postgres::transaction::transaction;
 
 /// The end of the last slice that is done.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]

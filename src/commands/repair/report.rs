@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::counters::{Miscount, NAMES};
 use super::{Slice, Step, Wrong};
-use crate::shown::{self, one_line};
+use crate::logging::shown::{self, one_line};
 
 /// Examples of each kind.
 const N_EXAMPLES: usize = 5;

@@ -5,10 +5,10 @@
 use postgres::Client;
 
 use super::dates;
-use crate::apply::params::Params;
-use crate::apply::transaction;
-use crate::servers::fault::ApplyError;
-use crate::servers::sql;
+use crate::postgres::fault::ApplyError;
+use crate::postgres::params::Params;
+use crate::postgres::sql;
+use crate::postgres::transaction::transaction;
 
 /// What is read, in a dry run too, besides the tables with dates.
 const READ: [&str; 3] = ["users", "post_aggregations", "post_viewer_states"];

@@ -6,11 +6,11 @@
 use postgres::Client;
 
 use super::{Key, Slice, Wrong};
-use crate::apply::params::Params;
-use crate::apply::transaction;
-use crate::servers::fault::ApplyError;
-use crate::servers::row::Row;
-use crate::servers::sql::{self, Statement};
+use crate::postgres::fault::ApplyError;
+use crate::postgres::params::Params;
+use crate::postgres::row::Row;
+use crate::postgres::sql::{self, Statement};
+use crate::postgres::transaction::transaction;
 
 /// Post and viewer.
 pub type Pair = (String, String);

@@ -6,15 +6,15 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use redis::{FromRedisValue, RedisResult};
 use serde::Serialize;
 
-use crate::ack::dead_letter::DEAD_LETTERS;
 use crate::commands::producer::{self, Producer};
+use crate::dead_letter::DEAD_LETTERS;
 use crate::group::stream_info::{self, ConsumerInfo, StreamInfo};
 use crate::group::{holder, mark};
-use crate::losses;
+use crate::keys;
 use crate::losses::forecast::seconds_left;
-use crate::report::rates::{Rates, per_second};
+use crate::metrics::rates::{Rates, per_second};
+use crate::redis::link::{self, Link, Redis};
 use crate::report::status::{self, Status};
-use crate::servers::link::{self, Link, Redis};
 use crate::settings::config::Config;
 
 /// All of it at one moment; what may not be asked, or is not there, is `null`.
@@ -95,7 +95,7 @@ impl Gatherer {
         figures.counters = self.ask(redis::cmd("HGETALL").arg(counters))?.unwrap_or_default();
         figures.producer = self.refusable(producer::ask)?.flatten().and_then(Result::ok);
         figures.dead_letters = self.ask(redis::cmd("XLEN").arg(DEAD_LETTERS))?;
-        let losses: Option<BTreeMap<String, String>> = self.ask(redis::cmd("HGETALL").arg(losses::key(&config)))?;
+        let losses: Option<BTreeMap<String, String>> = self.ask(redis::cmd("HGETALL").arg(keys::losses(&config)))?;
         let losses = losses.unwrap_or_default().into_iter();
         figures.losses = losses
             .filter_map(|(name, text)| Some((name, text.parse().ok()?)))

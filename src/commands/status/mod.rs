@@ -11,11 +11,11 @@ use std::time::Duration;
 
 use anyhow::Context;
 
-use crate::servers::link::Redis;
+use crate::logging::shown;
+use crate::logging::stderr;
+use crate::redis::link::Redis;
+use crate::runtime::shutdown::{Stop, handle_signals};
 use crate::settings::config::Config;
-use crate::shown;
-use crate::shutdown::{Stop, handle_signals};
-use crate::stderr;
 use figures::{Figures, Gatherer};
 use screen::Look;
 

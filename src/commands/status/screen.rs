@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use super::figures::{Figures, Worker};
 use crate::commands::terminal::{duration, terminal_size};
-use crate::shown::{cut, harmless, one_line};
+use crate::logging::shown::{cut, harmless, one_line};
 
 /// Workers that are shown at most: what dead ones have left behind may be thousands of names.
 const MAX_WORKERS: usize = 40;

@@ -9,6 +9,7 @@
 //! version is pruned only when no member holds an entry from before its own, or may be given one: Redis says what is
 //! acknowledged, and each member what it holds, since Redis may have forgotten that.
 
+pub mod member;
 mod progress;
 mod table;
 
@@ -19,20 +20,20 @@ use std::time::{Duration, Instant};
 use postgres::Client;
 use redis::RedisResult;
 
-use crate::ack::session::Session;
-use crate::apply::Member;
 use crate::entry::EntryId;
 use crate::group::holder::{Holder, LEASE, Proof};
 use crate::group::mark;
+use crate::group::members::member::Member;
+use crate::group::session::Session;
 use crate::in_flight::InFlight;
-use crate::report::metrics::Metrics;
-use crate::servers::db::Db;
-use crate::servers::fault::ApplyError;
-use crate::servers::link::{self, Link, Redis};
-use crate::servers::retry::Backoff;
+use crate::logging::shown;
+use crate::metrics::Metrics;
+use crate::postgres::db::Db;
+use crate::postgres::fault::ApplyError;
+use crate::redis::link::{self, Link, Redis};
+use crate::runtime::retry::Backoff;
+use crate::runtime::shutdown::Stop;
 use crate::settings::config::Config;
-use crate::shown;
-use crate::shutdown::Stop;
 use progress::{GroupKey, GroupProgress};
 use table::Line;
 

@@ -7,8 +7,7 @@ use std::collections::HashMap;
 use redis::{FromRedisValue, RedisResult, Value};
 
 use crate::entry::EntryId;
-use crate::reader::delivered::text;
-use crate::servers::link::Link;
+use crate::redis::link::Link;
 
 /// A stream and its group.
 pub struct GroupKey {
@@ -46,8 +45,8 @@ impl GroupKey {
         info.arg("GROUPS").arg(&self.stream);
         for group in link.query::<Vec<HashMap<String, Value>>>(&info)? {
             if group.get("name").cloned().and_then(text).as_deref() == Some(&self.group) {
-                let last = group.get("last-delivered-id").cloned().unwrap_or(Value::Nil);
-                return Ok(id(last).unwrap_or(EntryId::ZERO));
+                let last = group.get("last-delivered-id").cloned();
+                return Ok(last.and_then(id).unwrap_or(EntryId::ZERO));
             }
         }
         Err((redis::ErrorKind::UnexpectedReturnType, "the group is not there yet").into())
@@ -55,6 +54,9 @@ impl GroupKey {
 }
 
 fn id(value: Value) -> Option<EntryId> {
-    let text: Option<String> = FromRedisValue::from_redis_value(value).ok()?;
-    EntryId::parse(text?.as_bytes())
+    EntryId::parse(text(value)?.as_bytes())
+}
+
+fn text(value: Value) -> Option<String> {
+    FromRedisValue::from_redis_value(value).ok()
 }

@@ -4,13 +4,13 @@
 
 use postgres::Client;
 
-use crate::apply::params::Params;
-use crate::apply::transaction;
 use crate::entry::EntryId;
-use crate::servers::fault::ApplyError;
-use crate::servers::row::Row;
-use crate::servers::sql;
-use crate::turns;
+use crate::postgres::fault::ApplyError;
+use crate::postgres::params::Params;
+use crate::postgres::row::Row;
+use crate::postgres::sql;
+use crate::postgres::transaction::transaction;
+use crate::runtime::heartbeat;
 
 /// A row of `firehose_worker.members`.
 #[derive(Clone)]
@@ -108,7 +108,7 @@ fn behind_gate<T>(
 ) -> Result<T, ApplyError> {
     transaction(client, |client| {
         let waited = client.batch_execute(sql::MEMBERS_GATE.text);
-        turns::take();
+        heartbeat::beat();
         waited.map_err(|source| ApplyError::of_statement(sql::MEMBERS_GATE, source))?;
         work(client)
     })

@@ -3,12 +3,14 @@
 use std::borrow::Cow;
 
 use fastrand::Rng;
-use firehose_worker::apply::{self, Memory, PageKeys, RecordCounts, Switches};
+use firehose_worker::apply::{self, Memory, PageKeys};
 use firehose_worker::decode::{self, EntryError};
 use firehose_worker::entry::{Entry, EntryId};
+use firehose_worker::metrics::RecordCounts;
 use firehose_worker::partition;
+use firehose_worker::postgres::fault::Fault;
 use firehose_worker::rows::{self, Change, Op, Source, Table};
-use firehose_worker::servers::fault::Fault;
+use firehose_worker::settings::config::Switches;
 use postgres::Client;
 
 use super::history::{Event, History, Phase};

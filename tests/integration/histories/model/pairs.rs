@@ -56,11 +56,14 @@ impl Model {
             .is_none_or(|holder| holder == uri);
         let may_go = self.times.repeats && old.pair != new.pair || old.was_next;
         new.was_next = old.was_next;
+        let times = either(&old.times, &new.times);
         new.row["indexed_at"] = match held && holds && !may_go && new.collection != VERIFICATION {
             true => old.row["indexed_at"].clone(),
+            // It may have waited for its row meanwhile, with the time of an earlier put that came again.
+            false if self.times.repeats => either(&old.row["indexed_at"], &times),
             false => either(&old.row["indexed_at"], &new.times),
         };
-        new.times = either(&old.times, &new.times);
+        new.times = times;
     }
 
     pub(super) fn add_pair(&mut self, uri: &str, mut new: Pair) {

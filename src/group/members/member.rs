@@ -1,0 +1,123 @@
+//! What a transaction has to know of other processes.
+//!
+//! Owns the look before each commit: whether this process still holds its consumer name and is a member, and whether there
+//! are others, of which the transaction must have known from its begin.
+//!
+//! Invariant: once a process has joined, nothing commits that was not written with versions; once one was taken out, or
+//! another may hold its name, nothing of it commits.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+
+use postgres::{Client, SimpleQueryMessage};
+
+use crate::group::lease::Lease;
+use crate::postgres::fault::ApplyError;
+use crate::postgres::sql;
+use crate::runtime::heartbeat;
+
+/// This process among those that write to the database. Clones share what is known.
+#[derive(Clone)]
+pub struct Member(Arc<Shared>);
+
+struct Shared {
+    id: AtomicI64,
+    lease: Lease,
+    has_others: AtomicBool,
+    writes_versions: AtomicBool,
+    is_removed: AtomicBool,
+}
+
+/// How ops of one repo are kept in order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// By this process, which gives them all to one worker.
+    Alone,
+    /// By the places of the ops on each record, since other processes apply some of them.
+    Versioned { member: i64 },
+}
+
+impl Member {
+    pub fn new(id: i64, lease: Lease) -> Member {
+        Member(Arc::new(Shared {
+            id: AtomicI64::new(id),
+            lease,
+            has_others: AtomicBool::new(false),
+            writes_versions: AtomicBool::new(false),
+            is_removed: AtomicBool::new(false),
+        }))
+    }
+
+    pub fn has_others(&self) -> bool {
+        self.0.has_others.load(Ordering::Relaxed)
+    }
+
+    /// A wrong answer costs a try, since every commit looks for itself.
+    pub fn set_has_others(&self, has_others: bool) {
+        self.0.has_others.store(has_others, Ordering::Relaxed);
+    }
+
+    /// The process is about to write versions, which are to be pruned though it is alone.
+    pub fn writes_versions(&self) {
+        self.0.writes_versions.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether it was, since this was asked last.
+    pub fn take_writes_versions(&self) -> bool {
+        self.0.writes_versions.swap(false, Ordering::Relaxed)
+    }
+
+    /// Whether this process was found to be a member no more.
+    pub fn is_removed(&self) -> bool {
+        self.0.is_removed.load(Ordering::Relaxed)
+    }
+
+    pub fn removed(&self) {
+        self.0.is_removed.store(true, Ordering::Relaxed);
+    }
+
+    /// The process has joined again. To be called while nothing is in flight that was read before.
+    pub fn has_rejoined(&self, id: i64) {
+        self.0.id.store(id, Ordering::Relaxed);
+        self.0.is_removed.store(false, Ordering::Relaxed);
+    }
+
+    pub fn mode(&self) -> Mode {
+        match self.has_others() {
+            true => Mode::Versioned {
+                member: self.0.id.load(Ordering::Relaxed),
+            },
+            false => Mode::Alone,
+        }
+    }
+
+    /// Looks, right before the commit, whether this process may still commit what `mode` took for granted.
+    pub fn check(&self, client: &mut Client, mode: Mode) -> Result<(), ApplyError> {
+        let ids = read_ids(client)?;
+        if !ids.contains(&self.0.id.load(Ordering::Relaxed)) {
+            self.removed();
+            return Err(ApplyError::Removed);
+        }
+        if ids.len() > 1 && mode == Mode::Alone {
+            self.set_has_others(true);
+            return Err(ApplyError::Joined);
+        }
+        // Last, since time goes on while the others are read.
+        match self.0.lease.holds() {
+            true => Ok(()),
+            false => Err(ApplyError::NameLapsed),
+        }
+    }
+}
+
+fn read_ids(client: &mut Client) -> Result<Vec<i64>, ApplyError> {
+    let answer = client.simple_query(sql::MEMBERS_CHECK.text);
+    heartbeat::beat();
+    let messages = answer.map_err(|source| ApplyError::of_statement(sql::MEMBERS_CHECK, source))?;
+    let id = |message: &SimpleQueryMessage| match message {
+        // The lock's row has another column.
+        SimpleQueryMessage::Row(row) => row.try_get("id").ok()??.parse().ok(),
+        _ => None,
+    };
+    Ok(messages.iter().filter_map(id).collect())
+}

@@ -1,0 +1,67 @@
+//! Names of the worker's own keys in Redis.
+//!
+//! Invariant: two keys have the same name only if kind, stream, group and consumer are the same, whatever colons these
+//! contain. A kind always names the same number of parts, in which colons are escaped, and the stream follows as it is. Of
+//! the default stream the name says nothing, so that the keys of most installations are short.
+
+use crate::entry::EntryId;
+use crate::settings::cli::DEFAULT_STREAM;
+use crate::settings::config::Config;
+
+const PREFIX: &str = "firehose:worker";
+
+/// A key that all processes of a group share.
+pub fn of_group(kind: &str, config: &Config) -> String {
+    name(kind, &[&config.group], &config.stream)
+}
+
+/// A key about one consumer of the group.
+pub fn of_consumer(kind: &str, config: &Config, consumer: &str) -> String {
+    name(kind, &[&config.group, consumer], &config.stream)
+}
+
+/// A key about one entry that the group was given.
+pub fn of_entry(kind: &str, config: &Config, id: EntryId) -> String {
+    format!("{PREFIX}:{kind}:{}:{}:{id}", escape(&config.group), config.stream)
+}
+
+/// The hash of a group's losses: `unread_trimmed`, `pending_trimmed`, `groups_recreated`, and the last look. It has no
+/// TTL: what was lost stays lost.
+pub fn losses(config: &Config) -> String {
+    of_group("losses", config)
+}
+
+fn name(kind: &str, parts: &[&str], stream: &str) -> String {
+    let parts: Vec<String> = parts.iter().map(|part| escape(part)).collect();
+    let name = format!("{PREFIX}:{kind}:{}", parts.join(":"));
+    match stream {
+        DEFAULT_STREAM => name,
+        stream => format!("{name}:{stream}"),
+    }
+}
+
+fn escape(part: &str) -> String {
+    part.replace('%', "%25").replace(':', "%3A")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn names_are_readable_and_differ_wherever_a_part_does() {
+        assert_eq!(
+            name("holder", &["firehose-processors", "worker-a"], DEFAULT_STREAM),
+            "firehose:worker:holder:firehose-processors:worker-a"
+        );
+        let parts = ["g", "x", "g:x", ":g", "g:", "g%3Ax", "%", ":", DEFAULT_STREAM];
+        let names: HashSet<String> = parts
+            .iter()
+            .flat_map(|group| parts.iter().map(move |consumer| (group, consumer)))
+            .flat_map(|(group, consumer)| parts.iter().map(move |stream| name("k", &[group, consumer], stream)))
+            .collect();
+        assert_eq!(names.len(), parts.len().pow(3));
+    }
+}

@@ -1,0 +1,260 @@
+//! Thread `metrics`: counters → the dashboard's hashes.
+//!
+//! Owns what of the counts each field of each hash has for sure. Every 500 ms, and once more after the last thread has
+//! ended, the differences go out in one MULTI.
+//!
+//! Invariant: no interval counts twice, and none is lost while the process lives: a flush without an answer is given to
+//! `once` again as it was, until it is known to have been carried out, and a field that cannot be added to keeps its counts.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use redis::{Cmd, RedisError, RedisResult, Value};
+
+use crate::keys;
+use crate::metrics::{Count, Metrics};
+use crate::postgres::db::Db;
+use crate::redis::exactly_once::{self, Once};
+use crate::redis::link::{self, Link, Redis};
+use crate::runtime::retry::{Outage, Refusal};
+use crate::runtime::shutdown::Stop;
+use crate::settings::config::Config;
+
+const INTERVAL: Duration = Duration::from_millis(500);
+
+/// The dashboard takes its totals from this hash where it has any field: it is never made here.
+const RECORD_COUNTS: &str = "db:record_counts";
+
+/// A hash that counts are added to.
+struct Hash {
+    key: String,
+    counts: fn(&Metrics) -> Vec<Count>,
+    /// What it has of them for sure.
+    confirmed: Vec<i64>,
+}
+
+impl Hash {
+    fn new(key: &str, counts: fn(&Metrics) -> Vec<Count>) -> Hash {
+        Hash {
+            key: key.to_owned(),
+            counts,
+            confirmed: counts(&Metrics::default()).iter().map(|(_, count)| *count).collect(),
+        }
+    }
+
+    /// What it, number `hash` of all, does not have yet.
+    fn rest(&self, hash: usize, metrics: &Metrics) -> Vec<Addition> {
+        let counts = (self.counts)(metrics).into_iter().zip(&self.confirmed).enumerate();
+        let rest = counts.map(|(number, ((field, count), confirmed))| Addition {
+            hash,
+            number,
+            field,
+            by: count - confirmed,
+        });
+        rest.filter(|addition| addition.by != 0).collect()
+    }
+
+    fn confirm(&mut self, addition: &Addition) {
+        self.confirmed[addition.number] += addition.by;
+    }
+}
+
+/// What is added to one field.
+#[derive(Clone)]
+struct Addition {
+    /// Number of the hash, and of the field in it.
+    hash: usize,
+    number: usize,
+    field: &'static str,
+    by: i64,
+}
+
+/// Adds the counters to the dashboard's hashes.
+pub struct Flusher {
+    link: Link,
+    metrics: Arc<Metrics>,
+    hashes: Vec<Hash>,
+    once: Once,
+    /// What was sent without an answer.
+    unclear: Option<Vec<Addition>>,
+    refusal: Refusal,
+    misfit: Refusal,
+    outages: [Arc<Outage>; 2],
+}
+
+impl Flusher {
+    pub fn new(redis: &Redis, db: &Db, config: &Config, metrics: Arc<Metrics>) -> Flusher {
+        let events = config
+            .metrics_keys
+            .iter()
+            .map(|key| Hash::new(key, Metrics::event_counts));
+        let mut hashes: Vec<Hash> = events.collect();
+        hashes.push(Hash::new(RECORD_COUNTS, Metrics::row_counts));
+        hashes.push(Hash::new(&keys::losses(config), Metrics::loss_counts));
+        Flusher {
+            link: redis.link(Duration::ZERO),
+            metrics,
+            hashes,
+            once: Once::new(keys::of_consumer("flush", config, &config.consumer)),
+            unclear: None,
+            refusal: Refusal::default(),
+            misfit: Refusal::default(),
+            outages: [Arc::clone(&redis.outage), Arc::clone(&db.outage)],
+        }
+    }
+
+    /// Flushes until `stop`, which is requested after all threads that count have ended; then once more.
+    pub fn run(mut self, stop: &Stop) -> anyhow::Result<()> {
+        while !stop.wait(INTERVAL) {
+            // Kept counts go out with the next flush.
+            let _ = self.flush();
+            self.metrics.repeats.report_due();
+            self.outages.iter().for_each(|outage| outage.repeats.report_due());
+        }
+        let flushed = self.flush().or_else(|_| self.flush());
+        let reason = flushed.map_or_else(|error| link::describe(&error), |()| "see above".to_owned());
+        let rest = self.rest();
+        if !rest.is_empty() {
+            log::error!(
+                "the last counts could not be flushed to redis ({reason}): {}",
+                rest.join("; ")
+            );
+        }
+        log::info!("counted {}", self.metrics.summary());
+        Ok(())
+    }
+
+    /// What the hashes do not have; several that lack the same count as one.
+    fn rest(&self) -> Vec<String> {
+        let mut rest: Vec<(String, Vec<&str>)> = Vec::new();
+        for (number, hash) in self.hashes.iter().enumerate() {
+            let mut counts = hash.rest(number, &self.metrics);
+            counts.retain(|_| hash.key != RECORD_COUNTS);
+            let counts: Vec<String> = counts
+                .iter()
+                .map(|count| format!("{} {}", count.field, count.by))
+                .collect();
+            match rest.iter_mut().find(|(others, _)| *others == counts.join(", ")) {
+                _ if counts.is_empty() => {}
+                Some((_, keys)) => keys.push(&hash.key),
+                None => rest.push((counts.join(", "), vec![&hash.key])),
+            }
+        }
+        let line = |(counts, keys): &(String, Vec<&str>)| format!("{counts} of {}", keys.join(" and "));
+        rest.iter().map(line).collect()
+    }
+
+    /// Flushes what is new; errors are said.
+    fn flush(&mut self) -> RedisResult<()> {
+        let flushed = self.try_flush();
+        match &flushed {
+            Ok(()) => self.refusal.end("redis takes the counters"),
+            Err(error) if link::is_connection_error(error) => {}
+            Err(error) if link::is_unready(error) => self.link.unserved(error),
+            Err(error) => {
+                self.refusal.say(format!(
+                    "redis refuses the counters: {}; they are kept and sent again{}",
+                    link::describe(error),
+                    self.hint(error)
+                ));
+            }
+        }
+        flushed
+    }
+
+    /// What to do about a refusal, where the error does not say it itself.
+    fn hint(&self, error: &RedisError) -> String {
+        if link::code(error) == "WRONGTYPE" {
+            let key = self.once.key();
+            return format!("; another program made the key {key}: redis-cli DEL {key}");
+        }
+        let is_own = |hash: &&Hash| hash.key.starts_with("firehose:worker:");
+        let hashes = self.hashes.iter();
+        let hashes = hashes.filter(|hash| hash.key != RECORD_COUNTS && !is_own(hash));
+        let keys: Vec<String> = hashes.map(|hash| format!("~{}", hash.key)).collect();
+        link::hint(error, &format!("{} {} +hincrby", exactly_once::RULE, keys.join(" ")))
+    }
+
+    fn try_flush(&mut self) -> RedisResult<()> {
+        if let Some(additions) = self.unclear.clone() {
+            self.send(additions)?;
+        }
+        let mut additions = Vec::new();
+        for (number, hash) in self.hashes.iter_mut().enumerate() {
+            let rest = hash.rest(number, &self.metrics);
+            // Where there are no totals of rows, what was counted for them is not kept: who makes them counts the rows.
+            if hash.key == RECORD_COUNTS && !rest.is_empty() && !has_record_counts(&mut self.link)? {
+                rest.iter().for_each(|addition| hash.confirm(addition));
+            } else {
+                additions.extend(rest);
+            }
+        }
+        match additions.is_empty() {
+            true => self.look(),
+            false => self.send(additions),
+        }
+    }
+
+    fn send(&mut self, additions: Vec<Addition>) -> RedisResult<()> {
+        let commands = additions.iter().map(|addition| self.command(addition)).collect();
+        let sent = self.once.execute(&mut self.link, commands);
+        if self.once.is_unclear() {
+            self.unclear = Some(additions);
+            return sent.map(drop);
+        }
+        self.unclear = None;
+        self.confirm(additions, sent?);
+        Ok(())
+    }
+
+    fn command(&self, addition: &Addition) -> Cmd {
+        let mut add = redis::cmd("HINCRBY");
+        add.arg(&self.hashes[addition.hash].key);
+        add.arg(addition.field).arg(addition.by);
+        add
+    }
+
+    /// Takes note of what was added. EXEC goes on where one of its commands fails, as on a key that is no hash.
+    fn confirm(&mut self, additions: Vec<Addition>, answers: Vec<Value>) {
+        let mut answers = answers.into_iter();
+        let mut misfit = None;
+        for addition in additions {
+            let hash = &mut self.hashes[addition.hash];
+            // No answers are those of an earlier try, whose answer was lost.
+            let added = answers.next().map_or(Ok(()), |answer| answer.extract_error().map(drop));
+            if let Err(error) = &added {
+                let why = || format!("{} of {}: {}", addition.field, hash.key, link::describe(error));
+                misfit.get_or_insert_with(why);
+            }
+            // Totals of rows that do not take it are somebody else's to count anew.
+            if added.is_ok() || hash.key == RECORD_COUNTS {
+                hash.confirm(&addition);
+            }
+        }
+        match misfit {
+            Some(misfit) => self.misfit.say(format!(
+                "redis cannot add to {misfit}; the counts are kept and sent again, those of {RECORD_COUNTS} are not; delete \
+                 what is in the way"
+            )),
+            None => self.misfit.end("redis adds to all counters"),
+        }
+    }
+
+    /// With nothing to send: while Redis is away, looks whether it is back.
+    fn look(&mut self) -> RedisResult<()> {
+        if !self.link.is_down() {
+            return Ok(());
+        }
+        self.link.query::<Value>(&redis::cmd("PING")).map(drop)
+    }
+}
+
+fn has_record_counts(link: &mut Link) -> RedisResult<bool> {
+    let exists = link.query(redis::cmd("EXISTS").arg(RECORD_COUNTS));
+    let exists = link.optional(
+        exists,
+        "db:record_counts is not kept up to date",
+        "~db:record_counts +exists +hincrby",
+    )?;
+    Ok(exists.unwrap_or(false))
+}

@@ -1,0 +1,252 @@
+//! Counters.
+//!
+//! Owns the atomics that every thread counts in, and what they are called where they are shown. What of them Redis has is
+//! `flush`'s.
+
+pub mod flush;
+pub mod rates;
+pub mod readiness;
+pub mod timings;
+
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use crate::entry::EntryId;
+use crate::logging::repeats::Repeats;
+use crate::metrics::readiness::Readiness;
+use crate::outcome::{Kind, Outcome};
+use crate::rows::Ignored;
+use timings::Timings;
+
+/// What all threads count in. `Relaxed` throughout: each counter stands alone, and the last flush comes after the threads
+/// that count were joined.
+#[derive(Default)]
+pub struct Metrics {
+    commits: AtomicU64,
+    identities: AtomicU64,
+    accounts: AtomicU64,
+    errors: AtomicU64,
+    pending_trimmed: AtomicU64,
+    unread_trimmed: AtomicU64,
+    groups_recreated: AtomicU64,
+    ignored: [AtomicU64; Ignored::ALL.len()],
+    record_counts: [AtomicI64; RECORD_FIELDS.len()],
+    newest_committed_ms: AtomicU64,
+    reads: Mutex<Reads>,
+    pub timings: Timings,
+    pub readiness: Readiness,
+    pub repeats: Repeats,
+}
+
+/// Rows really inserted less rows really deleted, as the hash `db:record_counts` holds them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RecordCounts {
+    pub users: i64,
+    pub posts: i64,
+    pub likes: i64,
+    pub reposts: i64,
+    pub follows: i64,
+    pub blocks: i64,
+    pub feed_items: i64,
+    pub post_aggregations: i64,
+}
+
+/// New entries that the reader was given.
+#[derive(Clone, Copy, Default)]
+pub struct Reads {
+    pub number: u64,
+    /// The newest of them.
+    pub last: EntryId,
+    /// Numbers of two epochs do not compare: an answer between them was lost.
+    pub epoch: u64,
+}
+
+/// What never became rows.
+#[derive(Clone, Copy)]
+pub struct LossCounts {
+    /// Entries whose body was gone when they were read again.
+    pub pending_trimmed: u64,
+    /// Entries that were gone before they were read, those that other processes counted not included.
+    pub unread_trimmed: u64,
+    /// How often the group, or the whole stream, was gone and made again.
+    pub groups_recreated: u64,
+}
+
+impl LossCounts {
+    pub fn entries(&self) -> u64 {
+        self.pending_trimmed + self.unread_trimmed
+    }
+}
+
+const RECORD_FIELDS: [&str; 8] = [
+    "users",
+    "posts",
+    "likes",
+    "reposts",
+    "follows",
+    "blocks",
+    "feed_items",
+    "post_aggregations",
+];
+
+impl Metrics {
+    /// Counts entries that their acknowledgement has taken off.
+    pub fn acknowledged(&self, outcome: &Outcome, number: u64) {
+        let counter = match outcome {
+            Outcome::Applied(Kind::Commit) => &self.commits,
+            Outcome::Applied(Kind::Identity) => &self.identities,
+            Outcome::Applied(Kind::Account) => &self.accounts,
+            Outcome::Applied(Kind::Unknown) => return self.ignored(Ignored::UnknownType, number),
+            Outcome::Dead(_) => &self.errors,
+            Outcome::Lost | Outcome::Dropped => &self.pending_trimmed,
+        };
+        counter.fetch_add(number, Relaxed);
+    }
+
+    pub fn ignored(&self, reason: Ignored, number: u64) {
+        self.ignored[reason as usize].fetch_add(number, Relaxed);
+    }
+
+    /// The rows of a transaction that has committed.
+    pub fn record_counts(&self, counts: &RecordCounts) {
+        let counts = [
+            counts.users,
+            counts.posts,
+            counts.likes,
+            counts.reposts,
+            counts.follows,
+            counts.blocks,
+            counts.feed_items,
+            counts.post_aggregations,
+        ];
+        for (counter, count) in self.record_counts.iter().zip(counts) {
+            counter.fetch_add(count, Relaxed);
+        }
+    }
+
+    /// An entry of that time has committed.
+    pub fn committed(&self, ms: u64) {
+        self.newest_committed_ms.fetch_max(ms, Relaxed);
+    }
+
+    /// All there is to show.
+    pub fn totals(&self) -> Totals {
+        let [events, commits, identities, accounts, errors] = self.events();
+        let newest = self.newest_committed_ms.load(Relaxed);
+        let ignored = |reason: Ignored| (reason.name(), self.ignored[reason as usize].load(Relaxed));
+        Totals {
+            events,
+            by_type: [("commit", commits), ("identity", identities), ("account", accounts)],
+            errors,
+            losses: self.losses(),
+            ignored: Ignored::ALL.map(ignored),
+            newest_committed: (newest > 0).then(|| SystemTime::UNIX_EPOCH + Duration::from_millis(newest)),
+        }
+    }
+
+    /// New entries have been read, up to that ID.
+    pub fn read(&self, number: usize, last: EntryId) {
+        let mut reads = self.lock_reads();
+        reads.number += number as u64;
+        reads.last = last;
+    }
+
+    /// An answer with new entries may have been lost on its way to the reader.
+    pub fn read_unknown(&self) {
+        self.lock_reads().epoch += 1;
+    }
+
+    pub fn reads(&self) -> Reads {
+        *self.lock_reads()
+    }
+
+    fn lock_reads(&self) -> MutexGuard<'_, Reads> {
+        self.reads.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn unread_trimmed(&self, number: u64) {
+        self.unread_trimmed.fetch_add(number, Relaxed);
+    }
+
+    pub fn groups_recreated(&self) -> u64 {
+        self.groups_recreated.load(Relaxed)
+    }
+
+    pub fn group_recreated(&self) {
+        self.groups_recreated.fetch_add(1, Relaxed);
+    }
+
+    pub fn losses(&self) -> LossCounts {
+        LossCounts {
+            pending_trimmed: self.pending_trimmed.load(Relaxed),
+            unread_trimmed: self.unread_trimmed.load(Relaxed),
+            groups_recreated: self.groups_recreated.load(Relaxed),
+        }
+    }
+
+    fn events(&self) -> [u64; EVENT_FIELDS.len()] {
+        let [commits, identities, accounts, errors] =
+            [&self.commits, &self.identities, &self.accounts, &self.errors].map(|counter| counter.load(Relaxed));
+        [commits + identities + accounts, commits, identities, accounts, errors]
+    }
+
+    /// For the dashboard's hashes.
+    pub fn event_counts(&self) -> Vec<Count> {
+        let counts = self.events().map(|count| count as i64);
+        EVENT_FIELDS.into_iter().zip(counts).collect()
+    }
+
+    /// For the hash of the dashboard's totals.
+    pub fn row_counts(&self) -> Vec<Count> {
+        let counts = self.record_counts.iter().map(|counter| counter.load(Relaxed));
+        RECORD_FIELDS.into_iter().zip(counts).collect()
+    }
+
+    /// For the hash of `losses`.
+    pub fn loss_counts(&self) -> Vec<Count> {
+        let losses = self.losses();
+        let counts = [losses.pending_trimmed, losses.groups_recreated].map(|count| count as i64);
+        LOSS_FIELDS.into_iter().zip(counts).collect()
+    }
+
+    /// What was ignored, lost and set apart, for the last line in the log.
+    pub fn summary(&self) -> String {
+        let totals = self.totals();
+        let ignored: Vec<String> = totals
+            .ignored
+            .iter()
+            .filter(|(_, count)| *count > 0)
+            .map(|(name, count)| format!("{name} {count}"))
+            .collect();
+        let ignored = if ignored.is_empty() {
+            "none".to_owned()
+        } else {
+            ignored.join(", ")
+        };
+        let (events, errors, lost) = (totals.events, totals.errors, totals.losses.entries());
+        format!("{events} events, {errors} errors, {lost} entries lost; ops ignored: {ignored}")
+    }
+}
+
+/// What was counted since the start.
+pub struct Totals {
+    /// Entries that were acknowledged, those with errors left out.
+    pub events: u64,
+    pub by_type: [(&'static str, u64); 3],
+    /// Entries of which a part became a dead letter.
+    pub errors: u64,
+    pub losses: LossCounts,
+    /// Ops, and entries of an unknown type, by the reason for which they were ignored.
+    pub ignored: [(&'static str, u64); Ignored::ALL.len()],
+    /// The time in the stream ID of the newest entry whose effect has committed.
+    pub newest_committed: Option<SystemTime>,
+}
+
+const EVENT_FIELDS: [&str; 5] = ["totalEvents", "#commit", "#identity", "#account", "errors"];
+
+/// Those that `losses` does not add itself.
+const LOSS_FIELDS: [&str; 2] = ["pending_trimmed", "groups_recreated"];
+
+/// A field of one of the hashes, and what was counted for it since the start.
+pub type Count = (&'static str, i64);

@@ -1,0 +1,293 @@
+//! Opening a connection to PostgreSQL.
+//!
+//! Owns which servers and addresses are tried, with TLS or without, in libpq's order, how soon after tries that failed,
+//! and that a try ends: with a connection or with a reason, never with a panic, and within the address's time limits.
+
+use std::fs::File;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
+use std::os::unix::net::UnixStream;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use postgres::config::{Host, SslMode, SslNegotiation};
+use postgres::error::SqlState;
+use postgres::{Client, NoTls};
+use thiserror::Error;
+use tokio_postgres_rustls::MakeRustlsConnect;
+
+use crate::postgres::address::{Database, Server};
+use crate::postgres::fault::describe_postgres;
+use crate::postgres::socket::{Limits, Negotiator, Transport, Watch, no_answer};
+use crate::runtime::retry::{Backoff, Outage};
+use crate::runtime::shutdown::Stop;
+use crate::tls::{self, TlsMode};
+
+/// How long an answer may take: longer than sql/begin.sql lets a statement run, so that only a peer that hangs reaches it.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(35);
+
+/// A connection within the process takes no time, or cannot be made.
+const STAND_IN_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// File descriptors that opening a connection takes at most at a time.
+const DESCRIPTORS: usize = 8;
+
+/// Why no server could be connected to, on one line.
+#[derive(Debug, Error)]
+#[error("{0}")]
+pub struct ConnectError(String);
+
+/// Opens connections for the pool.
+pub struct Manager {
+    database: Database,
+    watch: Watch,
+    /// Since a try has failed: what the next wait for, one after the other.
+    backoff: Mutex<Option<Backoff>>,
+    /// Tries to make a connection so far.
+    pub made: Arc<AtomicU64>,
+}
+
+impl Manager {
+    pub fn new(database: Database, outage: &Arc<Outage>, stop: &Stop) -> Manager {
+        Manager {
+            made: Arc::default(),
+            database,
+            watch: Watch {
+                outage: Arc::clone(outage),
+                stop: stop.clone(),
+            },
+            backoff: Mutex::default(),
+        }
+    }
+
+    fn try_connect(&self) -> Result<Client, ConnectError> {
+        self.made.fetch_add(1, Ordering::Relaxed);
+        ensure_descriptors()?;
+        // The postgres crate panics where the system refuses what its event loop needs. A panic would take away the pool's
+        // thread, and the pool would wait for ever for the connection that it has counted already.
+        catch_unwind(AssertUnwindSafe(|| self.database.connect(&self.watch)))
+            .unwrap_or_else(|_| Err(ConnectError("the system refused what a connection needs".to_owned())))
+    }
+}
+
+impl r2d2::ManageConnection for Manager {
+    type Connection = Client;
+    type Error = ConnectError;
+
+    fn connect(&self) -> Result<Client, ConnectError> {
+        let lock = || self.backoff.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut failing = lock();
+        let Some(backoff) = failing.as_mut() else {
+            drop(failing);
+            return self.try_connect().inspect_err(|_| {
+                lock().get_or_insert_default();
+            });
+        };
+        // The pool itself would try twice a second for each connection that is wanted. Of a server that is away or full they
+        // are asked for by one at a time, who keeps the others waiting.
+        backoff.wait(&self.watch.stop);
+        let connected = self.try_connect();
+        if connected.is_ok() {
+            *failing = None;
+        }
+        connected
+    }
+
+    fn is_valid(&self, client: &mut Client) -> Result<(), ConnectError> {
+        client
+            .is_valid(self.database.connect_timeout())
+            .map_err(|error| ConnectError(describe_postgres(&error)))
+    }
+
+    fn has_broken(&self, client: &mut Client) -> bool {
+        client.is_closed()
+    }
+}
+
+/// Finds out whether the process may open enough files, without a panic where it may not.
+fn ensure_descriptors() -> Result<(), ConnectError> {
+    let opened: Result<Vec<File>, _> = (0..DESCRIPTORS).map(|_| File::open("/dev/null")).collect();
+    match opened {
+        Ok(_) => Ok(()),
+        Err(error) => Err(ConnectError(format!(
+            "no file descriptors for a connection: {error}; raise the limit (LimitNOFILE in the unit)"
+        ))),
+    }
+}
+
+impl Database {
+    /// A connection to the first server that gives one.
+    fn connect(&self, watch: &Watch) -> Result<Client, ConnectError> {
+        let transports = self.transports().map_err(ConnectError)?;
+        let mut reasons: Vec<String> = Vec::new();
+        for server in &self.servers {
+            match self.connect_to(server, &transports, watch) {
+                Ok(client) => return Ok(client),
+                Err(reason) => reasons.push(format!("{server}: {reason}")),
+            }
+        }
+        Err(ConnectError(reasons.join("; ")))
+    }
+
+    /// How to connect, in the order to try.
+    fn transports(&self) -> Result<Vec<Transport>, String> {
+        let make = || self.tls.client_config().map(MakeRustlsConnect::new);
+        Ok(match self.tls.mode {
+            TlsMode::Disable => vec![Transport::Plain],
+            TlsMode::Allow => vec![Transport::Plain, Transport::Tls(make()?)],
+            TlsMode::Prefer => vec![Transport::Prefer(make()?), Transport::Plain],
+            TlsMode::Require | TlsMode::VerifyCa | TlsMode::VerifyFull => vec![Transport::Tls(make()?)],
+        })
+    }
+
+    fn connect_to(&self, server: &Server, transports: &[Transport], watch: &Watch) -> Result<Client, String> {
+        let name = match &server.host {
+            Host::Unix(directory) => return self.connect_to_socket(directory, server.port, watch),
+            Host::Tcp(name) => name,
+        };
+        let addresses = match server.address {
+            Some(address) => vec![address],
+            None => resolve(name, server.port)?,
+        };
+        let mut reasons: Vec<String> = Vec::new();
+        for address in addresses {
+            for transport in transports {
+                match self.connect_by(name, SocketAddr::new(address, server.port), transport.clone(), watch) {
+                    Ok(client) => return Ok(client),
+                    Err(error) => {
+                        let reason = describe(&error);
+                        if !reasons.contains(&reason) {
+                            reasons.push(reason);
+                        }
+                        if !may_pass_otherwise(&error) {
+                            break;
+                        }
+                    }
+                }
+            }
+        }
+        Err(reasons.join("; "))
+    }
+
+    /// PostgreSQL has no TLS on Unix sockets. The postgres crate hands only TCP sockets over, so it is given one within the
+    /// process, in whose place the Unix socket comes. Where that cannot be made there are no time limits.
+    fn connect_to_socket(&self, directory: &Path, port: u16, watch: &Watch) -> Result<Client, String> {
+        let connected = match stand_in() {
+            Ok(stand_in) => {
+                let path = directory.join(format!(".s.PGSQL.{port}"));
+                let socket = open_socket(&path, self.connect_timeout())
+                    .map_err(|error| format!("error connecting to server: {error}"))?;
+                let address = stand_in.local_addr().map_err(|error| error.to_string())?;
+                self.connect_by("localhost", address, Transport::Local(Arc::new(socket)), watch)
+            }
+            Err(error) => {
+                log::debug!(
+                    "no time limits on {}: no connection to 127.0.0.1: {error}",
+                    directory.display()
+                );
+                let mut config = self.config.clone();
+                config.ssl_mode(SslMode::Disable).host_path(directory).port(port);
+                config.connect(NoTls)
+            }
+        };
+        connected.map_err(|error| describe(&error))
+    }
+
+    fn connect_by(
+        &self,
+        name: &str,
+        address: SocketAddr,
+        transport: Transport,
+        watch: &Watch,
+    ) -> Result<Client, postgres::Error> {
+        let mut config = self.config.clone();
+        // Hands the socket over at once, see socket.rs.
+        config
+            .ssl_mode(SslMode::Require)
+            .ssl_negotiation(SslNegotiation::Direct);
+        config.host(name).hostaddr(address.ip()).port(address.port());
+        config.connect(Negotiator {
+            transport,
+            limits: Limits {
+                start: self.connect_timeout(),
+                answer: ANSWER_TIMEOUT,
+            },
+            watch: watch.clone(),
+        })
+    }
+
+    fn connect_timeout(&self) -> Duration {
+        self.config.get_connect_timeout().copied().unwrap_or(ANSWER_TIMEOUT)
+    }
+}
+
+/// Somebody within the process who can be connected to.
+fn stand_in() -> io::Result<TcpListener> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+    TcpStream::connect_timeout(&listener.local_addr()?, STAND_IN_TIMEOUT)?;
+    Ok(listener)
+}
+
+/// A server that hangs lets nobody in once its queue is full.
+fn open_socket(path: &Path, limit: Duration) -> io::Result<UnixStream> {
+    let socket = socket2::Socket::new(socket2::Domain::UNIX, socket2::Type::STREAM, None)?;
+    socket.set_write_timeout(Some(limit))?;
+    socket
+        .connect(&socket2::SockAddr::unix(path)?)
+        .map_err(|error| match error.kind() {
+            io::ErrorKind::WouldBlock => no_answer(limit),
+            _ => error,
+        })?;
+    socket.set_nonblocking(true)?;
+    Ok(socket.into())
+}
+
+fn resolve(name: &str, port: u16) -> Result<Vec<IpAddr>, String> {
+    let addresses = (name, port)
+        .to_socket_addrs()
+        .map_err(|error| format!("its name cannot be resolved: {error}"))?;
+    let mut seen: Vec<IpAddr> = Vec::new();
+    for address in addresses {
+        if !seen.contains(&address.ip()) {
+            seen.push(address.ip());
+        }
+    }
+    match seen.is_empty() {
+        true => Err("its name has no address".to_owned()),
+        false => Ok(seen),
+    }
+}
+
+/// Whether the other of two transports may do: the server wants (or has) no TLS, or wants it and says so.
+fn may_pass_otherwise(error: &postgres::Error) -> bool {
+    match error.code() {
+        Some(code) => *code == SqlState::INVALID_AUTHORIZATION_SPECIFICATION,
+        None => !is_unreachable(error),
+    }
+}
+
+/// Nobody is there, or nobody who answers in time.
+fn is_unreachable(error: &postgres::Error) -> bool {
+    use std::io::ErrorKind;
+    let io = std::error::Error::source(error).and_then(|source| source.downcast_ref::<std::io::Error>());
+    io.is_some_and(|io| {
+        matches!(
+            io.kind(),
+            ErrorKind::ConnectionRefused
+                | ErrorKind::TimedOut
+                | ErrorKind::HostUnreachable
+                | ErrorKind::NetworkUnreachable
+        )
+    })
+}
+
+fn describe(error: &postgres::Error) -> String {
+    let reason = describe_postgres(error);
+    match tls::cause(error).and_then(tls::advice) {
+        Some(advice) => format!("{reason}; {advice}"),
+        None => reason,
+    }
+}

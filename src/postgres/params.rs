@@ -1,0 +1,160 @@
+//! Parameters of a statement: columns as arrays, as `unnest` takes them.
+//!
+//! Owns how values go over the wire, in binary form. Statements are sent unnamed with the types of their parameters, in
+//! one round trip and without leaving anything in the session: that PgBouncer's transaction mode allows, and each is
+//! planned for the lengths its arrays really have.
+
+use std::borrow::Borrow;
+use std::error::Error;
+
+use postgres::Client;
+use postgres::types::private::BytesMut;
+use postgres::types::{FromSql, IsNull, ToSql, Type, to_sql_checked};
+
+use crate::micros::Micros;
+use crate::postgres::fault::ApplyError;
+use crate::postgres::row::Row;
+use crate::postgres::sql::Statement;
+use crate::runtime::heartbeat;
+
+/// Parameters in the order of their numbers.
+#[derive(Default)]
+pub struct Params<'p>(Vec<(Box<dyn ToSql + Sync + 'p>, Type)>);
+
+impl<'p> Params<'p> {
+    pub fn new() -> Self {
+        Params::default()
+    }
+
+    fn push(mut self, value: impl ToSql + Sync + 'p, kind: Type) -> Self {
+        self.0.push((Box::new(value), kind));
+        self
+    }
+
+    pub fn text(self, value: &'p str) -> Self {
+        self.push(value, Type::TEXT)
+    }
+
+    pub fn long(self, value: i64) -> Self {
+        self.push(value, Type::INT8)
+    }
+
+    /// JSON text for jsonb.
+    pub fn json(self, text: &'p str) -> Self {
+        self.push(JsonText(text), Type::JSONB)
+    }
+
+    pub fn texts<T: AsRef<str> + ?Sized + 'p>(self, values: impl Iterator<Item = &'p T>) -> Self {
+        self.push(values.map(AsRef::as_ref).collect::<Vec<&str>>(), Type::TEXT_ARRAY)
+    }
+
+    pub fn optional_texts<T: Borrow<str> + 'p>(self, values: impl Iterator<Item = &'p Option<T>>) -> Self {
+        let values = values.map(|value| value.as_ref().map(Borrow::borrow));
+        self.push(values.collect::<Vec<Option<&str>>>(), Type::TEXT_ARRAY)
+    }
+
+    /// JSON text for jsonb columns.
+    pub fn jsons<T: AsRef<str> + 'p>(self, values: impl Iterator<Item = &'p T>) -> Self {
+        let values = values.map(|value| JsonText(value.as_ref()));
+        self.push(values.collect::<Vec<_>>(), Type::JSONB_ARRAY)
+    }
+
+    pub fn optional_jsons<T: Borrow<str> + 'p>(self, values: impl Iterator<Item = &'p Option<T>>) -> Self {
+        let values = values.map(|value| value.as_ref().map(|text| JsonText(text.borrow())));
+        self.push(values.collect::<Vec<_>>(), Type::JSONB_ARRAY)
+    }
+
+    pub fn times(self, values: impl Iterator<Item = Micros>) -> Self {
+        self.push(values.map(Timestamp).collect::<Vec<_>>(), Type::TIMESTAMP_ARRAY)
+    }
+
+    pub fn optional_times(self, values: impl Iterator<Item = Option<Micros>>) -> Self {
+        let values = values.map(|value| value.map(Timestamp));
+        self.push(values.collect::<Vec<_>>(), Type::TIMESTAMP_ARRAY)
+    }
+
+    pub fn bools(self, values: impl Iterator<Item = bool>) -> Self {
+        self.push(values.collect::<Vec<_>>(), Type::BOOL_ARRAY)
+    }
+
+    pub fn ints(self, values: impl Iterator<Item = i32>) -> Self {
+        self.push(values.collect::<Vec<_>>(), Type::INT4_ARRAY)
+    }
+
+    pub fn longs(self, values: impl Iterator<Item = i64>) -> Self {
+        self.push(values.collect::<Vec<_>>(), Type::INT8_ARRAY)
+    }
+
+    /// Runs the statement in the client's transaction and returns its rows.
+    pub fn query(self, client: &mut Client, statement: Statement) -> Result<Vec<Row>, ApplyError> {
+        let result = client.query_typed(statement.text, &self.typed());
+        heartbeat::beat();
+        let rows = result.map_err(|source| ApplyError::of_statement(statement, source))?;
+        Ok(rows.into_iter().map(|row| Row::new(row, statement)).collect())
+    }
+
+    /// Runs the statement in the client's transaction and returns how many rows it changed.
+    pub fn execute(self, client: &mut Client, statement: Statement) -> Result<u64, ApplyError> {
+        let result = client.execute_typed(statement.text, &self.typed());
+        heartbeat::beat();
+        result.map_err(|source| ApplyError::of_statement(statement, source))
+    }
+
+    fn typed(&self) -> Vec<(&(dyn ToSql + Sync), Type)> {
+        self.0
+            .iter()
+            .map(|(value, kind)| (value.as_ref() as &(dyn ToSql + Sync), kind.clone()))
+            .collect()
+    }
+}
+
+/// JSON text as jsonb's binary form: a version byte, then the text.
+#[derive(Debug)]
+pub struct JsonText<'a>(pub &'a str);
+
+impl ToSql for JsonText<'_> {
+    fn to_sql(&self, _: &Type, out: &mut BytesMut) -> Result<IsNull, Box<dyn Error + Sync + Send>> {
+        out.extend_from_slice(&[1]);
+        out.extend_from_slice(self.0.as_bytes());
+        Ok(IsNull::No)
+    }
+
+    fn accepts(kind: &Type) -> bool {
+        *kind == Type::JSONB
+    }
+
+    to_sql_checked!();
+}
+
+/// A time as PostgreSQL counts it: microseconds since 2000.
+#[derive(Debug)]
+pub struct Timestamp(pub Micros);
+
+/// 2000-01-01 in microseconds since 1970.
+const POSTGRES_EPOCH: i64 = 946_684_800_000_000;
+
+impl ToSql for Timestamp {
+    fn to_sql(&self, _: &Type, out: &mut BytesMut) -> Result<IsNull, Box<dyn Error + Sync + Send>> {
+        let Timestamp(Micros(micros)) = self;
+        out.extend_from_slice(&(micros - POSTGRES_EPOCH).to_be_bytes());
+        Ok(IsNull::No)
+    }
+
+    fn accepts(kind: &Type) -> bool {
+        *kind == Type::TIMESTAMP
+    }
+
+    to_sql_checked!();
+}
+
+impl<'a> FromSql<'a> for Micros {
+    fn from_sql(_: &Type, raw: &'a [u8]) -> Result<Self, Box<dyn Error + Sync + Send>> {
+        Ok(Micros(
+            i64::from_be_bytes(raw.try_into()?).saturating_add(POSTGRES_EPOCH),
+        ))
+    }
+
+    fn accepts(kind: &Type) -> bool {
+        *kind == Type::TIMESTAMP
+    }
+}

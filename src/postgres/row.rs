@@ -1,0 +1,83 @@
+//! A row of PostgreSQL's answer.
+//!
+//! Owns reading its columns. The tables belong to the AppView, whose migrations may change a column's type while the worker
+//! runs; `postgres::Row::get` panics on a type that it does not expect, so everything reads through here.
+
+use std::fmt::Display;
+
+use postgres::row::RowIndex;
+use postgres::types::FromSql;
+
+use crate::entry::{EntryId, Position};
+use crate::postgres::fault::ApplyError;
+use crate::postgres::sql::Statement;
+
+pub struct Row {
+    row: postgres::Row,
+    /// The statement that was answered, for errors.
+    statement: &'static str,
+}
+
+impl Row {
+    pub fn new(row: postgres::Row, statement: Statement) -> Row {
+        Row {
+            row,
+            statement: statement.name,
+        }
+    }
+
+    /// The value of a column.
+    ///
+    /// # Errors
+    ///
+    /// The column is missing, or holds values of another type.
+    pub fn get<'r, I, T>(&'r self, column: I) -> Result<T, ApplyError>
+    where
+        I: RowIndex + Display + Copy,
+        T: FromSql<'r>,
+    {
+        self.row
+            .try_get(column)
+            .map_err(|source| self.unreadable(&column.to_string(), source))
+    }
+
+    /// An entry's ID, out of two columns.
+    ///
+    /// # Errors
+    ///
+    /// As for `get`.
+    pub fn entry_id(&self, ms: &str, n: &str) -> Result<EntryId, ApplyError> {
+        // Both were written from u64 by the reverse of this cast.
+        Ok(EntryId {
+            ms: self.get::<_, i64>(ms)? as u64,
+            n: self.get::<_, i64>(n)? as u64,
+        })
+    }
+
+    /// The place of an op in the stream, out of the columns `entry_ms`, `entry_n` and `op`.
+    ///
+    /// # Errors
+    ///
+    /// As for `get`.
+    pub fn position(&self) -> Result<Position, ApplyError> {
+        Ok(Position {
+            entry: self.entry_id("entry_ms", "entry_n")?,
+            op: self.get::<_, i32>("op")? as u32,
+        })
+    }
+
+    #[cold]
+    fn unreadable(&self, wanted: &str, source: postgres::Error) -> ApplyError {
+        let columns = self.row.columns();
+        let column = columns
+            .iter()
+            .find(|column| column.name() == wanted)
+            .or_else(|| columns.get(wanted.parse::<usize>().ok()?));
+        ApplyError::Column {
+            statement: self.statement,
+            name: column.map_or(wanted, |column| column.name()).to_owned(),
+            kind: column.map_or("missing", |column| column.type_().name()).to_owned(),
+            source,
+        }
+    }
+}

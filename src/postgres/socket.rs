@@ -1,0 +1,302 @@
+//! The stream under a connection to PostgreSQL.
+//!
+//! Owns the request for TLS and how long an answer may take: the postgres crate asks for TLS only as far as it knows
+//! sslmode, and waits for ever for a peer that is there but says nothing. It is told that TLS begins at once, so that it
+//! hands over the socket as soon as it is connected; what is negotiated on it is decided here.
+//!
+//! Invariant: whoever waits for the server's answer finds it said after seconds, goes on after the limit, and is not held
+//! up by it once a stop is requested.
+
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use postgres::Socket;
+use postgres::tls::{ChannelBinding, MakeTlsConnect, TlsConnect, TlsStream};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::net::UnixStream;
+use tokio::time::Sleep;
+use tokio_postgres_rustls::MakeRustlsConnect;
+
+use crate::runtime::retry::{Outage, Party};
+use crate::runtime::shutdown::Stop;
+
+type RustlsStream = <MakeRustlsConnect as MakeTlsConnect<Socket>>::Stream;
+
+/// The message that asks a server for TLS: its length, and a number that is no protocol version.
+const TLS_REQUEST: [u8; 8] = [0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f];
+
+/// What a server says when it waits for the next request: the message's type and length; its status follows.
+const READY: [u8; 5] = *b"Z\0\0\0\x05";
+
+/// After so long without an answer the server is said to be waited for.
+const SAID_AFTER: Duration = Duration::from_secs(10);
+
+/// A server that says nothing for so long holds up no stop.
+const STOP_PATIENCE: Duration = Duration::from_secs(5);
+
+/// Between two looks at the time while an answer is waited for.
+const LOOK: Duration = Duration::from_millis(250);
+
+/// How a fresh socket becomes a connection.
+#[derive(Clone)]
+pub enum Transport {
+    Plain,
+    /// Over this socket, which takes the place of the fresh one.
+    Local(Arc<std::os::unix::net::UnixStream>),
+    /// TLS, or plain if the server has none.
+    Prefer(MakeRustlsConnect),
+    Tls(MakeRustlsConnect),
+}
+
+/// How long a peer may say nothing.
+#[derive(Clone, Copy)]
+pub struct Limits {
+    /// Until the server takes its first request.
+    pub start: Duration,
+    /// For an answer after that.
+    pub answer: Duration,
+}
+
+/// Who is concerned by a server that says nothing.
+#[derive(Clone)]
+pub struct Watch {
+    pub outage: Arc<Outage>,
+    pub stop: Stop,
+}
+
+/// Negotiates on each socket that is connected.
+#[derive(Clone)]
+pub struct Negotiator {
+    pub transport: Transport,
+    pub limits: Limits,
+    pub watch: Watch,
+}
+
+impl MakeTlsConnect<Socket> for Negotiator {
+    type Stream = Stream;
+    type TlsConnect = Negotiation;
+    type Error = io::Error;
+
+    fn make_tls_connect(&mut self, host: &str) -> io::Result<Negotiation> {
+        Ok(Negotiation {
+            negotiator: self.clone(),
+            host: host.to_owned(),
+        })
+    }
+}
+
+/// The negotiation on one socket.
+pub struct Negotiation {
+    negotiator: Negotiator,
+    host: String,
+}
+
+impl TlsConnect<Socket> for Negotiation {
+    type Stream = Stream;
+    type Error = io::Error;
+    type Future = Pin<Box<dyn Future<Output = io::Result<Stream>> + Send>>;
+
+    fn connect(self, socket: Socket) -> Self::Future {
+        let Negotiator {
+            transport,
+            limits,
+            watch,
+        } = self.negotiator;
+        Box::pin(async move {
+            let inner = tokio::time::timeout(limits.start, negotiate(transport, &self.host, socket))
+                .await
+                .map_err(|_| no_answer(limits.start))??;
+            Ok(Stream::new(inner, limits, watch))
+        })
+    }
+}
+
+async fn negotiate(transport: Transport, host: &str, mut socket: Socket) -> io::Result<Inner> {
+    let (mut tls, may_be_plain) = match transport {
+        Transport::Plain => return Ok(Inner::Plain(socket)),
+        Transport::Local(socket) => return Ok(Inner::Local(UnixStream::from_std(socket.try_clone()?)?)),
+        Transport::Prefer(tls) => (tls, true),
+        Transport::Tls(tls) => (tls, false),
+    };
+    socket.write_all(&TLS_REQUEST).await?;
+    match socket.read_u8().await? {
+        b'S' => {}
+        b'N' if may_be_plain => return Ok(Inner::Plain(socket)),
+        b'N' => {
+            return Err(io::Error::other(
+                "the server has no TLS: switch its setting ssl on, or allow a plain connection by sslmode",
+            ));
+        }
+        _ => return Err(io::Error::other("the peer does not answer as PostgreSQL does")),
+    }
+    let Ok(connect) = MakeTlsConnect::<Socket>::make_tls_connect(&mut tls, host);
+    Ok(Inner::Tls(Box::new(connect.connect(socket).await?)))
+}
+
+/// The error of a server that gave no answer in time.
+pub fn no_answer(limit: Duration) -> io::Error {
+    let reason = format!("the server is there, but gave no answer for {} s", limit.as_secs());
+    io::Error::new(io::ErrorKind::TimedOut, reason)
+}
+
+/// A connection's bytes, encrypted or not. Fails when a request has had no answer for too long.
+pub struct Stream {
+    inner: Inner,
+    limits: Limits,
+    stop: Stop,
+    party: Party,
+    is_started: bool,
+    /// When bytes went over last, while something was sent and the server has not said since that it waits for more.
+    silent_since: Option<Instant>,
+    next_look: Pin<Box<Sleep>>,
+    /// The last bytes that came.
+    tail: [u8; READY.len() + 1],
+}
+
+enum Inner {
+    Plain(Socket),
+    Local(UnixStream),
+    Tls(Box<RustlsStream>),
+}
+
+impl Stream {
+    fn new(inner: Inner, limits: Limits, watch: Watch) -> Stream {
+        Stream {
+            inner,
+            limits,
+            stop: watch.stop,
+            party: Party::new(&watch.outage),
+            is_started: false,
+            silent_since: None,
+            next_look: Box::pin(tokio::time::sleep(LOOK)),
+            tail: Default::default(),
+        }
+    }
+
+    fn limit(&self) -> Duration {
+        let limit = match self.is_started {
+            true => self.limits.answer,
+            false => self.limits.start,
+        };
+        match self.stop.is_requested() {
+            true => limit.min(STOP_PATIENCE),
+            false => limit,
+        }
+    }
+
+    fn wait_anew(&mut self) {
+        self.silent_since = Some(Instant::now());
+        self.look_later();
+    }
+
+    fn look_later(&mut self) {
+        self.next_look.as_mut().reset(tokio::time::Instant::now() + LOOK);
+    }
+
+    /// Says when the server has been silent for long; the error once it has been for too long.
+    fn look(&mut self, context: &mut Context<'_>) -> Poll<io::Error> {
+        let Some(since) = self.silent_since else {
+            return Poll::Pending;
+        };
+        while self.next_look.as_mut().poll(context).is_ready() {
+            let (silence, limit) = (since.elapsed(), self.limit());
+            if silence >= limit {
+                return Poll::Ready(no_answer(limit));
+            }
+            // A connection that cannot be made has its own reason.
+            if self.is_started && !self.party.is_waiting() && self.is_silent_for_all(since) {
+                let reason = format!("no answer for {} s", SAID_AFTER.as_secs());
+                self.party.down_since(&reason, since);
+            }
+            self.look_later();
+        }
+        Poll::Pending
+    }
+
+    /// Whether the silence is long enough to be said. Where the outage that it began in is over, as another connection has
+    /// heard, the answer may be on its way: what follows would be a second line about the same.
+    fn is_silent_for_all(&self, since: Instant) -> bool {
+        let since = self.party.served_at().map_or(since, |served_at| since.max(served_at));
+        since.elapsed() >= SAID_AFTER
+    }
+
+    fn heard(&mut self, bytes: &[u8]) {
+        let kept = bytes.len().min(self.tail.len());
+        self.tail.rotate_left(kept);
+        let start = self.tail.len() - kept;
+        self.tail[start..].copy_from_slice(&bytes[bytes.len() - kept..]);
+        if self.tail.starts_with(&READY) {
+            self.is_started = true;
+            self.silent_since = None;
+        } else if self.silent_since.is_some() {
+            self.wait_anew();
+        }
+        if !bytes.is_empty() {
+            self.party.up();
+        }
+    }
+}
+
+impl TlsStream for Stream {
+    fn channel_binding(&self) -> ChannelBinding {
+        match &self.inner {
+            Inner::Plain(_) | Inner::Local(_) => ChannelBinding::none(),
+            Inner::Tls(stream) => stream.channel_binding(),
+        }
+    }
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let before = buffer.filled().len();
+        let read = match &mut this.inner {
+            Inner::Plain(socket) => Pin::new(socket).poll_read(context, buffer),
+            Inner::Local(socket) => Pin::new(socket).poll_read(context, buffer),
+            Inner::Tls(stream) => Pin::new(stream).poll_read(context, buffer),
+        };
+        if read.is_ready() {
+            this.heard(&buffer.filled()[before..]);
+        } else if let Poll::Ready(error) = this.look(context) {
+            return Poll::Ready(Err(error));
+        }
+        read
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let written = match &mut this.inner {
+            Inner::Plain(socket) => Pin::new(socket).poll_write(context, bytes),
+            Inner::Local(socket) => Pin::new(socket).poll_write(context, bytes),
+            Inner::Tls(stream) => Pin::new(stream).poll_write(context, bytes),
+        };
+        if written.is_ready() {
+            this.wait_anew();
+            // Nobody reads before there is something to read: so this is what has the time looked at.
+            let _ = this.look(context);
+        }
+        written
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.get_mut().inner {
+            Inner::Plain(socket) => Pin::new(socket).poll_flush(context),
+            Inner::Local(socket) => Pin::new(socket).poll_flush(context),
+            Inner::Tls(stream) => Pin::new(stream).poll_flush(context),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.get_mut().inner {
+            Inner::Plain(socket) => Pin::new(socket).poll_shutdown(context),
+            Inner::Local(socket) => Pin::new(socket).poll_shutdown(context),
+            Inner::Tls(stream) => Pin::new(stream).poll_shutdown(context),
+        }
+    }
+}

@@ -1,0 +1,353 @@
+//! REDIS_URL → how to reach Redis.
+//!
+//! Owns which addresses are taken, as redis-py takes them, TLS with its files included. The files are read for each
+//! connection, so that renewed ones are taken without a restart.
+
+use std::borrow::Cow;
+use std::path::PathBuf;
+use std::{fmt, fs};
+
+use percent_encoding::percent_decode_str;
+use redis::{
+    Client, ClientTlsConfig, ConnectionAddr, ConnectionInfo, ErrorKind, IntoConnectionInfo, RedisConnectionInfo,
+    RedisError, RedisResult, TlsCertificates,
+};
+use url::Url;
+
+use crate::tls;
+
+const ALLOWED: &str = "allowed is redis://[user:password@]host[:port][/database], the same with rediss:// for TLS, or \
+                       unix:///path[?db=database]";
+
+/// Parameters of redis-py that change nothing here.
+const WITHOUT_EFFECT: [&str; 15] = [
+    "client_name",
+    "decode_responses",
+    "encoding",
+    "health_check_interval",
+    "max_connections",
+    "protocol",
+    "retry_on_error",
+    "retry_on_timeout",
+    "single_connection_client",
+    "socket_connect_timeout",
+    "socket_keepalive",
+    "socket_read_size",
+    "socket_timeout",
+    "ssl_min_version",
+    "timeout",
+];
+
+/// How to reach Redis. Has no `Debug`: it holds a password.
+#[derive(Clone)]
+pub struct Address {
+    info: ConnectionInfo,
+    tls: Tls,
+}
+
+#[derive(Clone)]
+struct Tls {
+    authority: Option<PathBuf>,
+    certificate: Option<PathBuf>,
+    key: Option<PathBuf>,
+    checks_certificate: bool,
+    checks_name: bool,
+}
+
+impl Default for Tls {
+    fn default() -> Tls {
+        Tls {
+            authority: None,
+            certificate: None,
+            key: None,
+            checks_certificate: true,
+            checks_name: true,
+        }
+    }
+}
+
+/// The address in a URL, and warnings about what has no effect.
+///
+/// # Errors
+///
+/// Why the text is unusable; holds none of its values.
+pub fn parse(text: &str) -> Result<(Address, Vec<String>), String> {
+    let (plain, query) = text.split_once('?').unwrap_or((text, ""));
+    ensure_encoded(plain, query)?;
+    let info = match plain.split_once("://") {
+        Some(("unix" | "redis+unix" | "valkey+unix", rest)) => socket_info(rest)?,
+        _ => host_info(plain)?,
+    };
+    let mut address = Address {
+        info,
+        tls: Tls::default(),
+    };
+    let mut warnings = Vec::new();
+    for (name, value) in url::form_urlencoded::parse(query.as_bytes()) {
+        match name.as_ref() {
+            name if address.take(name, value)? => {}
+            name if WITHOUT_EFFECT.contains(&name) => {
+                warnings.push(format!("REDIS_URL: the parameter {name} has no effect"));
+            }
+            // Its name may be a piece of a password with a ? in it.
+            _ => warnings.push("REDIS_URL: a parameter that is none of redis-py's has no effect".to_owned()),
+        }
+    }
+    // Reads the files, to find out before anything starts whether they can be used.
+    if address.is_tls() {
+        address
+            .client()
+            .map_err(|error| error.detail().unwrap_or("TLS cannot be set up").to_owned())?;
+    }
+    Ok((address, warnings))
+}
+
+/// What stands before an unencoded /, ? or # in a password would be taken for a host, and what stands behind an @ before
+/// it too, and be said in errors.
+fn ensure_encoded(plain: &str, query: &str) -> Result<(), String> {
+    let (_, rest) = plain.split_once("://").unwrap_or(("", plain));
+    let (authority, path) = rest.split_once(['/', '#']).unwrap_or((rest, ""));
+    let is_socket = authority.is_empty();
+    if !is_socket && (path.contains('@') || query.contains('@')) {
+        return Err(
+            "there is an @ after the host: in a password / is to be written %2F, ? %3F, # %23 and @ %40, elsewhere @ is \
+             %40 too"
+                .to_owned(),
+        );
+    }
+    Ok(())
+}
+
+fn host_info(plain: &str) -> Result<ConnectionInfo, String> {
+    let url = Url::parse(plain).map_err(|error| format!("{error}; {ALLOWED}"))?;
+    url.into_connection_info()
+        .map_err(|error| format!("{}; {ALLOWED}", error.category()))
+}
+
+/// `[user:password@]/path`
+fn socket_info(rest: &str) -> Result<ConnectionInfo, String> {
+    let (login, path) = match rest.starts_with('/') {
+        true => ("", rest),
+        false => rest
+            .rsplit_once('@')
+            .ok_or_else(|| format!("the path is missing; {ALLOWED}"))?,
+    };
+    let (user, password) = login.split_once(':').unwrap_or((login, ""));
+    let mut settings = RedisConnectionInfo::default();
+    if !user.is_empty() {
+        settings = settings.set_username(decoded(user)?);
+    }
+    if !password.is_empty() {
+        settings = settings.set_password(decoded(password)?);
+    }
+    let address = ConnectionAddr::Unix(PathBuf::from(decoded(path)?.into_owned()));
+    let info = address
+        .into_connection_info()
+        .map_err(|error| error.category().to_owned())?;
+    Ok(info.set_redis_settings(settings))
+}
+
+fn decoded(text: &str) -> Result<Cow<'_, str>, String> {
+    percent_decode_str(text)
+        .decode_utf8()
+        .map_err(|_| "it is not UTF-8 once its percent signs are decoded".to_owned())
+}
+
+/// The address without user and password.
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let database = self.info.redis_settings().db();
+        write!(f, "{}, database {database}", self.info.addr())?;
+        if self.is_tls() {
+            write!(f, ", TLS")?;
+        }
+        Ok(())
+    }
+}
+
+impl Address {
+    pub fn user(&self) -> &str {
+        self.info.redis_settings().username().unwrap_or("default")
+    }
+
+    /// Whether the parameter is one of redis-py's that matter.
+    fn take(&mut self, name: &str, value: Cow<str>) -> Result<bool, String> {
+        let settings = self.info.redis_settings().clone();
+        let settings = match name {
+            "db" => settings.set_db(value.parse().map_err(|_| format!("db is not a number; {ALLOWED}"))?),
+            "user" | "username" => settings.set_username(&value),
+            "pass" | "password" => settings.set_password(&value),
+            _ => return self.tls.take(name, &value),
+        };
+        self.info = self.info.clone().set_redis_settings(settings);
+        Ok(true)
+    }
+
+    pub fn is_tls(&self) -> bool {
+        matches!(self.info.addr(), ConnectionAddr::TcpTls { .. })
+    }
+
+    /// The same with other settings of the connection.
+    pub fn map(self, change: impl FnOnce(ConnectionInfo) -> ConnectionInfo) -> Address {
+        Address {
+            info: change(self.info),
+            tls: self.tls,
+        }
+    }
+
+    /// What connects to it; with the files as they are at this moment.
+    ///
+    /// # Errors
+    ///
+    /// Which file is of no use, and why.
+    pub fn client(&self) -> RedisResult<Client> {
+        if !self.is_tls() {
+            return Client::open(self.info.clone());
+        }
+        tls::use_one_provider();
+        let certificates = self.tls.certificates().map_err(unusable)?;
+        let client =
+            Client::build_with_tls(self.info.clone(), certificates).map_err(|error| unusable(error.to_string()))?;
+        let info = client.get_connection_info().clone();
+        let mut address = info.addr().clone();
+        if let ConnectionAddr::TcpTls { insecure, .. } = &mut address {
+            *insecure |= !self.tls.checks_certificate;
+        }
+        address.set_danger_accept_invalid_hostnames(!self.tls.checks_name);
+        Client::open(info.set_addr(address))
+    }
+}
+
+fn unusable(reason: String) -> RedisError {
+    (ErrorKind::InvalidClientConfig, "TLS cannot be set up", reason).into()
+}
+
+impl Tls {
+    fn take(&mut self, name: &str, value: &str) -> Result<bool, String> {
+        let path = || Some(PathBuf::from(value));
+        match name {
+            "ssl_ca_certs" => self.authority = path(),
+            "ssl_certfile" => self.certificate = path(),
+            "ssl_keyfile" => self.key = path(),
+            "ssl_cert_reqs" => self.checks_certificate = checks_certificate(value)?,
+            "ssl_check_hostname" => self.checks_name = !matches!(value, "false" | "False" | "0" | "no"),
+            "ssl_password" | "ssl_ca_path" | "ssl_ca_data" => {
+                return Err(format!("the parameter {name} cannot be kept here"));
+            }
+            _ => return Ok(false),
+        }
+        Ok(true)
+    }
+
+    fn certificates(&self) -> Result<TlsCertificates, String> {
+        let read = |path: &PathBuf| fs::read(path).map_err(|error| format!("cannot read {}: {error}", path.display()));
+        if let Some(path) = &self.authority {
+            tls::certificates(path)?;
+        }
+        let client_tls = match (&self.certificate, &self.key) {
+            (None, None) => None,
+            (Some(certificate), Some(key)) => {
+                tls::certificates(certificate)?;
+                Some(ClientTlsConfig {
+                    client_cert: read(certificate)?,
+                    client_key: read(key)?,
+                })
+            }
+            _ => return Err("ssl_certfile and ssl_keyfile need each other".to_owned()),
+        };
+        Ok(TlsCertificates {
+            client_tls,
+            root_cert: self.authority.as_ref().map(read).transpose()?,
+        })
+    }
+}
+
+/// redis-py's names; with `optional`, its TLS library asks for a good certificate all the same.
+fn checks_certificate(value: &str) -> Result<bool, String> {
+    match value.to_ascii_lowercase().trim_start_matches("cert_") {
+        "none" => Ok(false),
+        "optional" | "required" => Ok(true),
+        _ => Err("ssl_cert_reqs is none of none, optional, required".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn info(text: &str) -> ConnectionInfo {
+        let (address, _) = parse(text).unwrap_or_else(|reason| panic!("{text}: {reason}"));
+        address.info
+    }
+
+    #[test]
+    fn a_database_is_taken_from_path_or_query() {
+        for (url, db) in [
+            ("redis://h/3", 3),
+            ("redis://h?db=4", 4),
+            ("unix:///run/redis.sock?db=5", 5),
+            ("rediss://h/6?ssl_cert_reqs=none", 6),
+            ("redis://h?ssl_cert_reqs=none", 0),
+        ] {
+            assert_eq!(info(url).redis_settings().db(), db, "{url}");
+        }
+    }
+
+    #[test]
+    fn users_and_passwords_are_taken_wherever_redis_py_takes_them() {
+        for url in [
+            "redis://me:p%40ss@h",
+            "redis://h?username=me&password=p%40ss",
+            "unix://me:p%40ss@/run/redis.sock",
+            "unix://me:p@ss@/run/redis.sock",
+            "unix:///run/redis.sock?user=me&pass=p%40ss",
+        ] {
+            let info = info(url);
+            let settings = info.redis_settings();
+            assert_eq!(
+                (settings.username(), settings.password()),
+                (Some("me"), Some("p@ss")),
+                "{url}"
+            );
+        }
+        assert_eq!(info("redis://:p%2Fss@h").redis_settings().password(), Some("p/ss"));
+        assert_eq!(
+            *info("unix:///run/a%20b.sock").addr(),
+            ConnectionAddr::Unix("/run/a b.sock".into())
+        );
+    }
+
+    #[test]
+    fn what_cannot_be_kept_is_an_error_and_what_does_not_matter_a_warning() {
+        for (url, reason) in [
+            ("http://h", "allowed"),
+            ("redis://h:port", "allowed"),
+            ("redis://h?db=x", "db"),
+            ("rediss://h?ssl_cert_reqs=maybe", "ssl_cert_reqs"),
+            ("rediss://h?ssl_ca_certs=/not/there.crt", "/not/there.crt"),
+            ("rediss://h?ssl_certfile=/x", "ssl_keyfile"),
+        ] {
+            let said = parse(url).err().unwrap_or_default();
+            assert!(said.contains(reason), "{url}: {said}");
+        }
+        let (_, warnings) = parse("redis://h?socket_timeout=5&health_check_interval=30").unwrap();
+        assert_eq!(warnings.len(), 2);
+    }
+
+    #[test]
+    fn pieces_of_a_password_that_was_not_encoded_are_in_no_message() {
+        for text in [
+            "redis://me:12/secret@h",
+            "redis://me:12?secret@h",
+            "redis://me:12#secret@h",
+            "redis://me:secret/3@h",
+            "redis://me:p@secret/3@h",
+            "redis://me:p@secret?w@h",
+            "redis://me:p@secret?w=1@h",
+            "redis://me:p@secret#w@h",
+        ] {
+            let said = parse(text).err().unwrap_or_default();
+            assert!(!said.is_empty() && !said.contains("secret"), "{text}: {said}");
+        }
+    }
+}

@@ -1,0 +1,310 @@
+//! Waiting between tries, and saying so once.
+//!
+//! What comes and goes again and again has lines of its own three times a minute; the other times share one line a minute,
+//! unless they last.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::logging::repeats::Repeats;
+use crate::runtime::shutdown::Stop;
+
+const FIRST: Duration = Duration::from_millis(50);
+const LONGEST: Duration = Duration::from_secs(5);
+
+/// Waits that double from 50 ms to 5 s, each cut by a random part of up to half, so that processes that failed together do
+/// not try again together. They begin anew once nothing has failed for a while.
+#[derive(Default)]
+pub struct Backoff {
+    failures: u32,
+    waited_at: Option<Instant>,
+}
+
+impl Backoff {
+    /// Waits before the next try; whether a stop was requested meanwhile.
+    pub fn wait(&mut self, stop: &Stop) -> bool {
+        // A try may itself take as long as its time limits allow.
+        if self.waited_at.is_some_and(|at| at.elapsed() > 6 * LONGEST) {
+            self.reset();
+        }
+        let full = (FIRST * 2u32.saturating_pow(self.failures)).min(LONGEST);
+        self.failures = self.failures.saturating_add(1).min(16);
+        let is_stopped = stop.wait(full.mul_f64(1.0 - fastrand::f64() / 2.0));
+        self.waited_at = Some(Instant::now());
+        is_stopped
+    }
+
+    pub fn reset(&mut self) {
+        self.failures = 0;
+    }
+}
+
+/// Times that have lines of their own within `QUOTA_TIME`.
+const QUOTA: usize = 3;
+const QUOTA_TIME: Duration = Duration::from_secs(60);
+
+/// What lasts this long has lines of its own in any case.
+const LONG: Duration = Duration::from_secs(5);
+
+/// When lines were written about the last times that something began.
+#[derive(Default)]
+struct Quota([Option<Instant>; QUOTA]);
+
+impl Quota {
+    /// Whether lines are to be written about what begins now.
+    fn take(&mut self, now: Instant) -> bool {
+        let is_free = |at: &&mut Option<Instant>| at.is_none_or(|at| now.saturating_duration_since(at) >= QUOTA_TIME);
+        self.0.iter_mut().find(is_free).map(|at| *at = Some(now)).is_some()
+    }
+}
+
+/// Whether a server serves: one line when the first of those who need it has to wait for it, one when the last no longer
+/// has to.
+pub struct Outage {
+    server: &'static str,
+    state: Mutex<State>,
+    /// Outages without lines of their own.
+    pub repeats: Repeats,
+}
+
+#[derive(Default)]
+struct State {
+    waiting: usize,
+    since: Option<Instant>,
+    quota: Quota,
+    /// Whether the log tells of this outage.
+    is_said: bool,
+    /// Somebody who waited was served, and nobody has failed since.
+    has_served: bool,
+    /// When somebody who had waited was served last.
+    served_at: Option<Instant>,
+    /// What was said last about why.
+    reason: String,
+    /// Why, as far as somebody has to mend it.
+    said: BTreeSet<String>,
+}
+
+impl Outage {
+    pub fn new(server: &'static str) -> Arc<Outage> {
+        Arc::new(Outage {
+            server,
+            state: Mutex::default(),
+            repeats: Repeats::default(),
+        })
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Why the server is waited for, while it is.
+    pub fn reason(&self) -> Option<String> {
+        let state = self.state();
+        (state.waiting > 0).then(|| state.reason.clone())
+    }
+
+    /// Takes back one who waited, and may have been served; says so if the outage is over.
+    fn leave(&self, is_served: bool) {
+        let mut state = self.state();
+        if is_served {
+            state.has_served = true;
+            state.served_at = Some(Instant::now());
+        }
+        state.waiting = state.waiting.saturating_sub(1);
+        if state.waiting > 0 {
+            return;
+        }
+        state.said.clear();
+        let Some(since) = state.since.take() else { return };
+        let time = since.elapsed().as_secs_f64();
+        if !state.is_said {
+            let reason = format!("waiting for {}: {}", self.server, state.reason);
+            self.repeats
+                .count("outages", &reason, format_args!("over after {time:.1} s"));
+        } else if state.has_served {
+            log::info!("{} is back after {time:.1} s", self.server);
+        }
+    }
+}
+
+/// Reasons said in one outage at most: some servers put into them what differs from row to row.
+const MAX_SAID: usize = 20;
+
+/// One of those who need a server.
+pub struct Party {
+    outage: Arc<Outage>,
+    is_waiting: bool,
+}
+
+impl Party {
+    pub fn new(outage: &Arc<Outage>) -> Party {
+        Party {
+            outage: Arc::clone(outage),
+            is_waiting: false,
+        }
+    }
+
+    pub fn is_waiting(&self) -> bool {
+        self.is_waiting
+    }
+
+    /// When somebody who had waited for the server was served last.
+    pub fn served_at(&self) -> Option<Instant> {
+        self.outage.state().served_at
+    }
+
+    /// The server could not be reached, or does not serve at the moment.
+    pub fn down(&mut self, reason: &str) {
+        self.down_since(reason, Instant::now());
+    }
+
+    /// The same, found out some time after it began.
+    pub fn down_since(&mut self, reason: &str, since: Instant) {
+        if self.join(reason, since, false) {
+            log::warn!("waiting for {}: {reason}; nothing is lost", self.outage.server);
+        } else {
+            log::debug!("still waiting for {}: {reason}", self.outage.server);
+        }
+    }
+
+    /// The server will not serve before somebody mends what the reason says: said even if an outage has been said.
+    pub fn blocked(&mut self, reason: &str) {
+        self.join(reason, Instant::now(), true);
+        let is_new = {
+            let mut state = self.outage.state();
+            reason.clone_into(&mut state.reason);
+            state.said.len() < MAX_SAID && state.said.insert(reason.to_owned())
+        };
+        if is_new {
+            log::error!("{reason}; waiting until it is mended, nothing is lost");
+        }
+    }
+
+    /// Whether the log is to tell of the outage now. `is_said`: the caller does.
+    fn join(&mut self, reason: &str, since: Instant, is_said: bool) -> bool {
+        let mut state = self.outage.state();
+        let state = &mut *state;
+        if !self.is_waiting {
+            self.is_waiting = true;
+            state.waiting += 1;
+        }
+        state.has_served = false;
+        let is_first = state.since.is_none();
+        if is_first {
+            reason.clone_into(&mut state.reason);
+            state.is_said = false;
+        }
+        let since = *state.since.get_or_insert(since);
+        let was_said = state.is_said;
+        state.is_said |= is_said || is_first && state.quota.take(since) || since.elapsed() > LONG;
+        state.is_said && !was_said
+    }
+
+    /// The server has served.
+    pub fn up(&mut self) {
+        self.leave(true);
+    }
+
+    fn leave(&mut self, is_served: bool) {
+        if std::mem::take(&mut self.is_waiting) {
+            self.outage.leave(is_served);
+        }
+    }
+}
+
+impl Drop for Party {
+    /// Who is gone waits no longer, but has not seen the server serve either: that it is back is for others to tell.
+    fn drop(&mut self) {
+        self.leave(false);
+    }
+}
+
+/// What a server refuses though it is there: one line when it begins to, one when it does no longer.
+#[derive(Default)]
+pub struct Refusal {
+    refused: Option<Refused>,
+    quota: Quota,
+    /// Refusals without lines of their own.
+    repeats: Repeats,
+}
+
+struct Refused {
+    line: String,
+    since: Instant,
+    is_said: bool,
+}
+
+impl Refusal {
+    /// `line` says what is refused, why, what becomes of it meanwhile, and what to do.
+    pub fn say(&mut self, line: String) {
+        let now = Instant::now();
+        let (since, was_said) = match &self.refused {
+            Some(refused) => (refused.since, refused.is_said && refused.line == line),
+            None => (now, false),
+        };
+        let is_other = self.refused.as_ref().is_some_and(|refused| refused.line != line);
+        let is_said = was_said || is_other || now - since > LONG || self.quota.take(now);
+        if is_said && !was_said {
+            log::warn!("{line}");
+        } else {
+            log::debug!("still: {line}");
+        }
+        self.refused = Some(Refused { line, since, is_said });
+    }
+
+    pub fn end(&mut self, what: &str) {
+        self.repeats.report_due();
+        let Some(Refused { line, since, is_said }) = self.refused.take() else {
+            return;
+        };
+        let time = since.elapsed().as_secs_f64();
+        if is_said {
+            log::info!("{what} again after {time:.1} s");
+        } else {
+            self.repeats
+                .count("refusals", &line, format_args!("over after {time:.1} s"));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn three_times_a_minute_have_lines_of_their_own() {
+        let start = Instant::now();
+        let mut quota = Quota::default();
+        let mut taken = Vec::new();
+        for second in 0..130 {
+            if quota.take(start + Duration::from_secs(second)) {
+                taken.push(second);
+            }
+        }
+        assert_eq!(taken, [0, 1, 2, 60, 61, 62, 120, 121, 122]);
+    }
+
+    #[test]
+    fn outages_without_lines_of_their_own_are_counted() {
+        let outage = Outage::new("redis");
+        let mut party = Party::new(&outage);
+        let said = (0..30).filter(|_| {
+            let is_said = party.join("connection refused", Instant::now(), false);
+            party.up();
+            is_said
+        });
+        assert_eq!(said.count(), QUOTA);
+        let long_ago = Instant::now().checked_sub(2 * LONG).unwrap();
+        assert!(party.join("connection refused", long_ago, false), "it has lasted");
+        assert!(!party.join("connection refused", long_ago, false), "it has been said");
+        party.up();
+        let lines = outage.repeats.take_lines(Instant::now(), Duration::ZERO);
+        assert_eq!(
+            lines,
+            [
+                "27 more outages in the last minute: waiting for redis: connection refused; the last was over after 0.0 s"
+            ]
+        );
+    }
+}

@@ -1,0 +1,214 @@
+//! The threads of the program.
+//!
+//! Owns their start and their end: a thread that ends early, by an error or a panic, requests the stop, and its failure is
+//! the program's.
+
+use std::collections::HashMap;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use crossbeam_channel::{Receiver, Sender, bounded};
+
+use crate::runtime::heartbeat::{self, Heartbeats};
+use crate::runtime::shutdown::Stop;
+
+/// All that run.
+pub struct Threads {
+    running: HashMap<String, Running>,
+    /// Each thread sends its name when it ends, in whatever way.
+    ended: (Sender<String>, Receiver<String>),
+    /// Requested when a thread fails.
+    stop: Stop,
+    pub heartbeats: Heartbeats,
+    failure: Option<anyhow::Error>,
+}
+
+struct Running {
+    handle: JoinHandle<anyhow::Result<()>>,
+    /// It is on the data's way; the others serve those that are.
+    is_path: bool,
+}
+
+/// How often it is looked whether a stop was requested and is late.
+const LOOK: Duration = Duration::from_millis(200);
+
+/// More threads than there are.
+const MAX_THREADS: usize = 128;
+
+impl Threads {
+    pub fn new(stop: Stop, heartbeats: Heartbeats) -> Threads {
+        Threads {
+            running: HashMap::new(),
+            ended: bounded(MAX_THREADS),
+            stop,
+            heartbeats,
+            failure: None,
+        }
+    }
+
+    /// Starts a thread on the data's way, whose error or panic requests the stop.
+    pub fn spawn(
+        &mut self,
+        name: &str,
+        run: impl FnOnce() -> anyhow::Result<()> + Send + 'static,
+    ) -> anyhow::Result<()> {
+        self.start(name, true, run)
+    }
+
+    /// Starts a thread beside the data's way, which runs until `stop`. Its error or panic requests the stop of all as well.
+    pub fn spawn_beside(
+        &mut self,
+        name: &str,
+        stop: &Stop,
+        run: impl FnOnce(&Stop) -> anyhow::Result<()> + Send + 'static,
+    ) -> anyhow::Result<()> {
+        let stop = stop.clone();
+        self.start(name, false, move || run(&stop))
+    }
+
+    fn start(
+        &mut self,
+        name: &str,
+        is_path: bool,
+        run: impl FnOnce() -> anyhow::Result<()> + Send + 'static,
+    ) -> anyhow::Result<()> {
+        let end = End {
+            name: name.to_owned(),
+            ended: self.ended.0.clone(),
+        };
+        let heartbeats = self.heartbeats.clone();
+        let run = move || {
+            let _entered = heartbeats.enter(&end.name);
+            let _end = end;
+            run()
+        };
+        let handle = std::thread::Builder::new()
+            .name(name.to_owned())
+            .spawn(run)
+            .with_context(|| format!("failed to start the thread {name}"))?;
+        self.running.insert(name.to_owned(), Running { handle, is_path });
+        Ok(())
+    }
+
+    /// Waits for the threads on the data's way, but after a stop is requested no longer than `stop_timeout`; sees to all
+    /// others meanwhile. Whether all ended.
+    pub fn join_path(&mut self, stop_timeout: Duration) -> bool {
+        while self.running.values().any(|running| running.is_path) {
+            self.join_one(LOOK);
+            let is_late = self.stop.requested_at().is_some_and(|at| at.elapsed() > stop_timeout);
+            if is_late {
+                log::warn!(
+                    "the stop took longer than {:.1} s: leaving the rest pending",
+                    stop_timeout.as_secs_f64()
+                );
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Waits for all threads for `time` at most.
+    pub fn join_within(&mut self, time: Duration) {
+        let deadline = Instant::now() + time;
+        while !self.running.is_empty() && Instant::now() < deadline {
+            self.join_one(deadline.saturating_duration_since(Instant::now()));
+        }
+    }
+
+    /// Waits for `time` at most for a thread to end, and sees how it did.
+    fn join_one(&mut self, time: Duration) {
+        let ended = self.ended.1.recv_timeout(time);
+        heartbeat::beat();
+        let Ok(name) = ended else {
+            return;
+        };
+        let Some(running) = self.running.remove(&name) else {
+            return;
+        };
+        let error = match running.handle.join() {
+            Ok(Ok(())) => return,
+            Ok(Err(error)) => error.context(format!("the thread {name} failed")),
+            Err(_) => anyhow::anyhow!("the thread {name} panicked"),
+        };
+        log::error!("{error:#}; stopping");
+        self.failure.get_or_insert(error);
+        self.stop.request();
+    }
+
+    pub fn result(self) -> anyhow::Result<()> {
+        self.failure.map_or(Ok(()), Err)
+    }
+}
+
+/// Says that its thread has ended when it is dropped, as it is on a panic too.
+struct End {
+    name: String,
+    ended: Sender<String>,
+}
+
+impl Drop for End {
+    fn drop(&mut self) {
+        // Never full: there is room for every thread. Closed only once nobody waits any more.
+        let _ = self.ended.try_send(std::mem::take(&mut self.name));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CEILING: Duration = Duration::from_secs(60);
+
+    #[test]
+    fn a_thread_that_panics_or_fails_stops_the_others_and_is_the_result() {
+        for (name, fail) in [
+            (
+                "panics",
+                (|| panic!("as this test wants")) as fn() -> anyhow::Result<()>,
+            ),
+            ("fails", || anyhow::bail!("as this test wants")),
+        ] {
+            let stop = Stop::default();
+            let mut threads = Threads::new(stop.clone(), Heartbeats::default());
+            threads
+                .spawn("waits", move || {
+                    assert!(stop.wait(CEILING), "nobody requested the stop");
+                    Ok(())
+                })
+                .unwrap();
+            threads.spawn(name, fail).unwrap();
+            assert!(threads.join_path(CEILING));
+            let error = threads.result().unwrap_err();
+            assert!(format!("{error:#}").contains(name), "{error:#}");
+        }
+    }
+
+    #[test]
+    fn a_thread_beside_the_path_that_fails_stops_the_path() {
+        let stop = Stop::default();
+        let mut threads = Threads::new(stop.clone(), Heartbeats::default());
+        threads
+            .spawn("waits", {
+                let stop = stop.clone();
+                move || {
+                    assert!(stop.wait(CEILING), "nobody requested the stop");
+                    Ok(())
+                }
+            })
+            .unwrap();
+        threads
+            .spawn_beside("fails", &stop, |_| anyhow::bail!("as this test wants"))
+            .unwrap();
+        assert!(threads.join_path(CEILING));
+        assert!(threads.result().is_err());
+    }
+
+    #[test]
+    fn threads_that_end_by_themselves_leave_no_failure() {
+        let mut threads = Threads::new(Stop::default(), Heartbeats::default());
+        threads.spawn("ends", || Ok(())).unwrap();
+        assert!(threads.join_path(CEILING));
+        threads.result().unwrap();
+    }
+}
