@@ -1,6 +1,6 @@
 -- Finds the reposts of a slice that the viewer's state does not name, but for pairs that repair_likes_find.sql finds.
 -- $1 uri of the last row of the slice before  $2 rows in a slice
--- Pairs are found in the order of their own index, as in likes_held.sql.
+-- Pairs are found in the order of their own index, as in pairs_held.sql.
 -- Safe twice: reads only. Returns the slice's length and end, with one such pair or none (NULL) beside it in each row.
 -- Locks: none.
 WITH slice AS MATERIALIZED (

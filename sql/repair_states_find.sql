@@ -1,6 +1,6 @@
 -- Finds the viewer states of a slice that name a like, repost or bookmark that is not there.
 -- $1 post_uri  $2 viewer_did of the last state of the slice before  $3 states in a slice
--- Pairs are found in the order of their own index, as in likes_held.sql.
+-- Pairs are found in the order of their own index, as in pairs_held.sql.
 -- Safe twice: reads only. Returns the slice's length and end, with one such state or none (NULL) beside it in each row.
 -- Locks: none.
 WITH slice AS MATERIALIZED (

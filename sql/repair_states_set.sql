@@ -1,6 +1,6 @@
 -- Has viewer states name the likes, reposts and bookmarks that are there, and no others.
 -- $1 post_uri  $2 viewer_did: arrays of one length, sorted
--- By way of a conflict, for the reason in repair_states_lock.sql; pairs are found as in likes_held.sql.
+-- By way of a conflict, for the reason in repair_states_lock.sql; pairs are found as in pairs_held.sql.
 -- Safe twice: the values are absolute; a row that has them already is not written.
 -- Locks: rows that repair_states_lock.sql locked already, a statement before: a worker that made or deleted a like,
 -- repost or bookmark of that pair has either committed, and is seen here, or waits for that lock to write its part.

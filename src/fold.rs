@@ -5,13 +5,12 @@
 //! touch a row twice), and the order of ops on different rows no longer matters: which of several records of one pair
 //! comes first is told by their positions.
 
+use std::collections::BTreeMap;
+
 use foldhash::{HashMap, HashMapExt};
 
 use crate::micros::Micros;
-use crate::rows::{
-    Change, FeedGenerator, GenericRecord, Handle, Label, Labeler, List, Op, PairRow, PairTable, Post, PostGate,
-    Profile, Row, StarterPack, Table, ThreadGate,
-};
+use crate::rows::{Change, Handle, KeyedRow, KeyedTable, Op, PairRow, PairTable, Post, Profile, Row, Table};
 
 /// Changes of one table: keys to delete, then rows to put, both sorted by key.
 #[derive(Debug)]
@@ -46,14 +45,8 @@ pub struct Changes<'o> {
     pub users: Vec<UserChange<'o>>,
     pub posts: Folded<'o, &'o Post<'o>>,
     pub pairs: [Folded<'o, &'o PairRow<'o>>; PairTable::ALL.len()],
-    pub feed_generators: Folded<'o, &'o FeedGenerator<'o>>,
-    pub starter_packs: Folded<'o, &'o StarterPack<'o>>,
-    pub labelers: Folded<'o, &'o Labeler<'o>>,
-    pub lists: Folded<'o, &'o List<'o>>,
-    pub labels: Folded<'o, &'o Label<'o>>,
-    pub thread_gates: Folded<'o, (&'o str, &'o ThreadGate<'o>)>,
-    pub post_gates: Folded<'o, (&'o str, &'o PostGate)>,
-    pub generic_records: Folded<'o, &'o GenericRecord<'o>>,
+    /// Rows with their keys.
+    pub keyed: BTreeMap<&'static KeyedTable, Folded<'o, (&'o str, &'o KeyedRow<'o>)>>,
 }
 
 impl<'o> Changes<'o> {
@@ -61,35 +54,12 @@ impl<'o> Changes<'o> {
         &self.pairs[table as usize]
     }
 
-    fn push(&mut self, row: &'o Row<'o>, key: &'o str) {
-        match row {
-            Row::Post(post) => self.posts.put.push(post),
-            Row::FeedGenerator(feed) => self.feed_generators.put.push(feed),
-            Row::StarterPack(pack) => self.starter_packs.put.push(pack),
-            Row::Labeler(labeler) => self.labelers.put.push(labeler),
-            Row::List(list) => self.lists.put.push(list),
-            Row::Label(label) => self.labels.put.push(label),
-            Row::ThreadGate(gate) => self.thread_gates.put.push((key, gate)),
-            Row::PostGate(gate) => self.post_gates.put.push((key, gate)),
-            Row::Generic(record) => self.generic_records.put.push(record),
-            // Users and pairs are pushed with what the row alone does not tell.
-            Row::Handle(_) | Row::Profile(_) | Row::Pair(_) => {}
-        }
-    }
-
     fn deleted(&mut self, table: Table) -> Option<&mut Vec<&'o str>> {
         Some(match table {
             Table::Users => return None,
             Table::Posts => &mut self.posts.deleted,
             Table::Pair(table) => &mut self.pairs[table as usize].deleted,
-            Table::FeedGenerators => &mut self.feed_generators.deleted,
-            Table::StarterPacks => &mut self.starter_packs.deleted,
-            Table::LabelerServices => &mut self.labelers.deleted,
-            Table::Lists => &mut self.lists.deleted,
-            Table::Labels => &mut self.labels.deleted,
-            Table::ThreadGates => &mut self.thread_gates.deleted,
-            Table::PostGates => &mut self.post_gates.deleted,
-            Table::GenericRecords => &mut self.generic_records.deleted,
+            Table::Keyed(table) => &mut self.keyed.entry(table).or_default().deleted,
         })
     }
 }
@@ -140,7 +110,9 @@ pub fn fold<'o>(ops: &[&'o Op<'o>]) -> Changes<'o> {
 }
 
 fn push<'o>(changes: &mut Changes<'o>, table: Table, key: &'o str, last: &Last<'o>) {
-    if let Some(deleted) = changes.deleted(table).filter(|_| last.was_deleted) {
+    if last.was_deleted
+        && let Some(deleted) = changes.deleted(table)
+    {
         deleted.push(key);
     }
     match (table, last.put) {
@@ -155,8 +127,12 @@ fn push<'o>(changes: &mut Changes<'o>, table: Table, key: &'o str, last: &Last<'
             },
         }),
         (Table::Pair(table), Some(Row::Pair(row))) => changes.pairs[table as usize].put.push(row),
-        (_, Some(row)) => changes.push(row, key),
-        (_, None) => {}
+        (Table::Keyed(table), Some(Row::Keyed(row))) => {
+            changes.keyed.entry(table).or_default().put.push((key, row));
+        }
+        (_, Some(Row::Post(post))) => changes.posts.put.push(post),
+        // A table has rows of its own kind only.
+        (_, Some(_) | None) => {}
     }
 }
 
@@ -166,6 +142,7 @@ mod tests {
 
     use super::*;
     use crate::entry::{EntryId, Position};
+    use crate::rows::KEYED_TABLES;
 
     fn op(n: u64, key: &str, table: Table, change: Change<'static>) -> Op<'static> {
         Op {
@@ -189,23 +166,26 @@ mod tests {
 
     #[test]
     fn deletes_happen_even_where_a_put_follows_and_both_are_sorted() {
-        let gate = || {
-            Change::Put(Row::PostGate(PostGate {
-                embedding_rules: "{}".into(),
-                created_at: Micros(0),
-            }))
+        let keyed = KEYED_TABLES[0];
+        let row = || {
+            Change::Put(Row::Keyed(Box::new(KeyedRow {
+                table: keyed,
+                values: Vec::new(),
+                indexed_at: Micros(0),
+            })))
         };
-        let table = Table::PostGates;
+        let table = Table::Keyed(keyed);
         let ops = [
-            op(1, "c", table, gate()),
+            op(1, "c", table, row()),
             op(2, "b", table, Change::Delete),
-            op(3, "b", table, gate()),
-            op(4, "a", table, gate()),
+            op(3, "b", table, row()),
+            op(4, "a", table, row()),
             op(5, "a", table, Change::Delete),
         ];
         let changes = fold(&ops.iter().collect::<Vec<_>>());
-        assert_eq!(changes.post_gates.deleted, ["a", "b"]);
-        let put: Vec<_> = changes.post_gates.put.iter().map(|(key, _)| *key).collect();
+        let changes = &changes.keyed[keyed];
+        assert_eq!(changes.deleted, ["a", "b"]);
+        let put: Vec<_> = changes.put.iter().map(|(key, _)| *key).collect();
         assert_eq!(put, ["b", "c"]);
     }
 

@@ -18,20 +18,22 @@ pub mod tls;
 pub mod entry;
 pub mod micros;
 pub mod redis;
+
+// What an event's records become: rows, and the statements that write them.
+pub mod decode;
+pub mod rows;
 pub mod postgres;
+
 pub mod settings;
 pub mod keys;
 
-// The data model: an entry's bytes, its ops, their rows, and what becomes of an entry.
-pub mod decode;
-pub mod rows;
+// The worker: what becomes of an entry, what is counted, which processes read a stream, and the data's way from the stream
+// to the acknowledgement.
 pub mod fold;
 pub mod partition;
 pub mod batch;
 pub mod dead_letter;
 pub mod outcome;
-
-// The worker: what all of it counts in, who reads with it, and the data's way from stream to acknowledgement.
 pub mod metrics;
 pub mod in_flight;
 pub mod group;

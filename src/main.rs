@@ -27,8 +27,9 @@ fn main() -> ExitCode {
         Err(fault) => return unusable(&fault),
     };
     let config = match &cli.command {
-        Some(Command::Schema { own: false }) => return print(sql::SCHEMA),
-        Some(Command::Schema { own: true }) => return print(sql::OWN_SCHEMA),
+        Some(Command::Schema { statements: true, .. }) => return print(&sql::describe()),
+        Some(Command::Schema { own: false, .. }) => return print(sql::SCHEMA),
+        Some(Command::Schema { own: true, .. }) => return print(sql::OWN_SCHEMA),
         _ => Config::new(&cli.settings),
     };
     let config = match config {

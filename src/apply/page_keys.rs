@@ -21,6 +21,7 @@ use foldhash::{HashMap, HashMapExt};
 use crate::decode::time;
 use crate::micros::Micros;
 use crate::redis::clock::Clock;
+use crate::rows::keyed::IndexedAt;
 use crate::rows::{Change, Op, PairRow, PairTable, Row, Table};
 
 /// Milliseconds taken and ops given one that are remembered at least; twice as many at most, of about 35 bytes each. Rows that
@@ -181,16 +182,15 @@ impl PageKeys {
     }
 }
 
-/// Whether a put changes a row that counts as new with every change. A CID is that of the record's content; a date that the
-/// record lacks is the entry's.
+/// Whether a put changes a row that counts as new with every change. A date that the record lacks is the entry's.
 fn restarts(before: &Op, after: &Op) -> bool {
     let (Change::Put(before), Change::Put(after)) = (&before.change, &after.change) else {
         return false;
     };
     match (before, after) {
-        (Row::FeedGenerator(a), Row::FeedGenerator(b)) => (&a.cid, a.created_at) != (&b.cid, b.created_at),
-        (Row::StarterPack(a), Row::StarterPack(b)) => (&a.cid, a.created_at) != (&b.cid, b.created_at),
-        (Row::Labeler(a), Row::Labeler(b)) => (&a.cid, a.created_at) != (&b.cid, b.created_at),
+        (Row::Keyed(before), Row::Keyed(after)) => {
+            after.table.indexed_at == IndexedAt::OfChange && before.values != after.values
+        }
         _ => false,
     }
 }

@@ -14,4 +14,5 @@ pub mod row;
 pub mod schema;
 pub mod socket;
 pub mod sql;
+pub mod templates;
 pub mod transaction;

@@ -49,8 +49,11 @@ impl<'p> Params<'p> {
     }
 
     pub fn optional_texts<T: Borrow<str> + 'p>(self, values: impl Iterator<Item = &'p Option<T>>) -> Self {
-        let values = values.map(|value| value.as_ref().map(Borrow::borrow));
-        self.push(values.collect::<Vec<Option<&str>>>(), Type::TEXT_ARRAY)
+        self.options(values.map(|value| value.as_ref().map(Borrow::borrow)))
+    }
+
+    pub fn options(self, values: impl Iterator<Item = Option<&'p str>>) -> Self {
+        self.push(values.collect::<Vec<_>>(), Type::TEXT_ARRAY)
     }
 
     /// JSON text for jsonb columns.
@@ -60,7 +63,11 @@ impl<'p> Params<'p> {
     }
 
     pub fn optional_jsons<T: Borrow<str> + 'p>(self, values: impl Iterator<Item = &'p Option<T>>) -> Self {
-        let values = values.map(|value| value.as_ref().map(|text| JsonText(text.borrow())));
+        self.json_options(values.map(|value| value.as_ref().map(Borrow::borrow)))
+    }
+
+    pub fn json_options(self, values: impl Iterator<Item = Option<&'p str>>) -> Self {
+        let values = values.map(|value| value.map(JsonText));
         self.push(values.collect::<Vec<_>>(), Type::JSONB_ARRAY)
     }
 

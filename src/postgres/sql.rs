@@ -1,18 +1,19 @@
 //! The statements of `sql/`, embedded in the binary.
 
-/// A statement: its file's name, for errors, and its text without the header comment.
+use super::templates;
+
+/// A statement: its file's name, for errors, the comment that its file opens with, and its text.
 #[derive(Clone, Copy, Debug)]
 pub struct Statement {
     pub name: &'static str,
+    pub header: &'static str,
     pub text: &'static str,
 }
 
 macro_rules! statements {
     ($(#[$doc:meta])* $list:ident: $($constant:ident = $name:literal;)*) => {
-        $(pub const $constant: Statement = Statement {
-            name: $name,
-            text: without_header(include_str!(concat!("../../sql/", $name, ".sql"))),
-        };)*
+        $(pub const $constant: Statement =
+            Statement::of_file($name, include_str!(concat!("../../sql/", $name, ".sql")));)*
 
         $(#[$doc])*
         pub const $list: &[Statement] = &[$($constant),*];
@@ -41,41 +42,6 @@ statements! {
     QUOTES_INSERT = "quotes_insert";
     QUOTES_UPDATE = "quotes_update";
     QUOTES_DELETE = "quotes_delete";
-    LIKES_INSERT = "likes_insert";
-    LIKES_HELD = "likes_held";
-    LIKES_EXISTING = "likes_existing";
-    LIKES_UPDATE = "likes_update";
-    LIKES_DELETE = "likes_delete";
-    REPOSTS_INSERT = "reposts_insert";
-    REPOSTS_HELD = "reposts_held";
-    REPOSTS_EXISTING = "reposts_existing";
-    REPOSTS_UPDATE = "reposts_update";
-    REPOSTS_DELETE = "reposts_delete";
-    BOOKMARKS_INSERT = "bookmarks_insert";
-    BOOKMARKS_EXISTING = "bookmarks_existing";
-    BOOKMARKS_UPDATE = "bookmarks_update";
-    BOOKMARKS_DELETE = "bookmarks_delete";
-    FOLLOWS_INSERT = "follows_insert";
-    FOLLOWS_HELD = "follows_held";
-    FOLLOWS_EXISTING = "follows_existing";
-    FOLLOWS_UPDATE = "follows_update";
-    FOLLOWS_DELETE = "follows_delete";
-    BLOCKS_INSERT = "blocks_insert";
-    BLOCKS_EXISTING = "blocks_existing";
-    BLOCKS_UPDATE = "blocks_update";
-    BLOCKS_DELETE = "blocks_delete";
-    LIST_BLOCKS_INSERT = "list_blocks_insert";
-    LIST_BLOCKS_EXISTING = "list_blocks_existing";
-    LIST_BLOCKS_UPDATE = "list_blocks_update";
-    LIST_BLOCKS_DELETE = "list_blocks_delete";
-    LIST_ITEMS_INSERT = "list_items_insert";
-    LIST_ITEMS_EXISTING = "list_items_existing";
-    LIST_ITEMS_UPDATE = "list_items_update";
-    LIST_ITEMS_DELETE = "list_items_delete";
-    VERIFICATIONS_INSERT = "verifications_insert";
-    VERIFICATIONS_EXISTING = "verifications_existing";
-    VERIFICATIONS_UPDATE = "verifications_update";
-    VERIFICATIONS_DELETE = "verifications_delete";
     MEMBERS_CHECK = "members_check";
     MEMBERS_GATE = "members_gate";
     MEMBERS_JOIN = "members_join";
@@ -92,22 +58,7 @@ statements! {
     RIVALS_EXISTING = "rivals_existing";
     RIVALS_WAITING = "rivals_waiting";
     RIVALS_UPSERT = "rivals_upsert";
-    FEED_GENERATORS_UPSERT = "feed_generators_upsert";
-    FEED_GENERATORS_DELETE = "feed_generators_delete";
-    STARTER_PACKS_UPSERT = "starter_packs_upsert";
-    STARTER_PACKS_DELETE = "starter_packs_delete";
-    LABELER_SERVICES_UPSERT = "labeler_services_upsert";
-    LABELER_SERVICES_DELETE = "labeler_services_delete";
-    LISTS_UPSERT = "lists_upsert";
-    LISTS_DELETE = "lists_delete";
     LABELS_UPSERT = "labels_upsert";
-    LABELS_DELETE = "labels_delete";
-    THREAD_GATES_UPSERT = "thread_gates_upsert";
-    THREAD_GATES_DELETE = "thread_gates_delete";
-    POST_GATES_UPSERT = "post_gates_upsert";
-    POST_GATES_DELETE = "post_gates_delete";
-    GENERIC_RECORDS_UPSERT = "generic_records_upsert";
-    GENERIC_RECORDS_DELETE = "generic_records_delete";
     FEED_ITEMS_UPSERT = "feed_items_upsert";
     FEED_ITEMS_DELETE = "feed_items_delete";
     NOTIFICATIONS_UPSERT = "notifications_upsert";
@@ -150,6 +101,29 @@ statements! {
 }
 
 statements! {
+    /// Templates, from which `templates` makes the statements of each table.
+    TEMPLATES:
+    PAIRS_INSERT = "pairs_insert";
+    PAIRS_EXISTING = "pairs_existing";
+    PAIRS_UPDATE = "pairs_update";
+    PAIRS_DELETE = "pairs_delete";
+    PAIRS_HELD = "pairs_held";
+    PAIRS_COPY = "pairs_copy";
+    KEYED_UPSERT = "keyed_upsert";
+    KEYED_DELETE = "keyed_delete";
+}
+
+/// All statements but copies.
+pub fn queries() -> impl Iterator<Item = &'static Statement> {
+    QUERIES.iter().chain(templates::queries())
+}
+
+/// All statements that take rows in COPY's binary form.
+pub fn copies() -> impl Iterator<Item = &'static Statement> {
+    COPIES.iter().chain(templates::copies())
+}
+
+statements! {
     /// Statements of `check`: they look at the session and into the catalogue.
     LOOKS:
     CHECK_BEGIN = "check_begin";
@@ -167,9 +141,6 @@ statements! {
     /// Statements that take rows in COPY's binary form.
     COPIES:
     POSTS_COPY = "posts_copy";
-    LIKES_COPY = "likes_copy";
-    REPOSTS_COPY = "reposts_copy";
-    FOLLOWS_COPY = "follows_copy";
     FEED_ITEMS_COPY = "feed_items_copy";
     NOTIFICATIONS_COPY = "notifications_copy";
 }
@@ -182,10 +153,23 @@ statements! {
     DATABASE_ENCODING = "database_encoding";
 }
 
+/// All statements as text, each under its name and header.
+pub fn describe() -> String {
+    let text = |statement: &Statement| {
+        format!(
+            "-- {}\n{}{};\n",
+            statement.name,
+            statement.header,
+            statement.text.trim_end()
+        )
+    };
+    queries().chain(copies()).map(text).collect::<Vec<_>>().join("\n")
+}
+
 /// Whether the worker writes that column, going by the words of the statements that write the table.
 pub fn writes(table: &str, column: &str) -> bool {
     let is_the_workers = |statement: &&Statement| !statement.name.starts_with("repair_");
-    QUERIES.iter().chain(COPIES).filter(is_the_workers).any(|statement| {
+    queries().chain(copies()).filter(is_the_workers).any(|statement| {
         let words = words(statement.text);
         let is_of_table = words
             .windows(2)
@@ -196,10 +180,8 @@ pub fn writes(table: &str, column: &str) -> bool {
 
 /// Whether some statement of the worker, a repair's aside, names that column of the table.
 pub fn uses(table: &str, column: &str) -> bool {
-    let of_worker = QUERIES
-        .iter()
-        .filter(|statement| !statement.name.starts_with("repair_"));
-    of_worker.chain(COPIES).any(|statement| {
+    let of_worker = queries().filter(|statement| !statement.name.starts_with("repair_"));
+    of_worker.chain(copies()).any(|statement| {
         let words = words(statement.text);
         words.contains(&table) && words.contains(&column)
     })
@@ -224,17 +206,20 @@ pub const SCHEMA: &str = include_str!("../../sql/schema.sql");
 /// The worker's own tables.
 pub const OWN_SCHEMA: &str = include_str!("../../sql/own_schema.sql");
 
-/// A file's text after the comment lines that it opens with.
-const fn without_header(file: &'static str) -> &'static str {
-    let bytes = file.as_bytes();
-    let mut at = 0;
-    while at + 1 < bytes.len() && bytes[at] == b'-' && bytes[at + 1] == b'-' {
-        while bytes[at] != b'\n' {
+impl Statement {
+    /// Splits a file after the comment lines that it opens with.
+    const fn of_file(name: &'static str, file: &'static str) -> Statement {
+        let bytes = file.as_bytes();
+        let mut at = 0;
+        while at + 1 < bytes.len() && bytes[at] == b'-' && bytes[at + 1] == b'-' {
+            while bytes[at] != b'\n' {
+                at += 1;
+            }
             at += 1;
         }
-        at += 1;
+        let (header, text) = file.split_at(at);
+        Statement { name, header, text }
     }
-    file.split_at(at).1
 }
 
 #[cfg(test)]
@@ -256,7 +241,7 @@ mod tests {
     /// what is wrong.
     #[test]
     fn what_is_sent_is_ascii() {
-        let texts = QUERIES.iter().chain(COPIES).chain(DIAGNOSES).chain(LOOKS);
+        let texts = queries().chain(copies()).chain(DIAGNOSES).chain(LOOKS);
         for statement in texts {
             assert!(statement.text.is_ascii(), "{}", statement.name);
         }
@@ -269,6 +254,7 @@ mod tests {
         let used: Vec<&str> = QUERIES
             .iter()
             .chain(COPIES)
+            .chain(TEMPLATES)
             .chain(DIAGNOSES)
             .chain(LOOKS)
             .map(|statement| statement.name)

@@ -1,4 +1,4 @@
-//! Rows about an account: profile, handle, labeler service.
+//! Rows about an account: profile and handle.
 
 use std::borrow::Cow;
 
@@ -6,7 +6,6 @@ use super::{Change, DID_MAX, Ignored, NAME_MAX, Op, Record, Row, Source, Table};
 use crate::decode::json::Json;
 use crate::decode::text::{cut, fits};
 use crate::entry::Position;
-use crate::micros::Micros;
 
 /// The columns of `users` that a profile sets. JSON columns are JSON text.
 #[derive(Debug, PartialEq)]
@@ -78,33 +77,6 @@ pub(super) fn identity<'a>(
         table: Table::Users,
         change: Change::Put(Row::Handle(Handle(handle.to_ascii_lowercase()))),
     })
-}
-
-/// A row of `labeler_services`.
-#[derive(Debug, PartialEq)]
-pub struct Labeler<'a> {
-    pub uri: String,
-    pub cid: Cow<'a, str>,
-    pub creator_did: Cow<'a, str>,
-    /// JSON object.
-    pub policies: String,
-    pub created_at: Micros,
-    pub indexed_at: Micros,
-}
-
-pub(super) fn labeler<'a>(record: Record<'_, 'a>) -> Labeler<'a> {
-    let policies = record.json.get("policies").filter(|policies| policies.is_object());
-    Labeler {
-        policies: policies.map_or_else(
-            || r#"{"labelValues":[],"labelValueDefinitions":[]}"#.to_owned(),
-            Json::to_text,
-        ),
-        created_at: record.created_at(),
-        indexed_at: record.source.time,
-        creator_did: record.repo,
-        cid: record.cid,
-        uri: record.uri,
-    }
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Rows of the `app.bsky.feed` collections that are keyed by their URI: posts, feed generators, gates.
+//! Rows of posts.
 
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -104,101 +104,6 @@ pub fn mentions<'a>(facets: &[Json<'a>]) -> Vec<Mention<'a>> {
         }
     }
     dids
-}
-
-/// A row of `feed_generators`.
-#[derive(Debug, PartialEq)]
-pub struct FeedGenerator<'a> {
-    pub uri: String,
-    pub cid: Cow<'a, str>,
-    pub creator_did: Cow<'a, str>,
-    pub did: Cow<'a, str>,
-    pub display_name: Cow<'a, str>,
-    pub description: Option<Cow<'a, str>>,
-    pub avatar_url: Option<Cow<'a, str>>,
-    pub created_at: Micros,
-    pub indexed_at: Micros,
-}
-
-pub(super) fn feed_generator<'a>(record: Record<'_, 'a>) -> FeedGenerator<'a> {
-    let did = record.text("did");
-    FeedGenerator {
-        did: if fits(&did, DID_MAX) { did } else { Cow::Borrowed("") },
-        display_name: record.name("displayName"),
-        description: record.optional_text("description"),
-        avatar_url: record.blob("avatar"),
-        created_at: record.created_at(),
-        indexed_at: record.source.time,
-        creator_did: record.repo,
-        cid: record.cid,
-        uri: record.uri,
-    }
-}
-
-/// A row of `thread_gates`, but for its key.
-#[derive(Debug, PartialEq)]
-pub struct ThreadGate<'a> {
-    pub owner_did: Cow<'a, str>,
-    pub allow_mentions: bool,
-    pub allow_following: bool,
-    pub allow_list_members: bool,
-    /// JSON array of strings.
-    pub allow_list_uris: String,
-    pub created_at: Micros,
-}
-
-/// `None` where the gate names no rules: then everyone may reply, which the AppView can only be told by no row.
-pub(super) fn thread_gate<'a>(record: Record<'_, 'a>) -> Option<ThreadGate<'a>> {
-    let rules = record.json.array("allow")?;
-    let of_type = |name: &'static str| {
-        rules
-            .iter()
-            .filter(move |rule| rule.str("$type").is_some_and(|of| of == name))
-    };
-    let mut list_rules = of_type("app.bsky.feed.threadgate#listRule").peekable();
-    Some(ThreadGate {
-        allow_mentions: of_type("app.bsky.feed.threadgate#mentionRule").next().is_some(),
-        allow_following: of_type("app.bsky.feed.threadgate#followingRule").next().is_some(),
-        allow_list_members: list_rules.peek().is_some(),
-        allow_list_uris: json_array(list_rules.filter_map(|rule| rule.str("list"))),
-        created_at: record.created_at(),
-        owner_did: record.repo,
-    })
-}
-
-/// A row of `post_gates`, but for its key.
-#[derive(Debug, PartialEq)]
-pub struct PostGate {
-    /// JSON object `{disableRule?, detachedEmbeddingUris?}`.
-    pub embedding_rules: String,
-    pub created_at: Micros,
-}
-
-const DISABLE_RULE: &str = "app.bsky.feed.postgate#disableRule";
-
-pub(super) fn post_gate(record: Record) -> PostGate {
-    let mut rules = Vec::new();
-    let is_disabled = record
-        .json
-        .array("embeddingRules")
-        .into_iter()
-        .flatten()
-        .any(|rule| rule.str("$type").is_some_and(|name| name == DISABLE_RULE));
-    if is_disabled {
-        rules.push((Cow::Borrowed("disableRule"), Json::String(Cow::Borrowed(DISABLE_RULE))));
-    }
-    if let Some(uris) = record
-        .json
-        .array("detachedEmbeddingUris")
-        .filter(|uris| !uris.is_empty())
-    {
-        let uris = strings(uris).cloned().map(Json::String).collect();
-        rules.push((Cow::Borrowed("detachedEmbeddingUris"), Json::Array(uris)));
-    }
-    PostGate {
-        embedding_rules: Json::Object(rules).to_text(),
-        created_at: record.created_at(),
-    }
 }
 
 #[cfg(test)]

@@ -7,8 +7,9 @@
 
 mod actor;
 mod feed;
-mod graph;
-mod other;
+pub mod keyed;
+mod keyed_tables;
+pub mod pairs;
 
 use std::borrow::Cow;
 
@@ -19,11 +20,14 @@ use crate::decode::time;
 use crate::decode::{Event, OpError, WireOp, cid};
 use crate::entry::{Entry, EntryId, Position};
 use crate::micros::Micros;
+use keyed::{IndexedAt, Key};
+use pairs::PairUsers;
 
-pub use actor::{Handle, Labeler, Profile};
-pub use feed::{FeedGenerator, Post, PostGate, ThreadGate, mentions};
-pub use graph::{List, PairRow, PairTable, StarterPack};
-pub use other::{GenericRecord, Label};
+pub use actor::{Handle, Profile};
+pub use feed::{Post, mentions};
+pub use keyed::{KeyedRow, KeyedTable};
+pub use keyed_tables::{GENERIC_RECORDS, KEYED_TABLES};
+pub use pairs::{PairRow, PairTable};
 
 /// Characters that the columns hold (varchar).
 pub const URI_MAX: usize = 512;
@@ -63,14 +67,11 @@ pub enum Table {
     Users,
     Posts,
     Pair(PairTable),
-    FeedGenerators,
-    StarterPacks,
-    LabelerServices,
-    Lists,
-    Labels,
-    ThreadGates,
-    PostGates,
-    GenericRecords,
+    Keyed(&'static KeyedTable),
+}
+
+impl Table {
+    pub const GENERIC_RECORDS: Table = Table::Keyed(&GENERIC_RECORDS);
 }
 
 /// The values of a row, by table. `indexed_at` is the entry's time until `apply::page_keys` decides.
@@ -80,14 +81,7 @@ pub enum Row<'a> {
     Profile(Box<Profile<'a>>),
     Post(Box<Post<'a>>),
     Pair(Box<PairRow<'a>>),
-    FeedGenerator(Box<FeedGenerator<'a>>),
-    StarterPack(Box<StarterPack<'a>>),
-    Labeler(Box<Labeler<'a>>),
-    List(Box<List<'a>>),
-    Label(Box<Label<'a>>),
-    ThreadGate(ThreadGate<'a>),
-    PostGate(PostGate),
-    Generic(Box<GenericRecord<'a>>),
+    Keyed(Box<KeyedRow<'a>>),
 }
 
 impl Row<'_> {
@@ -95,15 +89,10 @@ impl Row<'_> {
     /// come of ops of all kinds.
     pub fn indexed_at(&mut self) -> Option<&mut Micros> {
         match self {
-            Row::Handle(_) | Row::Profile(_) | Row::ThreadGate(_) | Row::PostGate(_) => None,
+            Row::Handle(_) | Row::Profile(_) => None,
             Row::Post(post) => Some(&mut post.indexed_at),
             Row::Pair(row) => Some(&mut row.indexed_at),
-            Row::FeedGenerator(feed) => Some(&mut feed.indexed_at),
-            Row::StarterPack(pack) => Some(&mut pack.indexed_at),
-            Row::Labeler(labeler) => Some(&mut labeler.indexed_at),
-            Row::List(list) => Some(&mut list.indexed_at),
-            Row::Label(label) => Some(&mut label.indexed_at),
-            Row::Generic(record) => Some(&mut record.indexed_at),
+            Row::Keyed(row) => (row.table.indexed_at != IndexedAt::Absent).then_some(&mut row.indexed_at),
         }
     }
 }
@@ -279,13 +268,18 @@ fn to_op<'a>(wire: WireOp<'a>, index: u32, repo: &Cow<'a, str>, source: &Source<
     };
     let (collection, rkey) = split_path(&wire.path).ok_or(Ignored::BadPath)?;
     let table = table_of(collection).ok_or(Ignored::NoTable)?;
-    if matches!(table, Table::Users | Table::LabelerServices) && rkey != "self" {
+    let is_singleton = match table {
+        Table::Users => true,
+        Table::Keyed(table) => table.key == Key::Singleton,
+        Table::Posts | Table::Pair(_) => false,
+    };
+    if is_singleton && rkey != "self" {
         return Err(Ignored::NotSelf);
     }
     let uri = format!("at://{repo}/{}", wire.path);
     let key = match table {
         Table::Users => repo.to_string(),
-        Table::ThreadGates | Table::PostGates => format!("at://{repo}/app.bsky.feed.post/{rkey}"),
+        Table::Keyed(table) if table.key == Key::Post => format!("at://{repo}/app.bsky.feed.post/{rkey}"),
         _ => uri.clone(),
     };
     if !fits(&uri, URI_MAX) || !fits(&key, URI_MAX) || !fits(repo, DID_MAX) {
@@ -326,28 +320,29 @@ fn put<'a>(mut record: Record<'_, 'a>, table: Table) -> Result<Change<'a>, Ignor
     if !fits(&record.cid, CID_MAX) {
         return Err(Ignored::KeyTooLong);
     }
-    if table != Table::GenericRecords || dialect::is_sdk(&record.json) {
+    let is_generic = table == Table::GENERIC_RECORDS;
+    if !is_generic || dialect::is_sdk(&record.json) {
         dialect::normalise(&mut record.json);
     }
     let type_name = record.json.str("$type");
-    if table != Table::GenericRecords && type_name.is_some_and(|name| name != record.collection) {
+    if !is_generic && type_name.is_some_and(|name| name != record.collection) {
         return Err(Ignored::OtherType);
     }
     let row = match table {
         Table::Users => Row::Profile(Box::new(actor::profile(record))),
         Table::Posts => Row::Post(Box::new(feed::post(record))),
-        Table::Pair(table) => Row::Pair(Box::new(graph::pair(record, table)?)),
-        Table::FeedGenerators => Row::FeedGenerator(Box::new(feed::feed_generator(record))),
-        Table::StarterPacks => Row::StarterPack(Box::new(graph::starter_pack(record))),
-        Table::LabelerServices => Row::Labeler(Box::new(actor::labeler(record))),
-        Table::Lists => Row::List(Box::new(graph::list(record))),
-        Table::Labels => Row::Label(Box::new(other::label(record)?)),
-        Table::ThreadGates => match feed::thread_gate(record) {
-            Some(gate) => Row::ThreadGate(gate),
-            None => return Ok(Change::PutNoRow),
-        },
-        Table::PostGates => Row::PostGate(feed::post_gate(record)),
-        Table::GenericRecords => Row::Generic(Box::new(other::generic_record(record))),
+        Table::Pair(table) => Row::Pair(Box::new(pairs::pair(record, table)?)),
+        Table::Keyed(table) => {
+            let indexed_at = record.source.time;
+            let Some(values) = (table.values)(record)? else {
+                return Ok(Change::PutNoRow);
+            };
+            Row::Keyed(Box::new(KeyedRow {
+                table,
+                values,
+                indexed_at,
+            }))
+        }
     };
     Ok(Change::Put(row))
 }
@@ -360,27 +355,19 @@ fn split_path(path: &str) -> Option<(&str, &str)> {
 
 /// The table of a collection; the AppView has none for two.
 fn table_of(collection: &str) -> Option<Table> {
-    Some(match collection {
-        "app.bsky.actor.profile" => Table::Users,
-        "app.bsky.feed.post" => Table::Posts,
-        "app.bsky.feed.like" => Table::Pair(PairTable::Likes),
-        "app.bsky.feed.repost" => Table::Pair(PairTable::Reposts),
-        "app.bsky.bookmark" => Table::Pair(PairTable::Bookmarks),
-        "app.bsky.graph.follow" => Table::Pair(PairTable::Follows),
-        "app.bsky.graph.block" => Table::Pair(PairTable::Blocks),
-        "app.bsky.graph.listblock" => Table::Pair(PairTable::ListBlocks),
-        "app.bsky.graph.listitem" => Table::Pair(PairTable::ListItems),
-        "app.bsky.graph.verification" => Table::Pair(PairTable::Verifications),
-        "app.bsky.feed.generator" => Table::FeedGenerators,
-        "app.bsky.graph.starterpack" => Table::StarterPacks,
-        "app.bsky.labeler.service" => Table::LabelerServices,
-        "app.bsky.graph.list" => Table::Lists,
-        "com.atproto.label.label" => Table::Labels,
-        "app.bsky.feed.threadgate" => Table::ThreadGates,
-        "app.bsky.feed.postgate" => Table::PostGates,
-        "app.bsky.actor.status" | "app.bsky.notification.declaration" => return None,
-        _ => Table::GenericRecords,
-    })
+    if let Some(table) = PairTable::of_collection(collection) {
+        return Some(Table::Pair(table));
+    }
+    match collection {
+        "app.bsky.feed.post" => Some(Table::Posts),
+        "app.bsky.actor.profile" => Some(Table::Users),
+        "app.bsky.actor.status" | "app.bsky.notification.declaration" => None,
+        _ => {
+            let mut tables = KEYED_TABLES.into_iter();
+            let own = tables.find(|table| table.collection == Some(collection));
+            Some(Table::Keyed(own.unwrap_or(&GENERIC_RECORDS)))
+        }
+    }
 }
 
 /// A URI that is no key: absent where it is no string or too long for its column.
@@ -415,14 +402,12 @@ impl<'a> Op<'a> {
     pub fn users(&self) -> (Option<&str>, Option<&str>) {
         let repo = Some(self.repo.as_ref());
         match (&self.change, self.table) {
-            (Change::Put(Row::Pair(row)), Table::Pair(table)) => match table {
-                PairTable::Follows | PairTable::Blocks | PairTable::ListItems => (repo, Some(&row.key_b)),
-                PairTable::ListBlocks => (None, None),
-                _ => (repo, None),
+            (Change::Put(Row::Pair(row)), Table::Pair(table)) => match table.info().users {
+                PairUsers::Repo => (repo, None),
+                PairUsers::RepoAndSubject => (repo, Some(&row.key_b)),
+                PairUsers::Nobody => (None, None),
             },
-            (Change::Put(_), Table::Labels | Table::ThreadGates | Table::PostGates | Table::GenericRecords) => {
-                (None, None)
-            }
+            (Change::Put(_), Table::Keyed(table)) if !table.needs_user => (None, None),
             (Change::Put(_), _) => (repo, None),
             (Change::PutNoRow | Change::Delete, _) => (None, None),
         }
@@ -431,7 +416,8 @@ impl<'a> Op<'a> {
     /// Whether a user who forbids data collection keeps the op from being applied.
     pub fn heeds_opt_out(&self) -> bool {
         match (&self.change, self.table) {
-            (Change::Put(Row::Handle(_)), _) | (_, Table::Labels) => false,
+            (Change::Put(Row::Handle(_)), _) => false,
+            (_, Table::Keyed(table)) if !table.heeds_opt_out => false,
             (Change::Put(_) | Change::PutNoRow, _) => true,
             (Change::Delete, _) => false,
         }

@@ -49,6 +49,9 @@ pub enum Command {
         /// Print the SQL of the worker's own tables instead, for a role that may not make them itself
         #[arg(long)]
         own: bool,
+        /// Print the statements that the worker sends instead, each with its purpose, parameters and locks
+        #[arg(long, conflicts_with = "own")]
+        statements: bool,
     },
 
     /// Look whether the worker can run: settings, servers, rights, tables; a line each, with what to do

@@ -81,7 +81,7 @@ pub fn read<'a>(
 }
 
 fn is_switched_off(op: &Op, switches: Switches) -> bool {
-    op.table == Table::GenericRecords && !switches.generic_records && matches!(op.change, Change::Put(_))
+    op.table == Table::GENERIC_RECORDS && !switches.generic_records && matches!(op.change, Change::Put(_))
 }
 
 #[cfg(test)]

@@ -166,10 +166,7 @@ type Rule = fn(node: &Value, statement: &str) -> Option<String>;
 
 fn explain_all(client: &mut Client, when: &str, rules: &[Rule]) {
     let mut faults = Vec::new();
-    for statement in sql::QUERIES
-        .iter()
-        .filter(|statement| !WITHOUT_ROWS.contains(&statement.name))
-    {
+    for statement in sql::queries().filter(|statement| !WITHOUT_ROWS.contains(&statement.name)) {
         let plan = explain(client, statement);
         let mut found = Vec::new();
         collect(&plan[0]["Plan"], statement.name, rules, &mut found);

@@ -8,7 +8,6 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use postgres::Client;
 
 use super::plan::Pair;
-use super::statements::statements;
 use super::{FreedPair, take_rivals};
 use crate::apply::effects::authority;
 use crate::entry::Position;
@@ -16,7 +15,7 @@ use crate::micros::Micros;
 use crate::postgres::fault::ApplyError;
 use crate::postgres::params::Params;
 use crate::postgres::row::Row;
-use crate::postgres::sql;
+use crate::postgres::{sql, templates};
 use crate::rows::{PairRow, PairTable};
 
 /// What a record that could not simply be inserted meets in the database. Outlives the batch's effects.
@@ -184,7 +183,7 @@ fn read_stored(
         .texts(uris.iter().copied())
         .texts(pairs.iter().map(|(a, _)| *a))
         .texts(pairs.iter().map(|(_, b)| *b))
-        .query(client, statements(table).existing)?;
+        .query(client, templates::pair(table).existing)?;
     let read = |row: &Row| {
         Ok(PairRow {
             indexed_at: row.get("indexed_at")?,

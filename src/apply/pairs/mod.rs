@@ -6,7 +6,7 @@
 mod met;
 mod plan;
 mod settle;
-mod statements;
+mod parameters;
 
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
@@ -24,8 +24,9 @@ use crate::postgres::fault::ApplyError;
 use crate::postgres::params::Params;
 use crate::postgres::row::Row;
 use crate::postgres::sql;
+use crate::postgres::templates;
 use crate::rows::{PairRow, PairTable};
-use statements::{bulk, copy_rows, params, split_off_held, statements};
+use parameters::{copy_rows, params, split_off_held};
 
 /// The pairs of each table that a delete has freed, or may have freed.
 pub type Freed = HashMap<PairTable, Vec<FreedPair>>;
@@ -75,7 +76,7 @@ pub fn delete<'e>(
     }
     let rows = Params::new()
         .texts(uris.iter().copied())
-        .query(client, statements(table).delete)?;
+        .query(client, templates::pair(table).delete)?;
     let gone: Vec<Gone> = rows
         .iter()
         .map(|row| Gone::read(table, row))
@@ -212,7 +213,7 @@ pub fn take_rivals(client: &mut Client, deleted: &[&str], gone: &[Gone]) -> Resu
         let forgotten: Option<String> = row.get("uri")?;
         // The holder comes before all that wait; of another nobody knows.
         let held = forgotten.as_deref().is_some_and(|uri| uris.contains(uri));
-        if let Some(table) = PairTable::ALL.into_iter().find(|table| table.name() == name) {
+        if let Some(table) = PairTable::of_name(name) {
             freed.entry(table).or_default().push(FreedPair {
                 is_counted: pairs.contains(&(table, (&key_a, &key_b))),
                 from: if held { row.position()? } else { Position::FIRST },
@@ -235,14 +236,16 @@ pub fn insert<'e>(
     effects: &mut Effects<'e>,
 ) -> Result<Option<(Vec<&'e PairRow<'e>>, Met)>, ApplyError> {
     let (fresh, mut others) = split_off_rivals(rows, &freed);
-    if let Some(bulk) = bulk(table).filter(|_| way.copies(fresh.len())) {
+    if let Some(bulk) = templates::pair(table).bulk.as_ref().filter(|_| way.copies(fresh.len())) {
         let (held, fresh) = split_off_held(client, bulk.held, fresh)?;
         copy_rows(client, bulk.copy, table, &fresh)?;
         fresh.into_iter().for_each(|row| effects.pair_came(table, row));
         others.extend(held);
     } else if !fresh.is_empty() {
         let times = fresh.iter().map(|row| row.indexed_at);
-        let returned = params(&fresh).times(times).query(client, statements(table).insert)?;
+        let returned = params(&fresh)
+            .times(times)
+            .query(client, templates::pair(table).insert)?;
         let inserted: HashSet<&str> = returned.iter().map(|row| row.get("uri")).collect::<Result<_, _>>()?;
         for row in fresh {
             if inserted.contains(row.uri.as_ref()) {

@@ -5,13 +5,14 @@ use std::collections::HashSet;
 
 use postgres::Client;
 
+use super::parameters::{params, sorted};
 use super::plan::{Plan, plan};
-use super::statements::{params, sorted, statements};
 use super::{FreedPair, Met};
 use crate::apply::effects::{Effects, pair_notification_uri};
 use crate::postgres::fault::ApplyError;
 use crate::postgres::params::Params;
-use crate::postgres::sql;
+use crate::postgres::{sql, templates};
+use crate::rows::pairs::{Foreign, PairValue};
 use crate::rows::{PairRow, PairTable};
 
 /// Settles who holds the pairs of the records that met something, and of the freed pairs.
@@ -24,7 +25,7 @@ pub fn settle<'e>(
 ) -> Result<(), ApplyError> {
     let freed: Vec<(&str, &str)> = met.freed.iter().map(FreedPair::pair).collect();
     let plan = plan(table, items, &met.stored, &met.remembered, &freed);
-    let statements = statements(table);
+    let statements = templates::pair(table);
     take_back_freed(table, met, effects);
     if !plan.delete.is_empty() {
         let uris = sorted(&plan.delete);
@@ -106,10 +107,10 @@ fn complete<'e>(table: PairTable, met: &'e Met, plan: &Plan<'e>, effects: &mut E
 /// Whether another than the worker may have made the row, counted it or not, and left out what else it causes. Rows tell
 /// by their commit_seq; bookmarks have none and may all be others'. The rest causes nothing.
 fn is_foreign(table: PairTable, row: &PairRow) -> bool {
-    match table {
-        PairTable::Likes | PairTable::Reposts | PairTable::Follows | PairTable::Blocks => row.commit_seq.is_none(),
-        PairTable::Bookmarks => true,
-        PairTable::ListBlocks | PairTable::ListItems | PairTable::Verifications => false,
+    match table.info().foreign {
+        Foreign::Never => false,
+        Foreign::WithoutCommitSeq => row.commit_seq.is_none(),
+        Foreign::Perhaps => true,
     }
 }
 
@@ -141,14 +142,14 @@ fn update<'e>(
         effects.meets_old_rows();
     }
     if !rows.is_empty() {
-        params(&sorted(&rows)).execute(client, statements(table).update)?;
+        params(&sorted(&rows)).execute(client, templates::pair(table).update)?;
     }
     Ok(())
 }
 
 /// Whether the stored row is what the record says: then there is nothing to write. Only what the table holds counts.
 fn is_same(table: PairTable, old: &PairRow, new: &PairRow) -> bool {
-    let has_cid = matches!(table, PairTable::ListItems | PairTable::Verifications);
+    let has_cid = table.info().has(PairValue::Cid);
     old.pair() == new.pair()
         && old.created_at == new.created_at
         && (!has_cid || old.cid == new.cid)

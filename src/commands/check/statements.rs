@@ -46,7 +46,7 @@ fn is_the_workers(statement: &&Statement) -> bool {
 
 /// All statements of the worker that read or write rows of these tables only, or of none.
 fn statements() -> impl Iterator<Item = &'static Statement> {
-    sql::QUERIES.iter().filter(is_the_workers)
+    sql::queries().filter(is_the_workers)
 }
 
 /// Tries one statement after the other; what the server says of those that would not run.
@@ -119,7 +119,7 @@ fn parameter_types(text: &str) -> Vec<Type> {
 /// The rights that the worker's statements need on these tables.
 pub fn rights(tables: &[&'static str]) -> BTreeSet<Right> {
     let mut rights = BTreeSet::new();
-    for statement in statements().chain(sql::COPIES) {
+    for statement in statements().chain(sql::copies()) {
         let words = words(statement.text);
         for table in tables {
             let privileges = privileges(&words, table);
@@ -164,6 +164,8 @@ fn privileges(words: &[&str], table: &str) -> BTreeSet<&'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::postgres::templates;
+    use crate::rows::PairTable;
 
     #[test]
     fn the_rights_of_a_statement_are_read_from_it() {
@@ -173,10 +175,11 @@ mod tests {
                 .collect::<Vec<_>>()
                 .join(" ")
         };
-        assert_eq!(of(sql::LIKES_INSERT.text, "likes"), "INSERT SELECT");
-        assert_eq!(of(sql::LIKES_COPY.text, "likes"), "INSERT");
-        assert_eq!(of(sql::LIKES_DELETE.text, "likes"), "DELETE SELECT");
-        assert_eq!(of(sql::LIKES_EXISTING.text, "likes"), "SELECT UPDATE");
+        let likes = templates::pair(PairTable::Likes);
+        assert_eq!(of(likes.insert.text, "likes"), "INSERT SELECT");
+        assert_eq!(of(likes.bulk.as_ref().unwrap().copy.text, "likes"), "INSERT");
+        assert_eq!(of(likes.delete.text, "likes"), "DELETE SELECT");
+        assert_eq!(of(likes.existing.text, "likes"), "SELECT UPDATE");
         assert_eq!(of(sql::COUNTERS_ADD.text, "post_aggregations"), "INSERT SELECT UPDATE");
         assert_eq!(of(sql::COUNTERS_RECOUNT.text, "likes"), "SELECT");
         assert_eq!(of(sql::RIVALS_TAKE.text, "firehose_worker.rivals"), "DELETE SELECT");

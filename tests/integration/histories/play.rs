@@ -336,7 +336,7 @@ impl Applier {
             .page_keys()
             .assign(&mut ops, self.memory.page_keys().now_ms());
         let is_switched_off = |op: &Op| {
-            op.table == Table::GenericRecords && !self.switches.generic_records && matches!(op.change, Change::Put(_))
+            op.table == Table::GENERIC_RECORDS && !self.switches.generic_records && matches!(op.change, Change::Put(_))
         };
         let ops: Vec<&Op> = ops.iter().filter(|op| !is_switched_off(op)).collect();
         self.ops(&ops);

@@ -20,6 +20,9 @@ impl Model {
         let subject = pair_of(put.collection, put.repo, put.record).1;
         if let Some(left) = self.states_left.get(&uri).filter(|left| **left != subject) {
             self.open.states.insert((left.clone(), uri.clone()));
+            // What else it causes stays too where a batch sees only the last of its ops, and goes where it sees each.
+            let times = self.times.now();
+            self.open.effects.entry(uri.clone()).or_insert(times);
         }
         let old = self.pairs.get(&uri).map(|old| (self.holds(&uri), old.clone()));
         self.remove_pair(&uri);

@@ -1,9 +1,0 @@
--- Inserts rows of bookmarks; one whose uri or pair (user_did, post_uri) is there already is left out.
--- $1 … $11 uri, key_a, key_b, created_at, cid, subject_cid, via, commit_seq, handle, verified_at, indexed_at:
--- arrays of one length, sorted by uri; those that the table has no column for are empty.
--- Safe twice: a conflict on either key does nothing. Only rows really inserted are returned, and counted from that.
--- Locks: new rows in uri order.
-INSERT INTO bookmarks (uri, user_did, post_uri, created_at, indexed_at)
-SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::timestamp[], $11::timestamp[])
-ON CONFLICT DO NOTHING
-RETURNING uri

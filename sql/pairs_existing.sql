@@ -1,0 +1,24 @@
+-- Reads the rows of {table} that have one of the uris or one of the pairs.
+-- $1 uri text[]  $2 key_a text[]  $3 key_b text[] (the pairs, of one length)
+-- A pair is found as the first from it on in the order of the pair's own index: by an equality the planner may take the
+-- index of one of its columns alone, and read all that an account or a subject has.
+-- Safe twice: reads only.
+-- Locks: the rows read, in uri order, until the end of the transaction.
+SELECT uri, {key_a} AS key_a, {key_b} AS key_b, created_at, indexed_at, {values}
+FROM {table}
+WHERE uri IN (
+    SELECT unnest($1::text[])
+    UNION
+    SELECT held.uri
+    FROM unnest($2::text[], $3::text[]) AS pair (key_a, key_b),
+        LATERAL (
+            SELECT uri, {key_a} AS key_a, {key_b} AS key_b
+            FROM {table}
+            WHERE ({pair}) >= ({pair_values})
+            ORDER BY {pair}
+            LIMIT 1
+        ) AS held
+    WHERE (held.key_a, held.key_b) = (pair.key_a, pair.key_b)
+)
+ORDER BY uri
+FOR UPDATE

@@ -1,7 +1,0 @@
--- Deletes rows of reposts.
--- $1 uri text[], sorted
--- Safe twice: only rows really deleted are returned: uri, the pair, and whether another than the worker made the row.
--- Locks: rows by the primary key, those of the repos at hand only.
-DELETE FROM reposts
-WHERE uri = ANY($1::text[])
-RETURNING uri, user_did AS key_a, post_uri AS key_b, reposts.commit_seq IS NULL AS is_foreign

@@ -1,7 +1,0 @@
--- Deletes rows of verifications.
--- $1 uri text[], sorted
--- Safe twice: only rows really deleted are returned: uri, the pair, and whether another than the worker made the row.
--- Locks: rows by the primary key, those of the repos at hand only.
-DELETE FROM verifications
-WHERE uri = ANY($1::text[])
-RETURNING uri, subject_did AS key_a, ''::text AS key_b, false AS is_foreign

@@ -1,0 +1,218 @@
+//! The statements of tables that differ in names and columns only, made from templates in sql/ and the tables' descriptions.
+//!
+//! Each template is expanded once for each of its tables; a name in braces stands for what `pair_names` or `keyed_names`
+//! say. `firehose-worker schema --statements` prints the result.
+
+use std::collections::BTreeMap;
+use std::sync::LazyLock;
+
+use super::sql::{self, Statement};
+use crate::rows::keyed::IndexedAt;
+use crate::rows::pairs::{Foreign, PairTableInfo, PairValue};
+use crate::rows::{KEYED_TABLES, KeyedTable, PairTable};
+
+/// The statements of a table of pairs.
+pub struct PairStatements {
+    pub insert: Statement,
+    pub existing: Statement,
+    pub update: Statement,
+    pub delete: Statement,
+    pub bulk: Option<Bulk>,
+}
+
+/// The statements for many new rows, of the tables that get many.
+pub struct Bulk {
+    pub held: Statement,
+    pub copy: Statement,
+}
+
+/// The statements of a table whose rows depend on nothing but their record.
+pub struct KeyedStatements {
+    pub upsert: Statement,
+    pub delete: Statement,
+}
+
+pub fn pair(table: PairTable) -> &'static PairStatements {
+    static STATEMENTS: LazyLock<[PairStatements; PairTable::ALL.len()]> =
+        LazyLock::new(|| PairTable::ALL.map(|table| pair_statements(table.info())));
+    &STATEMENTS[table as usize]
+}
+
+pub fn keyed(table: &KeyedTable) -> &'static KeyedStatements {
+    static STATEMENTS: LazyLock<BTreeMap<&KeyedTable, KeyedStatements>> =
+        LazyLock::new(|| KEYED_TABLES.map(|table| (table, keyed_statements(table))).into());
+    &STATEMENTS[table]
+}
+
+/// All that are not copies.
+pub(super) fn queries() -> impl Iterator<Item = &'static Statement> {
+    let pairs = PairTable::ALL.into_iter().map(pair).flat_map(|statements| {
+        let held = statements.bulk.iter().map(|bulk| &bulk.held);
+        [
+            &statements.insert,
+            &statements.existing,
+            &statements.update,
+            &statements.delete,
+        ]
+        .into_iter()
+        .chain(held)
+    });
+    let keyed = KEYED_TABLES.into_iter().map(keyed);
+    pairs.chain(keyed.flat_map(|statements| [&statements.upsert, &statements.delete]))
+}
+
+pub(super) fn copies() -> impl Iterator<Item = &'static Statement> {
+    let bulk = PairTable::ALL.into_iter().filter_map(|table| pair(table).bulk.as_ref());
+    bulk.map(|bulk| &bulk.copy)
+}
+
+fn pair_statements(table: &PairTableInfo) -> PairStatements {
+    let names = pair_names(table);
+    let expand = |template, kind| expand(template, table.name, kind, &names);
+    PairStatements {
+        insert: expand(sql::PAIRS_INSERT, "insert"),
+        existing: expand(sql::PAIRS_EXISTING, "existing"),
+        update: expand(sql::PAIRS_UPDATE, "update"),
+        delete: expand(sql::PAIRS_DELETE, "delete"),
+        bulk: table.is_large.then(|| Bulk {
+            held: expand(sql::PAIRS_HELD, "held"),
+            copy: expand(sql::PAIRS_COPY, "copy"),
+        }),
+    }
+}
+
+fn keyed_statements(table: &KeyedTable) -> KeyedStatements {
+    let names = keyed_names(table);
+    KeyedStatements {
+        upsert: match table.has_events {
+            true => sql::LABELS_UPSERT,
+            false => expand(sql::KEYED_UPSERT, table.name, "upsert", &names),
+        },
+        delete: expand(sql::KEYED_DELETE, table.name, "delete", &names),
+    }
+}
+
+type Names = Vec<(&'static str, String)>;
+
+/// What the names in the templates of pairs stand for.
+fn pair_names(table: &PairTableInfo) -> Names {
+    let keys: Vec<&str> = [table.key_a].into_iter().chain(table.key_b).collect();
+    let mut columns = vec!["uri"];
+    columns.extend(&keys);
+    columns.push("created_at");
+    columns.extend(table.values.iter().map(|value| column(*value).0));
+    let mut parameters = vec!["$1::text[]", "$2::text[]"];
+    parameters.extend(table.key_b.map(|_| "$3::text[]"));
+    parameters.push("$4::timestamp[]");
+    parameters.extend(table.values.iter().map(|value| column(*value).1));
+    let assigned = columns[1..].iter().map(|column| format!("{column} = new.{column}"));
+    let values = ALL_VALUES.iter().map(|value| match table.has(*value) {
+        true => column(*value).2,
+        false => column(*value).3,
+    });
+    let is_foreign = match table.foreign {
+        Foreign::Never => "false",
+        Foreign::WithoutCommitSeq => "commit_seq IS NULL",
+        Foreign::Perhaps => "true",
+    };
+    vec![
+        ("{table}", table.name.to_owned()),
+        ("{key_a}", table.key_a.to_owned()),
+        ("{key_b}", table.key_b.unwrap_or("''::text").to_owned()),
+        ("{pair}", keys.join(", ")),
+        ("{pair_values}", ["pair.key_a", "pair.key_b"][..keys.len()].join(", ")),
+        ("{assignments}", assigned.collect::<Vec<_>>().join(", ")),
+        ("{columns}", columns.join(", ")),
+        ("{parameters}", parameters.join(", ")),
+        ("{values}", values.collect::<Vec<_>>().join(", ")),
+        ("{is_foreign}", is_foreign.to_owned()),
+    ]
+}
+
+const ALL_VALUES: [PairValue; 6] = [
+    PairValue::Cid,
+    PairValue::SubjectCid,
+    PairValue::Via,
+    PairValue::CommitSeq,
+    PairValue::Handle,
+    PairValue::VerifiedAt,
+];
+
+/// Of a value: its column, its parameter, how it is read, and what is read of a table that lacks it.
+fn column(value: PairValue) -> (&'static str, &'static str, &'static str, &'static str) {
+    match value {
+        PairValue::Cid => ("cid", "$5::text[]", "cid", "NULL::text AS cid"),
+        PairValue::SubjectCid => ("subject_cid", "$6::text[]", "subject_cid", "NULL::text AS subject_cid"),
+        PairValue::Via => ("via", "$7::jsonb[]", "via::text AS via", "NULL::text AS via"),
+        PairValue::CommitSeq => ("commit_seq", "$8::text[]", "commit_seq", "NULL::text AS commit_seq"),
+        PairValue::Handle => ("handle", "$9::text[]", "handle", "NULL::text AS handle"),
+        PairValue::VerifiedAt => (
+            "verified_at",
+            "$10::timestamp[]",
+            "verified_at",
+            "NULL::timestamp AS verified_at",
+        ),
+    }
+}
+
+/// What the names in the templates of keyed tables stand for.
+fn keyed_names(table: &KeyedTable) -> Names {
+    let key = table.key.column();
+    let mut columns = vec![(key, "text")];
+    columns.extend(table.columns.iter().map(|(name, kind)| (*name, kind.sql())));
+    if table.indexed_at != IndexedAt::Absent {
+        columns.push(("indexed_at", "timestamp"));
+    }
+    let names = || table.columns.iter().map(|(name, _)| *name);
+    let of = |prefix: &str| names().map(|name| format!("{prefix}.{name}")).collect::<Vec<_>>();
+    let mut assigned: Vec<String> = names().map(|name| format!("{name} = excluded.{name}")).collect();
+    if table.indexed_at == IndexedAt::OfChange {
+        assigned.push("indexed_at = date_trunc('milliseconds', now())".to_owned());
+    }
+    let parameters = columns.iter().zip(1..).map(|((_, kind), n)| format!("${n}::{kind}[]"));
+    vec![
+        ("{table}", table.name.to_owned()),
+        ("{key}", key.to_owned()),
+        ("{parameters}", parameters.collect::<Vec<_>>().join(", ")),
+        (
+            "{columns}",
+            columns.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", "),
+        ),
+        ("{assignments}", assigned.join(", ")),
+        ("{old}", of("r").join(", ")),
+        ("{new}", of("excluded").join(", ")),
+    ]
+}
+
+/// Expands a template for a table. The result lives as long as the program.
+fn expand(template: Statement, table: &str, kind: &str, names: &Names) -> Statement {
+    let fill = |text: &str| {
+        let filled = names
+            .iter()
+            .fold(text.to_owned(), |text, (name, value)| text.replace(name, value));
+        &*filled.leak()
+    };
+    Statement {
+        name: format!("{table}_{kind}").leak(),
+        header: fill(template.header),
+        text: fill(template.text),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_name_of_a_template_is_left() {
+        for statement in queries().chain(copies()) {
+            assert!(!statement.text.contains('{'), "{}: {}", statement.name, statement.text);
+            assert!(
+                !statement.header.contains('{'),
+                "{}: {}",
+                statement.name,
+                statement.header
+            );
+        }
+    }
+}

@@ -1,0 +1,306 @@
+//! The tables that hold one row per pair: likes, follows, list items …
+//!
+//! Owns what each of these tables is: its collection, its columns, and how a record names its pair. The statements are made
+//! from that. Such a table holds one row per pair, however many records there are; which of them holds it is `apply::pairs`'.
+
+use std::borrow::Cow;
+
+use super::{DID_MAX, Ignored, NAME_MAX, Record, URI_MAX, optional_cid};
+use crate::decode::json::Json;
+use crate::decode::text::{cut, fits};
+use crate::entry::Position;
+use crate::micros::Micros;
+
+/// The tables with one row per pair, in the order in which they are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum PairTable {
+    Likes,
+    Reposts,
+    Bookmarks,
+    Follows,
+    Blocks,
+    ListBlocks,
+    ListItems,
+    Verifications,
+}
+
+/// What a table of pairs is.
+pub struct PairTableInfo {
+    pub name: &'static str,
+    pub collection: &'static str,
+    /// The columns of the pair: actor and subject, for list items list and subject. A verification is of its subject alone.
+    pub key_a: &'static str,
+    pub key_b: Option<&'static str>,
+    /// What the table holds beside uri, pair, created_at and indexed_at.
+    pub values: &'static [PairValue],
+    /// Whose users rows must exist before a row of the table.
+    pub users: PairUsers,
+    /// Whether the table gets so many rows that they are copied.
+    pub is_large: bool,
+    /// Which rows the AppView, or a worker of another kind, may have made.
+    pub foreign: Foreign,
+    pair: for<'r, 'a> fn(&'r Record<'_, 'a>) -> Result<KeyPair<'a>, Ignored>,
+}
+
+/// A value of some tables of pairs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PairValue {
+    Cid,
+    SubjectCid,
+    Via,
+    CommitSeq,
+    Handle,
+    VerifiedAt,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PairUsers {
+    Repo,
+    RepoAndSubject,
+    Nobody,
+}
+
+/// Rows made by another program than the worker may lack what else they cause, and may not be counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Foreign {
+    /// Nothing depends on such a row.
+    Never,
+    WithoutCommitSeq,
+    /// The table does not tell.
+    Perhaps,
+}
+
+type KeyPair<'a> = (Cow<'a, str>, Cow<'a, str>);
+
+/// A record about another record. What a table has of its own is said by it.
+const OF_RECORD: PairTableInfo = PairTableInfo {
+    name: "",
+    collection: "",
+    key_a: "user_did",
+    key_b: Some("post_uri"),
+    values: &[PairValue::SubjectCid, PairValue::Via, PairValue::CommitSeq],
+    users: PairUsers::Repo,
+    is_large: true,
+    foreign: Foreign::WithoutCommitSeq,
+    pair: of_record,
+};
+
+/// A record about an account.
+const OF_ACCOUNT: PairTableInfo = PairTableInfo {
+    values: &[PairValue::CommitSeq],
+    users: PairUsers::RepoAndSubject,
+    pair: of_account,
+    ..OF_RECORD
+};
+
+/// A record that causes nothing in other tables.
+const OF_LIST: PairTableInfo = PairTableInfo {
+    values: &[],
+    is_large: false,
+    foreign: Foreign::Never,
+    ..OF_ACCOUNT
+};
+
+/// In the order of `PairTable`.
+static TABLES: [PairTableInfo; PairTable::ALL.len()] = [
+    PairTableInfo {
+        name: "likes",
+        collection: "app.bsky.feed.like",
+        ..OF_RECORD
+    },
+    PairTableInfo {
+        name: "reposts",
+        collection: "app.bsky.feed.repost",
+        ..OF_RECORD
+    },
+    PairTableInfo {
+        name: "bookmarks",
+        collection: "app.bsky.bookmark",
+        values: &[],
+        is_large: false,
+        foreign: Foreign::Perhaps,
+        ..OF_RECORD
+    },
+    PairTableInfo {
+        name: "follows",
+        collection: "app.bsky.graph.follow",
+        key_a: "follower_did",
+        key_b: Some("following_did"),
+        ..OF_ACCOUNT
+    },
+    PairTableInfo {
+        name: "blocks",
+        collection: "app.bsky.graph.block",
+        key_a: "blocker_did",
+        key_b: Some("blocked_did"),
+        is_large: false,
+        ..OF_ACCOUNT
+    },
+    PairTableInfo {
+        name: "list_blocks",
+        collection: "app.bsky.graph.listblock",
+        key_a: "blocker_did",
+        key_b: Some("list_uri"),
+        users: PairUsers::Nobody,
+        pair: of_list,
+        ..OF_LIST
+    },
+    PairTableInfo {
+        name: "list_items",
+        collection: "app.bsky.graph.listitem",
+        key_a: "list_uri",
+        key_b: Some("subject_did"),
+        values: &[PairValue::Cid],
+        pair: of_list_item,
+        ..OF_LIST
+    },
+    PairTableInfo {
+        name: "verifications",
+        collection: "app.bsky.graph.verification",
+        key_a: "subject_did",
+        key_b: None,
+        values: &[PairValue::Cid, PairValue::Handle, PairValue::VerifiedAt],
+        users: PairUsers::Repo,
+        pair: of_verification,
+        ..OF_LIST
+    },
+];
+
+impl PairTable {
+    pub const ALL: [PairTable; 8] = [
+        PairTable::Likes,
+        PairTable::Reposts,
+        PairTable::Bookmarks,
+        PairTable::Follows,
+        PairTable::Blocks,
+        PairTable::ListBlocks,
+        PairTable::ListItems,
+        PairTable::Verifications,
+    ];
+
+    pub fn info(self) -> &'static PairTableInfo {
+        &TABLES[self as usize]
+    }
+
+    pub fn name(self) -> &'static str {
+        self.info().name
+    }
+
+    pub fn of_name(name: &str) -> Option<PairTable> {
+        PairTable::ALL.into_iter().find(|table| table.name() == name)
+    }
+
+    pub(super) fn of_collection(collection: &str) -> Option<PairTable> {
+        PairTable::ALL
+            .into_iter()
+            .find(|table| table.info().collection == collection)
+    }
+
+    /// Whether the row is one that this version would store. Earlier ones also stored items that somebody had put into
+    /// another's list, and such an item must not keep the list's owner from adding or removing that person.
+    pub fn admits(self, row: &PairRow) -> bool {
+        self != PairTable::ListItems || authority(&row.uri) == authority(&row.key_a)
+    }
+}
+
+impl PairTableInfo {
+    pub fn has(&self, value: PairValue) -> bool {
+        self.values.contains(&value)
+    }
+}
+
+/// A row of a table of pairs. Which values a table has beside the pair differs; those that it lacks are `None`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PairRow<'a> {
+    pub uri: Cow<'a, str>,
+    /// The pair: actor and subject, for list items list and subject, for verifications the subject alone.
+    pub key_a: Cow<'a, str>,
+    pub key_b: Cow<'a, str>,
+    pub created_at: Micros,
+    pub indexed_at: Micros,
+    pub cid: Cow<'a, str>,
+    pub subject_cid: Option<Cow<'a, str>>,
+    /// JSON text.
+    pub via: Option<Cow<'a, str>>,
+    pub commit_seq: Option<Cow<'a, str>>,
+    pub handle: Option<Cow<'a, str>>,
+    pub verified_at: Option<Micros>,
+    pub position: Position,
+}
+
+impl PairRow<'_> {
+    pub fn pair(&self) -> (&str, &str) {
+        (&self.key_a, &self.key_b)
+    }
+}
+
+pub(super) fn pair<'a>(record: Record<'_, 'a>, table: PairTable) -> Result<PairRow<'a>, Ignored> {
+    let info = table.info();
+    let (key_a, key_b) = (info.pair)(&record)?;
+    let json = &record.json;
+    let has = |value| info.has(value).then_some(());
+    let via = || json.get("via").filter(|via| via.is_object()).map(Json::to_text);
+    Ok(PairRow {
+        key_a,
+        key_b,
+        created_at: record.created_at(),
+        indexed_at: record.source.time,
+        subject_cid: has(PairValue::SubjectCid).and_then(|()| optional_cid(json.get("subject")?.get("cid"))),
+        via: has(PairValue::Via).and_then(|()| via()).map(Cow::Owned),
+        commit_seq: has(PairValue::CommitSeq).map(|()| record.source.seq.clone()),
+        handle: has(PairValue::Handle).map(|()| cut(record.text("handle"), NAME_MAX)),
+        verified_at: has(PairValue::VerifiedAt).map(|()| record.first_date(["verifiedAt", "createdAt"])),
+        position: record.position,
+        cid: record.cid,
+        uri: Cow::Owned(record.uri),
+    })
+}
+
+fn of_record<'a>(record: &Record<'_, 'a>) -> Result<KeyPair<'a>, Ignored> {
+    let subject = record.json.get("subject").ok_or(Ignored::NoSubject)?;
+    Ok((record.repo.clone(), at_uri(subject.str("uri"))?))
+}
+
+fn of_account<'a>(record: &Record<'_, 'a>) -> Result<KeyPair<'a>, Ignored> {
+    Ok((record.repo.clone(), did(record.json.str("subject"))?))
+}
+
+fn of_list<'a>(record: &Record<'_, 'a>) -> Result<KeyPair<'a>, Ignored> {
+    Ok((record.repo.clone(), at_uri(record.json.str("subject"))?))
+}
+
+fn of_verification<'a>(record: &Record<'_, 'a>) -> Result<KeyPair<'a>, Ignored> {
+    Ok((did(record.json.str("subject"))?, Cow::Borrowed("")))
+}
+
+fn of_list_item<'a>(record: &Record<'_, 'a>) -> Result<KeyPair<'a>, Ignored> {
+    let pair = (at_uri(record.json.str("list"))?, did(record.json.str("subject"))?);
+    // Anybody could otherwise add anybody to somebody's moderation list.
+    match authority(&pair.0) == Some(record.repo.as_ref()) {
+        true => Ok(pair),
+        false => Err(Ignored::ForeignList),
+    }
+}
+
+/// What an `at://` URI names first: the repo, by its DID or a handle.
+fn authority(uri: &str) -> Option<&str> {
+    uri.strip_prefix("at://")?.split('/').next()
+}
+
+fn at_uri<'a>(value: Option<&Cow<'a, str>>) -> Result<Cow<'a, str>, Ignored> {
+    let uri = value.filter(|uri| uri.starts_with("at://")).ok_or(Ignored::NoSubject)?;
+    if fits(uri, URI_MAX) {
+        Ok(uri.clone())
+    } else {
+        Err(Ignored::KeyTooLong)
+    }
+}
+
+fn did<'a>(value: Option<&Cow<'a, str>>) -> Result<Cow<'a, str>, Ignored> {
+    let did = value.filter(|did| did.starts_with("did:")).ok_or(Ignored::NoSubject)?;
+    if fits(did, DID_MAX) {
+        Ok(did.clone())
+    } else {
+        Err(Ignored::KeyTooLong)
+    }
+}
