@@ -1,7 +1,8 @@
 //! REDIS_URL → how to reach Redis.
 //!
-//! Owns which addresses are taken, as redis-py takes them, TLS with its files included. The files are read for each
-//! connection, so that renewed ones are taken without a restart.
+//! Owns which addresses are accepted, as redis-py accepts them, and the files for TLS. The `redis` crate parses what stands
+//! before the `?`; this module handles redis-py's parameters. Certificates are read for each connection, so that renewed
+//! ones are used without a restart.
 
 use std::borrow::Cow;
 use std::path::PathBuf;
@@ -9,8 +10,8 @@ use std::{fmt, fs};
 
 use percent_encoding::percent_decode_str;
 use redis::{
-    Client, ClientTlsConfig, ConnectionAddr, ConnectionInfo, ErrorKind, IntoConnectionInfo, RedisConnectionInfo,
-    RedisError, RedisResult, TlsCertificates,
+    Client, ClientTlsConfig, ConnectionAddr, ConnectionInfo, ErrorKind, IntoConnectionInfo, RedisError, RedisResult,
+    TlsCertificates,
 };
 use url::Url;
 
@@ -20,23 +21,9 @@ const ALLOWED: &str = "allowed is redis://[user:password@]host[:port][/database]
                        unix:///path[?db=database]";
 
 /// Parameters of redis-py that change nothing here.
-const WITHOUT_EFFECT: [&str; 15] = [
-    "client_name",
-    "decode_responses",
-    "encoding",
-    "health_check_interval",
-    "max_connections",
-    "protocol",
-    "retry_on_error",
-    "retry_on_timeout",
-    "single_connection_client",
-    "socket_connect_timeout",
-    "socket_keepalive",
-    "socket_read_size",
-    "socket_timeout",
-    "ssl_min_version",
-    "timeout",
-];
+const WITHOUT_EFFECT: &str = "client_name decode_responses encoding health_check_interval max_connections protocol \
+                              retry_on_error retry_on_timeout single_connection_client socket_connect_timeout \
+                              socket_keepalive socket_read_size socket_timeout ssl_min_version timeout";
 
 /// How to reach Redis. Has no `Debug`: it holds a password.
 #[derive(Clone)]
@@ -45,25 +32,13 @@ pub struct Address {
     tls: Tls,
 }
 
-#[derive(Clone)]
+#[derive(Clone, Default)]
 struct Tls {
     authority: Option<PathBuf>,
     certificate: Option<PathBuf>,
     key: Option<PathBuf>,
-    checks_certificate: bool,
-    checks_name: bool,
-}
-
-impl Default for Tls {
-    fn default() -> Tls {
-        Tls {
-            authority: None,
-            certificate: None,
-            key: None,
-            checks_certificate: true,
-            checks_name: true,
-        }
-    }
+    accepts_any_certificate: bool,
+    accepts_any_name: bool,
 }
 
 /// The address in a URL, and warnings about what has no effect.
@@ -74,22 +49,18 @@ impl Default for Tls {
 pub fn parse(text: &str) -> Result<(Address, Vec<String>), String> {
     let (plain, query) = text.split_once('?').unwrap_or((text, ""));
     ensure_encoded(plain, query)?;
-    let info = match plain.split_once("://") {
-        Some(("unix" | "redis+unix" | "valkey+unix", rest)) => socket_info(rest)?,
-        _ => host_info(plain)?,
-    };
     let mut address = Address {
-        info,
+        info: connection_info(plain)?,
         tls: Tls::default(),
     };
     let mut warnings = Vec::new();
     for (name, value) in url::form_urlencoded::parse(query.as_bytes()) {
         match name.as_ref() {
-            name if address.take(name, value)? => {}
-            name if WITHOUT_EFFECT.contains(&name) => {
+            name if address.take(name, &value)? => {}
+            name if WITHOUT_EFFECT.split(' ').any(|listed| listed == name) => {
                 warnings.push(format!("REDIS_URL: the parameter {name} has no effect"));
             }
-            // Its name may be a piece of a password with a ? in it.
+            // The name may be a piece of a password with a ? in it.
             _ => warnings.push("REDIS_URL: a parameter that is none of redis-py's has no effect".to_owned()),
         }
     }
@@ -103,7 +74,7 @@ pub fn parse(text: &str) -> Result<(Address, Vec<String>), String> {
 }
 
 /// What stands before an unencoded /, ? or # in a password would be taken for a host, and what stands behind an @ before
-/// it too, and be said in errors.
+/// it too, and appear in errors.
 fn ensure_encoded(plain: &str, query: &str) -> Result<(), String> {
     let (_, rest) = plain.split_once("://").unwrap_or(("", plain));
     let (authority, path) = rest.split_once(['/', '#']).unwrap_or((rest, ""));
@@ -118,32 +89,32 @@ fn ensure_encoded(plain: &str, query: &str) -> Result<(), String> {
     Ok(())
 }
 
-fn host_info(plain: &str) -> Result<ConnectionInfo, String> {
-    let url = Url::parse(plain).map_err(|error| format!("{error}; {ALLOWED}"))?;
-    url.into_connection_info()
-        .map_err(|error| format!("{}; {ALLOWED}", error.category()))
-}
-
-/// `[user:password@]/path`
-fn socket_info(rest: &str) -> Result<ConnectionInfo, String> {
-    let (login, path) = match rest.starts_with('/') {
-        true => ("", rest),
-        false => rest
+/// What the redis crate makes of a URL without its query.
+fn connection_info(plain: &str) -> Result<ConnectionInfo, String> {
+    let parse = |url: &str| {
+        let url = Url::parse(url).map_err(|error| format!("{error}; {ALLOWED}"))?;
+        url.into_connection_info()
+            .map_err(|error| format!("{}; {ALLOWED}", error.category()))
+    };
+    // The crate takes no user and password before a socket's path.
+    let Some((scheme @ ("unix" | "redis+unix" | "valkey+unix"), rest)) = plain.split_once("://") else {
+        return parse(plain);
+    };
+    let (login, path) = match rest.find('/') {
+        Some(0) => ("", rest),
+        _ => rest
             .rsplit_once('@')
             .ok_or_else(|| format!("the path is missing; {ALLOWED}"))?,
     };
+    let info = parse(&format!("{scheme}://{path}"))?;
     let (user, password) = login.split_once(':').unwrap_or((login, ""));
-    let mut settings = RedisConnectionInfo::default();
+    let mut settings = info.redis_settings().clone();
     if !user.is_empty() {
         settings = settings.set_username(decoded(user)?);
     }
     if !password.is_empty() {
         settings = settings.set_password(decoded(password)?);
     }
-    let address = ConnectionAddr::Unix(PathBuf::from(decoded(path)?.into_owned()));
-    let info = address
-        .into_connection_info()
-        .map_err(|error| error.category().to_owned())?;
     Ok(info.set_redis_settings(settings))
 }
 
@@ -171,13 +142,13 @@ impl Address {
     }
 
     /// Whether the parameter is one of redis-py's that matter.
-    fn take(&mut self, name: &str, value: Cow<str>) -> Result<bool, String> {
+    fn take(&mut self, name: &str, value: &str) -> Result<bool, String> {
         let settings = self.info.redis_settings().clone();
         let settings = match name {
             "db" => settings.set_db(value.parse().map_err(|_| format!("db is not a number; {ALLOWED}"))?),
-            "user" | "username" => settings.set_username(&value),
-            "pass" | "password" => settings.set_password(&value),
-            _ => return self.tls.take(name, &value),
+            "user" | "username" => settings.set_username(value),
+            "pass" | "password" => settings.set_password(value),
+            _ => return self.tls.take(name, value),
         };
         self.info = self.info.clone().set_redis_settings(settings);
         Ok(true)
@@ -211,9 +182,9 @@ impl Address {
         let info = client.get_connection_info().clone();
         let mut address = info.addr().clone();
         if let ConnectionAddr::TcpTls { insecure, .. } = &mut address {
-            *insecure |= !self.tls.checks_certificate;
+            *insecure |= self.tls.accepts_any_certificate;
         }
-        address.set_danger_accept_invalid_hostnames(!self.tls.checks_name);
+        address.set_danger_accept_invalid_hostnames(self.tls.accepts_any_name);
         Client::open(info.set_addr(address))
     }
 }
@@ -229,8 +200,8 @@ impl Tls {
             "ssl_ca_certs" => self.authority = path(),
             "ssl_certfile" => self.certificate = path(),
             "ssl_keyfile" => self.key = path(),
-            "ssl_cert_reqs" => self.checks_certificate = checks_certificate(value)?,
-            "ssl_check_hostname" => self.checks_name = !matches!(value, "false" | "False" | "0" | "no"),
+            "ssl_cert_reqs" => self.accepts_any_certificate = accepts_any_certificate(value)?,
+            "ssl_check_hostname" => self.accepts_any_name = matches!(value, "false" | "False" | "0" | "no"),
             "ssl_password" | "ssl_ca_path" | "ssl_ca_data" => {
                 return Err(format!("the parameter {name} cannot be kept here"));
             }
@@ -263,10 +234,10 @@ impl Tls {
 }
 
 /// redis-py's names; with `optional`, its TLS library asks for a good certificate all the same.
-fn checks_certificate(value: &str) -> Result<bool, String> {
+fn accepts_any_certificate(value: &str) -> Result<bool, String> {
     match value.to_ascii_lowercase().trim_start_matches("cert_") {
-        "none" => Ok(false),
-        "optional" | "required" => Ok(true),
+        "none" => Ok(true),
+        "optional" | "required" => Ok(false),
         _ => Err("ssl_cert_reqs is none of none, optional, required".to_owned()),
     }
 }

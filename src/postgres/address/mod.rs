@@ -1,80 +1,43 @@
 //! DATABASE_URL → connection settings.
 //!
-//! Owns what of libpq's parameters is taken, and the time limits that every connection has. Parameters that change
+//! Owns which of libpq's parameters are honored, and the time limits of every connection. The `postgres` crate parses hosts
+//! and most parameters; this module handles those that the crate lacks or gives another meaning. Parameters that change
 //! nothing here are accepted with a warning, so that an environment file of another program just works.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use postgres::Config;
+use postgres::config::TargetSessionAttrs;
 
-use self::pairs::Form;
+use self::parameters::Parameters;
 pub use self::servers::Server;
 use crate::tls::{Roots, TlsMode, TlsSettings};
 
-mod pairs;
+mod parameters;
 mod servers;
 
-/// A peer that answers nothing is given up after about this long, whether it is connecting, silent or unreachable. What
-/// the address says comes after it, and wins.
+/// A peer that does not answer is given up after about this long, whether it is connecting, silent or unreachable.
+/// Parameters in the address override these.
 const LIMITS: &str = "connect_timeout=10 keepalives=1 keepalives_idle=5 keepalives_interval=2 keepalives_retries=3";
 
-/// For what was sent and is not confirmed by the peer's system.
+/// How long sent data may stay unacknowledged by the peer's system.
 const TCP_USER_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Parameters that the postgres crate takes itself.
-const TAKEN: [&str; 12] = [
-    "user",
-    "password",
-    "dbname",
-    "options",
-    "application_name",
-    "connect_timeout",
-    "keepalives",
-    "keepalives_idle",
-    "keepalives_interval",
-    "keepalives_retries",
-    "channel_binding",
-    "load_balance_hosts",
-];
+/// Parameters that the postgres crate parses as libpq does.
+const PARSED_BY_CRATE: &str = "user password dbname options application_name connect_timeout keepalives keepalives_idle \
+                               keepalives_interval keepalives_retries channel_binding load_balance_hosts";
 
-/// Parameters that change nothing here, of libpq and of other programs that share the address.
-const WITHOUT_EFFECT: [&str; 24] = [
-    "client_encoding",
-    "connection_limit",
-    "fallback_application_name",
-    "gssdelegation",
-    "gssencmode",
-    "gsslib",
-    "krbsrvname",
-    "max_protocol_version",
-    "min_protocol_version",
-    "passfile",
-    "pgbouncer",
-    "pool_timeout",
-    "replication",
-    "schema",
-    "service",
-    "ssl_max_protocol_version",
-    "ssl_min_protocol_version",
-    "sslcertmode",
-    "sslcompression",
-    "sslkeylogfile",
-    "sslnegotiation",
-    "sslsni",
-    "statement_cache_size",
-    "uselibpqcompat",
-];
+/// Parameters of libpq, and of other programs that share the address, that change nothing here.
+const WITHOUT_EFFECT: &str = "client_encoding connection_limit fallback_application_name gssdelegation gssencmode gsslib \
+                              krbsrvname max_protocol_version min_protocol_version passfile pgbouncer pool_timeout \
+                              replication schema service ssl_max_protocol_version ssl_min_protocol_version sslcertmode \
+                              sslcompression sslkeylogfile sslnegotiation sslsni statement_cache_size uselibpqcompat";
 
-/// Parameters that forbid what would happen without them.
-const NOT_KEPT: [&str; 6] = [
-    "require_auth",
-    "requirepeer",
-    "requiressl",
-    "sslcrl",
-    "sslcrldir",
-    "sslpassword",
-];
+/// Parameters that demand a protection the worker cannot give: ignoring one would be unsafe.
+const UNSUPPORTED: &str = "require_auth requirepeer requiressl sslcrl sslcrldir sslpassword";
+
+const ALLOWED: &str = "allowed is postgresql://user:password@host:port/database";
 
 /// How to reach PostgreSQL. Has no `Debug`: it holds a password.
 #[derive(Clone)]
@@ -86,124 +49,72 @@ pub struct Database {
     pub tls: TlsSettings,
 }
 
-const ALLOWED: &str = "allowed is postgresql://user:password@host:port/database";
-
 /// The connection settings in a URL or in key=value pairs, and warnings about what has no effect.
 ///
 /// # Errors
 ///
 /// Why the text is unusable; holds none of its values.
 pub fn parse(text: &str) -> Result<(Database, Vec<String>), String> {
-    let (pairs, form) = pairs::parse(text)?;
-    let mut warnings = Vec::new();
-    let mut taken = format!("{LIMITS} application_name=firehose-worker");
-    let mut apart = Apart::default();
-    for (name, value) in pairs {
-        match name.as_str() {
-            "keepalives_count" => taken += &format!(" keepalives_retries='{}'", quoted(&value)),
-            name if TAKEN.contains(&name) => taken += &format!(" {name}='{}'", quoted(&value)),
-            name if apart.take(name, &value)? => {}
-            name if NOT_KEPT.contains(&name) => return Err(format!("the parameter {name} cannot be kept here")),
-            name if WITHOUT_EFFECT.contains(&name) => {
-                warnings.push(format!("DATABASE_URL: the parameter {name} has no effect"));
-            }
-            // Its name may be a piece of a password with a ? or a space in it.
-            _ if form == Form::Url => {
-                warnings.push("DATABASE_URL: a parameter that is none of libpq's has no effect".to_owned());
-            }
-            _ => {
-                return Err(
-                    "a parameter is none of libpq's; a value with blanks stands in quotes: password='a b'".to_owned(),
-                );
-            }
-        }
-    }
-    let mut config: Config = taken
-        .parse()
-        .map_err(|_| format!("a parameter is malformed; {ALLOWED}"))?;
-    config.tcp_user_timeout(apart.tcp_user_timeout.unwrap_or(TCP_USER_TIMEOUT));
-    if apart.is_for_writing {
-        config.target_session_attrs(postgres::config::TargetSessionAttrs::ReadWrite);
-    }
-    let database = Database {
-        config,
-        servers: servers::parse(&apart.hosts, &apart.addresses, &apart.ports)?,
-        tls: apart.tls()?,
+    let mut parameters = Parameters::parse(text)?;
+    let servers = servers::take(&mut parameters)?;
+    let tls = tls(&mut parameters)?;
+    let timeout = parameters.take("tcp_user_timeout");
+    let timeout = timeout.map_or(Ok(TCP_USER_TIMEOUT), |value| tcp_user_timeout(&value))?;
+    let session = parameters.take("target_session_attrs");
+    let session = session.map_or(Ok(TargetSessionAttrs::Any), |value| target_session(&value))?;
+    // libpq's name for what the crate calls retries.
+    parameters.rename("keepalives_count", "keepalives_retries");
+    let defaults = format!("{LIMITS} application_name=firehose-worker");
+    let mut config = parameters.take_config(&defaults, PARSED_BY_CRATE)?;
+    config.tcp_user_timeout(timeout).target_session_attrs(session);
+    let warnings = warnings(parameters)?;
+    Ok((Database { config, servers, tls }, warnings))
+}
+
+/// Warnings about the parameters that are left over.
+fn warnings(parameters: Parameters) -> Result<Vec<String>, String> {
+    let is_one_of = |names: &str, name: &str| names.split(' ').any(|listed| listed == name);
+    let is_url = parameters.is_url;
+    let warning = |name: String| match name.as_str() {
+        name if is_one_of(UNSUPPORTED, name) => Err(format!("the parameter {name} cannot be kept here")),
+        name if is_one_of(WITHOUT_EFFECT, name) => Ok(format!("DATABASE_URL: the parameter {name} has no effect")),
+        // The name may be a piece of a password with a ? or a space in it.
+        _ if is_url => Ok("DATABASE_URL: a parameter that is none of libpq's has no effect".to_owned()),
+        _ => Err("a parameter is none of libpq's; a value with blanks stands in quotes: password='a b'".to_owned()),
     };
-    Ok((database, warnings))
+    parameters.into_names().map(warning).collect()
 }
 
-/// The parameters that the postgres crate does not take, or not as libpq does.
-#[derive(Default)]
-struct Apart {
-    hosts: String,
-    addresses: String,
-    ports: String,
-    ssl_mode: Option<TlsMode>,
-    root: Option<String>,
-    certificate: Option<String>,
-    key: Option<String>,
-    tcp_user_timeout: Option<Duration>,
-    is_for_writing: bool,
-}
-
-impl Apart {
-    /// Whether the parameter is one of these.
-    fn take(&mut self, name: &str, value: &str) -> Result<bool, String> {
-        let own = || Some(value.to_owned());
-        match name {
-            "host" => value.clone_into(&mut self.hosts),
-            "hostaddr" => value.clone_into(&mut self.addresses),
-            "port" => value.clone_into(&mut self.ports),
-            "sslmode" => self.ssl_mode = Some(ssl_mode(value)?),
-            "ssl" => self.ssl_mode = Some(ssl(value)?),
-            "sslrootcert" => self.root = own(),
-            "sslcert" => self.certificate = own(),
-            "sslkey" => self.key = own(),
-            "tcp_user_timeout" => self.tcp_user_timeout = milliseconds(value)?,
-            "target_session_attrs" => self.is_for_writing = is_for_writing(value)?,
-            _ => return Ok(false),
-        }
-        Ok(true)
+/// As in libpq, a certificate authority that is known is used in every mode; the files in ~/.postgresql are the default.
+fn tls(parameters: &mut Parameters) -> Result<TlsSettings, String> {
+    let roots = match parameters.take("sslrootcert").as_deref() {
+        Some("system") => Roots::System,
+        Some(path) => Roots::File(path.into()),
+        None => home_file("root.crt").map_or(Roots::None, Roots::File),
+    };
+    let default = match roots {
+        Roots::System => TlsMode::VerifyFull,
+        _ => TlsMode::Prefer,
+    };
+    let ssl = parameters.take("ssl").map(|value| ssl(&value)).transpose()?;
+    let mode = parameters.take("sslmode").map(|value| ssl_mode(&value)).transpose()?;
+    let mode = mode.or(ssl).unwrap_or(default);
+    if mode >= TlsMode::VerifyCa && roots == Roots::None {
+        return Err("sslmode verify-ca and verify-full need sslrootcert: a file, or system".to_owned());
     }
-
-    /// As libpq: an authority that is there is asked, whatever the mode; the files in ~/.postgresql are the default.
-    fn tls(self) -> Result<TlsSettings, String> {
-        let roots = match self.root.as_deref() {
-            Some("system") => Roots::System,
-            Some(path) => Roots::File(path.into()),
-            None => home_file("root.crt").map_or(Roots::None, Roots::File),
-        };
-        let default = if roots == Roots::System {
-            TlsMode::VerifyFull
-        } else {
-            TlsMode::Prefer
-        };
-        let mode = self.ssl_mode.unwrap_or(default);
-        if mode >= TlsMode::VerifyCa && roots == Roots::None {
-            return Err("sslmode verify-ca and verify-full need sslrootcert: a file, or system".to_owned());
-        }
-        if mode < TlsMode::VerifyFull && roots == Roots::System {
-            return Err(
-                "sslrootcert=system needs sslmode=verify-full: anybody can have a certificate signed".to_owned(),
-            );
-        }
-        let is_named = self.certificate.is_some();
-        let certificate = self
-            .certificate
-            .map(PathBuf::from)
-            .or_else(|| home_file("postgresql.crt"));
-        let key = self.key.map(PathBuf::from).or_else(|| home_file("postgresql.key"));
-        if is_named && key.is_none() {
-            return Err("sslcert needs sslkey".to_owned());
-        }
-        let identity = certificate.zip(key);
-        let settings = TlsSettings { mode, roots, identity };
-        if mode != TlsMode::Disable {
-            settings.client_config()?;
-        }
-        Ok(settings)
+    if mode < TlsMode::VerifyFull && roots == Roots::System {
+        return Err("sslrootcert=system needs sslmode=verify-full: anybody can have a certificate signed".to_owned());
     }
+    let mut file = |name, default| parameters.take(name).map(PathBuf::from).or_else(|| home_file(default));
+    let identity = match (file("sslcert", "postgresql.crt"), file("sslkey", "postgresql.key")) {
+        (Some(_), None) => return Err("sslcert needs sslkey".to_owned()),
+        (certificate, key) => certificate.zip(key),
+    };
+    let settings = TlsSettings { mode, roots, identity };
+    if mode != TlsMode::Disable {
+        settings.client_config()?;
+    }
+    Ok(settings)
 }
 
 fn home_file(name: &str) -> Option<PathBuf> {
@@ -216,7 +127,7 @@ fn ssl_mode(value: &str) -> Result<TlsMode, String> {
         .ok_or_else(|| "sslmode is none of disable, allow, prefer, require, verify-ca, verify-full".to_owned())
 }
 
-/// The drivers of other languages have this instead, as a switch or with the names of sslmode.
+/// Drivers of other languages have this in place of sslmode, as a switch or with the names of sslmode.
 fn ssl(value: &str) -> Result<TlsMode, String> {
     match value {
         "true" | "1" => Ok(TlsMode::Require),
@@ -225,25 +136,22 @@ fn ssl(value: &str) -> Result<TlsMode, String> {
     }
 }
 
-/// libpq's unit; 0 is the default.
-fn milliseconds(value: &str) -> Result<Option<Duration>, String> {
-    let number: u64 = value
-        .parse()
-        .map_err(|_| "tcp_user_timeout is not a number of milliseconds".to_owned())?;
-    Ok((number > 0).then(|| Duration::from_millis(number)))
-}
-
-fn is_for_writing(value: &str) -> Result<bool, String> {
-    match value {
-        "any" => Ok(false),
-        // A primary that takes no writes is of no use either.
-        "read-write" | "primary" => Ok(true),
-        _ => Err("target_session_attrs is none of any, primary, read-write: the worker writes".to_owned()),
+/// libpq counts milliseconds, with 0 for the default; the crate counts seconds.
+fn tcp_user_timeout(value: &str) -> Result<Duration, String> {
+    match value.parse() {
+        Ok(0) => Ok(TCP_USER_TIMEOUT),
+        Ok(number) => Ok(Duration::from_millis(number)),
+        Err(_) => Err("tcp_user_timeout is not a number of milliseconds".to_owned()),
     }
 }
 
-fn quoted(value: &str) -> String {
-    value.replace('\\', "\\\\").replace('\'', "\\'")
+fn target_session(value: &str) -> Result<TargetSessionAttrs, String> {
+    match value {
+        "any" => Ok(TargetSessionAttrs::Any),
+        // A primary that takes no writes is of no use either.
+        "read-write" | "primary" => Ok(TargetSessionAttrs::ReadWrite),
+        _ => Err("target_session_attrs is none of any, primary, read-write: the worker writes".to_owned()),
+    }
 }
 
 #[cfg(test)]
@@ -284,6 +192,7 @@ mod tests {
         for text in [
             "postgres://me@/db?host=/run/postgresql",
             "postgres://me@%2Frun%2Fpostgresql/db",
+            "postgres://me@db.example/db?host=/run/postgresql",
             "host=/run/postgresql user=me dbname=db",
         ] {
             assert_eq!(
@@ -301,6 +210,11 @@ mod tests {
             database("dbname=db").servers[0].host,
             Host::Unix(servers::DEFAULT_HOST.into())
         );
+        assert_eq!(database("postgresql://a:1/db?port=2").servers, [tcp("a", 2)]);
+        assert_eq!(
+            database("hostaddr=10.0.0.1").servers[0].host,
+            Host::Tcp("10.0.0.1".to_owned())
+        );
         assert!(parse("host=a,b,c port=1,2").is_err());
     }
 
@@ -308,14 +222,19 @@ mod tests {
     fn what_does_not_matter_is_a_warning_and_what_cannot_be_kept_an_error() {
         let (_, warnings) = parse("postgresql://h/db?gssencmode=disable&sslcompression=0&schema=public").unwrap();
         assert_eq!(warnings.len(), 3);
-        for text in [
-            "postgresql://h/db?sslmode=maybe",
-            "postgresql://h/db?sslcrl=/x",
-            "postgresql://h/db?target_session_attrs=standby",
-            "postgresql://h:port/db",
-            "postgresql://h/db?ssl=maybe",
+        for (text, word) in [
+            ("postgresql://h/db?sslmode=maybe", "sslmode"),
+            ("postgresql://h/db?sslcrl=/x", "sslcrl"),
+            ("postgresql://h/db?target_session_attrs=standby", "target_session_attrs"),
+            ("postgresql://h/db?connect_timeout=soon", "connect_timeout"),
+            ("postgresql://h/db?tcp_user_timeout=soon", "tcp_user_timeout"),
+            ("postgresql://h/db?ssl=maybe", "ssl"),
+            ("postgresql://h:port/db", "port"),
+            ("host=h port=port", "port"),
+            ("hostaddr=h", "hostaddr"),
         ] {
-            assert!(parse(text).is_err(), "{text}");
+            let reason = parse(text).err().unwrap_or_default();
+            assert!(reason.contains(word), "{text}: {reason}");
         }
     }
 

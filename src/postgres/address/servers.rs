@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use postgres::config::Host;
 
 use super::ALLOWED;
+use super::parameters::Parameters;
 
 const DEFAULT_PORT: u16 = 5432;
 
@@ -31,45 +32,50 @@ impl fmt::Display for Server {
     }
 }
 
-/// Hosts, addresses and ports, which go together by their place in their lists; one port is for all.
-pub fn parse(hosts: &str, addresses: &str, ports: &str) -> Result<Vec<Server>, String> {
-    let list = |text: &str| text.split(',').map(|item| item.trim().to_owned()).collect::<Vec<_>>();
-    let (hosts, addresses, ports) = (list(hosts), list(addresses), list(ports));
-    let count = hosts.len().max(addresses.len());
-    let fits = |list: &[String]| list.len() == count || list == [""];
-    if !fits(&hosts) || !fits(&addresses) || !(fits(&ports) || ports.len() == 1) {
+/// The servers, each from a host, an address and a port at the same place of their lists; a single port is for all. The
+/// parameters host and port override what stands before a URL's path.
+pub fn take(parameters: &mut Parameters) -> Result<Vec<Server>, String> {
+    let addresses = addresses(parameters.take("hostaddr"))?;
+    let named = parameters.take_config("", "host port")?;
+    let authority = &parameters.authority;
+    let hosts = given(named.get_hosts(), authority.get_hosts());
+    let ports = given(named.get_ports(), authority.get_ports());
+    let count = hosts.len().max(addresses.len()).max(1);
+    let fits = |length| length == count || length == 0;
+    if !fits(hosts.len()) || !fits(addresses.len()) || !(fits(ports.len()) || ports.len() == 1) {
         return Err(format!(
             "as many hosts, addresses and ports are needed as there are servers; {ALLOWED}"
         ));
     }
-    let at = |list: &[String], index: usize| list.get(index).or(list.first()).cloned().unwrap_or_default();
-    (0..count)
-        .map(|index| server(&at(&hosts, index), &at(&addresses, index), &at(&ports, index)))
-        .collect()
+    let server = |index| {
+        let address: Option<IpAddr> = addresses.get(index).copied().flatten();
+        let default = || {
+            address.map_or(Host::Unix(DEFAULT_HOST.into()), |address| {
+                Host::Tcp(address.to_string())
+            })
+        };
+        let host = hosts.get(index).filter(|host| **host != Host::Tcp(String::new()));
+        Server {
+            host: host.cloned().unwrap_or_else(default),
+            address,
+            port: ports.get(index).or(ports.first()).copied().unwrap_or(DEFAULT_PORT),
+        }
+    };
+    Ok((0..count).map(server).collect())
 }
 
-fn server(host: &str, address: &str, port: &str) -> Result<Server, String> {
-    let host = match (host, address) {
-        ("", "") => DEFAULT_HOST,
-        ("", address) => address,
-        (host, _) => host,
-    };
-    let address = match address {
-        "" => None,
-        text => Some(text.parse().map_err(|_| "hostaddr is not an IP address".to_owned())?),
-    };
-    let port = match port {
-        "" => DEFAULT_PORT,
+fn given<'l, T>(named: &'l [T], authority: &'l [T]) -> &'l [T] {
+    if named.is_empty() { authority } else { named }
+}
+
+/// The crate takes no empty place in this list.
+fn addresses(list: Option<String>) -> Result<Vec<Option<IpAddr>>, String> {
+    let parse = |text: &str| match text {
+        "" => Ok(None),
         text => text
             .parse()
-            .map_err(|_| format!("a port is not a number up to 65535; {ALLOWED}"))?,
+            .map(Some)
+            .map_err(|_| "hostaddr is not an IP address".to_owned()),
     };
-    Ok(Server {
-        host: match host.starts_with('/') {
-            true => Host::Unix(host.into()),
-            false => Host::Tcp(host.to_owned()),
-        },
-        address,
-        port,
-    })
+    list.iter().flat_map(|list| list.split(',')).map(parse).collect()
 }
