@@ -15,7 +15,7 @@ use crate::ack::{self, Acker};
 use crate::apply::{Memory, PageKeys};
 use crate::batch::Batches;
 use crate::entry::Entry;
-use crate::group::consumer;
+use crate::group::consumer::Consumer;
 use crate::group::holder::Holder;
 use crate::group::lease::Lease;
 use crate::group::members::member::Member;
@@ -174,7 +174,7 @@ impl Pipeline {
         let member = members.member();
         threads.spawn_beside("members", holder_stop, move |stop| members.keep(stop))?;
         if self.run_path(threads, &lease, &member)? {
-            consumer::remove(&self.redis, &self.config, &lease);
+            Consumer::new(&self.config).remove(&self.redis, &lease);
         }
         Ok(())
     }

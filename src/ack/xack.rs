@@ -11,13 +11,14 @@
 //!
 //! Where the Redis user may not have the keys for that, XACK goes alone, and what had no answer counts as this process's.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use foldhash::HashSet;
 use redis::{Cmd, RedisResult, Value, from_redis_value};
 
 use crate::ack::{Done, Outcome};
 use crate::entry::EntryId;
+use crate::group::consumer::{Consumer, Owners};
 use crate::group::fence::Fence;
 use crate::in_flight::InFlight;
 use crate::keys;
@@ -29,17 +30,12 @@ const NO_PROOF: &str = "nothing tells whether acknowledgements without an answer
 const NO_LOOK: &str = "nothing tells which entries other processes have taken over: counts may be off";
 const NO_DELIVERIES: &str = "dead letters do not say how often their entry was delivered";
 
-/// Entries that XPENDING is asked for at a time.
-const PAGE: usize = 1000;
-
 /// How many entries of that outcome were taken off.
 pub type Count<'b> = (&'b Outcome, u64);
 
 /// Acknowledges entries of one consumer.
 pub struct Acks {
-    stream: String,
-    group: String,
-    consumer: String,
+    consumer: Consumer,
     fence: Fence,
     /// Where the fence was seen last.
     seen: Option<Seen>,
@@ -74,9 +70,7 @@ impl Acks {
     pub fn new(config: &Config) -> Acks {
         let once = |kind| Once::new(keys::of_consumer(kind, config, &config.consumer));
         Acks {
-            stream: config.stream.clone(),
-            group: config.group.clone(),
-            consumer: config.consumer.clone(),
+            consumer: Consumer::new(config),
             fence: Fence::new(config),
             seen: None,
             acked: once("acked"),
@@ -170,9 +164,9 @@ impl Acks {
     /// Whether none of these is pending for this process; without the right to look, what was sent is taken for done.
     fn are_gone(&self, link: &mut Link, batch: &[Done]) -> RedisResult<bool> {
         let ids = batch.iter().map(|done| done.id).collect();
-        let pending = self.pending(link, &ids);
-        let own = link.optional(pending, NO_LOOK, "+xpending")?.map(|(own, _)| own);
-        Ok(own.is_none_or(|own| own.is_empty()))
+        let owners = self.owners(link, &ids);
+        let owners = link.optional(owners, NO_LOOK, "+xpending")?;
+        Ok(owners.is_none_or(|owners| owners.own.is_empty()))
     }
 
     /// Carries out what `store` says, given the number of deliveries, and acknowledges the entry; `false` if another process
@@ -232,60 +226,35 @@ impl Acks {
         if since.is_some_and(|since| in_flight.are_since(ids.iter(), since)) {
             return Ok(Some(ids));
         }
-        let pending = self.pending(link, &ids);
-        let Some((own, others)) = link.optional(pending, NO_LOOK, "+xpending")? else {
+        let owners = self.owners(link, &ids);
+        let Some(owners) = link.optional(owners, NO_LOOK, "+xpending")? else {
             return Ok(Some(ids));
         };
-        if others.is_empty() {
-            return Ok(Some(own));
+        if owners.others.is_empty() {
+            return Ok(Some(owners.own.into_iter().collect()));
         }
-        self.take_back(link, &others)?;
+        self.take_back(link, &owners.others)?;
         Ok(None)
     }
 
     /// Which of these entries are pending for this process, and which for others.
-    fn pending(&self, link: &mut Link, ids: &HashSet<EntryId>) -> RedisResult<(HashSet<EntryId>, Vec<EntryId>)> {
-        let (mut own, mut others) = (HashSet::default(), Vec::new());
-        let last = ids.iter().max().map(EntryId::to_string);
-        let mut from = ids.iter().min().map(EntryId::to_string);
-        while let (Some(first), Some(last)) = (from.take(), &last) {
-            let page = self.page(link, &first, last, PAGE)?;
-            for (id, consumer, _) in page.iter().filter(|(id, ..)| ids.contains(id)) {
-                match *consumer == self.consumer {
-                    true => drop(own.insert(*id)),
-                    false => others.push(*id),
-                }
-            }
-            from = page
-                .last()
-                .filter(|_| page.len() == PAGE)
-                .map(|(id, ..)| format!("({id}"));
+    fn owners(&self, link: &mut Link, ids: &HashSet<EntryId>) -> RedisResult<Owners> {
+        match (ids.iter().min(), ids.iter().max()) {
+            (Some(first), Some(last)) => self.consumer.owners(link, (*first, *last), |id| ids.contains(id)),
+            _ => Ok(Owners::default()),
         }
-        Ok((own, others))
-    }
-
-    /// Pending entries, whose they are, and how often they were delivered.
-    fn page(&self, link: &mut Link, first: &str, last: &str, count: usize) -> RedisResult<Vec<(EntryId, String, u64)>> {
-        let mut pending = redis::cmd("XPENDING");
-        pending.arg(&self.stream).arg(&self.group);
-        pending.arg(first).arg(last).arg(count);
-        let page: Vec<(String, String, u64, u64)> = link.query(&pending)?;
-        let entry = |(id, consumer, _, deliveries): (String, _, _, _)| {
-            Some((EntryId::parse(id.as_bytes())?, consumer, deliveries))
-        };
-        Ok(page.into_iter().filter_map(entry).collect())
     }
 
     /// Looks up an entry; one that may not be looked up is taken for this process's.
     fn look_up(&mut self, link: &mut Link, id: EntryId) -> RedisResult<Pending> {
         let text = id.to_string();
-        let page = self.page(link, &text, &text, 1);
-        let Some(page) = link.optional(page, NO_DELIVERIES, "+xpending")? else {
+        let pending = self.consumer.pending(link, (&text, &text, 1));
+        let Some(pending) = link.optional(pending, NO_DELIVERIES, "+xpending")? else {
             return Ok(Pending::Own(1));
         };
-        Ok(match page.first() {
+        Ok(match pending.first() {
             None => Pending::Gone,
-            Some((_, consumer, deliveries)) if *consumer == self.consumer => Pending::Own(*deliveries),
+            Some(pending) if pending.consumer == self.consumer.name => Pending::Own(pending.deliveries),
             Some(_) => {
                 self.take_back(link, &[id])?;
                 Pending::TakenBack
@@ -295,12 +264,7 @@ impl Acks {
 
     /// Makes entries this process's again whose effect it has committed, whatever the other one does with them.
     fn take_back(&self, link: &mut Link, ids: &[EntryId]) -> RedisResult<()> {
-        let mut claim = redis::cmd("XCLAIM");
-        claim.arg(&self.stream).arg(&self.group).arg(&self.consumer).arg(0);
-        for id in ids {
-            claim.arg(id.to_string());
-        }
-        claim.arg("JUSTID");
+        let claim = self.consumer.claim(Duration::ZERO, ids.iter().copied());
         link.transaction(&[self.fence.move_away(), claim]).map(drop)
     }
 
@@ -323,8 +287,7 @@ impl Acks {
     /// The commands that acknowledge entries in this order, one for as many as count alike.
     fn acks(&self, batch: &[&Done]) -> Vec<Cmd> {
         let ack = |alike: &[&Done]| {
-            let mut ack = redis::cmd("XACK");
-            ack.arg(&self.stream).arg(&self.group);
+            let mut ack = self.consumer.command("XACK");
             for done in alike {
                 ack.arg(done.id.to_string());
             }

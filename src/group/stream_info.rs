@@ -9,7 +9,8 @@
 
 use std::collections::HashMap;
 
-use redis::{FromRedisValue, ParsingError, RedisResult, Value};
+use redis::streams::{StreamInfoConsumer, StreamInfoConsumersReply, StreamInfoGroup, StreamInfoGroupsReply};
+use redis::{FromRedisValue, ParsingError, RedisResult, Value, from_redis_value};
 
 use crate::entry::EntryId;
 use crate::redis::link::{self, Link};
@@ -40,16 +41,7 @@ pub struct GroupInfo {
     pub lag: Option<u64>,
     /// Entries given out and not acknowledged.
     pub pending: u64,
-    pub consumers: Vec<ConsumerInfo>,
-}
-
-/// One consumer of the group.
-#[derive(Clone, Debug, Default)]
-pub struct ConsumerInfo {
-    pub name: String,
-    pub pending: u64,
-    /// Since it last spoke to Redis.
-    pub idle_ms: u64,
+    pub consumers: Vec<StreamInfoConsumer>,
 }
 
 /// The group's place, counted in entries ever added to the stream.
@@ -83,49 +75,56 @@ pub fn read(link: &mut Link, stream: &str, group: &str) -> RedisResult<Option<St
         Err(error) => return Err(error),
     };
     let mut next = || answers.next().unwrap_or(Value::Nil);
-    let stream = Fields::from_redis_value(next())?;
-    let groups = FromRedisValue::from_redis_value(next())?;
-    let consumers = FromRedisValue::from_redis_value(next())?;
-    stream_info(stream, groups, consumers, group)
+    let mut stream = from_redis_value(next())?;
+    let groups: StreamInfoGroupsReply = from_redis_value(next())?;
+    let consumers: StreamInfoConsumersReply = from_redis_value(next())?;
+    let Some(group) = named(groups, group) else {
+        return Ok(None);
+    };
+    Ok(Some(StreamInfo {
+        length: take(&mut stream, "length")?,
+        added: take(&mut stream, "entries-added")?,
+        first: first_id(stream.remove("first-entry")),
+        last: take_id(&mut stream, "last-generated-id")?,
+        max_deleted: take_id(&mut stream, "max-deleted-entry-id")?,
+        group: GroupInfo {
+            delivered: id(&group.last_delivered_id),
+            entries_read: group.entries_read.map(|read| read as u64),
+            lag: group.lag.map(|lag| lag as u64),
+            pending: group.pending as u64,
+            consumers: consumers.consumers,
+        },
+    }))
+}
+
+/// Asks Redis about the group's consumers.
+///
+/// # Errors
+///
+/// As for `Link::query`; who lacks a right needs `+xinfo` on the stream.
+pub fn consumers(link: &mut Link, stream: &str, group: &str) -> RedisResult<Vec<StreamInfoConsumer>> {
+    let answer: StreamInfoConsumersReply = link.query(redis::cmd("XINFO").arg(("CONSUMERS", stream, group)))?;
+    Ok(answer.consumers)
+}
+
+/// Asks Redis for the newest entry that any consumer of the group was given.
+///
+/// # Errors
+///
+/// As for `consumers`; there is no such group yet.
+pub fn delivered(link: &mut Link, stream: &str, group: &str) -> RedisResult<EntryId> {
+    let groups = link.query(redis::cmd("XINFO").arg(("GROUPS", stream)))?;
+    let missing = || (redis::ErrorKind::UnexpectedReturnType, "the group is not there yet").into();
+    named(groups, group)
+        .map(|group| id(&group.last_delivered_id))
+        .ok_or_else(missing)
+}
+
+fn named(groups: StreamInfoGroupsReply, name: &str) -> Option<StreamInfoGroup> {
+    groups.groups.into_iter().find(|group| group.name == name)
 }
 
 type Fields = HashMap<String, Value>;
-
-fn stream_info(
-    mut stream: Fields,
-    groups: Vec<Fields>,
-    consumers: Vec<Fields>,
-    name: &str,
-) -> RedisResult<Option<StreamInfo>> {
-    for mut group in groups {
-        if take::<String>(&mut group, "name")? == name {
-            let consumers: Result<_, _> = consumers.into_iter().map(consumer_info).collect();
-            return Ok(Some(StreamInfo {
-                length: take(&mut stream, "length")?,
-                added: take(&mut stream, "entries-added")?,
-                first: first_id(stream.remove("first-entry")),
-                last: take_id(&mut stream, "last-generated-id")?,
-                max_deleted: take_id(&mut stream, "max-deleted-entry-id")?,
-                group: GroupInfo {
-                    delivered: take_id(&mut group, "last-delivered-id")?,
-                    entries_read: take(&mut group, "entries-read")?,
-                    lag: take(&mut group, "lag")?,
-                    pending: take(&mut group, "pending")?,
-                    consumers: consumers?,
-                },
-            }));
-        }
-    }
-    Ok(None)
-}
-
-fn consumer_info(mut consumer: Fields) -> Result<ConsumerInfo, ParsingError> {
-    Ok(ConsumerInfo {
-        name: take(&mut consumer, "name")?,
-        pending: take(&mut consumer, "pending")?,
-        idle_ms: take(&mut consumer, "idle")?,
-    })
-}
 
 fn take<T: FromRedisValue>(fields: &mut Fields, name: &str) -> Result<T, ParsingError> {
     T::from_redis_value(fields.remove(name).unwrap_or(Value::Nil))
@@ -134,9 +133,11 @@ fn take<T: FromRedisValue>(fields: &mut Fields, name: &str) -> Result<T, Parsing
 /// An ID; zero where this version of Redis does not say it.
 fn take_id(fields: &mut Fields, name: &str) -> Result<EntryId, ParsingError> {
     let text: Option<String> = take(fields, name)?;
-    Ok(text
-        .and_then(|text| EntryId::parse(text.as_bytes()))
-        .unwrap_or_default())
+    Ok(text.as_deref().map(id).unwrap_or_default())
+}
+
+fn id(text: &str) -> EntryId {
+    EntryId::parse(text.as_bytes()).unwrap_or_default()
 }
 
 fn first_id(entry: Option<Value>) -> Option<EntryId> {

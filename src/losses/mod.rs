@@ -214,7 +214,7 @@ impl Losses {
         let Some(last) = &self.last else { return false };
         let since = (last.at.elapsed() + IDLE_MARGIN).as_millis();
         let mut others = info.group.consumers.iter().filter(|other| other.name != self.consumer);
-        others.all(|other| u128::from(other.idle_ms) > since)
+        others.all(|other| other.idle as u128 > since)
     }
 
     fn given(&self, kept: Option<&Seen>, info: &StreamInfo, reads: Option<Reads>, was_connected: bool) -> Given {

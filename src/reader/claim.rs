@@ -9,19 +9,20 @@
 
 use std::time::Duration;
 
-use redis::{Cmd, FromRedisValue, RedisResult, Value, from_redis_value};
+use redis::streams::StreamInfoConsumer;
+use redis::{Cmd, RedisResult, Value, from_redis_value};
 
 use crate::entry::EntryId;
+use crate::group::consumer::{Consumer, Pending};
 use crate::group::fence::Fence;
+use crate::group::stream_info;
 use crate::reader::delivered::{ids, text};
 use crate::redis::link::{self, Link};
 
 const NO_LOOK: &str = "entries of live consumers are counted as lost where they were trimmed, though they are applied";
 
 pub struct Claim {
-    pub stream: String,
-    pub group: String,
-    pub consumer: String,
+    pub consumer: Consumer,
     /// Entries that have been pending for this long are of consumers that are gone.
     pub idle: Duration,
     pub fence: Fence,
@@ -65,9 +66,8 @@ impl Claim {
             *cursor = Cursor(Some(first.to_string()));
             count = self.run(link, idle)?;
         }
-        let mut claim = redis::cmd("XAUTOCLAIM");
-        claim.arg(&self.stream).arg(&self.group).arg(&self.consumer);
-        claim.arg(self.idle.as_millis() as u64);
+        let mut claim = self.consumer.command("XAUTOCLAIM");
+        claim.arg(&self.consumer.name).arg(self.idle.as_millis() as u64);
         claim.arg(&cursor.0).arg("COUNT").arg(count).arg("JUSTID");
         let mut parts = self.behind_fence(link, claim)?.into_iter();
         cursor.advance(parts.next());
@@ -110,65 +110,32 @@ impl Claim {
     /// How many of these follow each other among all pending entries: of what live consumers hold in between, XAUTOCLAIM
     /// would drop what was trimmed.
     fn run(&self, link: &mut Link, idle: &[EntryId]) -> RedisResult<usize> {
-        let mut pending = redis::cmd("XPENDING");
-        pending.arg(&self.stream).arg(&self.group);
-        pending
-            .arg(idle.first().map(EntryId::to_string))
-            .arg("+")
-            .arg(idle.len());
-        let all = link.query::<Vec<(String, String, u64, u64)>>(&pending)?;
-        let follows = |((id, ..), idle): &(&(String, String, u64, u64), &EntryId)| *id == idle.to_string();
+        let range = (idle.first().map(EntryId::to_string), "+", idle.len());
+        let all = self.consumer.pending(link, range)?;
+        let follows = |(pending, idle): &(&Pending, &EntryId)| pending.id == **idle;
         Ok(all.iter().zip(idle).take_while(follows).count().max(1))
     }
 
     /// The next entries, in the order of the stream, that are of consumers that are gone; `None` where Redis does not allow
     /// to ask.
     fn idle(&self, link: &mut Link, cursor: &Cursor, count: usize) -> RedisResult<Option<Vec<EntryId>>> {
-        let mut pending = redis::cmd("XPENDING");
-        pending.arg(&self.stream).arg(&self.group);
-        pending.arg("IDLE").arg(self.idle.as_millis() as u64);
-        pending.arg(&cursor.0).arg("+").arg(count);
-        let answer = link.query::<Vec<(String, String, u64, u64)>>(&pending);
-        let entries = link.optional(answer, NO_LOOK, "+xpending")?;
-        let id = |(id, ..): &(String, String, u64, u64)| EntryId::parse(id.as_bytes());
-        Ok(entries.map(|entries| entries.iter().filter_map(id).collect()))
+        let range = ("IDLE", self.idle.as_millis() as u64, &cursor.0, "+", count);
+        let pending = self.consumer.pending(link, range);
+        let pending = link.optional(pending, NO_LOOK, "+xpending")?;
+        Ok(pending.map(|pending| pending.iter().map(|pending| pending.id).collect()))
     }
 
     /// Other consumers that hold entries and have not spoken to Redis for `time`; `None` where Redis does not allow to ask.
     pub fn silent(&self, link: &mut Link, time: Duration) -> RedisResult<Option<Vec<String>>> {
-        let mut ask = redis::cmd("XINFO");
-        ask.arg("CONSUMERS").arg(&self.stream).arg(&self.group);
-        let answer = link.query::<Vec<Consumer>>(&ask);
+        let consumers = stream_info::consumers(link, &self.consumer.stream, &self.consumer.group);
         let cost = "entries of other consumers are not waited for";
-        let Some(consumers) = link.optional(answer, cost, "+xinfo")? else {
+        let Some(consumers) = link.optional(consumers, cost, "+xinfo")? else {
             return Ok(None);
         };
-        let is_silent = |consumer: &Consumer| {
-            consumer.pending > 0
-                && consumer.name != self.consumer
-                && u128::from(consumer.idle_ms) + 50 >= time.as_millis()
+        let is_silent = |other: &StreamInfoConsumer| {
+            other.pending > 0 && other.name != self.consumer.name && other.idle as u128 + 50 >= time.as_millis()
         };
         let silent = consumers.into_iter().filter(is_silent);
         Ok(Some(silent.map(|consumer| consumer.name).collect()))
-    }
-}
-
-/// What XINFO CONSUMERS says of one.
-struct Consumer {
-    name: String,
-    pending: u64,
-    /// Since it last spoke to Redis.
-    idle_ms: u64,
-}
-
-impl FromRedisValue for Consumer {
-    fn from_redis_value(value: Value) -> Result<Self, redis::ParsingError> {
-        let mut fields: std::collections::HashMap<String, Value> = FromRedisValue::from_redis_value(value)?;
-        let mut field = |name: &str| fields.remove(name).unwrap_or(Value::Nil);
-        Ok(Consumer {
-            name: FromRedisValue::from_redis_value(field("name"))?,
-            pending: FromRedisValue::from_redis_value(field("pending"))?,
-            idle_ms: FromRedisValue::from_redis_value(field("idle"))?,
-        })
     }
 }

@@ -25,6 +25,7 @@ use crossbeam_channel::Sender;
 use redis::{Cmd, RedisError, RedisResult};
 
 use crate::entry::{Entry, EntryId};
+use crate::group::consumer::Consumer;
 use crate::group::fence::Fence;
 use crate::group::lease::Lease;
 use crate::group::session::Session;
@@ -33,7 +34,6 @@ use crate::metrics::Metrics;
 use crate::outcome::Done;
 use crate::reader::claim::Claim;
 use crate::reader::delivered::{Delivered, entries_of_stream};
-use crate::reader::deliveries::Deliveries;
 use crate::reader::hand_over::HandOver;
 use crate::redis::link::{self, Link, Redis};
 use crate::runtime::retry::{Backoff, Refusal};
@@ -57,12 +57,9 @@ const CLAIM_RULE: &str = "+xautoclaim";
 pub struct Reader {
     redis: Redis,
     link: Link,
-    stream: String,
-    group: String,
-    consumer: String,
+    consumer: Consumer,
     read_count: usize,
     claim: Claim,
-    deliveries: Deliveries,
     hand_over: HandOver,
     in_flight: Arc<InFlight>,
     session: Session,
@@ -125,18 +122,13 @@ impl Reader {
         Reader {
             redis: redis.clone(),
             link: redis.link(BLOCK),
-            stream: config.stream.clone(),
-            group: config.group.clone(),
-            consumer: config.consumer.clone(),
+            consumer: Consumer::new(config),
             read_count: config.read_count,
             claim: Claim {
-                stream: config.stream.clone(),
-                group: config.group.clone(),
-                consumer: config.consumer.clone(),
+                consumer: Consumer::new(config),
                 idle: config.claim_idle,
                 fence: Fence::new(config),
             },
-            deliveries: Deliveries::new(config),
             hand_over: HandOver::new(shared.workers, shared.done, Arc::clone(&shared.in_flight)),
             in_flight: shared.in_flight,
             session: shared.session,
@@ -225,13 +217,15 @@ impl Reader {
                 Some(refused) => format!("redis refuses to make it again: {refused}; trying on, nothing is lost"),
                 None => "making it again from the stream's first entry".to_owned(),
             };
-            self.refusal
-                .say(format!("the group {} or its stream is gone: {making}", self.group));
+            self.refusal.say(format!(
+                "the group {} or its stream is gone: {making}",
+                self.consumer.group
+            ));
         } else {
             self.refusal.say(format!(
                 "redis refuses to be read: {}; trying on, nothing is lost{}",
                 link::describe(error),
-                link::hint(error, &format!("~{} +xreadgroup", self.stream))
+                link::hint(error, &format!("~{} +xreadgroup", self.consumer.stream))
             ));
         }
         backoff.wait(&self.stop);
@@ -242,13 +236,13 @@ impl Reader {
         let mut create = redis::cmd("XGROUP");
         create
             .arg("CREATE")
-            .arg(&self.stream)
-            .arg(&self.group)
+            .arg(&self.consumer.stream)
+            .arg(&self.consumer.group)
             .arg("0")
             .arg("MKSTREAM");
         match self.link.query::<()>(&create) {
             Ok(()) => {
-                log::info!("made the group {} on {}", self.group, self.stream);
+                log::info!("made the group {} on {}", self.consumer.group, self.consumer.stream);
                 if self.has_group {
                     self.metrics.group_recreated();
                 }
@@ -377,14 +371,14 @@ impl Reader {
     fn command(&self, count: usize) -> Cmd {
         let mut read = redis::cmd("XREADGROUP");
         read.arg("GROUP")
-            .arg(&self.group)
-            .arg(&self.consumer)
+            .arg(&self.consumer.group)
+            .arg(&self.consumer.name)
             .arg("COUNT")
             .arg(count);
         if !self.is_drain {
             read.arg("BLOCK").arg(BLOCK.as_millis() as u64);
         }
-        read.arg("STREAMS").arg(&self.stream);
+        read.arg("STREAMS").arg(&self.consumer.stream);
         read
     }
 
@@ -395,7 +389,7 @@ impl Reader {
 
     /// Hands over entries that have been delivered before.
     fn give_again(&mut self, mut delivered: Vec<Delivered>) -> RedisResult<Option<usize>> {
-        self.deliveries.look_up(&mut self.link, &mut delivered)?;
+        deliveries::look_up(&self.consumer, &mut self.link, &mut delivered)?;
         Ok(self.give(delivered))
     }
 

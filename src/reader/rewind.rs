@@ -55,12 +55,8 @@ impl Reader {
     pub(super) fn rewind(&mut self, delivered: &[Delivered]) -> RedisResult<Read> {
         self.session.end();
         self.finish();
-        let mut keep = redis::cmd("XCLAIM");
-        keep.arg(&self.stream).arg(&self.group).arg(&self.consumer).arg(0);
-        for delivered in delivered {
-            keep.arg(delivered.id().to_string());
-        }
-        let kept = self.link.query::<()>(keep.arg("FORCE").arg("JUSTID"));
+        let mut keep = self.consumer.claim(Duration::ZERO, delivered.iter().map(Delivered::id));
+        let kept = self.link.query::<()>(keep.arg("FORCE"));
         self.link.optional(kept, NO_KEEPING, "+xclaim")?;
         Ok(Read::Over)
     }

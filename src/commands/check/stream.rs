@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use redis::RedisResult;
+use redis::streams::StreamInfoConsumer;
 
 use super::{Looked, Report, quoted, rights};
 use crate::commands::producer;
@@ -129,13 +130,14 @@ fn look_at_group(info: &StreamInfo, config: &Config, report: &Report) {
 fn look_at_consumers(info: &StreamInfo, config: &Config, report: &Report) {
     let consumers = &info.group.consumers;
     let pending = info.group.pending;
-    let describe = |name: &str, pending: u64, idle_ms: u64| {
-        format!("{name} ({pending} pending, idle {})", duration(idle_ms / 1000))
+    let describe = |consumer: &StreamInfoConsumer| {
+        let idle = duration(consumer.idle as u64 / 1000);
+        format!("{} ({} pending, idle {idle})", consumer.name, consumer.pending)
     };
     let holding: Vec<String> = consumers
         .iter()
         .filter(|consumer| consumer.pending > 0 || consumer.name == config.consumer)
-        .map(|consumer| describe(&consumer.name, consumer.pending, consumer.idle_ms))
+        .map(describe)
         .collect();
     let mut found = format!("{} consumers, {pending} entries pending", consumers.len());
     if !holding.is_empty() {
@@ -144,7 +146,7 @@ fn look_at_consumers(info: &StreamInfo, config: &Config, report: &Report) {
     let claim_idle = config.claim_idle.as_millis() as u64;
     let is_left = consumers
         .iter()
-        .any(|consumer| consumer.pending > 0 && consumer.idle_ms > claim_idle);
+        .any(|consumer| consumer.pending > 0 && consumer.idle as u64 > claim_idle);
     match is_left {
         true => report.warn(
             "pending",

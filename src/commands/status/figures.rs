@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use redis::streams::StreamInfoConsumer;
 use redis::{FromRedisValue, RedisResult};
 use serde::Serialize;
 
 use crate::commands::producer::{self, Producer};
 use crate::dead_letter::DEAD_LETTERS;
-use crate::group::stream_info::{self, ConsumerInfo, StreamInfo};
+use crate::group::stream_info::{self, StreamInfo};
 use crate::group::{holder, mark};
 use crate::keys;
 use crate::losses::forecast::seconds_left;
@@ -125,11 +126,11 @@ impl Gatherer {
 
     /// The consumers that hold something, or behind which somebody is; the own name always.
     fn workers(&mut self, info: Option<&StreamInfo>) -> anyhow::Result<Vec<Worker>> {
-        let mut consumers: Vec<ConsumerInfo> = info.map(|info| info.group.consumers.clone()).unwrap_or_default();
+        let mut consumers: Vec<StreamInfoConsumer> = info.map(|info| info.group.consumers.clone()).unwrap_or_default();
         if consumers.iter().all(|consumer| consumer.name != self.config.consumer) {
-            consumers.push(ConsumerInfo {
+            consumers.push(StreamInfoConsumer {
                 name: self.config.consumer.clone(),
-                ..ConsumerInfo::default()
+                ..StreamInfoConsumer::default()
             });
         }
         consumers.sort_by(|a, b| a.name.cmp(&b.name));
@@ -142,8 +143,8 @@ impl Gatherer {
             let status: Option<Option<String>> =
                 self.ask(redis::cmd("GET").arg(status::key(&self.config, &consumer.name)))?;
             let worker = Worker {
-                pending: consumer.pending,
-                idle_ms: is_known.then_some(consumer.idle_ms),
+                pending: consumer.pending as u64,
+                idle_ms: is_known.then_some(consumer.idle as u64),
                 held_by: mark.flatten().map(|mark| mark::process(&mark).to_owned()),
                 status: status.flatten().and_then(|text| serde_json::from_str(&text).ok()),
                 consumer: consumer.name,

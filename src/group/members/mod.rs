@@ -21,6 +21,7 @@ use postgres::Client;
 use redis::RedisResult;
 
 use crate::entry::EntryId;
+use crate::group::consumer::Consumer;
 use crate::group::holder::{Holder, LEASE, Proof};
 use crate::group::mark;
 use crate::group::members::member::Member;
@@ -34,7 +35,7 @@ use crate::redis::link::{self, Link, Redis};
 use crate::runtime::retry::Backoff;
 use crate::runtime::shutdown::Stop;
 use crate::settings::config::Config;
-use progress::{GroupKey, GroupProgress};
+use progress::GroupProgress;
 use table::Line;
 
 /// How soon a worker's discovery is acted upon.
@@ -55,7 +56,7 @@ const MAX_SLICES: u32 = 20;
 pub struct Members {
     db: Db,
     link: Link,
-    group: GroupKey,
+    consumer: Consumer,
     me: Line,
     proof: Proof,
     member: Member,
@@ -123,10 +124,7 @@ impl Members {
         Members {
             db: db.clone(),
             link: redis.link(Duration::ZERO),
-            group: GroupKey {
-                stream: config.stream.clone(),
-                group: config.group.clone(),
-            },
+            consumer: Consumer::new(config),
             me: Line {
                 id,
                 consumer: config.consumer.clone(),
@@ -240,7 +238,7 @@ impl Members {
     /// Notes how far a process has come that has nobody to tell, so that a server that has gone back is found out.
     fn tell_alone(&mut self) {
         self.looked_at = Instant::now();
-        let floor = match self.group.read(&mut self.link) {
+        let floor = match GroupProgress::read(&mut self.link, &self.consumer) {
             Ok(progress) => self.in_flight.floor(progress.unsettled),
             Err(error) => {
                 log::debug!("failed to see how far the group is: {}", link::describe(&error));
@@ -315,7 +313,7 @@ impl Members {
         // Who is gone comes before how far the group is: nothing is delivered to them in between.
         let seen = self
             .judge(&others)
-            .and_then(|gone| Ok((gone, self.group.read(&mut self.link)?)));
+            .and_then(|gone| Ok((gone, GroupProgress::read(&mut self.link, &self.consumer)?)));
         // Who is alone, and may not look, keeps nothing that others wait for.
         let seen = match seen {
             Ok(seen) => Ok(Some(seen)),
