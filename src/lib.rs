@@ -1,11 +1,106 @@
-//! Feeds an AT Protocol AppView's PostgreSQL from a Redis stream of firehose events.
+//! Writes AT Protocol firehose events from a Redis stream to the PostgreSQL database of the AppView Aurora-Prism.
 //!
-//! The data's way: `reader` → `decode` → `partition` → `batch` → `fold` → `apply` → `ack`. An entry is acknowledged only
-//! after its transaction has committed or its dead letter was stored, so no path loses one; every statement is safe to run
-//! twice, so an entry delivered again changes nothing.
+//! This page is the map for people who change the program. README.md says what it does, `systemd/OPERATIONS.md` how to
+//! run it, and `tests/README.md` how to test it.
 //!
-//! Threads: `reader`, `worker-0` …, `acker`, `metrics`, `losses`, `status`, `renewer`, `tries`, `holder`, `members`, `signals`,
-//! `stderr`, under systemd `notify`, with METRICS_ADDR `http` and its connections; the main thread watches over them.
+//! # The data path
+//!
+//! An *entry* of the stream contains an *event*; an event of type commit contains *ops*; an op creates, updates or
+//! deletes one *record*, and becomes changes of *rows*.
+//!
+//! ```text
+//! reader ─▶ partition ─▶ worker-N: batch ─▶ decode ─▶ rows ─▶ fold ─▶ apply ─▶ acker ─▶ XACK, dead letters ─▶ metrics
+//! ```
+//!
+//! `src/reader/` reads entries, and `src/partition.rs` sends all entries of one repo to the same worker thread.
+//! `src/batch.rs` collects the entries that share a transaction, `src/decode/` parses them, `src/rows/` turns each op
+//! into row changes, and `src/fold.rs` keeps one change per row. `src/apply/` writes them in one transaction, and
+//! `src/ack/` acknowledges the entries. `src/pipeline.rs` connects these stages.
+//!
+//! # Threads
+//!
+//! | thread | what it does | where |
+//! |---|---|---|
+//! | main | starts the others, waits for a stop, ends them in the order of the data path | `src/pipeline.rs` |
+//! | `reader` | reads new entries and takes over those of dead consumers | `src/reader/` |
+//! | `worker-0` … | apply batches, each thread on its own PostgreSQL connection | `src/worker/` |
+//! | `acker` | acknowledges entries and stores dead letters | `src/ack/` |
+//! | `metrics` | flushes counters to Redis every 500 ms | `src/metrics/flush.rs` |
+//! | `losses` | samples the stream for entries that were trimmed unread | `src/losses/` |
+//! | `status` | publishes what `firehose-worker status` shows | `src/report/status.rs` |
+//! | `holder`, `renewer` | renew the lease on the consumer name, and entries that are held for long | `src/group/` |
+//! | `members` | finds the other processes that write to the database | `src/group/members/` |
+//! | `tries` | watches tries of entries that may crash the process | `src/worker/poison.rs` |
+//! | `notify`, `http` | report to systemd and to Prometheus, where they are configured | `src/report/` |
+//! | `signals`, `stderr` | receive signals, and write the log | `src/runtime/shutdown.rs`, `src/logging/` |
+//!
+//! A thread that ends early, by an error or a panic, stops the process: a new process is the simplest known good state,
+//! and unacknowledged entries stay pending in Redis.
+//!
+//! # Invariants
+//!
+//! - **An entry is acknowledged last.** Only `src/ack/xack.rs` acknowledges. An entry gets there after the transaction
+//!   with its effect has committed, or together with its dead letter, which is stored in the same MULTI.
+//! - **Every statement is safe to run twice.** Each file in `sql/` says why. An entry that is delivered again changes
+//!   no row, and counters move only by rows that a statement returned as inserted or deleted.
+//! - **Entries of one repo take effect in order.** One worker thread applies them, no acknowledgement overtakes that of
+//!   an earlier entry of the repo, and an entry is acknowledged only in the session with Redis in which it was read
+//!   (`src/group/session.rs`). Between processes, `src/apply/versions.rs` drops ops that come too late.
+//! - **All transactions lock in one order.** Tables follow each other as in `src/apply/mod.rs`, and rows are sorted by
+//!   key within a statement, so that workers do not deadlock.
+//! - **Ops of a batch succeed or fail alone.** `src/worker/isolate.rs` finds the ops that PostgreSQL refuses; the rest
+//!   of the batch is applied.
+//! - **Every wait has an end.** Every blocking call has a time limit and is followed by a heartbeat
+//!   (`src/runtime/heartbeat.rs`), so that the watchdog can tell a stuck thread from an outage.
+//! - **Memory is bounded.** Channels are bounded, and `src/in_flight.rs` limits the bytes that are read and not yet
+//!   acknowledged.
+//! - **`decode`, `rows`, `fold` and `partition` are pure.** They do not know a server, and never panic on any input.
+//! - **Imports point one way.** A module imports only modules above it in the list below;
+//!   `tests/integration/structure.rs` checks it.
+//! - **Untrusted text is escaped** before it reaches a terminal (`src/logging/shown.rs`).
+//!
+//! # What becomes of an entry that goes wrong
+//!
+//! 1. `src/decode/` and `src/worker/reading.rs`: an entry that cannot be parsed becomes a dead letter, and so does a
+//!    single op of a commit that cannot. `src/rows/` ignores a record that does not fit its lexicon, with a reason that
+//!    is counted.
+//! 2. `src/postgres/fault.rs` classifies each error of PostgreSQL by its SQLSTATE: transient, the data's, the
+//!    operator's, or unknown. `src/postgres/constraint.rs` recognizes constraints on columns that the worker does not
+//!    write.
+//! 3. `src/worker/isolate.rs` decides what follows: it retries transient errors, waits where an operator must act, and
+//!    halves a batch that is too large for one transaction. `src/worker/sift.rs` finds the ops that are refused as
+//!    data; each becomes a dead letter, unless one reason refuses most of the batch.
+//! 4. `src/reader/deliveries.rs` reads how often Redis has delivered an entry, and `src/worker/poison.rs` tries entries
+//!    that may crash the process, first together and at last alone; `REDIS_MAX_DELIVERIES` limits the tries alone.
+//! 5. `src/dead_letter.rs` defines the fields of a dead letter, and `src/ack/mod.rs` stores it.
+//!
+//! # Where to change what
+//!
+//! | to change | see |
+//! |---|---|
+//! | what a record becomes | `src/rows/`, then `sql/` |
+//! | a collection and its table | its description in `src/rows/keyed_tables.rs` or `src/rows/pairs.rs`, and its columns in `sql/schema.sql`; `tests/integration/index.md` lists the tests that it needs |
+//! | statements that are made from such descriptions | the templates `sql/keyed_upsert.sql`, `sql/pairs_insert.sql` and their neighbours, expanded by `src/postgres/templates.rs`; `firehose-worker schema --statements` prints them |
+//! | how the two dialects of records are read | `src/decode/dialect.rs` |
+//! | which of several likes of one post holds the row | `src/apply/pairs/plan.rs` |
+//! | which user a handle belongs to | `src/apply/handles.rs` |
+//! | which time a row has | `src/apply/page_keys.rs` |
+//! | counters (`like_count` and the others), notifications, feed items, viewer states | `src/apply/effects/` |
+//! | how many entries and rows are written at once | `src/batch.rs`, `src/worker/portion.rs`, `src/apply/copy.rs` |
+//! | connections to PostgreSQL, their time limits, TLS | `src/postgres/`, `src/tls.rs` |
+//! | connections to Redis, transactions that take effect once | `src/redis/link.rs`, `src/redis/exactly_once.rs` |
+//! | names of Redis keys | `src/keys.rs`, and the list in `systemd/OPERATIONS.md` |
+//! | when an entry is acknowledged, and which process counts it | `src/ack/` |
+//! | the dashboard's counters | `src/metrics/mod.rs`, `src/metrics/flush.rs` |
+//! | which process reads, writes and acknowledges under a consumer name | `src/group/holder.rs`, `src/group/lease.rs`, `src/group/renew.rs` |
+//! | when entries of another consumer are taken over | `src/reader/claim.rs`, `src/reader/gone.rs` |
+//! | several processes on one repo | `src/apply/versions.rs`, `src/group/members/` |
+//! | a Redis that has gone back | `src/group/session.rs`, `src/reader/rewind.rs` |
+//! | `check`, `status`, `repair`, `dead-letters` | `src/commands/check/`, `src/commands/status/`, `src/commands/repair/`, `src/commands/dead_letters/` |
+//! | settings | `src/settings/cli.rs`, `src/settings/config.rs`, `systemd/firehose-worker.default`, `systemd/OPERATIONS.md` |
+//! | the log, and what of strangers' text reaches it | `src/logging/` |
+//! | Prometheus, health checks, systemd | `src/report/`, `src/metrics/readiness.rs` |
+//! | units, package, man pages | `systemd/`, `Cargo.toml`, `src/build.rs` |
 
 #![warn(clippy::print_stdout, clippy::print_stderr)] // they panic where nobody reads, or wait for whoever does not
 
