@@ -12,7 +12,7 @@ usage: sudo bash systemd/install.sh [--root DIR] [--binary FILE]
   --uninstall     stop it, and remove what was installed; the settings and the user stay
   --purge         remove those too, with the settings of instances
 
-Binary, man pages and completions go below /usr/local, units to /etc/systemd/system, settings to
+Binary, man pages, completions and documentation go below /usr/local, units to /etc/systemd/system, settings to
 /etc/default/firehose-worker unless they are there. Run it again to upgrade: what runs is restarted.
 USAGE
 }
@@ -52,6 +52,8 @@ completions() {
         firehose-worker.fish "$share/fish/vendor_completions.d/firehose-worker.fish"
 }
 
+documents=(OPERATIONS.md grafana-dashboard.json)
+
 # Whether systemd runs here and is meant.
 live() { [[ -z $root && -d /run/systemd/system ]]; }
 
@@ -60,7 +62,8 @@ install_files() {
     install -D -m 755 "$binary" "$root/usr/local/bin/firehose-worker"
     for unit in "${units[@]}"; do
         install -d -m 755 "$unit_dir"
-        sed 's,^ExecStart=/usr/bin/,ExecStart=/usr/local/bin/,' "$here/$unit" >"$unit_dir/$unit"
+        sed 's,^ExecStart=/usr/bin/,ExecStart=/usr/local/bin/,; s,file:/usr/share/,file:/usr/local/share/,' \
+            "$here/$unit" >"$unit_dir/$unit"
         chmod 644 "$unit_dir/$unit"
     done
     install -D -m 644 "$here/firehose-worker.sysusers" "$sysusers"
@@ -73,6 +76,9 @@ install_files() {
         source=$(dirname "$binary")/assets/$source
         [[ ! -e $source ]] || install -D -m 644 "$source" "$target"
     done < <(completions)
+    for source in "${documents[@]}"; do
+        install -D -m 644 -t "$share/doc/firehose-worker" "$here/$source"
+    done
 }
 
 remove_files() {
@@ -84,6 +90,7 @@ remove_files() {
     while read -r _ && read -r target; do
         rm -f "$target"
     done < <(completions)
+    rm -rf "$share/doc/firehose-worker"
 }
 
 case $action in

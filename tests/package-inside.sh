@@ -104,6 +104,7 @@ check "it is not started" is ActiveState inactive
 check "it is not enabled" is UnitFileState disabled
 check "the user is there" getent passwd firehose-worker
 check "the settings are root's alone" test "$(stat -c '%a %U' /etc/default/firehose-worker)" = '600 root'
+check "its documentation is there" ls /usr/share/doc/firehose-worker/{README,OPERATIONS,CHANGELOG}.md
 check "systemd-analyze verify has nothing to say" verified firehose-worker.service firehose-worker@two.service
 check "exposure is at most 1.5" exposure firehose-worker.service
 exposure firehose-worker.service | tail -n 1 | sed 's/^/  /'
@@ -141,7 +142,7 @@ until_so "after SIGKILL it runs again" 60 another_than "$before"
 until_so "and works" 60 says "events/s"
 check "without a standby: the dead holder was found in /proc" no_standby
 
-echo "== the addresses as credentials, as the README has it"
+echo "== the addresses as credentials, as OPERATIONS.md has it"
 settings=/etc/default/firehose-worker
 credentials=(
     LoadCredential=redis_url:/etc/firehose-worker/redis_url
@@ -244,6 +245,7 @@ dpkg-deb --extract /root/debs/*-1_*.deb /root/unpacked
 binary=/root/unpacked/usr/bin/firehose-worker
 check "it installs" bash "$install" --binary "$binary"
 check "it is not started" is ActiveState inactive
+check "its documentation is there" ls /usr/local/share/doc/firehose-worker/OPERATIONS.md
 check "systemd-analyze verify has nothing to say" verified firehose-worker.service firehose-worker@two.service
 cp -p /root/settings /etc/default/firehose-worker
 check "systemctl enables and starts it" systemctl enable --now "$unit"

@@ -332,13 +332,13 @@ mod tests {
     }
 
     #[test]
-    fn the_readme_and_the_environment_file_have_every_setting_with_its_default() {
-        let readme = include_str!("../../README.md");
+    fn the_manual_and_the_environment_file_have_every_setting_with_its_default() {
+        let manual = include_str!("../../systemd/OPERATIONS.md");
         let file = include_str!("../../systemd/firehose-worker.default");
         let settings = settings();
         assert!(settings.len() > 15, "{settings:?}");
         for (variable, default) in settings {
-            let default_in_readme = match (variable.as_str(), default.as_str()) {
+            let default_in_manual = match (variable.as_str(), default.as_str()) {
                 ("CONSUMER_ID", _) => "`firehose-worker-<hostname>`".to_owned(),
                 (_, "") => String::new(),
                 (_, default) => format!("`{default}`"),
@@ -347,8 +347,8 @@ mod tests {
                 Some(allowed) => format!(" {allowed} |"),
                 None => String::new(),
             };
-            let row = format!("| `{variable}` | {default_in_readme} |{allowed}");
-            assert!(readme.contains(&row), "README.md has no row {row}");
+            let row = format!("| `{variable}` | {default_in_manual} |{allowed}");
+            assert!(manual.contains(&row), "OPERATIONS.md has no row {row}");
             let line = format!("\n#{variable}={default}\n");
             assert!(
                 file.contains(&line),

@@ -60,7 +60,7 @@ fn tests_in(folder: &str) -> BTreeSet<String> {
     names
 }
 
-fn tables_in(schema: &'static str) -> impl Iterator<Item = &'static str> {
+pub(crate) fn tables_in(schema: &'static str) -> impl Iterator<Item = &'static str> {
     let names = schema
         .lines()
         .filter_map(|line| line.strip_prefix("CREATE TABLE IF NOT EXISTS "));

@@ -108,10 +108,16 @@ fn the_script_installs_keeps_settings_and_takes_all_away_again() {
     for unit in UNITS {
         let unit = fs::read_to_string(root.join("etc/systemd/system").join(unit)).expect("a unit");
         assert!(unit.contains("\nExecStart=/usr/local/bin/firehose-worker"), "{unit}");
+        assert!(
+            unit.contains(" file:/usr/local/share/doc/firehose-worker/OPERATIONS.md\n"),
+            "{unit}"
+        );
     }
     for name in [
         "man/man1/firehose-worker.1.gz",
         "bash-completion/completions/firehose-worker",
+        "doc/firehose-worker/OPERATIONS.md",
+        "doc/firehose-worker/grafana-dashboard.json",
     ] {
         assert!(root.join("usr/local/share").join(name).exists(), "{:?}", files(&root));
     }

@@ -60,9 +60,9 @@ mod histories;
 mod wire;
 // What other workers have left wrong is made right.
 mod repair;
-// The index of tests on rows and on faults that `check` names, and what the README says of the log.
+// The index of tests on rows and on faults that `check` names, and all other documentation.
+mod docs;
 mod index;
-mod readme;
 // What a person does about dead letters.
 mod dead_letters;
 // Every statement finds its rows by key.
