@@ -1,9 +1,12 @@
 //! The counters of `post_aggregations` against the rows that they count, and posts without counters, which readers
 //! miss.
 
-use postgres::Client;
+use std::collections::BTreeMap;
 
-use super::{Key, Slice, Wrong};
+use postgres::Client;
+use serde::{Deserialize, Serialize};
+
+use super::{Fix, Key, Slice, Step, USUAL, report};
 use crate::postgres::fault::ApplyError;
 use crate::postgres::params::Params;
 use crate::postgres::row::Row;
@@ -19,13 +22,86 @@ pub const NAMES: [&str; 5] = [
     "quote_count",
 ];
 
+pub const STEP: Step = Step {
+    name: "counters",
+    read,
+    ..USUAL
+};
+
 /// A subject whose counters are wrong.
-pub struct Miscount {
-    pub subject: String,
+struct Miscount {
+    subject: String,
     /// Rows, in the order of `NAMES`.
-    pub counted: [i64; NAMES.len()],
+    counted: [i64; NAMES.len()],
     /// What the counters say; `None` where the subject has none.
-    pub stored: Option<[i64; NAMES.len()]>,
+    stored: Option<[i64; NAMES.len()]>,
+}
+
+/// By how much counters differ from the rows that they count.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Differences {
+    /// Subjects without counters.
+    pub subjects_without_row: u64,
+    /// By counter, those that are wrong.
+    pub by_counter: BTreeMap<String, Difference>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Difference {
+    pub subjects: u64,
+    /// The sum of the differences, each without its sign.
+    pub difference: u64,
+}
+
+impl Differences {
+    pub fn is_empty(&self) -> bool {
+        *self == Differences::default()
+    }
+
+    pub fn add(&mut self, other: &Differences) {
+        self.subjects_without_row += other.subjects_without_row;
+        for (name, more) in &other.by_counter {
+            let difference = self.by_counter.entry(name.clone()).or_default();
+            difference.subjects += more.subjects;
+            difference.difference += more.difference;
+        }
+    }
+}
+
+impl Miscount {
+    /// The counters that are wrong, with what they say and how many rows there are.
+    fn wrong(&self) -> impl Iterator<Item = (&'static str, i64, i64)> {
+        let stored = self.stored.unwrap_or_default();
+        let counters = NAMES.into_iter().zip(stored).zip(self.counted);
+        counters
+            .map(|((name, stored), counted)| (name, stored, counted))
+            .filter(|(_, stored, counted)| stored != counted)
+    }
+
+    fn differences(&self) -> Differences {
+        let difference = |(name, stored, counted): (&str, i64, i64)| {
+            let difference = Difference {
+                subjects: 1,
+                difference: stored.abs_diff(counted),
+            };
+            (name.to_owned(), difference)
+        };
+        Differences {
+            subjects_without_row: u64::from(self.stored.is_none()),
+            by_counter: self.wrong().map(difference).collect(),
+        }
+    }
+
+    fn describe(&self) -> String {
+        let mut text = format!("{}:", self.subject);
+        for (name, stored, counted) in self.wrong() {
+            text += &format!(" {name} {stored} for {counted} rows");
+        }
+        match self.stored {
+            Some(_) => text,
+            None => text + " no row of counters",
+        }
+    }
 }
 
 /// Subjects that share a transaction at most.
@@ -35,7 +111,7 @@ const CHUNK: usize = 500;
 /// subjects waits for.
 const CHUNK_ROWS: i64 = 50_000;
 
-pub fn read(client: &mut Client, after: &Key, length: u32) -> Result<Option<Slice>, ApplyError> {
+fn read(client: &mut Client, after: &Key, length: u32) -> Result<Option<Slice>, ApplyError> {
     let bound = Params::new()
         .text(&after[0])
         .long(length.into())
@@ -51,10 +127,21 @@ pub fn read(client: &mut Client, after: &Key, length: u32) -> Result<Option<Slic
     let miscounts: Vec<Option<Miscount>> = rows.iter().map(miscount).collect::<Result<_, _>>()?;
     let mut miscounts: Vec<Miscount> = miscounts.into_iter().flatten().collect();
     miscounts.sort_unstable_by(|a, b| a.subject.cmp(&b.subject));
+    let mut differences = Differences::default();
+    miscounts
+        .iter()
+        .for_each(|miscount| differences.add(&miscount.differences()));
     Ok(Some(Slice {
         last: vec![last],
-        looked_at: rows.first().map_or(Ok(0), |row| row.get::<_, i64>("n"))? as u64,
-        wrong: Wrong::Counters(miscounts),
+        examined: rows.first().map_or(Ok(0), |row| row.get::<_, i64>("n"))? as u64,
+        wrong: miscounts.len() as u64,
+        examples: miscounts
+            .iter()
+            .take(report::N_EXAMPLES)
+            .map(Miscount::describe)
+            .collect(),
+        differences,
+        fixes: chunks(&miscounts).map(fix_of).collect(),
     }))
 }
 
@@ -73,7 +160,7 @@ fn miscount(row: &Row) -> Result<Option<Miscount>, ApplyError> {
 }
 
 /// Miscounts in parts that a transaction takes, each with little to count or one subject only.
-pub fn chunks(miscounts: &[Miscount]) -> impl Iterator<Item = &[Miscount]> {
+fn chunks(miscounts: &[Miscount]) -> impl Iterator<Item = &[Miscount]> {
     let mut rest = miscounts;
     std::iter::from_fn(move || {
         let mut n_rows = 0;
@@ -88,30 +175,24 @@ pub fn chunks(miscounts: &[Miscount]) -> impl Iterator<Item = &[Miscount]> {
     })
 }
 
+fn fix_of(miscounts: &[Miscount]) -> Fix {
+    let subjects: Vec<String> = miscounts.iter().map(|miscount| miscount.subject.clone()).collect();
+    Box::new(move |client| fix(client, &subjects))
+}
+
 /// Counts subjects anew as workers do: adds nothing to their counters, which makes and locks them, and then sets them
-/// from the rows. Answers how many subjects those are.
-pub fn mend(client: &mut Client, miscounts: &[Miscount]) -> Result<u64, ApplyError> {
-    let subjects = || miscounts.iter().map(|miscount| &miscount.subject);
-    let none = || miscounts.iter().map(|_| 0);
+/// from the rows. Returns how many subjects those are.
+fn fix(client: &mut Client, subjects: &[String]) -> Result<u64, ApplyError> {
     transaction(client, |client| {
-        Params::new()
-            .texts(subjects())
-            .ints(none())
-            .ints(none())
-            .ints(none())
-            .ints(none())
-            .ints(none())
-            .query(client, sql::COUNTERS_ADD)?;
-        let all = || miscounts.iter().map(|_| true);
-        Params::new()
-            .texts(subjects())
-            .bools(all())
-            .bools(all())
-            .bools(all())
-            .bools(all())
-            .bools(all())
-            .execute(client, sql::COUNTERS_RECOUNT)?;
-        Ok(miscounts.len() as u64)
+        let mut add = Params::new().texts(subjects.iter());
+        let mut recount = Params::new().texts(subjects.iter());
+        for _ in NAMES {
+            add = add.ints(subjects.iter().map(|_| 0));
+            recount = recount.bools(subjects.iter().map(|_| true));
+        }
+        add.query(client, sql::COUNTERS_ADD)?;
+        recount.execute(client, sql::COUNTERS_RECOUNT)?;
+        Ok(subjects.len() as u64)
     })
 }
 

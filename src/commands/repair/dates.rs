@@ -2,7 +2,7 @@
 
 use postgres::Client;
 
-use super::{Key, Slice, Wrong, in_tables, sliced};
+use super::{CHUNK, Key, Slice, Step, USUAL, in_tables};
 use crate::postgres::fault::ApplyError;
 use crate::postgres::params::Params;
 use crate::postgres::sql;
@@ -32,31 +32,29 @@ pub const TABLES: [&str; 20] = [
     "post_gates",
 ];
 
-/// Rows of one table.
-pub struct Ancient {
-    pub table: String,
-    pub keys: Vec<String>,
-}
+pub const STEP: Step = Step {
+    name: "dates",
+    key_columns: 2,
+    read,
+    not_known: Some("what such a record is dated: its row has the time at which it was written"),
+    ..USUAL
+};
 
-pub fn read(client: &mut Client, after: &Key, length: u32) -> Result<Option<Slice>, ApplyError> {
+fn read(client: &mut Client, after: &Key, length: u32) -> Result<Option<Slice>, ApplyError> {
     in_tables(&TABLES, after, |table, after| {
         let rows = Params::new()
             .text(table)
             .text(after)
             .long(length.into())
             .query(client, sql::REPAIR_DATES_FIND)?;
-        let ancient = |keys| {
-            Wrong::Dates(Ancient {
-                table: table.to_owned(),
-                keys,
-            })
-        };
-        sliced(&rows, "last_key", |row| row.get("key"), ancient)
+        let describe = |key: &String| format!("{table}: {key}");
+        let fix = move |client: &mut Client, keys: &[String]| fix(client, table, keys);
+        Slice::of(&rows, &["last_key"], |row| row.get("key"), describe, (CHUNK, fix))
     })
 }
 
-/// Dates rows as of when they were written; answers how many.
-pub fn mend(client: &mut Client, table: &str, keys: &[String]) -> Result<u64, ApplyError> {
+/// Dates rows as of when they were written; returns how many.
+fn fix(client: &mut Client, table: &str, keys: &[String]) -> Result<u64, ApplyError> {
     transaction(client, |client| {
         Params::new().query(client, sql::REPAIR_YIELD)?;
         let rows = Params::new()

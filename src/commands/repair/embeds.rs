@@ -3,7 +3,7 @@
 
 use postgres::Client;
 
-use super::{Key, Slice, Wrong, quotes, sliced};
+use super::{CHUNK, Key, Slice, Step, USUAL, quotes};
 use crate::decode::{dialect, embed, json};
 use crate::postgres::fault::ApplyError;
 use crate::postgres::params::Params;
@@ -11,8 +11,16 @@ use crate::postgres::row::Row;
 use crate::postgres::sql;
 use crate::postgres::transaction::transaction;
 
-pub struct Embed {
-    pub post: String,
+pub const STEP: Step = Step {
+    name: "embeds",
+    read,
+    not_known: Some("which accounts were not notified of a quote: no notifications are made afterwards"),
+    ..USUAL
+};
+
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Embed {
+    post: String,
     stored: String,
     /// None where nothing of it may be shown.
     embed: Option<String>,
@@ -35,16 +43,22 @@ impl Embed {
     }
 }
 
-pub fn read(client: &mut Client, after: &Key, length: u32) -> Result<Option<Slice>, ApplyError> {
+fn read(client: &mut Client, after: &Key, length: u32) -> Result<Option<Slice>, ApplyError> {
     let rows = Params::new()
         .text(&after[0])
         .long(length.into())
         .query(client, sql::REPAIR_EMBEDS_FIND)?;
-    sliced(&rows, "last_uri", Embed::read, Wrong::Embeds)
+    Slice::of(
+        &rows,
+        &["last_uri"],
+        Embed::read,
+        |embed| embed.post.clone(),
+        (CHUNK, fix),
+    )
 }
 
-/// Writes embeds as the worker does, with the quotes that they are seen to be then; answers how many.
-pub fn mend(client: &mut Client, embeds: &[Embed]) -> Result<u64, ApplyError> {
+/// Writes embeds as the worker does, with the quotes that they then turn out to be; returns how many.
+fn fix(client: &mut Client, embeds: &[Embed]) -> Result<u64, ApplyError> {
     let posts = || embeds.iter().map(|embed| &embed.post);
     transaction(client, |client| {
         Params::new().query(client, sql::REPAIR_YIELD)?;

@@ -2,31 +2,50 @@
 
 use postgres::Client;
 
-use super::{Key, Slice, Wrong, sliced};
+use super::{CHUNK, Key, Needs, Slice, Step, USUAL};
 use crate::postgres::fault::ApplyError;
 use crate::postgres::params::Params;
 use crate::postgres::sql;
 use crate::postgres::transaction::transaction;
 
-pub fn read(client: &mut Client, after: &Key, length: u32) -> Result<Option<Slice>, ApplyError> {
+pub const STEP: Step = Step {
+    name: "list_items",
+    read,
+    ..USUAL
+};
+
+/// The records that wait for a pair's row: they may be such items, or dated before the year 0100.
+pub const REMEMBERED: Step = Step {
+    name: "remembered",
+    read: read_remembered,
+    needs: Needs::OwnTables,
+    ..USUAL
+};
+
+fn read(client: &mut Client, after: &Key, length: u32) -> Result<Option<Slice>, ApplyError> {
     let rows = Params::new()
         .text(&after[0])
         .long(length.into())
         .query(client, sql::REPAIR_LIST_ITEMS_FIND)?;
-    sliced(&rows, "last_uri", |row| row.get("uri"), Wrong::ListItems)
+    Slice::of(&rows, &["last_uri"], |row| row.get("uri"), String::clone, (CHUNK, fix))
 }
 
-/// Looks at the records that wait for a pair's row: they may be such items, or dated before the year 0100.
-pub fn read_remembered(client: &mut Client, after: &Key, length: u32) -> Result<Option<Slice>, ApplyError> {
+fn read_remembered(client: &mut Client, after: &Key, length: u32) -> Result<Option<Slice>, ApplyError> {
     let rows = Params::new()
         .text(&after[0])
         .long(length.into())
         .query(client, sql::REPAIR_REMEMBERED_FIND)?;
-    sliced(&rows, "last_uri", |row| row.get("uri"), Wrong::Remembered)
+    Slice::of(
+        &rows,
+        &["last_uri"],
+        |row| row.get("uri"),
+        String::clone,
+        (CHUNK, fix_remembered),
+    )
 }
 
-/// Deletes such items, and has the owner's own items take their places; answers how many were deleted.
-pub fn mend(client: &mut Client, uris: &[String]) -> Result<u64, ApplyError> {
+/// Deletes such items, and has the owner's own items take their places; returns how many were deleted.
+fn fix(client: &mut Client, uris: &[String]) -> Result<u64, ApplyError> {
     transaction(client, |client| {
         Params::new().query(client, sql::REPAIR_YIELD)?;
         Params::new().execute(client, sql::REPAIR_LIST_ITEMS_LOCK)?;
@@ -50,8 +69,8 @@ pub fn mend(client: &mut Client, uris: &[String]) -> Result<u64, ApplyError> {
 }
 
 /// The same for remembered records; those that are only dated wrong are dated anew.
-pub fn mend_remembered(client: &mut Client, uris: &[String]) -> Result<u64, ApplyError> {
-    let deleted = mend(client, uris)?;
+fn fix_remembered(client: &mut Client, uris: &[String]) -> Result<u64, ApplyError> {
+    let deleted = fix(client, uris)?;
     let dated = transaction(client, |client| {
         Params::new().query(client, sql::REPAIR_YIELD)?;
         Params::new()

@@ -1,10 +1,10 @@
 //! The command `repair`: makes rows right that other workers, or older versions of this one, have left wrong.
 //!
 //! Owns the walk: table after table, each in slices by key, that a stop, a lost server or a kill may interrupt. A slice
-//! is read without locks; only rows that it shows wrong are locked, and made right from the rows as they then are. So
+//! is read without locks; only rows that it shows wrong are locked, and set right from the rows as they then are. So
 //! workers may run beside it.
 //!
-//! Invariant: what is mended is set from rows that are there, under the lock that workers take to change it; never from
+//! Invariant: what is repaired is set from rows that are there, under the lock that workers take to change it; never from
 //! what the slice has read.
 
 mod counters;
@@ -23,12 +23,10 @@ use std::time::{Duration, Instant};
 
 use postgres::Client;
 use postgres::error::SqlState;
-use serde::{Deserialize, Serialize};
 
 use crate::postgres::db::{self, Db};
 use crate::postgres::fault::{ApplyError, Fault};
 use crate::postgres::row::Row;
-use crate::postgres::sql;
 use crate::postgres::transaction::transaction;
 use crate::runtime::retry::Backoff;
 use crate::runtime::shutdown::{Stop, handle_signals};
@@ -37,71 +35,53 @@ use crate::settings::config::Config;
 use progress::{Hold, Place};
 use report::Report;
 
-/// What is walked over, in this order: quotes are counted, so they come before the counters.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Step {
-    Quotes,
-    Counters,
+/// A kind of row that is repaired.
+pub struct Step {
+    /// Its name in the report, the log and the stored progress.
+    pub name: &'static str,
+    /// How many columns the key has by which the step walks.
+    key_columns: usize,
+    /// Reads the slice of so many rows after a key; `None` where there are no more.
+    read: fn(&mut Client, &Key, u32) -> Result<Option<Slice>, ApplyError>,
+    needs: Needs,
+    /// What the rows do not tell, and was decided all the same where any was wrong.
+    pub not_known: Option<&'static str>,
+}
+
+/// What a step cannot do without.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Needs {
+    Nothing,
+    /// `WRITE_VIEWER_STATES`: the step only adds viewer states.
     ViewerStates,
-    Likes,
-    Reposts,
-    Bookmarks,
-    ListItems,
-    Remembered,
-    Handles,
-    Pictures,
-    Dates,
-    Embeds,
+    /// The worker's own tables, which a dry run does without.
+    OwnTables,
 }
 
-impl Step {
-    const ALL: [Step; 12] = [
-        Step::Quotes,
-        Step::Counters,
-        Step::ViewerStates,
-        Step::Likes,
-        Step::Reposts,
-        Step::Bookmarks,
-        Step::ListItems,
-        Step::Remembered,
-        Step::Handles,
-        Step::Pictures,
-        Step::Dates,
-        Step::Embeds,
-    ];
+/// In the order of the walk: quotes are counted, so they come before the counters.
+pub static STEPS: [Step; 12] = [
+    quotes::STEP,
+    counters::STEP,
+    viewers::STALE,
+    viewers::LIKES,
+    viewers::REPOSTS,
+    viewers::BOOKMARKS,
+    list_items::STEP,
+    list_items::REMEMBERED,
+    handles::STEP,
+    pictures::STEP,
+    dates::STEP,
+    embeds::STEP,
+];
 
-    fn name(self) -> &'static str {
-        match self {
-            Step::ListItems => "list items",
-            Step::Remembered => "remembered records",
-            Step::Handles => "handles",
-            Step::Pictures => "pictures",
-            Step::Dates => "dates",
-            Step::Embeds => "embeds",
-            Step::Quotes => "quotes",
-            Step::Counters => "counters",
-            Step::ViewerStates => "viewer states",
-            Step::Likes => "likes in viewer states",
-            Step::Reposts => "reposts in viewer states",
-            Step::Bookmarks => "bookmarks in viewer states",
-        }
-    }
-
-    /// The key that is before all others.
-    fn first(self) -> Key {
-        let n_columns = match self {
-            Step::ViewerStates | Step::Dates | Step::Pictures => 2,
-            _ => 1,
-        };
-        vec![String::new(); n_columns]
-    }
-
-    /// Whether the step only adds viewer states, which may be switched off.
-    fn needs_viewers_written(self) -> bool {
-        matches!(self, Step::Likes | Step::Reposts | Step::Bookmarks)
-    }
-}
+/// What most steps are.
+const USUAL: Step = Step {
+    name: "",
+    key_columns: 1,
+    read: |_, _, _| Ok(None),
+    needs: Needs::Nothing,
+    not_known: None,
+};
 
 /// The columns of a row's key in the order of the walk, which is the database's.
 pub type Key = Vec<String>;
@@ -110,28 +90,16 @@ pub type Key = Vec<String>;
 pub struct Slice {
     /// Where the next begins.
     pub last: Key,
-    pub looked_at: u64,
-    pub wrong: Wrong,
+    pub examined: u64,
+    pub wrong: u64,
+    pub examples: Vec<String>,
+    /// How the step's own counters differ from the rows.
+    pub differences: counters::Differences,
+    fixes: Vec<Fix>,
 }
 
-/// What is wrong in a slice, sorted as workers sort their locks.
-pub enum Wrong {
-    /// Items of somebody else's list.
-    ListItems(Vec<String>),
-    /// Records that wait for a pair's row.
-    Remembered(Vec<String>),
-    Handles(Vec<String>),
-    Pictures(pictures::Pictures),
-    Dates(dates::Ancient),
-    Embeds(Vec<embeds::Embed>),
-    /// Posts without their quote.
-    Quotes(Vec<String>),
-    Counters(Vec<counters::Miscount>),
-    /// Viewer states that name what is not there.
-    Stale(Vec<viewers::Pair>),
-    /// Likes, reposts or bookmarks that no viewer state names.
-    Missing(Vec<viewers::Pair>),
-}
+/// A short transaction that repairs rows; returns how many were wrong until then.
+type Fix = Box<dyn FnMut(&mut Client) -> Result<u64, ApplyError>>;
 
 /// Why the walk ends early.
 enum End {
@@ -203,19 +171,18 @@ const QUIET_TRIES: u32 = 5;
 impl Repair<'_> {
     fn run(&mut self) -> Result<(), End> {
         self.check_ready()?;
-        let mut place = self.begin()?;
-        let steps = Step::ALL.into_iter().skip_while(|step| *step != place.step);
-        let writes_viewers = self.writes_viewers;
-        // A dry run needs no tables of the worker's own.
-        let has_own_tables = !self.options.dry_run;
-        let steps = steps
-            .filter(|step| writes_viewers || !step.needs_viewers_written())
-            .filter(|step| has_own_tables || *step != Step::Remembered);
+        let place = self.begin()?;
+        let steps = STEPS.iter().skip_while(|step| step.name != place.step);
+        let (writes_viewers, has_own_tables) = (self.writes_viewers, !self.options.dry_run);
+        let steps = steps.filter(|step| match step.needs {
+            Needs::Nothing => true,
+            Needs::ViewerStates => writes_viewers,
+            Needs::OwnTables => has_own_tables,
+        });
         for step in steps {
-            let after = if step == place.step {
-                std::mem::take(&mut place.after)
-            } else {
-                step.first()
+            let after = match step.name == place.step {
+                true => place.after.clone(),
+                false => step.first(),
             };
             self.walk(step, after)?;
         }
@@ -256,7 +223,7 @@ impl Repair<'_> {
         if place != Place::first() {
             log::info!(
                 "going on with an unfinished repair: {} after {}",
-                place.step.name(),
+                place.step,
                 place.after.join(" ")
             );
         }
@@ -265,7 +232,8 @@ impl Repair<'_> {
         Ok(place)
     }
 
-    fn walk(&mut self, step: Step, mut after: Key) -> Result<(), End> {
+    fn walk(&mut self, step: &Step, mut after: Key) -> Result<(), End> {
+        self.report.begin(step);
         while let Some(last) = self.slice(step, &after)? {
             after = last;
             self.report.seconds = self.seconds();
@@ -282,74 +250,29 @@ impl Repair<'_> {
         Ok(())
     }
 
-    /// Looks at the next slice and mends what is wrong in it; `None` where there is nothing more.
-    fn slice(&mut self, step: Step, after: &Key) -> Result<Option<Key>, End> {
+    /// Reads the next slice and repairs what is wrong in it; `None` where there are no more.
+    fn slice(&mut self, step: &Step, after: &Key) -> Result<Option<Key>, End> {
         let length = self.options.slice;
-        let read = self.attempt(|client| transaction(client, |client| read(client, step, after, length)))?;
+        let read = self.attempt(|client| transaction(client, |client| (step.read)(client, after, length)))?;
         let Some(slice) = read else {
             return Ok(None);
         };
         self.report.found(step, &slice);
         if !self.options.dry_run {
-            self.mend(&slice.wrong)?;
+            for mut fix in slice.fixes {
+                let repaired = self.attempt(&mut fix)?;
+                self.report.repaired(step, repaired);
+            }
         }
         Ok(Some(slice.last))
     }
 
-    fn mend(&mut self, wrong: &Wrong) -> Result<(), End> {
-        match wrong {
-            Wrong::ListItems(uris) => self.report.list_items.mended += self.mend_all(uris, list_items::mend)?,
-            Wrong::Remembered(uris) => {
-                self.report.remembered.mended += self.mend_all(uris, list_items::mend_remembered)?
-            }
-            Wrong::Handles(all) => self.report.handles.mended += self.mend_all(all, handles::mend)?,
-            Wrong::Pictures(of) => {
-                let mend = |client: &mut Client, some: &[_]| pictures::mend(client, &of.table, some);
-                self.report.pictures.mended += self.mend_all(&of.pictures, mend)?;
-            }
-            Wrong::Dates(of) => {
-                let mend = |client: &mut Client, some: &[_]| dates::mend(client, &of.table, some);
-                self.report.dates.mended += self.mend_all(&of.keys, mend)?;
-            }
-            Wrong::Embeds(all) => self.report.embeds.mended += self.mend_all(all, embeds::mend)?,
-            Wrong::Quotes(posts) => self.report.quotes.mended += self.mend_all(posts, quotes::mend)?,
-            Wrong::Counters(miscounts) => {
-                for miscounts in counters::chunks(miscounts) {
-                    self.report.counters.mended += self.attempt(|client| counters::mend(client, miscounts))?;
-                }
-            }
-            Wrong::Stale(pairs) | Wrong::Missing(pairs) => {
-                let is_made = matches!(wrong, Wrong::Missing(_));
-                for pairs in pairs.chunks(viewers::CHUNK) {
-                    if is_made {
-                        self.attempt(|client| viewers::make(client, pairs))?;
-                    }
-                    self.report.viewer_states.mended += self.attempt(|client| viewers::mend(client, pairs))?;
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Mends in transactions that are short; answers how many that were.
-    fn mend_all<T>(
-        &self,
-        wrong: &[T],
-        mut mend: impl FnMut(&mut Client, &[T]) -> Result<u64, ApplyError>,
-    ) -> Result<u64, End> {
-        let mut mended = 0;
-        for wrong in wrong.chunks(CHUNK) {
-            mended += self.attempt(|client| mend(client, wrong))?;
-        }
-        Ok(mended)
-    }
-
-    fn save(&self, step: Step, after: &Key) -> Result<(), End> {
+    fn save(&self, step: &Step, after: &Key) -> Result<(), End> {
         let Some(hold) = &self.hold else {
             return Ok(());
         };
         let place = Place {
-            step,
+            step: step.name.to_owned(),
             after: after.clone(),
         };
         if self.attempt(|client| hold.save(client, &place, &self.report))? {
@@ -397,47 +320,66 @@ impl Repair<'_> {
     }
 }
 
-fn read(client: &mut Client, step: Step, after: &Key, length: u32) -> Result<Option<Slice>, ApplyError> {
-    match step {
-        Step::ListItems => list_items::read(client, after, length),
-        Step::Remembered => list_items::read_remembered(client, after, length),
-        Step::Handles => handles::read(client, after, length),
-        Step::Pictures => pictures::read(client, after, length),
-        Step::Dates => dates::read(client, after, length),
-        Step::Embeds => embeds::read(client, after, length),
-        Step::Quotes => quotes::read(client, after, length),
-        Step::Counters => counters::read(client, after, length),
-        Step::ViewerStates => viewers::read_states(client, after, length),
-        Step::Likes => viewers::read_rows(client, sql::REPAIR_LIKES_FIND, after, length),
-        Step::Reposts => viewers::read_rows(client, sql::REPAIR_REPOSTS_FIND, after, length),
-        Step::Bookmarks => viewers::read_rows(client, sql::REPAIR_BOOKMARKS_FIND, after, length),
+impl Step {
+    /// The key that is before all others.
+    fn first(&self) -> Key {
+        vec![String::new(); self.key_columns]
     }
 }
 
-/// A slice from the rows of a statement that finds what is wrong in one; none where there is nothing more to look at.
-fn sliced<T>(
-    rows: &[Row],
-    last: &str,
-    read: impl Fn(&Row) -> Result<Option<T>, ApplyError>,
-    wrong: impl FnOnce(Vec<T>) -> Wrong,
-) -> Result<Option<Slice>, ApplyError> {
-    let Some(first) = rows.first() else { return Ok(None) };
-    let Some(last) = first.get(last)? else {
-        return Ok(None);
-    };
-    let found: Vec<Option<T>> = rows.iter().map(read).collect::<Result<_, _>>()?;
-    Ok(Some(Slice {
-        last: vec![last],
-        looked_at: first.get::<_, i64>("n")? as u64,
-        wrong: wrong(found.into_iter().flatten().collect()),
-    }))
+impl Slice {
+    /// A slice from the rows of a statement that finds what is wrong in one, each of which has its last key and its length;
+    /// `None` where there are no more. `fix` repairs up to `chunk` of what `read` takes from the rows.
+    fn of<T: Ord + 'static>(
+        rows: &[Row],
+        last: &[&str],
+        read: impl Fn(&Row) -> Result<Option<T>, ApplyError>,
+        describe: impl Fn(&T) -> String,
+        (chunk, fix): (
+            usize,
+            impl Fn(&mut Client, &[T]) -> Result<u64, ApplyError> + Clone + 'static,
+        ),
+    ) -> Result<Option<Slice>, ApplyError> {
+        let Some(first) = rows.first() else { return Ok(None) };
+        let last: Vec<Option<String>> = last.iter().map(|column| first.get(*column)).collect::<Result<_, _>>()?;
+        let Some(last) = last.into_iter().collect() else {
+            return Ok(None);
+        };
+        let wrong: Vec<Option<T>> = rows.iter().map(read).collect::<Result<_, _>>()?;
+        let mut wrong: Vec<T> = wrong.into_iter().flatten().collect();
+        // As workers sort their locks.
+        wrong.sort_unstable();
+        Ok(Some(Slice {
+            last,
+            examined: first.get::<_, i64>("n")? as u64,
+            wrong: wrong.len() as u64,
+            examples: wrong.iter().take(report::N_EXAMPLES).map(describe).collect(),
+            differences: counters::Differences::default(),
+            fixes: fixes(wrong, chunk, fix),
+        }))
+    }
+}
+
+/// Fixes in parts that a short transaction takes.
+fn fixes<T: 'static>(
+    mut wrong: Vec<T>,
+    chunk: usize,
+    fix: impl Fn(&mut Client, &[T]) -> Result<u64, ApplyError> + Clone + 'static,
+) -> Vec<Fix> {
+    let mut fixes: Vec<Fix> = Vec::new();
+    while !wrong.is_empty() {
+        let rest = wrong.split_off(chunk.min(wrong.len()));
+        let (part, fix) = (std::mem::replace(&mut wrong, rest), fix.clone());
+        fixes.push(Box::new(move |client| fix(client, &part)));
+    }
+    fixes
 }
 
 /// A slice of one of several tables, whose name is the first column of the key.
 fn in_tables(
-    tables: &[&str],
+    tables: &[&'static str],
     after: &Key,
-    mut read: impl FnMut(&str, &str) -> Result<Option<Slice>, ApplyError>,
+    mut read: impl FnMut(&'static str, &str) -> Result<Option<Slice>, ApplyError>,
 ) -> Result<Option<Slice>, ApplyError> {
     let begun = tables.iter().position(|table| *table == after[0]);
     let mut after = begun.map_or("", |_| after[1].as_str());

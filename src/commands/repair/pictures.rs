@@ -7,7 +7,7 @@ use std::borrow::Cow;
 
 use postgres::Client;
 
-use super::{Key, Slice, Wrong, in_tables, sliced};
+use super::{CHUNK, Key, Slice, Step, USUAL, in_tables};
 use crate::decode::cid;
 use crate::decode::json::Json;
 use crate::postgres::fault::ApplyError;
@@ -18,16 +18,18 @@ use crate::postgres::transaction::transaction;
 
 const TABLES: [&str; 3] = ["users", "lists", "feed_generators"];
 
-/// Pictures of one table.
-pub struct Pictures {
-    pub table: String,
-    pub pictures: Vec<Picture>,
-}
+pub const STEP: Step = Step {
+    name: "pictures",
+    key_columns: 2,
+    read,
+    ..USUAL
+};
 
-pub struct Picture {
-    pub key: String,
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Picture {
+    key: String,
     is_banner: bool,
-    pub stored: String,
+    stored: String,
     cid: Option<String>,
 }
 
@@ -50,26 +52,21 @@ impl Picture {
     }
 }
 
-pub fn read(client: &mut Client, after: &Key, length: u32) -> Result<Option<Slice>, ApplyError> {
+fn read(client: &mut Client, after: &Key, length: u32) -> Result<Option<Slice>, ApplyError> {
     in_tables(&TABLES, after, |table, after| {
         let rows = Params::new()
             .text(table)
             .text(after)
             .long(length.into())
             .query(client, sql::REPAIR_PICTURES_FIND)?;
-        let pictures = |mut pictures: Vec<Picture>| {
-            pictures.sort_unstable_by(|a, b| a.key.cmp(&b.key));
-            Wrong::Pictures(Pictures {
-                table: table.to_owned(),
-                pictures,
-            })
-        };
-        sliced(&rows, "last_key", Picture::read, pictures)
+        let describe = |picture: &Picture| format!("{}: {}", picture.key, picture.stored);
+        let fix = move |client: &mut Client, pictures: &[Picture]| fix(client, table, pictures);
+        Slice::of(&rows, &["last_key"], Picture::read, describe, (CHUNK, fix))
     })
 }
 
-/// Writes CIDs or none; answers how many.
-pub fn mend(client: &mut Client, table: &str, pictures: &[Picture]) -> Result<u64, ApplyError> {
+/// Writes CIDs or none; returns how many.
+fn fix(client: &mut Client, table: &str, pictures: &[Picture]) -> Result<u64, ApplyError> {
     transaction(client, |client| {
         Params::new().query(client, sql::REPAIR_YIELD)?;
         let rows = Params::new()

@@ -7,7 +7,7 @@ use postgres::Client;
 use serde::{Deserialize, Serialize};
 
 use super::report::Report;
-use super::{Key, Step};
+use super::{Key, STEPS};
 use crate::postgres::fault::ApplyError;
 use crate::postgres::params::Params;
 use crate::postgres::sql;
@@ -16,15 +16,15 @@ use crate::postgres::transaction::transaction;
 /// The end of the last slice that is done.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Place {
-    pub step: Step,
+    pub step: String,
     pub after: Key,
 }
 
 impl Place {
     pub fn first() -> Place {
-        let step = Step::ALL[0];
+        let step = &STEPS[0];
         Place {
-            step,
+            step: step.name.to_owned(),
             after: step.first(),
         }
     }
@@ -74,9 +74,9 @@ impl Hold {
         })?;
         let stored: &str = rows.first().map_or(Ok(""), |row| row.get("state"))?;
         Ok(match serde_json::from_str::<State>(stored) {
-            Ok(State { place, report }) => (place, report),
-            Err(error) => {
-                log::warn!("the unfinished repair is of another version ({error}); beginning anew");
+            Ok(State { place, report }) if STEPS.iter().any(|step| step.name == place.step) => (place, report),
+            _ => {
+                log::warn!("the unfinished repair is of another version; it begins anew");
                 new()
             }
         })

@@ -4,26 +4,28 @@ use std::collections::BTreeMap;
 
 use postgres::Client;
 
-use super::{Key, Slice, Wrong, sliced};
+use super::{CHUNK, Key, Slice, Step, USUAL};
 use crate::postgres::fault::ApplyError;
 use crate::postgres::params::Params;
 use crate::postgres::sql;
 use crate::postgres::transaction::transaction;
 
-pub fn read(client: &mut Client, after: &Key, length: u32) -> Result<Option<Slice>, ApplyError> {
+pub const STEP: Step = Step {
+    name: "quotes",
+    read,
+    ..USUAL
+};
+
+fn read(client: &mut Client, after: &Key, length: u32) -> Result<Option<Slice>, ApplyError> {
     let rows = Params::new()
         .text(&after[0])
         .long(length.into())
         .query(client, sql::REPAIR_QUOTES_FIND)?;
-    let quotes = |mut posts: Vec<String>| {
-        posts.sort_unstable();
-        Wrong::Quotes(posts)
-    };
-    sliced(&rows, "last_uri", |row| row.get("uri"), quotes)
+    Slice::of(&rows, &["last_uri"], |row| row.get("uri"), String::clone, (CHUNK, fix))
 }
 
-/// Inserts the quotes of posts and counts them; answers how many were inserted.
-pub fn mend(client: &mut Client, posts: &[String]) -> Result<u64, ApplyError> {
+/// Inserts the quotes of posts and counts them; returns how many were inserted.
+fn fix(client: &mut Client, posts: &[String]) -> Result<u64, ApplyError> {
     transaction(client, |client| {
         Params::new().query(client, sql::REPAIR_YIELD)?;
         insert(client, posts.iter())

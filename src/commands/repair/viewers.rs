@@ -5,61 +5,82 @@
 
 use postgres::Client;
 
-use super::{Key, Slice, Wrong};
+use super::{Key, Needs, Slice, Step, USUAL};
 use crate::postgres::fault::ApplyError;
 use crate::postgres::params::Params;
 use crate::postgres::row::Row;
 use crate::postgres::sql::{self, Statement};
 use crate::postgres::transaction::transaction;
 
+/// States that name a like, repost or bookmark that is not there.
+pub const STALE: Step = Step {
+    name: "viewer_states",
+    key_columns: 2,
+    read: read_states,
+    ..USUAL
+};
+
+/// Likes that no state names.
+pub const LIKES: Step = Step {
+    name: "likes_without_state",
+    read: |client, after, length| read_rows(client, sql::REPAIR_LIKES_FIND, after, length),
+    needs: Needs::ViewerStates,
+    ..USUAL
+};
+
+pub const REPOSTS: Step = Step {
+    name: "reposts_without_state",
+    read: |client, after, length| read_rows(client, sql::REPAIR_REPOSTS_FIND, after, length),
+    ..LIKES
+};
+
+pub const BOOKMARKS: Step = Step {
+    name: "bookmarks_without_state",
+    read: |client, after, length| read_rows(client, sql::REPAIR_BOOKMARKS_FIND, after, length),
+    ..LIKES
+};
+
 /// Post and viewer.
-pub type Pair = (String, String);
+type Pair = (String, String);
 
 /// States that share a transaction.
-pub const CHUNK: usize = 1000;
+const CHUNK: usize = 1000;
 
-/// Looks for states that name what is not there.
-pub fn read_states(client: &mut Client, after: &Key, length: u32) -> Result<Option<Slice>, ApplyError> {
+fn read_states(client: &mut Client, after: &Key, length: u32) -> Result<Option<Slice>, ApplyError> {
     let rows = Params::new()
         .text(&after[0])
         .text(&after[1])
         .long(length.into())
         .query(client, sql::REPAIR_STATES_FIND)?;
-    slice(&rows, ["last_post_uri", "last_viewer_did"], Wrong::Stale)
+    Slice::of(
+        &rows,
+        &["last_post_uri", "last_viewer_did"],
+        read_pair,
+        describe,
+        (CHUNK, fix),
+    )
 }
 
-/// Looks for likes, reposts or bookmarks that no state names.
-pub fn read_rows(client: &mut Client, find: Statement, after: &Key, length: u32) -> Result<Option<Slice>, ApplyError> {
+fn read_rows(client: &mut Client, find: Statement, after: &Key, length: u32) -> Result<Option<Slice>, ApplyError> {
     let rows = Params::new().text(&after[0]).long(length.into()).query(client, find)?;
-    slice(&rows, ["last_uri"], Wrong::Missing)
+    let fix = |client: &mut Client, pairs: &[Pair]| {
+        make(client, pairs)?;
+        fix(client, pairs)
+    };
+    Slice::of(&rows, &["last_uri"], read_pair, describe, (CHUNK, fix))
 }
 
-fn slice<const N: usize>(
-    rows: &[Row],
-    key: [&str; N],
-    wrong: fn(Vec<Pair>) -> Wrong,
-) -> Result<Option<Slice>, ApplyError> {
-    let Some(first) = rows.first() else { return Ok(None) };
-    let last: Vec<Option<String>> = key.iter().map(|column| first.get(*column)).collect::<Result<_, _>>()?;
-    let Some(last) = last.into_iter().collect::<Option<Key>>() else {
-        return Ok(None);
-    };
-    let mut pairs: Vec<Pair> = Vec::new();
-    for row in rows {
-        if let (Some(post_uri), Some(viewer_did)) = (row.get("post_uri")?, row.get("viewer_did")?) {
-            pairs.push((post_uri, viewer_did));
-        }
-    }
-    pairs.sort_unstable();
-    Ok(Some(Slice {
-        last,
-        looked_at: first.get::<_, i64>("n")? as u64,
-        wrong: wrong(pairs),
-    }))
+fn read_pair(row: &Row) -> Result<Option<Pair>, ApplyError> {
+    let (post, viewer): (Option<String>, Option<String>) = (row.get("post_uri")?, row.get("viewer_did")?);
+    Ok(post.zip(viewer))
+}
+
+fn describe((post, viewer): &Pair) -> String {
+    format!("{viewer} on {post}")
 }
 
 /// Makes empty states where pairs have none.
-pub fn make(client: &mut Client, pairs: &[Pair]) -> Result<(), ApplyError> {
+fn make(client: &mut Client, pairs: &[Pair]) -> Result<(), ApplyError> {
     transaction(client, |client| {
         Params::new().query(client, sql::REPAIR_YIELD)?;
         params(pairs).execute(client, sql::REPAIR_STATES_MAKE)
@@ -67,8 +88,8 @@ pub fn make(client: &mut Client, pairs: &[Pair]) -> Result<(), ApplyError> {
     Ok(())
 }
 
-/// Sets the states of pairs from what is there; answers how many were wrong until then.
-pub fn mend(client: &mut Client, pairs: &[Pair]) -> Result<u64, ApplyError> {
+/// Sets the states of pairs from what is there; returns how many were wrong until then.
+fn fix(client: &mut Client, pairs: &[Pair]) -> Result<u64, ApplyError> {
     transaction(client, |client| {
         Params::new().query(client, sql::REPAIR_YIELD)?;
         params(pairs).execute(client, sql::REPAIR_STATES_LOCK)?;

@@ -45,7 +45,7 @@ fn a_killed_repair_goes_on_where_it_was() {
     );
     let report = report(&output);
     assert_eq!(
-        report["quotes"]["posts_looked_at"], n_posts,
+        report["quotes"]["examined"], n_posts,
         "no post is looked at twice: {report}"
     );
     assert_same(&good, &stack.snapshot());
@@ -67,7 +67,7 @@ fn sigterm_stops_a_repair_with_its_report_and_exit_code_0() {
     assert_eq!(status.code(), Some(0), "{}", shown(&worker.log()));
     let report: Value = serde_json::from_str(&worker.stdout()).expect("a report");
     assert_eq!(report["finished"], false);
-    assert_eq!(report["quotes"]["posts_looked_at"], 20);
+    assert_eq!(report["quotes"]["examined"], 20);
     assert!(worker.log().contains("goes on from here"), "{}", worker.log());
     repair(&stack, &[]);
     assert_same(&good, &stack.snapshot());

@@ -14,8 +14,11 @@ const STEPS: [&str; 6] = ["list_items", "remembered", "handles", "pictures", "da
 /// How many rows each of the steps found wrong.
 fn wrong(report: &Value) -> [u64; 6] {
     STEPS.map(|step| {
+        // A dry run does without the worker's own tables.
+        let skipped = (step == "remembered" && report["dry_run"] == true).then_some(0);
         report[step]["wrong"]
             .as_u64()
+            .or(skipped)
             .unwrap_or_else(|| panic!("{step} in {report}"))
     })
 }
@@ -129,7 +132,7 @@ fn a_handle_of_several_users_is_left_to_the_newest_and_the_report_says_that_nobo
              ('did:plc:none', 'handle.invalid', '2025-01-01'), ('did:plc:nobody', 'handle.invalid', '2025-01-01')"
     ));
     let report = repaired(&stack);
-    assert_eq!(report["handles"]["mended"], 3, "{report}");
+    assert_eq!(report["handles"]["repaired"], 3, "{report}");
     assert!(
         report["not_known"][0]
             .as_str()
@@ -169,7 +172,7 @@ fn pictures_that_are_addresses_go_and_other_forms_of_a_cid_are_written_as_ever()
     ));
     let report = repaired(&stack);
     assert_eq!(wrong(&report)[3], 4, "{report}");
-    assert_eq!(report["pictures"]["mended"], 4, "{report}");
+    assert_eq!(report["pictures"]["repaired"], 4, "{report}");
     let of_others = format!("FROM users WHERE did IN ('{CAROL}', '{DAVE}')");
     let pictures = stack.query(&format!("SELECT avatar_url, banner_url {of_others}"));
     assert_eq!(pictures, vec![json!({"avatar_url": null, "banner_url": null}); 2]);
@@ -314,7 +317,7 @@ fn embeds_under_a_long_name_get_their_plain_one_with_quotes_and_safe_images() {
     let stored: Vec<Value> = stored.into_iter().map(|mut row| row["embed"].take()).collect();
     assert_eq!(stored, expected);
     assert_eq!(stack.count("quotes"), 3);
-    assert_eq!(report["embeds"]["mended"], 5, "{report}");
+    assert_eq!(report["embeds"]["repaired"], 5, "{report}");
 }
 
 #[test]
@@ -335,5 +338,5 @@ fn a_repair_of_rows_goes_on_where_it_was() {
     worker.kill();
     let report = report(&run(command(&stack, &["--json", "--slice", "7"])));
     assert_eq!(wrong(&report), [0, 0, 29, 60, 0, 0], "{report}");
-    assert_eq!(report["handles"]["looked_at"], 61, "{report}");
+    assert_eq!(report["handles"]["examined"], 61, "{report}");
 }
