@@ -33,6 +33,7 @@
 //! | `tries` | watches tries of entries that may crash the process | `src/worker/poison.rs` |
 //! | `notify`, `http` | report to systemd and to Prometheus, where they are configured | `src/report/` |
 //! | `signals`, `stderr` | receive signals, and write the log | `src/runtime/shutdown.rs`, `src/logging/` |
+//! | `r2d2-worker-0` … | open connections for the connection pool, which brings them | `src/postgres/db.rs` |
 //!
 //! A thread that ends early, by an error or a panic, stops the process: a new process is the simplest known good state,
 //! and unacknowledged entries stay pending in Redis.
@@ -94,6 +95,7 @@
 //! | the dashboard's counters | `src/metrics/mod.rs`, `src/metrics/flush.rs` |
 //! | which process reads, writes and acknowledges under a consumer name | `src/group/holder.rs`, `src/group/lease.rs`, `src/group/renew.rs` |
 //! | when entries of another consumer are taken over | `src/reader/claim.rs`, `src/reader/gone.rs` |
+//! | what Redis is asked about the group: XPENDING, XINFO | `src/group/consumer.rs`, `src/group/stream_info.rs` |
 //! | several processes on one repo | `src/apply/versions.rs`, `src/group/members/` |
 //! | a Redis that has gone back | `src/group/session.rs`, `src/reader/rewind.rs` |
 //! | `check`, `status`, `repair`, `dead-letters` | `src/commands/check/`, `src/commands/status/`, `src/commands/repair/`, `src/commands/dead_letters/` |

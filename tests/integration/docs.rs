@@ -18,6 +18,7 @@ use crate::prometheus::get;
 use crate::support::process::free_port;
 use crate::support::stack::shown;
 use crate::support::wait::equal;
+use crate::support::worker::Worker;
 use crate::support::{Stack, scratch, wait_until};
 
 static README: LazyLock<String> = LazyLock::new(|| read("README.md"));
@@ -239,8 +240,27 @@ fn the_readmes_command_takes_over_the_addresses_of_an_old_settings_file() {
     assert_eq!(set, ["REDIS_URL=redis://h:1", "DATABASE_URL=postgresql://u:p@h/d"]);
 }
 
+/// The crate docs list every thread of a worker.
+#[track_caller]
+fn assert_lists_threads(worker: &Worker) {
+    let docs = read("src/lib.rs").replace("//! ", "");
+    let rows = rows(section(&docs, "# Threads"));
+    let listed: BTreeSet<&str> = rows.iter().flat_map(|row| quoted(&row[0])).collect();
+    let tasks = fs::read_dir(format!("/proc/{}/task", worker.pid())).expect("the threads");
+    let names = tasks.filter_map(|task| fs::read_to_string(task.ok()?.path().join("comm")).ok());
+    // Of those with a number the first is listed.
+    let first_of = |name: String| match name.trim_end().rsplit_once("worker-") {
+        Some((before, number)) if number.parse::<u32>().is_ok() => format!("{before}worker-0"),
+        _ => name.trim_end().to_owned(),
+    };
+    let running: BTreeSet<String> = names.map(first_of).filter(|name| name != "firehose-worker").collect();
+    assert!(running.len() > 10, "the threads are not found: {running:?}");
+    let missing: Vec<&String> = running.iter().filter(|name| !listed.contains(&name[..])).collect();
+    assert!(missing.is_empty(), "src/lib.rs does not list {missing:?}");
+}
+
 #[test]
-fn the_manual_lists_every_metric_and_every_key_of_a_worker() {
+fn the_documentation_lists_every_thread_every_metric_and_every_key_of_a_worker() {
     let stack = Stack::new("docs");
     let address = format!("127.0.0.1:{}", free_port());
     stack.push_events(Events::new(1, 5));
@@ -255,6 +275,7 @@ fn the_manual_lists_every_metric_and_every_key_of_a_worker() {
         .filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next())
         .map(|name| name.trim_end_matches("_total"))
         .collect();
+    assert_lists_threads(&worker);
     let rows_of_metrics = rows(section(&MANUAL, "## Prometheus"));
     let listed: BTreeSet<&str> = rows_of_metrics
         .iter()
