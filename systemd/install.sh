@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs a binary that was built here, for machines that do not take the .deb. Starts and enables nothing.
+# Installs a binary that was built here, for systems that cannot use the .deb. It neither starts nor enables the worker.
 set -euo pipefail
 
 usage() {
@@ -7,13 +7,13 @@ usage() {
 usage: sudo bash systemd/install.sh [--root DIR] [--binary FILE]
        sudo bash systemd/install.sh --uninstall [--purge] [--root DIR]
 
-  --binary FILE   what to install; else what `cargo build --release` has built
-  --root DIR      into the file tree below DIR, without touching this system's users and services
-  --uninstall     stop it, and remove what was installed; the settings and the user stay
-  --purge         remove those too, with the settings of instances
+  --binary FILE   the binary to install; the default is the one that `cargo build --release` builds
+  --root DIR      install into the file tree below DIR, and leave this system's users and services alone
+  --uninstall     stop the worker and remove what was installed; settings and user stay
+  --purge         with --uninstall: remove the user and all settings too
 
-Binary, man pages, completions and documentation go below /usr/local, units to /etc/systemd/system, settings to
-/etc/default/firehose-worker unless they are there. Run it again to upgrade: what runs is restarted.
+Installs binary, man pages, completions and documentation below /usr/local, units in /etc/systemd/system, and settings in
+/etc/default/firehose-worker unless that file exists. Run it again to upgrade: it restarts running workers.
 USAGE
 }
 
@@ -54,7 +54,7 @@ completions() {
 
 documents=(OPERATIONS.md grafana-dashboard.json)
 
-# Whether systemd runs here and is meant.
+# Whether to act on the systemd that runs here.
 live() { [[ -z $root && -d /run/systemd/system ]]; }
 
 install_files() {
@@ -68,7 +68,7 @@ install_files() {
     done
     install -D -m 644 "$here/firehose-worker.sysusers" "$sysusers"
     [[ -e $settings ]] || install -D -m 600 "$here/firehose-worker.default" "$settings"
-    # Made by the build, beside the binary.
+    # The build puts them beside the binary.
     for page in "$(dirname "$binary")"/assets/firehose-worker*.1.gz; do
         [[ ! -e $page ]] || install -D -m 644 -t "$share/man/man1" "$page"
     done
@@ -107,7 +107,7 @@ case $action in
         echo "installed; set the servers' addresses in $settings, then: systemctl enable --now firehose-worker"
         ;;
     uninstall)
-        # systemctl finds fault with a unit that is not there, after an uninstall that kept the settings, say.
+        # systemctl fails for a missing unit, as after an uninstall that kept the settings.
         if live && [[ -e $unit_dir/firehose-worker.service ]]; then
             systemctl stop firehose-worker.service 'firehose-worker@*.service'
             systemctl disable --quiet firehose-worker.service 2>/dev/null || true
