@@ -94,7 +94,7 @@ pub fn fold<'o>(ops: &[&'o Op<'o>]) -> Changes<'o> {
         match &op.change {
             Change::Put(Row::Handle(handle)) => last.handle = Some(handle),
             Change::Put(row) => last.put = Some(row),
-            Change::PutNoRow | Change::Delete => {
+            Change::PutAsAbsent | Change::Delete => {
                 last.was_deleted = true;
                 last.put = None;
             }

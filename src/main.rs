@@ -37,12 +37,12 @@ fn main() -> ExitCode {
         Err(faults) => return unusable(&faults.to_string()),
     };
     match &cli.command {
-        Some(Command::DeadLetters { action }) => told(commands::dead_letters::run(&config, action).map(|()| true)),
+        Some(Command::DeadLetters { action }) => exit_code(commands::dead_letters::run(&config, action).map(|()| true)),
         Some(Command::Status { watch, json }) => {
             let interval = watch.map(Duration::from_secs);
-            told(commands::status::run(&config, interval, *json).map(|()| true))
+            exit_code(commands::status::run(&config, interval, *json).map(|()| true))
         }
-        Some(Command::Check { json }) => told(commands::check::run(&config, &cli.settings, &file, *json)),
+        Some(Command::Check { json }) => exit_code(commands::check::run(&config, &cli.settings, &file, *json)),
         Some(Command::Repair(options)) => {
             logged(config, |config| repair::run(config, options), |report| print(&report))
         }
@@ -98,7 +98,7 @@ fn unusable(fault: &str) -> ExitCode {
 }
 
 /// What a person asks for: the answer on stdout, an error on stderr, no log. Whether all is well is the exit code.
-fn told(result: anyhow::Result<bool>) -> ExitCode {
+fn exit_code(result: anyhow::Result<bool>) -> ExitCode {
     match result {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(FAILED),

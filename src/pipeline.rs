@@ -191,7 +191,7 @@ impl Pipeline {
         let (tries, redis) = (self.tries.clone(), self.redis.clone());
         threads.spawn_beside("tries", &last_stop, move |stop| tries.watch(&redis, stop))?;
         let mut losses = Losses::new(&self.redis, &self.config, Arc::clone(&self.metrics), self.clock.clone());
-        losses.look_before_reading();
+        losses.sample_before_reading();
         threads.spawn_beside("losses", &last_stop, move |stop| losses.run(stop))?;
         self.spawn_acker(threads, done_rx, lease)?;
         let shared = reader::Shared {

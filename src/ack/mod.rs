@@ -35,7 +35,7 @@ use crate::settings::config::Config;
 const MAX_ACKS: usize = 5000;
 
 /// How often dead letters that Redis refused are offered again.
-const TURN: Duration = Duration::from_millis(500);
+const TICK: Duration = Duration::from_millis(500);
 
 pub struct Acker {
     link: Link,
@@ -99,7 +99,7 @@ impl Acker {
     /// Acknowledges until the workers have gone and all is sent, or a stop finds Redis away.
     pub fn run(mut self) -> anyhow::Result<()> {
         loop {
-            let received = self.inbox.recv_timeout(TURN);
+            let received = self.inbox.recv_timeout(TICK);
             // While anything of the last session was here the next one did not begin: all that comes is of this one.
             if let Some(link) = self.shared.session.take_link() {
                 self.link = link;
@@ -116,7 +116,7 @@ impl Acker {
                 Err(RecvTimeoutError::Disconnected) => true,
             };
             heartbeat::beat();
-            if is_last || self.offered_at.elapsed() >= TURN {
+            if is_last || self.offered_at.elapsed() >= TICK {
                 self.offer_again();
             }
             if is_last {
@@ -155,7 +155,7 @@ impl Acker {
                 self.waiting.push(done);
             } else if matches!(done.outcome, Outcome::Dead(_)) {
                 self.send(std::mem::take(&mut plain));
-                self.bury(done);
+                self.store_dead_letters(done);
             } else {
                 plain.push(done);
             }
@@ -221,7 +221,7 @@ impl Acker {
     }
 
     /// Stores an entry's dead letters together with its acknowledgement.
-    fn bury(&mut self, done: Done) {
+    fn store_dead_letters(&mut self, done: Done) {
         let Outcome::Dead(letters) = &done.outcome else {
             return;
         };
@@ -233,10 +233,10 @@ impl Acker {
         let Acker { link, acks, shared, .. } = self;
         let buried = ask(link, shared, |link| {
             ensure_takes_letters(link)?;
-            acks.bury(link, &done, store)
+            acks.store_dead_letters(link, &done, store)
         });
         match buried {
-            Some(Ok(is_ours)) => self.buried(done, is_ours),
+            Some(Ok(is_ours)) => self.dead_letters_stored(done, is_ours),
             Some(Err(error)) => {
                 let rules = format!("~{DEAD_LETTERS} +xadd ~{} +xack {}", self.stream, exactly_once::RULE);
                 let hint = match link::code(&error) {
@@ -252,7 +252,7 @@ impl Acker {
             None => {
                 let batch = vec![done];
                 match self.taken_after_all(&batch).is_some() {
-                    true => batch.into_iter().for_each(|done| self.buried(done, true)),
+                    true => batch.into_iter().for_each(|done| self.dead_letters_stored(done, true)),
                     false => self.let_go(&batch),
                 }
             }
@@ -267,7 +267,7 @@ impl Acker {
     }
 
     /// An entry's dead letters are stored, or another process is done with it.
-    fn buried(&self, done: Done, is_ours: bool) {
+    fn dead_letters_stored(&self, done: Done, is_ours: bool) {
         let Outcome::Dead(letters) = &done.outcome else { return };
         if !is_ours {
             log::debug!("another process is done with entry {}", done.id);

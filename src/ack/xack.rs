@@ -175,7 +175,12 @@ impl Acks {
     /// # Errors
     ///
     /// As Redis or the system says.
-    pub fn bury(&mut self, link: &mut Link, done: &Done, store: impl Fn(u64) -> Vec<Cmd>) -> RedisResult<bool> {
+    pub fn store_dead_letters(
+        &mut self,
+        link: &mut Link,
+        done: &Done,
+        store: impl Fn(u64) -> Vec<Cmd>,
+    ) -> RedisResult<bool> {
         loop {
             if let Opened::CarriedOut = self.open(link, |acks| &mut acks.buried)? {
                 return Ok(true);

@@ -1,12 +1,11 @@
 //! Many new rows → COPY.
 //!
 //! Owns when COPY is used instead of INSERT: for rows that are expected not to be there, if there are many. It costs
-//! PostgreSQL a third less, but one row that is there fails the whole transaction; so after such a failure the batch is
+//! PostgreSQL less, but one row that is there fails the whole transaction; so after such a failure the batch is
 //! done over with INSERT, and COPY is left alone for a while.
 
 use postgres::Client;
 use postgres::binary_copy::BinaryCopyInWriter;
-use postgres::error::SqlState;
 use postgres::types::Type;
 
 use crate::postgres::fault::ApplyError;
@@ -15,7 +14,7 @@ use crate::runtime::heartbeat;
 
 /// How rows that are expected to be new are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Way {
+pub enum WriteMode {
     /// All at once; one that is there fails the transaction.
     Copy,
     /// With a look at each key.
@@ -25,15 +24,15 @@ pub enum Way {
 /// Rows from which on COPY pays: below, its round trips cost more than it saves.
 const MIN_ROWS: usize = 50;
 
-impl Way {
+impl WriteMode {
     pub fn copies(self, rows: usize) -> bool {
-        self == Way::Copy && rows >= MIN_ROWS
+        self == WriteMode::Copy && rows >= MIN_ROWS
     }
 }
 
 /// Whether COPY is worth a try, going by how the last tries went.
 #[derive(Debug, Default)]
-pub struct Prospects {
+pub struct CopyBackoff {
     failures: u32,
     batches_to_wait: u32,
 }
@@ -41,17 +40,17 @@ pub struct Prospects {
 /// Batches left to INSERT after many failures in a row.
 const MAX_WAIT: u32 = 64;
 
-impl Prospects {
-    /// The way for the next batch.
-    pub fn way(&mut self) -> Way {
+impl CopyBackoff {
+    /// How the next batch is written.
+    pub fn write_mode(&mut self) -> WriteMode {
         if self.batches_to_wait > 0 {
             self.batches_to_wait -= 1;
-            return Way::Insert;
+            return WriteMode::Insert;
         }
-        Way::Copy
+        WriteMode::Copy
     }
 
-    pub fn worked(&mut self) {
+    pub fn succeeded(&mut self) {
         self.failures = 0;
     }
 
@@ -59,11 +58,6 @@ impl Prospects {
         self.batches_to_wait = 2u32.saturating_pow(self.failures).min(MAX_WAIT);
         self.failures += 1;
     }
-}
-
-/// Whether the error is that of a row that COPY met.
-pub fn is_met(error: &ApplyError) -> bool {
-    error.sqlstate() == Some(&SqlState::UNIQUE_VIOLATION)
 }
 
 /// Copies the rows that `write_rows` writes.

@@ -35,10 +35,10 @@ use crate::postgres::sql;
 use crate::postgres::transaction::transaction;
 use crate::rows::{Op, PairTable, Table};
 use crate::settings::config::Switches;
-use copy::{Prospects, Way};
+use copy::{CopyBackoff, WriteMode};
 use effects::Effects;
 use handles::Handles;
-use pairs::{Freed, Gone};
+use pairs::{DeletedRow, Freed};
 use users::KnownUsers;
 
 /// What came of a batch that was applied.
@@ -59,7 +59,7 @@ pub fn apply<'o>(
 ) -> Result<Applied, ApplyError> {
     let Memory {
         known,
-        prospects,
+        copy_backoff,
         users_made,
         member,
         page_keys,
@@ -81,7 +81,7 @@ pub fn apply<'o>(
     known.committed(users.made.keys().copied(), began_at);
     *users_made += users.new;
     Ok(Applied {
-        record_counts: write_either_way(client, &users, switches, prospects, member.as_ref(), page_keys)?,
+        record_counts: write_either_way(client, &users, switches, copy_backoff, member.as_ref(), page_keys)?,
         opted_out: users.opted_out,
     })
 }
@@ -90,7 +90,7 @@ pub fn apply<'o>(
 #[derive(Default)]
 pub struct Memory {
     known: KnownUsers,
-    prospects: Prospects,
+    copy_backoff: CopyBackoff,
     users_made: i64,
     /// How often a connection had been asked for at the last batch.
     connections: u64,
@@ -149,15 +149,15 @@ fn write_either_way(
     client: &mut Client,
     batch: &WithUsers,
     switches: Switches,
-    prospects: &mut Prospects,
+    copy_backoff: &mut CopyBackoff,
     member: Option<&Member>,
     page_keys: &PageKeys,
 ) -> Result<RecordCounts, ApplyError> {
-    let write = |way| {
+    let write = |write_mode| {
         move |client: &mut Client, mode| {
             let settings = Writing {
                 switches,
-                way,
+                write_mode,
                 mode,
                 page_keys,
                 with_counters: true,
@@ -165,23 +165,23 @@ fn write_either_way(
             write_timely(client, batch, settings)
         }
     };
-    if prospects.way() == Way::Copy {
-        match transaction_of(client, member, write(Way::Copy)) {
-            Err(error) if copy::is_met(&error) => prospects.failed(),
+    if copy_backoff.write_mode() == WriteMode::Copy {
+        match transaction_of(client, member, write(WriteMode::Copy)) {
+            Err(error) if error.is_unique_violation() => copy_backoff.failed(),
             written => {
-                prospects.worked();
+                copy_backoff.succeeded();
                 return written;
             }
         }
     }
-    transaction_of(client, member, write(Way::Insert))
+    transaction_of(client, member, write(WriteMode::Insert))
 }
 
 /// How a batch is written.
 #[derive(Clone, Copy)]
 struct Writing<'m> {
     switches: Switches,
-    way: Way,
+    write_mode: WriteMode,
     mode: Mode,
     page_keys: &'m PageKeys,
     with_counters: bool,
@@ -269,34 +269,39 @@ fn transaction_of<T>(
 }
 
 fn write(client: &mut Client, changes: &Changes, writing: Writing) -> Result<RecordCounts, ApplyError> {
-    let Writing { way, page_keys, .. } = writing;
+    let Writing {
+        write_mode, page_keys, ..
+    } = writing;
     // What pairs meet in the database outlives the effects, which borrow from it.
-    let mut met = Vec::with_capacity(PairTable::ALL.len());
+    let mut conflicts = Vec::with_capacity(PairTable::ALL.len());
     let mut effects = Effects::new(writing.switches);
     pairs::lock(client, changes)?;
     let mut freed = delete(client, changes, &mut effects)?;
-    posts::put(client, &changes.posts.put, way, &mut effects)?;
+    posts::put(client, &changes.posts.put, write_mode, &mut effects)?;
     for table in PairTable::ALL {
         let rows = &changes.pair(table).put;
         let freed = freed.remove(&table).unwrap_or_default();
-        if let Some(others) = pairs::insert(client, table, rows, freed, way, &mut effects)? {
-            met.push((table, others));
+        if let Some(others) = pairs::insert(client, table, rows, freed, write_mode, &mut effects)? {
+            conflicts.push((table, others));
         }
     }
     if writing.mode != Mode::Alone {
         versions::place(
             client,
-            met.iter_mut().flat_map(|(_, (_, met))| met.stored_rows()).collect(),
+            conflicts
+                .iter_mut()
+                .flat_map(|(_, (_, conflicts))| conflicts.stored_rows())
+                .collect(),
         )?;
     }
-    for (table, (_, met)) in &mut met {
-        page_keys.assign_remembered(*table, met.remembered_rows());
+    for (table, (_, conflicts)) in &mut conflicts {
+        page_keys.assign_remembered(*table, conflicts.remembered_rows());
     }
-    for (table, (items, met)) in &met {
-        pairs::settle(client, *table, items, met, &mut effects)?;
+    for (table, (items, conflicts)) in &conflicts {
+        pairs::settle(client, *table, items, conflicts, &mut effects)?;
     }
     keyed::write(client, changes)?;
-    effects.write_rows(client, way, page_keys)?;
+    effects.write_rows(client, write_mode, page_keys)?;
     if writing.with_counters {
         effects.finish(client)
     } else {
@@ -329,9 +334,9 @@ fn delete_notifications<'e>(
     client: &mut Client,
     mut uris: Vec<String>,
     changes: &Changes<'e>,
-    gone: &[Gone],
+    gone: &[DeletedRow],
     effects: &mut Effects<'e>,
-) -> Result<Vec<Gone>, ApplyError> {
+) -> Result<Vec<DeletedRow>, ApplyError> {
     if uris.is_empty() {
         return Ok(Vec::new());
     }

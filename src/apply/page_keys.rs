@@ -134,7 +134,7 @@ impl PageKeys {
         for (index, op) in ops.iter().enumerate() {
             let earlier = match op.change {
                 Change::Put(_) => last.insert((op.table, &op.key), index),
-                Change::PutNoRow | Change::Delete => {
+                Change::PutAsAbsent | Change::Delete => {
                     last.remove(&(op.table, op.key.as_str()));
                     None
                 }

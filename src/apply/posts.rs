@@ -9,7 +9,7 @@ use std::collections::{HashMap, HashSet};
 use postgres::Client;
 use postgres::types::Type;
 
-use super::copy::{Way, copy};
+use super::copy::{WriteMode, copy};
 use super::effects::{self, Counter, Effects, post_notification_uris};
 use crate::decode::json::{self, Json};
 use crate::decode::{dialect, embed};
@@ -131,13 +131,13 @@ fn quote_uri(post: &str) -> String {
 pub fn put<'e>(
     client: &mut Client,
     posts: &[&'e Post<'e>],
-    way: Way,
+    write_mode: WriteMode,
     effects: &mut Effects<'e>,
 ) -> Result<(), ApplyError> {
     if posts.is_empty() {
         return Ok(());
     }
-    if way.copies(posts.len()) {
+    if write_mode.copies(posts.len()) {
         effects.record_counts.posts += copy_posts(client, posts)? as i64;
         for post in posts {
             effects.post_is(post);

@@ -8,7 +8,7 @@
 
 use postgres::Client;
 
-use super::copy::Way;
+use super::copy::WriteMode;
 use super::{Memory, Writing, pairs, write_timely, write_users};
 use crate::fold::fold;
 use crate::group::members::member::{Member, Mode};
@@ -77,7 +77,7 @@ impl Sieve<'_> {
         let users = write_users(self.client, ops, &mut self.memory.known, self.mode)?;
         let writing = Writing {
             switches: self.switches,
-            way: Way::Insert,
+            write_mode: WriteMode::Insert,
             mode: self.mode,
             page_keys: &self.memory.page_keys,
             with_counters: false,

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use redis::RedisResult;
 
-use crate::group::lease::{Lease, Until};
+use crate::group::lease::{Lease, LeaseState};
 use crate::group::mark;
 use crate::keys;
 use crate::redis::link::{self, Link, Redis};
@@ -21,7 +21,7 @@ pub const LEASE: Duration = Duration::from_secs(8);
 const RENEWAL: Duration = Duration::from_secs(2);
 
 /// How often a standby looks.
-const LOOK: Duration = Duration::from_millis(500);
+const POLL_INTERVAL: Duration = Duration::from_millis(500);
 
 /// A part of the lease that is not used: what is sent at its end still has to arrive.
 const MARGIN: Duration = Duration::from_secs(1);
@@ -117,7 +117,7 @@ impl Holder {
                         is_standby = true;
                     }
                     backoff.reset();
-                    stop.wait(LOOK);
+                    stop.wait(POLL_INTERVAL);
                 }
                 Err(error) => {
                     if link::is_unready(&error) {
@@ -149,7 +149,7 @@ impl Holder {
     fn allowed<T>(&mut self, answer: RedisResult<T>) -> RedisResult<Option<T>> {
         let answer = self.link.optional(answer, NO_MARK, RULE)?;
         if answer.is_none() {
-            self.lease.set(Until::End);
+            self.lease.set(LeaseState::Unbounded);
         }
         Ok(answer)
     }
@@ -169,14 +169,14 @@ impl Holder {
             Err(error) if link::code(&error) == "OOM" => {
                 let other = self.other()?;
                 if other.is_none() {
-                    self.lease.set(Until::Unmarked(sent_at + LEASE - MARGIN));
+                    self.lease.set(LeaseState::HeldUnmarkedUntil(sent_at + LEASE - MARGIN));
                 }
                 return Ok(other);
             }
             taken => taken?,
         };
         if taken.is_some() {
-            self.lease.set(Until::Time(sent_at + LEASE - MARGIN));
+            self.lease.set(LeaseState::HeldUntil(sent_at + LEASE - MARGIN));
             // Whether it may be renewed is better known now than when the lease ends.
             self.extend()?;
             return Ok(None);
@@ -256,7 +256,7 @@ impl Holder {
         self.link.query::<()>(&expire)?;
         let holder: Option<String> = self.link.query(redis::cmd("GET").arg(&self.key))?;
         if holder.as_deref() == Some(&self.me) {
-            self.lease.set(Until::Time(sent_at + LEASE - MARGIN));
+            self.lease.set(LeaseState::HeldUntil(sent_at + LEASE - MARGIN));
         }
         Ok(holder)
     }

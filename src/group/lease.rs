@@ -7,7 +7,7 @@ use crate::runtime::heartbeat;
 use crate::runtime::shutdown::Stop;
 
 /// How often a waiting thread takes a turn.
-const LOOK: Duration = Duration::from_millis(500);
+const POLL_INTERVAL: Duration = Duration::from_millis(500);
 
 /// Until when nobody else can hold the name: what is written or acknowledged outside of that time might overtake what
 /// another process does under it, as after a freeze.
@@ -16,28 +16,28 @@ pub struct Lease(Arc<Shared>);
 
 #[derive(Default)]
 struct Shared {
-    until: Mutex<Until>,
+    until: Mutex<LeaseState>,
     renewed: Condvar,
 }
 
 #[derive(Clone, Copy, Default)]
-pub enum Until {
+pub enum LeaseState {
     /// The name is not held, or was not renewed in time.
     #[default]
-    Past,
-    Time(Instant),
+    Lost,
+    HeldUntil(Instant),
     /// The same, but Redis is full and has taken no mark: who comes when it takes one again gets the name.
-    Unmarked(Instant),
+    HeldUnmarkedUntil(Instant),
     /// Nothing may mark the holder: nobody else can be told apart.
-    End,
+    Unbounded,
 }
 
-impl Until {
+impl LeaseState {
     fn holds(self) -> bool {
         match self {
-            Until::Past => false,
-            Until::Time(time) | Until::Unmarked(time) => Instant::now() < time,
-            Until::End => true,
+            LeaseState::Lost => false,
+            LeaseState::HeldUntil(time) | LeaseState::HeldUnmarkedUntil(time) => Instant::now() < time,
+            LeaseState::Unbounded => true,
         }
     }
 }
@@ -49,15 +49,15 @@ impl Lease {
 
     /// Whether another process would have been kept from the name.
     pub fn is_exclusive(&self) -> bool {
-        matches!(*self.lock(), Until::Time(time) if Instant::now() < time)
+        matches!(*self.lock(), LeaseState::HeldUntil(time) if Instant::now() < time)
     }
 
     pub fn is_marked(&self) -> bool {
-        matches!(*self.lock(), Until::Time(_))
+        matches!(*self.lock(), LeaseState::HeldUntil(_))
     }
 
     pub fn is_endless(&self) -> bool {
-        matches!(*self.lock(), Until::End)
+        matches!(*self.lock(), LeaseState::Unbounded)
     }
 
     /// Waits until the name is held; `false` if a stop is requested first.
@@ -67,19 +67,19 @@ impl Lease {
             if stop.is_requested() {
                 return false;
             }
-            let waited = self.0.renewed.wait_timeout(until, LOOK);
+            let waited = self.0.renewed.wait_timeout(until, POLL_INTERVAL);
             heartbeat::beat();
             until = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
         true
     }
 
-    pub fn set(&self, until: Until) {
+    pub fn set(&self, until: LeaseState) {
         *self.lock() = until;
         self.0.renewed.notify_all();
     }
 
-    fn lock(&self) -> MutexGuard<'_, Until> {
+    fn lock(&self) -> MutexGuard<'_, LeaseState> {
         self.0.until.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -46,7 +46,7 @@ pub struct GroupInfo {
 
 /// The group's place, counted in entries ever added to the stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum GroupPlace {
+pub enum GroupPosition {
     Exact(u64),
     AtLeast(u64),
     /// Entries were deleted in the part of the stream that is still there.
@@ -151,17 +151,17 @@ fn first_id(entry: Option<Value>) -> Option<EntryId> {
 impl StreamInfo {
     /// Where the group stands, by lengths and IDs alone. A group that stands before the stream's first entry has lost what
     /// lay between: it stands at the gap's end. `None` before Redis 7.0.
-    pub fn place(&self) -> Option<GroupPlace> {
+    pub fn place(&self) -> Option<GroupPosition> {
         let added = self.added?;
         let gone = added.saturating_sub(self.length);
         let delivered = self.group.delivered;
         Some(match self.first {
-            _ if delivered >= self.last => GroupPlace::Exact(added),
-            None => GroupPlace::Exact(added),
-            Some(first) if self.max_deleted >= first => GroupPlace::Unknown,
-            Some(first) if delivered < first => GroupPlace::Exact(gone),
-            Some(first) if delivered == first => GroupPlace::Exact(gone + 1),
-            Some(_) => GroupPlace::AtLeast(gone + 1),
+            _ if delivered >= self.last => GroupPosition::Exact(added),
+            None => GroupPosition::Exact(added),
+            Some(first) if self.max_deleted >= first => GroupPosition::Unknown,
+            Some(first) if delivered < first => GroupPosition::Exact(gone),
+            Some(first) if delivered == first => GroupPosition::Exact(gone + 1),
+            Some(_) => GroupPosition::AtLeast(gone + 1),
         })
     }
 
@@ -223,10 +223,10 @@ mod tests {
     #[test]
     fn lengths_and_ids_say_where_the_group_stands() {
         for (delivered, place, has_gap) in [
-            (10, GroupPlace::Exact(40), true),
-            (41, GroupPlace::Exact(41), false),
-            (70, GroupPlace::AtLeast(41), false),
-            (100, GroupPlace::Exact(100), false),
+            (10, GroupPosition::Exact(40), true),
+            (41, GroupPosition::Exact(41), false),
+            (70, GroupPosition::AtLeast(41), false),
+            (100, GroupPosition::Exact(100), false),
         ] {
             assert_eq!(info(delivered).place(), Some(place), "{delivered}");
             assert_eq!(info(delivered).has_gap(), has_gap, "{delivered}");
@@ -236,7 +236,7 @@ mod tests {
             first: None,
             ..info(10)
         };
-        assert_eq!(emptied.place(), Some(GroupPlace::Exact(100)));
+        assert_eq!(emptied.place(), Some(GroupPosition::Exact(100)));
         assert!(emptied.has_gap());
         let untouched = StreamInfo {
             added: Some(60),
@@ -247,7 +247,7 @@ mod tests {
             max_deleted: id(50),
             ..info(70)
         };
-        assert_eq!(deleted.place(), Some(GroupPlace::Unknown));
+        assert_eq!(deleted.place(), Some(GroupPosition::Unknown));
     }
 
     #[test]

@@ -66,7 +66,7 @@ impl Forecast {
     }
 
     /// Takes in how many entries were ever added, and how many are unread.
-    pub fn look(&mut self, at: Instant, added: u64, unread: u64) -> Option<News> {
+    pub fn sample(&mut self, at: Instant, added: u64, unread: u64) -> Option<News> {
         if self.samples.back().is_some_and(|last| last.added > added) {
             self.samples.clear();
         }
@@ -140,7 +140,7 @@ mod tests {
             added += more;
             unread = (unread + more).saturating_sub(*read).min(limit);
             let at = start + Duration::from_secs(second as u64);
-            all.extend(forecast.look(at, added, unread).map(|news| (second, news)));
+            all.extend(forecast.sample(at, added, unread).map(|news| (second, news)));
         }
         all
     }

@@ -110,27 +110,27 @@ impl Losses {
     }
 
     /// The look before anything is read: a gap that opened while no worker ran is plain to see only now.
-    pub fn look_before_reading(&mut self) {
-        self.look_and_say(true);
+    pub fn sample_before_reading(&mut self) {
+        self.sample_and_log(true);
     }
 
     /// Looks until `stop`, which is requested after the reader has ended; then once more.
     pub fn run(mut self, stop: &Stop) -> anyhow::Result<()> {
         while !stop.wait(if self.last.is_none() { FIRST_INTERVAL } else { INTERVAL }) {
-            self.look_and_say(false);
+            self.sample_and_log(false);
         }
         // Where the last look is missing, the next process takes what was read since then for lost, if Redis has restarted
         // and set entries-read back. That a connection is broken shows only when it is used.
         let was_connected = self.link.is_connected();
-        if !self.look_and_say(false) && was_connected {
-            self.look_and_say(false);
+        if !self.sample_and_log(false) && was_connected {
+            self.sample_and_log(false);
         }
         Ok(())
     }
 
     /// Whether there was an answer to look at.
-    fn look_and_say(&mut self, is_before_reading: bool) -> bool {
-        let look = self.look(is_before_reading);
+    fn sample_and_log(&mut self, is_before_reading: bool) -> bool {
+        let look = self.sample(is_before_reading);
         match &look {
             Ok(()) => self.refusal.end("losses are counted"),
             // The next look comes in two seconds; an outage is said by the link.
@@ -144,7 +144,7 @@ impl Losses {
                 link::describe(error)
             )),
         }
-        if let Err(error) = self.look_at_dead_letters() {
+        if let Err(error) = self.check_dead_letters() {
             log::debug!("failed to look at {DEAD_LETTERS}: {}", link::describe(&error));
         }
         if let Err(error) = self.clocks.look(&mut self.link) {
@@ -153,7 +153,7 @@ impl Losses {
         look.is_ok()
     }
 
-    fn look(&mut self, is_before_reading: bool) -> RedisResult<()> {
+    fn sample(&mut self, is_before_reading: bool) -> RedisResult<()> {
         let was_connected = self.link.is_connected();
         let info = stream_info::read(&mut self.link, &self.stream, &self.group);
         let Some(info) = self.link.optional(info, NO_LOOK, "+xinfo +multi +exec")? else {
@@ -311,7 +311,7 @@ impl Losses {
     fn foretell(&mut self, info: &StreamInfo, seen: &Seen) {
         let unread = info.unread(seen.position);
         let added = info.added.unwrap_or_default();
-        match self.forecast.look(Instant::now(), added, unread) {
+        match self.forecast.sample(Instant::now(), added, unread) {
             Some(News::Near(near)) => log::warn!(
                 "the backlog of {} grows, {unread} entries are unread: {near}, and entries are lost unread",
                 self.stream
@@ -324,7 +324,7 @@ impl Losses {
         }
     }
 
-    fn look_at_dead_letters(&mut self) -> RedisResult<()> {
+    fn check_dead_letters(&mut self) -> RedisResult<()> {
         let number = self.link.query::<u64>(redis::cmd("XLEN").arg(DEAD_LETTERS));
         let rule = format!("~{DEAD_LETTERS} +xlen");
         let Some(number) = self.link.optional(number, NO_LETTERS, &rule)? else {

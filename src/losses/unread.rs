@@ -8,7 +8,7 @@
 use std::fmt;
 
 use crate::entry::EntryId;
-use crate::group::stream_info::{GroupPlace, StreamInfo};
+use crate::group::stream_info::{GroupPosition, StreamInfo};
 
 /// What a look leaves for the next one, which may be another process's after a restart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,9 +43,9 @@ pub fn compare(seen: Option<&Seen>, given: Given, info: &StreamInfo) -> Option<(
     };
     let lost = |at: u64| expected.map_or(0, |expected| at.saturating_sub(expected));
     let (position, lost) = match place {
-        GroupPlace::Exact(at) => (Some(at), lost(at)),
-        GroupPlace::AtLeast(at) => (expected.map(|expected| expected.max(at)), lost(at)),
-        GroupPlace::Unknown => (None, 0),
+        GroupPosition::Exact(at) => (Some(at), lost(at)),
+        GroupPosition::AtLeast(at) => (expected.map(|expected| expected.max(at)), lost(at)),
+        GroupPosition::Unknown => (None, 0),
     };
     let seen = Seen {
         position,
@@ -59,9 +59,9 @@ pub fn compare(seen: Option<&Seen>, given: Given, info: &StreamInfo) -> Option<(
 
 /// Where the group stood before anybody looked, by Redis' count: of what was lost then only a gap that is still open is
 /// counted.
-fn before_the_first_look(place: GroupPlace, info: &StreamInfo) -> Option<u64> {
+fn before_the_first_look(place: GroupPosition, info: &StreamInfo) -> Option<u64> {
     let is_usable = |read: &u64| match place {
-        GroupPlace::AtLeast(at) => *read >= at,
+        GroupPosition::AtLeast(at) => *read >= at,
         _ => info.has_gap(),
     };
     info.group.entries_read.filter(is_usable)

@@ -20,7 +20,7 @@ use crate::postgres::params::Params;
 use crate::postgres::schema::{self, Table};
 use crate::postgres::sql;
 use crate::runtime::heartbeat;
-use crate::runtime::retry::{Backoff, Outage, Party};
+use crate::runtime::retry::{Backoff, Outage, Waiter};
 use crate::runtime::shutdown::Stop;
 
 /// A connection out of the pool.
@@ -38,7 +38,7 @@ pub struct Db {
     connections: Arc<AtomicU64>,
     last_error: LastError,
     pub outage: Arc<Outage>,
-    party: RefCell<Party>,
+    party: RefCell<Waiter>,
 }
 
 impl Clone for Db {
@@ -49,7 +49,7 @@ impl Clone for Db {
             connections: Arc::clone(&self.connections),
             last_error: self.last_error.clone(),
             outage: Arc::clone(&self.outage),
-            party: RefCell::new(Party::new(&self.outage)),
+            party: RefCell::new(Waiter::new(&self.outage)),
         }
     }
 }
@@ -73,7 +73,7 @@ impl Db {
             pool,
             connections,
             last_error,
-            party: RefCell::new(Party::new(&outage)),
+            party: RefCell::new(Waiter::new(&outage)),
             outage,
         }
     }
@@ -91,7 +91,7 @@ impl Db {
             && error.is_of_connection()
             && (error.is_timeout() || self.outage.reason().is_some())
         {
-            self.did_not_serve(&error.describe());
+            self.report_down(&error.describe());
         }
         result
     }
@@ -127,18 +127,18 @@ impl Db {
     }
 
     /// The server has done what was asked. A connection alone says little: it may be a broken one, or end at once.
-    pub fn served(&self) {
+    pub fn report_up(&self) {
         self.party.borrow_mut().up();
     }
 
     /// The server is there, but does not do what is asked.
-    pub fn did_not_serve(&self, reason: &str) {
+    pub fn report_down(&self, reason: &str) {
         self.party.borrow_mut().down(reason);
     }
 
     /// The server does not do what is asked before somebody mends something.
-    pub fn blocked(&self, reason: &str) {
-        self.party.borrow_mut().blocked(reason);
+    pub fn report_blocked(&self, reason: &str) {
+        self.party.borrow_mut().report_blocked(reason);
     }
 
     /// Says why the server is waited for after `tries` that failed.
@@ -150,9 +150,11 @@ impl Db {
             _ if matches!(error, ApplyError::Connect(_)) => {}
             Fault::Transient if tries <= QUIET_TRIES => {}
             // A pooler's own words, which it may say once only: it hangs up with them, and its next answer is none.
-            Fault::Transient if error.sqlstate() == Some(&SqlState::PROTOCOL_VIOLATION) => self.blocked(&description),
-            Fault::Transient => self.did_not_serve(&description),
-            _ => self.blocked(&description),
+            Fault::Transient if error.sqlstate() == Some(&SqlState::PROTOCOL_VIOLATION) => {
+                self.report_blocked(&description)
+            }
+            Fault::Transient => self.report_down(&description),
+            _ => self.report_blocked(&description),
         }
     }
 
@@ -187,7 +189,7 @@ impl Db {
             }
             backoff.wait(stop);
         }
-        self.served();
+        self.report_up();
         true
     }
 }

@@ -57,6 +57,11 @@ impl ApplyError {
         }
     }
 
+    /// Whether a row has a key that is there already.
+    pub fn is_unique_violation(&self) -> bool {
+        self.sqlstate() == Some(&SqlState::UNIQUE_VIOLATION)
+    }
+
     /// What the server said, if it answered.
     pub fn db_error(&self) -> Option<&DbError> {
         match self {
@@ -99,7 +104,7 @@ impl ApplyError {
 
     /// Whether one op may be at fault, and its neighbours not.
     pub fn may_be_of_one_op(&self) -> bool {
-        matches!(self.fault(), Fault::Data | Fault::Odd) || self.is_ours()
+        matches!(self.fault(), Fault::Data | Fault::Unknown) || self.is_ours()
     }
 
     /// Whether the transaction came to its end with its session. What ended it may be the transaction itself, of which the
@@ -154,7 +159,7 @@ pub enum Fault {
     /// Something in the batch can never be applied: find it.
     Data,
     /// Nobody knows: what stays with one op while its neighbours are applied is that op's fault, all else may pass.
-    Odd,
+    Unknown,
 }
 
 /// The class of an SQLSTATE.
@@ -166,7 +171,7 @@ fn fault_of(state: &str) -> Fault {
         _ if state == "55000" => Fault::Operator,
         "08" | "25" | "40" | "53" | "55" | "57" => Fault::Transient,
         // Among them what the server cannot read, as one row's page of an index.
-        _ => Fault::Odd,
+        _ => Fault::Unknown,
     }
 }
 
@@ -253,10 +258,10 @@ mod tests {
             ("53100", Fault::Transient),
             ("57P03", Fault::Transient),
             ("55P03", Fault::Transient),
-            ("58030", Fault::Odd),
-            ("0A000", Fault::Odd),
-            ("P0001", Fault::Odd),
-            ("XX000", Fault::Odd),
+            ("58030", Fault::Unknown),
+            ("0A000", Fault::Unknown),
+            ("P0001", Fault::Unknown),
+            ("XX000", Fault::Unknown),
         ] {
             assert_eq!(fault_of(state), fault, "{state}");
         }

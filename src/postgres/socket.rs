@@ -21,7 +21,7 @@ use tokio::net::UnixStream;
 use tokio::time::Sleep;
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-use crate::runtime::retry::{Outage, Party};
+use crate::runtime::retry::{Outage, Waiter};
 use crate::runtime::shutdown::Stop;
 
 type RustlsStream = <MakeRustlsConnect as MakeTlsConnect<Socket>>::Stream;
@@ -39,7 +39,7 @@ const SAID_AFTER: Duration = Duration::from_secs(10);
 const STOP_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Between two looks at the time while an answer is waited for.
-const LOOK: Duration = Duration::from_millis(250);
+const POLL_INTERVAL: Duration = Duration::from_millis(250);
 
 /// How a fresh socket becomes a connection.
 #[derive(Clone)]
@@ -148,7 +148,7 @@ pub struct Stream {
     inner: Inner,
     limits: Limits,
     stop: Stop,
-    party: Party,
+    party: Waiter,
     is_started: bool,
     /// When bytes went over last, while something was sent and the server has not said since that it waits for more.
     silent_since: Option<Instant>,
@@ -169,10 +169,10 @@ impl Stream {
             inner,
             limits,
             stop: watch.stop,
-            party: Party::new(&watch.outage),
+            party: Waiter::new(&watch.outage),
             is_started: false,
             silent_since: None,
-            next_look: Box::pin(tokio::time::sleep(LOOK)),
+            next_look: Box::pin(tokio::time::sleep(POLL_INTERVAL)),
             tail: Default::default(),
         }
     }
@@ -194,7 +194,9 @@ impl Stream {
     }
 
     fn look_later(&mut self) {
-        self.next_look.as_mut().reset(tokio::time::Instant::now() + LOOK);
+        self.next_look
+            .as_mut()
+            .reset(tokio::time::Instant::now() + POLL_INTERVAL);
     }
 
     /// Says when the server has been silent for long; the error once it has been for too long.

@@ -18,7 +18,7 @@ use crate::reader::claim::Cursor;
 const ADOPT_COUNT: usize = 1000;
 
 /// How often consumers that may be gone are looked at then.
-const LOOK: Duration = Duration::from_millis(200);
+const POLL_INTERVAL: Duration = Duration::from_millis(200);
 
 impl Reader {
     /// Makes the entries of consumers that are gone the own consumer's, to be read with its own ones, all in the order of
@@ -36,7 +36,7 @@ impl Reader {
             let Some(silent) = self.claim.silent(&mut self.link, waited)? else {
                 return self.adopt();
             };
-            if silent.is_empty() || waited > self.claim.idle + LOOK {
+            if silent.is_empty() || waited > self.claim.idle + POLL_INTERVAL {
                 return Ok(true);
             }
             if !has_said {
@@ -47,7 +47,7 @@ impl Reader {
                 );
                 has_said = true;
             }
-            if self.stop.wait(LOOK) {
+            if self.stop.wait(POLL_INTERVAL) {
                 return Ok(false);
             }
         }
@@ -61,7 +61,7 @@ impl Reader {
                 return Ok(false);
             }
             let claimed = self.claim.next(&mut self.link, &mut cursor, ADOPT_COUNT)?;
-            if self.hand_over.give_dropped(claimed.trimmed).is_none() {
+            if self.dispatcher.dispatch_dropped(claimed.trimmed).is_none() {
                 return Ok(false);
             }
         }
@@ -90,11 +90,11 @@ impl Reader {
             // What is in flight here and was claimed all the same is this process's again, if another had it.
             self.in_flight.set_taken(&claimed.ids, false);
             self.in_flight.set_taken(&claimed.trimmed, false);
-            if self.hand_over.give_dropped(claimed.trimmed).is_none() || !self.read_claimed(claimed.ids)? {
+            if self.dispatcher.dispatch_dropped(claimed.trimmed).is_none() || !self.read_claimed(claimed.ids)? {
                 return Ok(false);
             }
         }
-        self.hand_over.say_trimmed();
+        self.dispatcher.say_trimmed();
         Ok(true)
     }
 

@@ -15,7 +15,7 @@ pub mod claim;
 pub mod deliveries;
 pub mod delivered;
 mod gone;
-pub mod hand_over;
+pub mod dispatch;
 mod rewind;
 
 use std::sync::Arc;
@@ -34,7 +34,7 @@ use crate::metrics::Metrics;
 use crate::outcome::Done;
 use crate::reader::claim::Claim;
 use crate::reader::delivered::{Delivered, entries_of_stream};
-use crate::reader::hand_over::HandOver;
+use crate::reader::dispatch::Dispatcher;
 use crate::redis::link::{self, Link, Redis};
 use crate::runtime::retry::{Backoff, Refusal};
 use crate::runtime::shutdown::Stop;
@@ -60,7 +60,7 @@ pub struct Reader {
     consumer: Consumer,
     read_count: usize,
     claim: Claim,
-    hand_over: HandOver,
+    dispatcher: Dispatcher,
     in_flight: Arc<InFlight>,
     session: Session,
     metrics: Arc<Metrics>,
@@ -129,7 +129,7 @@ impl Reader {
                 idle: config.claim_idle,
                 fence: Fence::new(config),
             },
-            hand_over: HandOver::new(shared.workers, shared.done, Arc::clone(&shared.in_flight)),
+            dispatcher: Dispatcher::new(shared.workers, shared.done, Arc::clone(&shared.in_flight)),
             in_flight: shared.in_flight,
             session: shared.session,
             metrics: shared.metrics,
@@ -154,7 +154,7 @@ impl Reader {
         while !self.stop.is_requested() {
             let result = self.read_session();
             // What was lost is counted whatever else came of it.
-            self.hand_over.say_trimmed();
+            self.dispatcher.say_trimmed();
             match result {
                 Ok(End::Reading) => return Ok(()),
                 Ok(End::Session) => {}
@@ -272,7 +272,7 @@ impl Reader {
             let _reading = self.in_flight.read_again();
             let delivered = self.read_own(after, count)?;
             let Some(last) = delivered.last().map(Delivered::id) else {
-                self.hand_over.say_trimmed();
+                self.dispatcher.say_trimmed();
                 return Ok(true);
             };
             after = last;
@@ -327,7 +327,7 @@ impl Reader {
             self.metrics.readiness.progress_made();
         }
         self.adapt_count(number, count);
-        Ok(match self.give(delivered) {
+        Ok(match self.dispatch(delivered) {
             Some(_) => Read::Entries(number),
             None => Read::Stopped,
         })
@@ -384,22 +384,22 @@ impl Reader {
 
     /// No more entries than fill the room, going by their recent size.
     fn count_for(&self, room: usize) -> usize {
-        self.hand_over.fitting(room).min(self.count)
+        self.dispatcher.fitting(room).min(self.count)
     }
 
     /// Hands over entries that have been delivered before.
     fn give_again(&mut self, mut delivered: Vec<Delivered>) -> RedisResult<Option<usize>> {
         deliveries::look_up(&self.consumer, &mut self.link, &mut delivered)?;
-        Ok(self.give(delivered))
+        Ok(self.dispatch(delivered))
     }
 
     /// Hands entries over, and keeps how far that is.
-    fn give(&mut self, delivered: Vec<Delivered>) -> Option<usize> {
+    fn dispatch(&mut self, delivered: Vec<Delivered>) -> Option<usize> {
         if let Some(last) = delivered.last() {
             self.last = self.last.max(last.id());
             self.newest = self.newest.max(last.id());
         }
-        self.hand_over.give(delivered)
+        self.dispatcher.dispatch(delivered)
     }
 
     /// Whether, with nothing new to read, everything read is acknowledged too.

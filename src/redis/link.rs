@@ -13,7 +13,7 @@ use redis::{Cmd, Connection, FromRedisValue, RedisError, RedisResult, ServerErro
 
 use crate::redis::address::Address;
 use crate::runtime::heartbeat;
-use crate::runtime::retry::{Outage, Party};
+use crate::runtime::retry::{Outage, Waiter};
 use crate::tls;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -59,7 +59,7 @@ impl Redis {
     pub fn link(&self, block: Duration) -> Link {
         Link {
             redis: self.clone(),
-            party: Party::new(&self.outage),
+            party: Waiter::new(&self.outage),
             block,
             connection: None,
             number: 0,
@@ -71,7 +71,7 @@ impl Redis {
 /// One connection, made again when it broke.
 pub struct Link {
     redis: Redis,
-    party: Party,
+    party: Waiter,
     block: Duration,
     connection: Option<Connection>,
     /// Of the connection: no other one of this process has the same.
@@ -173,7 +173,7 @@ impl Link {
                 }
                 Err(error) => {
                     match is_cluster(&error) {
-                        true => self.party.blocked(&describe(&error)),
+                        true => self.party.report_blocked(&describe(&error)),
                         false => self.party.down(&describe(&error)),
                     }
                     return Err(error);

@@ -24,7 +24,7 @@ use crate::runtime::retry::{Backoff, Refusal};
 use crate::runtime::shutdown::Stop;
 
 /// How long the listener waits for a connection before it looks for a stop.
-const TURN: Duration = Duration::from_millis(500);
+const TICK: Duration = Duration::from_millis(500);
 
 /// How long a request may take to come, and its answer to go.
 const LIMIT: Duration = Duration::from_secs(2);
@@ -87,7 +87,7 @@ impl Http {
         while !stop.is_requested() {
             let accepted = listener.accept();
             heartbeat::beat();
-            self.look_at_threads();
+            self.check_threads();
             match accepted {
                 Ok((peer, _)) => {
                     let pages = Arc::clone(&self.pages);
@@ -96,7 +96,7 @@ impl Http {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {}
                 Err(error) => {
                     log::debug!("a connection to METRICS_ADDR could not be taken: {error}");
-                    stop.wait(TURN);
+                    stop.wait(TICK);
                 }
             }
         }
@@ -126,7 +126,7 @@ impl Http {
         }
     }
 
-    fn look_at_threads(&mut self) {
+    fn check_threads(&mut self) {
         let mut health = self.pages.health.lock().unwrap_or_else(PoisonError::into_inner);
         health.missing = self.heartbeats.missing();
         if health.missing.is_empty() {
@@ -138,7 +138,7 @@ impl Http {
 /// A listener that waits for a connection for a turn at most.
 fn bind(address: &str) -> io::Result<TcpListener> {
     let listener = TcpListener::bind(address)?;
-    SockRef::from(&listener).set_read_timeout(Some(TURN))?;
+    SockRef::from(&listener).set_read_timeout(Some(TICK))?;
     Ok(listener)
 }
 

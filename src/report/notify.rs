@@ -19,7 +19,7 @@ use crate::runtime::heartbeat::Watch;
 use crate::runtime::shutdown::Stop;
 
 /// Between two looks at the threads.
-const LOOK: Duration = Duration::from_millis(250);
+const POLL_INTERVAL: Duration = Duration::from_millis(250);
 
 /// Between two figures in the status.
 const STATUS_INTERVAL: Duration = Duration::from_secs(5);
@@ -101,7 +101,7 @@ impl Notifier {
         let mut rates = Rates::default();
         let mut said_wait = None;
         let mut status_at = None;
-        while !stop.wait(LOOK) {
+        while !stop.wait(POLL_INTERVAL) {
             let wait = self.wait();
             let is_due = status_at.is_none_or(|at: Instant| at.elapsed() >= STATUS_INTERVAL);
             if is_due || wait != said_wait {

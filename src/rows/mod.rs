@@ -57,7 +57,7 @@ pub struct Op<'a> {
 pub enum Change<'a> {
     Put(Row<'a>),
     /// The record is put, but the table tells it by having no row.
-    PutNoRow,
+    PutAsAbsent,
     Delete,
 }
 
@@ -335,7 +335,7 @@ fn put<'a>(mut record: Record<'_, 'a>, table: Table) -> Result<Change<'a>, Ignor
         Table::Keyed(table) => {
             let indexed_at = record.source.time;
             let Some(values) = (table.values)(record)? else {
-                return Ok(Change::PutNoRow);
+                return Ok(Change::PutAsAbsent);
             };
             Row::Keyed(Box::new(KeyedRow {
                 table,
@@ -409,7 +409,7 @@ impl<'a> Op<'a> {
             },
             (Change::Put(_), Table::Keyed(table)) if !table.needs_user => (None, None),
             (Change::Put(_), _) => (repo, None),
-            (Change::PutNoRow | Change::Delete, _) => (None, None),
+            (Change::PutAsAbsent | Change::Delete, _) => (None, None),
         }
     }
 
@@ -418,7 +418,7 @@ impl<'a> Op<'a> {
         match (&self.change, self.table) {
             (Change::Put(Row::Handle(_)), _) => false,
             (_, Table::Keyed(table)) if !table.heeds_opt_out => false,
-            (Change::Put(_) | Change::PutNoRow, _) => true,
+            (Change::Put(_) | Change::PutAsAbsent, _) => true,
             (Change::Delete, _) => false,
         }
     }

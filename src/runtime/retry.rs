@@ -132,14 +132,14 @@ impl Outage {
 const MAX_SAID: usize = 20;
 
 /// One of those who need a server.
-pub struct Party {
+pub struct Waiter {
     outage: Arc<Outage>,
     is_waiting: bool,
 }
 
-impl Party {
-    pub fn new(outage: &Arc<Outage>) -> Party {
-        Party {
+impl Waiter {
+    pub fn new(outage: &Arc<Outage>) -> Waiter {
+        Waiter {
             outage: Arc::clone(outage),
             is_waiting: false,
         }
@@ -169,7 +169,7 @@ impl Party {
     }
 
     /// The server will not serve before somebody mends what the reason says: said even if an outage has been said.
-    pub fn blocked(&mut self, reason: &str) {
+    pub fn report_blocked(&mut self, reason: &str) {
         self.join(reason, Instant::now(), true);
         let is_new = {
             let mut state = self.outage.state();
@@ -213,7 +213,7 @@ impl Party {
     }
 }
 
-impl Drop for Party {
+impl Drop for Waiter {
     /// Who is gone waits no longer, but has not seen the server serve either: that it is back is for others to tell.
     fn drop(&mut self) {
         self.leave(false);
@@ -288,7 +288,7 @@ mod tests {
     #[test]
     fn outages_without_lines_of_their_own_are_counted() {
         let outage = Outage::new("redis");
-        let mut party = Party::new(&outage);
+        let mut party = Waiter::new(&outage);
         let said = (0..30).filter(|_| {
             let is_said = party.join("connection refused", Instant::now(), false);
             party.up();

@@ -31,7 +31,7 @@ struct Running {
 }
 
 /// How often it is looked whether a stop was requested and is late.
-const LOOK: Duration = Duration::from_millis(200);
+const POLL_INTERVAL: Duration = Duration::from_millis(200);
 
 /// More threads than there are.
 const MAX_THREADS: usize = 128;
@@ -95,7 +95,7 @@ impl Threads {
     /// others meanwhile. Whether all ended.
     pub fn join_path(&mut self, stop_timeout: Duration) -> bool {
         while self.running.values().any(|running| running.is_path) {
-            self.join_one(LOOK);
+            self.join_one(POLL_INTERVAL);
             let is_late = self.stop.requested_at().is_some_and(|at| at.elapsed() > stop_timeout);
             if is_late {
                 log::warn!(

@@ -132,24 +132,25 @@ impl Worker {
             let mut refusals = Refusals::none_of(ops);
             self.isolate(ops, &mut refusals)?;
             let Some(last) = refusals.refused.last() else {
-                self.db.served();
+                self.db.report_up();
                 self.streak = 0;
                 return Ok(());
             };
             let is_whole = refusals.is_whole();
-            let is_alone = is_whole && last.error.fault() == Fault::Odd;
+            let is_alone = is_whole && last.error.fault() == Fault::Unknown;
             if !is_alone && !refusals.are_too_many(self.streak) {
-                self.db.served();
+                self.db.report_up();
                 self.streak = if is_whole { self.streak + ops.len() } else { 0 };
                 refusals
                     .refused
                     .sort_by_key(|refused| (refused.op.entry, refused.op.position));
-                bury(&refusals.refused, entries, progress);
+                store_dead_letters(&refusals.refused, entries, progress);
                 return Ok(());
             }
             let extent = if is_whole { "all" } else { "most" };
             let reason = last.error.describe();
-            self.db.blocked(&format!("{extent} of a batch is refused: {reason}"));
+            self.db
+                .report_blocked(&format!("{extent} of a batch is refused: {reason}"));
             // All of them are tried again: the effects of later ops of a repo must come after those of earlier ones.
             if self.stop.is_requested() || self.patience.wait(&self.stop) {
                 return Err(Unfinished::GivenUp);
@@ -257,10 +258,10 @@ impl Worker {
                 return Err(Unfinished::Removed);
             }
             let is_settled = match error.fault() {
-                Fault::Data if is_met(&error) => tries > patience,
+                Fault::Data if error.is_unique_violation() => tries > patience,
                 Fault::Data if self.meets_other_types(&error) => false,
                 Fault::Data => !self.is_mendable(&error, tries),
-                Fault::Odd => tries > patience,
+                Fault::Unknown => tries > patience,
                 Fault::Transient if error.is_ours() => tries > patience,
                 Fault::Transient if ops.len() > 1 && error.is_of_size() => true,
                 Fault::Transient => ops.len() > 1 && error.ended_session() && tries > SESSION_TRIES,
@@ -334,13 +335,13 @@ impl Worker {
         self.has_other_types = false;
         if is_of_value && let Ok(columns) = self.db.with(columns::of_other_types) {
             self.has_other_types = !columns.is_empty();
-            columns.iter().for_each(|column| self.db.blocked(column));
+            columns.iter().for_each(|column| self.db.report_blocked(column));
         }
         self.has_other_types
     }
 
     /// Says an error of which nobody knows whether it passes or stays with one op: finding that out takes a while.
-    fn say_odd(&mut self, description: &str) {
+    fn log_unknown(&mut self, description: &str) {
         if self.odd.as_deref() != Some(description) {
             log::warn!(
                 "{description}; trying again, then in smaller parts to find the op that it stays with; nothing is lost"
@@ -362,26 +363,20 @@ impl Worker {
                 ApplyError::Connect(_) | ApplyError::NameLapsed | ApplyError::Joined | ApplyError::Removed
             ) => {}
             Fault::Data if self.has_other_types => {}
-            Fault::Data if tries == 1 || is_met(error) => {}
-            Fault::Data => self.db.blocked(&format!(
+            Fault::Data if tries == 1 || error.is_unique_violation() => {}
+            Fault::Data => self.db.report_blocked(&format!(
                 "{description}; the worker does not write the columns of that constraint: give them a default, or drop it"
             )),
-            Fault::Operator => self.db.blocked(&description),
-            Fault::Odd => self.say_odd(&description),
+            Fault::Operator => self.db.report_blocked(&description),
+            Fault::Unknown => self.log_unknown(&description),
             _ if tries <= QUIET_TRIES && !error.is_slow_to_pass() => {}
-            _ => self.db.did_not_serve(&description),
+            _ => self.db.report_down(&description),
         }
     }
 }
 
-/// Whether a row came in the way: one that was not there when the worker looked, as when another program writes too, or
-/// one that a key of somebody else's forbids.
-fn is_met(error: &ApplyError) -> bool {
-    error.sqlstate() == Some(&SqlState::UNIQUE_VIOLATION)
-}
-
 /// Makes dead letters of refused ops, which are in the order of their entries: each entry is read once.
-fn bury(refused: &[Refused], entries: &[Entry], progress: &mut [EntryProgress]) {
+fn store_dead_letters(refused: &[Refused], entries: &[Entry], progress: &mut [EntryProgress]) {
     for of_entry in refused.chunk_by(|one, next| one.op.entry == next.op.entry) {
         let index = of_entry[0].op.entry;
         let entry = &entries[index];

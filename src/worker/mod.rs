@@ -39,7 +39,7 @@ use crate::worker::portion::Portion;
 use crate::worker::reading::EntryProgress;
 
 /// How long a worker waits for an entry before it looks again whether anybody is left to send one.
-const TURN: Duration = Duration::from_millis(500);
+const TICK: Duration = Duration::from_millis(500);
 
 /// How long a worker with a heavy batch waits before it looks again whether another is done with its own.
 const HEAVY_TURN: Duration = Duration::from_millis(20);
@@ -86,7 +86,7 @@ enum Unfinished {
 impl Worker {
     /// Works until the reader has gone and the channel is empty, or a stop finds a batch that cannot be applied.
     pub fn run(mut self) -> anyhow::Result<()> {
-        while let Some(mut entries) = self.batches.next(TURN) {
+        while let Some(mut entries) = self.batches.next(TICK) {
             heartbeat::beat();
             self.condemned.clear();
             let mut refused = 0;

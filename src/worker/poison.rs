@@ -31,7 +31,7 @@ const USUAL_DELIVERIES: u64 = 3;
 const TTL_SECONDS: u64 = 7 * 24 * 60 * 60;
 
 /// How often it is looked whether those that try entries wait.
-const LOOK: Duration = Duration::from_millis(500);
+const POLL_INTERVAL: Duration = Duration::from_millis(500);
 
 /// A thread that has worked for less than this between two looks waits.
 const WORK: Duration = Duration::from_millis(2);
@@ -87,7 +87,7 @@ impl Tries {
     /// Looks until `stop` for tries whose threads wait, and for those that go on.
     pub fn watch(&self, redis: &Redis, stop: &Stop) -> anyhow::Result<()> {
         let mut link = redis.link(Duration::ZERO);
-        while !stop.wait(LOOK) {
+        while !stop.wait(POLL_INTERVAL) {
             let trials = lock(&self.0.trials).clone();
             trials.iter().for_each(|trial| self.look(&mut lock(trial), &mut link));
         }
@@ -134,7 +134,7 @@ impl Tries {
     fn take_turn(&self, stop: &Stop) -> bool {
         let mut is_taken = lock(&self.0.is_turn_taken);
         while *is_taken && !stop.is_requested() {
-            let waited = self.0.turn_is_free.wait_timeout(is_taken, LOOK);
+            let waited = self.0.turn_is_free.wait_timeout(is_taken, POLL_INTERVAL);
             heartbeat::beat();
             is_taken = waited.unwrap_or_else(PoisonError::into_inner).0;
         }

@@ -64,7 +64,7 @@ pub fn read<'a>(
                 if is_switched_off(&op, switches) {
                     progress.ignored.push(Ignored::SwitchedOff);
                     // The row of an older version of the record would stay behind.
-                    op.change = Change::PutNoRow;
+                    op.change = Change::PutAsAbsent;
                 }
                 ops.push(op);
             }

@@ -9,7 +9,7 @@ use postgres::types::Type;
 
 use super::notifications::Notification;
 use super::{Counter, Effects, FeedItem, Text, Viewers};
-use crate::apply::copy::{Way, copy};
+use crate::apply::copy::{WriteMode, copy};
 use crate::apply::page_keys::PageKeys;
 use crate::metrics::RecordCounts;
 use crate::micros::Micros;
@@ -20,10 +20,19 @@ use crate::postgres::sql;
 
 impl Effects<'_> {
     /// Writes everything but the counters, in the global order of tables.
-    pub fn write_rows(&mut self, client: &mut Client, way: Way, page_keys: &PageKeys) -> Result<(), ApplyError> {
-        let way = if self.has_old_rows { Way::Insert } else { way };
-        self.write_feed_items(client, way)?;
-        self.write_notifications(client, way, page_keys)?;
+    pub fn write_rows(
+        &mut self,
+        client: &mut Client,
+        write_mode: WriteMode,
+        page_keys: &PageKeys,
+    ) -> Result<(), ApplyError> {
+        let write_mode = if self.has_old_rows {
+            WriteMode::Insert
+        } else {
+            write_mode
+        };
+        self.write_feed_items(client, write_mode)?;
+        self.write_notifications(client, write_mode, page_keys)?;
         self.write_viewers(client)
     }
 
@@ -33,7 +42,7 @@ impl Effects<'_> {
         Ok(self.record_counts)
     }
 
-    fn write_feed_items(&mut self, client: &mut Client, way: Way) -> Result<(), ApplyError> {
+    fn write_feed_items(&mut self, client: &mut Client, write_mode: WriteMode) -> Result<(), ApplyError> {
         self.feed_items_gone.retain(|uri| !self.feed_items.contains_key(uri));
         if !self.feed_items_gone.is_empty() {
             let deleted = Params::new()
@@ -44,7 +53,7 @@ impl Effects<'_> {
         if self.feed_items.is_empty() {
             return Ok(());
         }
-        if way.copies(self.feed_items.len()) {
+        if write_mode.copies(self.feed_items.len()) {
             self.record_counts.feed_items += copy_feed_items(client, &self.feed_items)? as i64;
             return Ok(());
         }
@@ -62,7 +71,12 @@ impl Effects<'_> {
         Ok(())
     }
 
-    fn write_notifications(&mut self, client: &mut Client, way: Way, page_keys: &PageKeys) -> Result<(), ApplyError> {
+    fn write_notifications(
+        &mut self,
+        client: &mut Client,
+        write_mode: WriteMode,
+        page_keys: &PageKeys,
+    ) -> Result<(), ApplyError> {
         if !self.notifications_gone.is_empty() {
             Params::new()
                 .texts(self.notifications_gone.iter())
@@ -72,7 +86,7 @@ impl Effects<'_> {
             return Ok(());
         }
         let times = self.notification_times(page_keys);
-        if way.copies(self.notifications.len()) {
+        if write_mode.copies(self.notifications.len()) {
             copy_notifications(client, &self.notifications, &times)?;
             return Ok(());
         }

@@ -3,7 +3,7 @@
 //! Owns these tables and the remembered rivals. The usual record is inserted without a look at what is there; only one
 //! that meets a row of its URI or its pair costs reads (`met`), after which `plan` decides about it, and `settle` does so.
 
-mod met;
+mod conflicts;
 mod plan;
 mod settle;
 mod parameters;
@@ -13,10 +13,10 @@ use std::collections::{HashMap, HashSet};
 
 use postgres::Client;
 
-pub use met::Met;
+pub use conflicts::Conflicts;
 pub use settle::settle;
 
-use super::copy::Way;
+use super::copy::WriteMode;
 use super::effects::{Effects, authority};
 use crate::entry::Position;
 use crate::fold::Changes;
@@ -70,16 +70,16 @@ pub fn delete<'e>(
     table: PairTable,
     uris: &[&'e str],
     effects: &mut Effects<'e>,
-) -> Result<Vec<Gone>, ApplyError> {
+) -> Result<Vec<DeletedRow>, ApplyError> {
     if uris.is_empty() {
         return Ok(Vec::new());
     }
     let rows = Params::new()
         .texts(uris.iter().copied())
         .query(client, templates::pair(table).delete)?;
-    let gone: Vec<Gone> = rows
+    let gone: Vec<DeletedRow> = rows
         .iter()
-        .map(|row| Gone::read(table, row))
+        .map(|row| DeletedRow::read(table, row))
         .collect::<Result<_, ApplyError>>()?;
     for row in &gone {
         effects.pair_went(
@@ -96,7 +96,7 @@ pub fn delete<'e>(
 }
 
 /// A row that is deleted, or that the app has deleted before.
-pub struct Gone {
+pub struct DeletedRow {
     pub table: PairTable,
     pub uri: String,
     pub key_a: String,
@@ -104,13 +104,13 @@ pub struct Gone {
     is_foreign: bool,
 }
 
-impl Gone {
+impl DeletedRow {
     fn pair(&self) -> (&str, &str) {
         (&self.key_a, &self.key_b)
     }
 
-    fn read(table: PairTable, row: &Row) -> Result<Gone, ApplyError> {
-        Ok(Gone {
+    fn read(table: PairTable, row: &Row) -> Result<DeletedRow, ApplyError> {
+        Ok(DeletedRow {
             table,
             uri: row.get("uri")?,
             key_a: row.get("key_a")?,
@@ -128,7 +128,7 @@ pub fn delete_forgotten_row(
     author: String,
     subject: String,
     effects: &mut Effects,
-) -> Gone {
+) -> DeletedRow {
     effects.pair_is_not(
         table,
         Cow::Owned(uri.to_owned()),
@@ -136,7 +136,7 @@ pub fn delete_forgotten_row(
         Cow::Owned(subject.clone()),
     );
     effects.recount_pair(table, Cow::Owned(subject.clone()));
-    Gone {
+    DeletedRow {
         table,
         uri: uri.to_owned(),
         key_a: author,
@@ -160,9 +160,9 @@ fn states_of_each(n_viewers: usize) -> i64 {
 pub fn delete_forgotten<'e>(
     client: &mut Client,
     changes: &Changes<'e>,
-    found: &[Gone],
+    found: &[DeletedRow],
     effects: &mut Effects<'e>,
-) -> Result<Vec<Gone>, ApplyError> {
+) -> Result<Vec<DeletedRow>, ApplyError> {
     let found: HashSet<&str> = found.iter().map(|row| row.uri.as_str()).collect();
     let counted = [PairTable::Likes, PairTable::Reposts, PairTable::Bookmarks];
     let records = counted
@@ -194,7 +194,7 @@ pub fn delete_forgotten<'e>(
 }
 
 /// Forgets deleted records, and returns their pairs, and those that went and for which other records wait.
-pub fn take_rivals(client: &mut Client, deleted: &[&str], gone: &[Gone]) -> Result<Freed, ApplyError> {
+pub fn take_rivals(client: &mut Client, deleted: &[&str], gone: &[DeletedRow]) -> Result<Freed, ApplyError> {
     let mut freed = Freed::new();
     if deleted.is_empty() {
         return Ok(freed);
@@ -232,11 +232,15 @@ pub fn insert<'e>(
     table: PairTable,
     rows: &[&'e PairRow<'e>],
     freed: Vec<FreedPair>,
-    way: Way,
+    write_mode: WriteMode,
     effects: &mut Effects<'e>,
-) -> Result<Option<(Vec<&'e PairRow<'e>>, Met)>, ApplyError> {
+) -> Result<Option<(Vec<&'e PairRow<'e>>, Conflicts)>, ApplyError> {
     let (fresh, mut others) = split_off_rivals(rows, &freed);
-    if let Some(bulk) = templates::pair(table).bulk.as_ref().filter(|_| way.copies(fresh.len())) {
+    if let Some(bulk) = templates::pair(table)
+        .bulk
+        .as_ref()
+        .filter(|_| write_mode.copies(fresh.len()))
+    {
         let (held, fresh) = split_off_held(client, bulk.held, fresh)?;
         copy_rows(client, bulk.copy, table, &fresh)?;
         fresh.into_iter().for_each(|row| effects.pair_came(table, row));
@@ -258,8 +262,8 @@ pub fn insert<'e>(
     if others.is_empty() && freed.is_empty() {
         return Ok(None);
     }
-    let met = met::read(client, table, &others, freed)?;
-    Ok(Some((others, met)))
+    let conflicts = conflicts::read(client, table, &others, freed)?;
+    Ok(Some((others, conflicts)))
 }
 
 /// The records that are alone in the batch with their pair, or the first of those that have it; and the others, whose

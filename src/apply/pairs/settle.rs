@@ -7,7 +7,7 @@ use postgres::Client;
 
 use super::parameters::{params, sorted};
 use super::plan::{Plan, plan};
-use super::{FreedPair, Met};
+use super::{Conflicts, FreedPair};
 use crate::apply::effects::{Effects, pair_notification_uri};
 use crate::postgres::fault::ApplyError;
 use crate::postgres::params::Params;
@@ -20,13 +20,13 @@ pub fn settle<'e>(
     client: &mut Client,
     table: PairTable,
     items: &[&'e PairRow<'e>],
-    met: &'e Met,
+    conflicts: &'e Conflicts,
     effects: &mut Effects<'e>,
 ) -> Result<(), ApplyError> {
-    let freed: Vec<(&str, &str)> = met.freed.iter().map(FreedPair::pair).collect();
-    let plan = plan(table, items, &met.stored, &met.remembered, &freed);
+    let freed: Vec<(&str, &str)> = conflicts.freed.iter().map(FreedPair::pair).collect();
+    let plan = plan(table, items, &conflicts.stored, &conflicts.remembered, &freed);
     let statements = templates::pair(table);
-    take_back_freed(table, met, effects);
+    take_back_freed(table, conflicts, effects);
     if !plan.delete.is_empty() {
         let uris = sorted(&plan.delete);
         Params::new()
@@ -37,10 +37,10 @@ pub fn settle<'e>(
         }
     }
     update(client, table, &plan, effects)?;
-    complete(table, met, &plan, effects);
+    complete(table, conflicts, &plan, effects);
     if !plan.insert.is_empty() {
         let rows = sorted(&plan.insert);
-        let times = met.times_of(&rows);
+        let times = conflicts.times_of(&rows);
         let inserted = params(&rows)
             .times(times.into_iter())
             .query(client, statements.insert)?
@@ -74,9 +74,9 @@ fn recount<'e>(table: PairTable, row: &'e PairRow<'e>, effects: &mut Effects<'e>
 
 /// Takes back what is left of pairs whose row the app has deleted, with nothing but the remembered records to tell of it,
 /// and has their subjects counted anew: nobody knows whether the app counted.
-fn take_back_freed<'e>(table: PairTable, met: &'e Met, effects: &mut Effects<'e>) {
-    let held: HashSet<(&str, &str)> = met.stored.iter().map(PairRow::pair).collect();
-    for freed in met.freed.iter().filter(|freed| !freed.is_counted) {
+fn take_back_freed<'e>(table: PairTable, conflicts: &'e Conflicts, effects: &mut Effects<'e>) {
+    let held: HashSet<(&str, &str)> = conflicts.stored.iter().map(PairRow::pair).collect();
+    for freed in conflicts.freed.iter().filter(|freed| !freed.is_counted) {
         if !held.contains(&freed.pair()) {
             effects.recount_pair(table, Cow::Borrowed(&freed.key_b));
             if let Some(uri) = &freed.forgotten {
@@ -88,14 +88,14 @@ fn take_back_freed<'e>(table: PairTable, met: &'e Met, effects: &mut Effects<'e>
 }
 
 /// Adds what is missing of what rows of others cause that a record of their pair has met and that stay.
-fn complete<'e>(table: PairTable, met: &'e Met, plan: &Plan<'e>, effects: &mut Effects<'e>) {
+fn complete<'e>(table: PairTable, conflicts: &'e Conflicts, plan: &Plan<'e>, effects: &mut Effects<'e>) {
     let changed: HashSet<&str> = plan
         .delete
         .iter()
         .chain(plan.update.iter().map(|(old, _)| old))
         .map(|row| row.uri.as_ref())
         .collect();
-    for row in met.stored.iter().filter(|row| is_foreign(table, row)) {
+    for row in conflicts.stored.iter().filter(|row| is_foreign(table, row)) {
         if !changed.contains(row.uri.as_ref()) {
             effects.meets_old_rows();
             effects.pair_is(table, row);

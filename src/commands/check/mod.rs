@@ -60,14 +60,14 @@ pub fn run(config: &Config, settings: &Settings, file: &EnvFile, is_json: bool) 
 }
 
 /// What a thread of looks tells.
-enum Told {
+enum CheckEvent {
     /// It begins to look at something.
     Looking(&'static str),
     Found(Finding),
 }
 
 /// Where looks report to.
-pub struct Report(Sender<Told>);
+pub struct Report(Sender<CheckEvent>);
 
 /// That looks at this server have an end: it is of no use to go on.
 struct Unusable;
@@ -76,7 +76,7 @@ type Looked = Result<(), Unusable>;
 
 impl Report {
     fn looking(&self, what: &'static str) {
-        self.send(Told::Looking(what));
+        self.send(CheckEvent::Looking(what));
     }
 
     fn ok(&self, what: &'static str, found: impl Into<String>) {
@@ -97,7 +97,7 @@ impl Report {
     }
 
     fn found(&self, level: Level, what: &'static str, found: impl Into<String>, remedy: impl Into<String>) {
-        self.send(Told::Found(Finding {
+        self.send(CheckEvent::Found(Finding {
             level,
             what,
             found: found.into(),
@@ -105,14 +105,14 @@ impl Report {
         }));
     }
 
-    fn send(&self, told: Told) {
+    fn send(&self, told: CheckEvent) {
         // Nobody listens any more to a thread that took too long.
         let _ = self.0.send(told);
     }
 }
 
 /// Starts the looks at a server.
-fn start(name: &str, config: &Config, look: fn(Config, &Report) -> Looked) -> anyhow::Result<Receiver<Told>> {
+fn start(name: &str, config: &Config, look: fn(Config, &Report) -> Looked) -> anyhow::Result<Receiver<CheckEvent>> {
     let (tx, rx) = bounded(CHANNEL_CAPACITY);
     let config = config.clone();
     std::thread::Builder::new()
@@ -126,12 +126,12 @@ fn start(name: &str, config: &Config, look: fn(Config, &Report) -> Looked) -> an
 }
 
 /// Hands on what the looks at a server tell, until they end or one of them takes too long.
-fn follow(server: &'static str, told: &Receiver<Told>, out: &mut Out) -> anyhow::Result<()> {
+fn follow(server: &'static str, told: &Receiver<CheckEvent>, out: &mut Out) -> anyhow::Result<()> {
     let mut looking_at = server;
     loop {
         match told.recv_timeout(LIMIT) {
-            Ok(Told::Looking(what)) => looking_at = what,
-            Ok(Told::Found(finding)) => out.take(finding)?,
+            Ok(CheckEvent::Looking(what)) => looking_at = what,
+            Ok(CheckEvent::Found(finding)) => out.take(finding)?,
             Err(RecvTimeoutError::Disconnected) => return Ok(()),
             Err(RecvTimeoutError::Timeout) => {
                 return out.take(Finding {
@@ -258,7 +258,7 @@ mod tests {
     fn a_look_without_an_answer_is_given_up() {
         let (_tx, rx) = bounded(1);
         let mut out = Out::new(true);
-        _tx.send(Told::Looking("redis")).unwrap();
+        _tx.send(CheckEvent::Looking("redis")).unwrap();
         follow("redis", &rx, &mut out).unwrap();
         assert_eq!(out.findings.len(), 1);
         assert_eq!(out.findings[0].level, Level::Fail);

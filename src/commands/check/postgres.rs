@@ -47,11 +47,11 @@ pub fn look(config: &Config, report: &Report) -> Looked {
         report.fail("transactions", describe_postgres(&error), remedy(&error));
         return Err(Unusable);
     }
-    let looked = look_at_server(&mut client, &server, config, report);
+    let looked = check_server(&mut client, &server, config, report);
     // A connection that broke has been said.
     let _ = client.batch_execute("ROLLBACK");
     let about = looked?;
-    look_for_a_pooler(&server, report);
+    check_pooler(&server, report);
     tables::look(&mut client, &about, report)
 }
 
@@ -98,7 +98,7 @@ fn remedy(error: &postgres::Error) -> &'static str {
     "see to what PostgreSQL says"
 }
 
-fn look_at_server(
+fn check_server(
     client: &mut Client,
     database: &Database,
     config: &Config,
@@ -119,25 +119,25 @@ fn look_at_server(
         report.fail(what, "the role or the database is not in the catalogue", ADDRESS);
         return Err(Unusable);
     };
-    look_at_answer(&row, ours, database, config, report).map_err(|error| {
+    check_answer(&row, ours, database, config, report).map_err(|error| {
         report.fail(what, error.describe(), ADDRESS);
         Unusable
     })
 }
 
-fn look_at_answer(
+fn check_answer(
     row: &Row,
     ours: f64,
     database: &Database,
     config: &Config,
     report: &Report,
 ) -> Result<Server, ApplyError> {
-    look_at_version(row, database, report)?;
+    check_version(row, database, report)?;
     report_clock(report, "postgresql clock", row.get("now")?, ours);
-    look_at_encoding(row, report)?;
-    look_at_writing(row, report)?;
-    look_at_durability(row, report)?;
-    look_at_room(row, config, report)?;
+    check_encoding(row, report)?;
+    check_writing(row, report)?;
+    check_durability(row, report)?;
+    check_room(row, config, report)?;
     Ok(Server {
         role: row.get("role")?,
         psql: psql(database),
@@ -149,7 +149,7 @@ fn look_at_answer(
     })
 }
 
-fn look_at_version(row: &Row, database: &Database, report: &Report) -> Result<(), ApplyError> {
+fn check_version(row: &Row, database: &Database, report: &Report) -> Result<(), ApplyError> {
     let what = "postgresql";
     let version: &str = row.get("version")?;
     let version = version.split(' ').next().unwrap_or(version);
@@ -182,7 +182,7 @@ fn is_far(server: &address::Server) -> bool {
     }
 }
 
-fn look_at_encoding(row: &Row, report: &Report) -> Result<(), ApplyError> {
+fn check_encoding(row: &Row, report: &Report) -> Result<(), ApplyError> {
     let encoding: &str = row.get("encoding")?;
     match db::encoding_fault(encoding) {
         None => report.ok("encoding", encoding),
@@ -191,7 +191,7 @@ fn look_at_encoding(row: &Row, report: &Report) -> Result<(), ApplyError> {
     Ok(())
 }
 
-fn look_at_writing(row: &Row, report: &Report) -> Result<(), ApplyError> {
+fn check_writing(row: &Row, report: &Report) -> Result<(), ApplyError> {
     let what = "writing";
     if row.get("is_in_recovery")? {
         report.fail(
@@ -219,7 +219,7 @@ fn look_at_writing(row: &Row, report: &Report) -> Result<(), ApplyError> {
     Ok(())
 }
 
-fn look_at_durability(row: &Row, report: &Report) -> Result<(), ApplyError> {
+fn check_durability(row: &Row, report: &Report) -> Result<(), ApplyError> {
     let what = "durability";
     let synchronous: &str = row.get("synchronous_commit")?;
     if row.get::<_, &str>("fsync")? == "off" {
@@ -239,7 +239,7 @@ fn look_at_durability(row: &Row, report: &Report) -> Result<(), ApplyError> {
     Ok(())
 }
 
-fn look_at_room(row: &Row, config: &Config, report: &Report) -> Result<(), ApplyError> {
+fn check_room(row: &Row, config: &Config, report: &Report) -> Result<(), ApplyError> {
     let needed = config.connections as i64;
     let (role, database): (&str, &str) = (row.get("role")?, row.get("database")?);
     let max_connections: i64 = row.get("max_connections")?;
@@ -313,7 +313,7 @@ fn psql(database: &Database) -> String {
 }
 
 /// Whether a pooler such as PgBouncer is between: it does not hand on what a session is started with.
-fn look_for_a_pooler(database: &Database, report: &Report) {
+fn check_pooler(database: &Database, report: &Report) {
     report.looking("pooler");
     let mut marked = database.clone();
     let options = marked.config.get_options().unwrap_or_default();

@@ -20,7 +20,7 @@ pub fn look(redis: &Redis, config: &Config, report: &Report) -> Looked {
     report.looking("redis");
     let mut link = redis.link(Duration::ZERO);
     match link.query::<String>(&redis::cmd("INFO")) {
-        Ok(text) => look_at_info(&mut link, &Info::parse(&text), config, report)?,
+        Ok(text) => check_info(&mut link, &Info::parse(&text), config, report)?,
         Err(error) if link::is_refused(&error) => {
             let why = match link::is_unknown(&error) {
                 true => "it does not know INFO",
@@ -33,14 +33,14 @@ pub fn look(redis: &Redis, config: &Config, report: &Report) -> Looked {
                 ),
                 rights::remedy(&mut link, config, &error, None, &["+info"]),
             );
-            look_at_writing(&mut link, config, report);
+            check_writing(&mut link, config, report);
         }
         Err(error) => {
             report.fail("redis", link::describe(&error), remedy(&error, config));
             return Err(Unusable);
         }
     }
-    look_at_clock(&mut link, report);
+    check_clock(&mut link, report);
     rights::look(&mut link, config, report);
     Ok(())
 }
@@ -82,7 +82,7 @@ fn write_refused(link: &mut Link, config: &Config) -> Option<String> {
 }
 
 /// Looks at whether writes are taken where INFO does not tell.
-fn look_at_writing(link: &mut Link, config: &Config, report: &Report) {
+fn check_writing(link: &mut Link, config: &Config, report: &Report) {
     match write_refused(link, config).as_deref() {
         Some("READONLY") => report.fail(
             "redis role",
@@ -132,15 +132,15 @@ impl Info {
     }
 }
 
-fn look_at_info(link: &mut Link, info: &Info, config: &Config, report: &Report) -> Looked {
-    look_at_version(info, report);
-    look_at_role(link, info, config, report)?;
-    look_at_persistence(link, info, report);
-    look_at_memory(link, info, report);
+fn check_info(link: &mut Link, info: &Info, config: &Config, report: &Report) -> Looked {
+    check_version(info, report);
+    check_role(link, info, config, report)?;
+    check_persistence(link, info, report);
+    check_memory(link, info, report);
     Ok(())
 }
 
-fn look_at_version(info: &Info, report: &Report) {
+fn check_version(info: &Info, report: &Report) {
     if let Some(version) = info.0.get("valkey_version") {
         report.ok("redis", format!("valkey {version}"));
         return;
@@ -158,7 +158,7 @@ fn look_at_version(info: &Info, report: &Report) {
     }
 }
 
-fn look_at_role(link: &mut Link, info: &Info, config: &Config, report: &Report) -> Looked {
+fn check_role(link: &mut Link, info: &Info, config: &Config, report: &Report) -> Looked {
     if info.is("loading", "1") {
         report.fail("redis role", "it loads its data", "wait until it has");
         return Err(Unusable);
@@ -182,7 +182,7 @@ fn look_at_role(link: &mut Link, info: &Info, config: &Config, report: &Report) 
     Ok(())
 }
 
-fn look_at_persistence(link: &mut Link, info: &Info, report: &Report) {
+fn check_persistence(link: &mut Link, info: &Info, report: &Report) {
     let what = "redis persistence";
     let is_bad = |name: &str| !info.text(name).is_empty() && !info.is(name, "ok");
     let failed = [
@@ -237,7 +237,7 @@ fn save_points(link: &mut Link) -> Option<String> {
     answer.get("save").cloned()
 }
 
-fn look_at_memory(link: &mut Link, info: &Info, report: &Report) {
+fn check_memory(link: &mut Link, info: &Info, report: &Report) {
     let what = "redis memory";
     let used = info.number("used_memory").unwrap_or(0);
     let mib = |bytes: u64| format!("{} MiB", bytes >> 20);
@@ -275,7 +275,7 @@ fn look_at_memory(link: &mut Link, info: &Info, report: &Report) {
     }
 }
 
-fn look_at_clock(link: &mut Link, report: &Report) {
+fn check_clock(link: &mut Link, report: &Report) {
     report.looking("redis clock");
     let before = now();
     let Ok((seconds, micros)) = link.query::<(f64, f64)>(&redis::cmd("TIME")) else {

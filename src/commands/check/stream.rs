@@ -36,9 +36,9 @@ pub fn look(mut link: Link, config: &Config, report: &Report) -> Looked {
     let started_at = Instant::now();
     let first = stream_info::read(link, &config.stream, &config.group);
     match &first {
-        Ok(Some(info)) => look_at_group(info, config, report),
-        Ok(None) => look_at_stream(link, config, report),
-        Err(error) if link::code(error) == "WRONGTYPE" => look_at_stream(link, config, report),
+        Ok(Some(info)) => check_group(info, config, report),
+        Ok(None) => check_stream(link, config, report),
+        Err(error) if link::code(error) == "WRONGTYPE" => check_stream(link, config, report),
         Err(error) if link::is_refused(error) => {
             let rules = ["+xinfo", "+multi", "+exec"];
             let remedy = rights::remedy(link, config, error, Some(&config.stream), &rules);
@@ -50,15 +50,15 @@ pub fn look(mut link: Link, config: &Config, report: &Report) -> Looked {
         }
         Err(error) => report.fail("stream", link::describe(error), "see to what Redis says"),
     }
-    look_at_dead_letters(link, config, report);
-    look_at_losses(link, config, report);
-    look_at_holder(link, config, report);
-    look_at_producer(link, report);
+    check_dead_letters(link, config, report);
+    check_losses(link, config, report);
+    check_holder(link, config, report);
+    check_producer(link, report);
     if let Ok(Some(first)) = first {
         std::thread::sleep(SAMPLE.saturating_sub(started_at.elapsed()));
         report.looking("trim headroom");
         if let Ok(Some(second)) = stream_info::read(link, &config.stream, &config.group) {
-            look_at_headroom(
+            check_headroom(
                 &first,
                 &second,
                 started_at.elapsed(),
@@ -71,7 +71,7 @@ pub fn look(mut link: Link, config: &Config, report: &Report) -> Looked {
 }
 
 /// There is no group: is there a stream?
-fn look_at_stream(link: &mut Link, config: &Config, report: &Report) {
+fn check_stream(link: &mut Link, config: &Config, report: &Report) {
     let stream = &config.stream;
     let kind = link.query::<String>(redis::cmd("TYPE").arg(stream));
     match kind.as_deref() {
@@ -104,10 +104,10 @@ fn look_at_stream(link: &mut Link, config: &Config, report: &Report) {
     }
 }
 
-fn look_at_group(info: &StreamInfo, config: &Config, report: &Report) {
+fn check_group(info: &StreamInfo, config: &Config, report: &Report) {
     report.ok("stream", format!("{} has {} entries", config.stream, info.length));
     report.ok("group", config.group.clone());
-    look_at_consumers(info, config, report);
+    check_consumers(info, config, report);
     let limit = config.max_stream_len as u64;
     let unread = info.unread(None);
     if info.has_gap() {
@@ -127,7 +127,7 @@ fn look_at_group(info: &StreamInfo, config: &Config, report: &Report) {
     }
 }
 
-fn look_at_consumers(info: &StreamInfo, config: &Config, report: &Report) {
+fn check_consumers(info: &StreamInfo, config: &Config, report: &Report) {
     let consumers = &info.group.consumers;
     let pending = info.group.pending;
     let describe = |consumer: &StreamInfoConsumer| {
@@ -160,7 +160,7 @@ fn look_at_consumers(info: &StreamInfo, config: &Config, report: &Report) {
     }
 }
 
-fn look_at_dead_letters(link: &mut Link, config: &Config, report: &Report) {
+fn check_dead_letters(link: &mut Link, config: &Config, report: &Report) {
     let what = "dead letters";
     report.looking(what);
     let Ok(number) = link.query::<u64>(redis::cmd("XLEN").arg(DEAD_LETTERS)) else {
@@ -184,7 +184,7 @@ fn look_at_dead_letters(link: &mut Link, config: &Config, report: &Report) {
     }
 }
 
-fn look_at_losses(link: &mut Link, config: &Config, report: &Report) {
+fn check_losses(link: &mut Link, config: &Config, report: &Report) {
     let answer: RedisResult<HashMap<String, String>> = link.query(redis::cmd("HGETALL").arg(keys::losses(config)));
     let Ok(losses) = answer else { return };
     let number = |field: &str| losses.get(field).and_then(|text| text.parse::<u64>().ok()).unwrap_or(0);
@@ -202,7 +202,7 @@ fn look_at_losses(link: &mut Link, config: &Config, report: &Report) {
     }
 }
 
-fn look_at_holder(link: &mut Link, config: &Config, report: &Report) {
+fn check_holder(link: &mut Link, config: &Config, report: &Report) {
     report.looking("worker");
     let key = holder::key(config, &config.consumer);
     match link.query::<Option<String>>(redis::cmd("GET").arg(key)) {
@@ -219,7 +219,7 @@ fn look_at_holder(link: &mut Link, config: &Config, report: &Report) {
     }
 }
 
-fn look_at_producer(link: &mut Link, report: &Report) {
+fn check_producer(link: &mut Link, report: &Report) {
     let what = "producer";
     let Ok(producer) = producer::ask(link) else {
         return;
@@ -243,7 +243,7 @@ fn look_at_producer(link: &mut Link, report: &Report) {
     }
 }
 
-fn look_at_headroom(first: &StreamInfo, second: &StreamInfo, time: Duration, limit: u64, report: &Report) {
+fn check_headroom(first: &StreamInfo, second: &StreamInfo, time: Duration, limit: u64, report: &Report) {
     let what = "trim headroom";
     let (Some(before), Some(after)) = (first.added, second.added) else {
         return;

@@ -48,14 +48,14 @@ pub fn look(client: &mut Client, server: &Server, report: &Report) -> Looked {
             ),
         }
     }
-    let has_columns = look_at_columns(&tables, &columns, report);
+    let has_columns = check_columns(&tables, &columns, report);
     let is_complete = missing.is_empty() && has_columns;
     if is_complete {
         report.ok("tables", format!("all {} are there, with their columns", tables.len()));
     }
-    look_at_keys(client, &tables, &columns, report).map_err(|error| failed(report, "keys", &error))?;
-    let has_own = look_at_own(client, server, report).map_err(|error| failed(report, "own tables", &error))?;
-    look_at_statements(client, server, &names, has_own, is_complete, report)
+    check_keys(client, &tables, &columns, report).map_err(|error| failed(report, "keys", &error))?;
+    let has_own = check_own(client, server, report).map_err(|error| failed(report, "own tables", &error))?;
+    check_statements(client, server, &names, has_own, is_complete, report)
         .map_err(|error| failed(report, "statements", &error))
 }
 
@@ -69,7 +69,7 @@ fn query(client: &mut Client, statement: Statement, names: &[&str]) -> Result<Ve
 }
 
 /// Whether the tables that are there have their columns.
-fn look_at_columns(tables: &[Table], there: &BTreeMap<String, FoundTable>, report: &Report) -> bool {
+fn check_columns(tables: &[Table], there: &BTreeMap<String, FoundTable>, report: &Report) -> bool {
     let of_table = |table: &Table| there.get(table.name).map(|found| column_faults(table, found));
     let faults: Vec<(String, String)> = tables.iter().filter_map(of_table).flatten().collect();
     let has_columns = faults.is_empty();
@@ -187,7 +187,7 @@ impl Indexes {
     }
 }
 
-fn look_at_keys(
+fn check_keys(
     client: &mut Client,
     tables: &[Table],
     columns: &BTreeMap<String, FoundTable>,
@@ -234,7 +234,7 @@ fn report_keys(tables: &[Table], columns: &BTreeMap<String, FoundTable>, indexes
 }
 
 /// Whether published tables are refused updates.
-fn look_at_replica_identity(client: &mut Client, names: &[&str], report: &Report) -> Result<bool, ApplyError> {
+fn check_replica_identity(client: &mut Client, names: &[&str], report: &Report) -> Result<bool, ApplyError> {
     let rows = query(client, sql::CHECK_REPLICA_IDENTITY, names)?;
     for row in &rows {
         let table: &str = row.get("full_name")?;
@@ -253,7 +253,7 @@ fn look_at_replica_identity(client: &mut Client, names: &[&str], report: &Report
 }
 
 /// Whether the worker's own tables are there, may be used, and are as it makes them.
-fn look_at_own(client: &mut Client, server: &Server, report: &Report) -> Result<bool, ApplyError> {
+fn check_own(client: &mut Client, server: &Server, report: &Report) -> Result<bool, ApplyError> {
     let what = "own tables";
     report.looking(what);
     let role = &server.role;
@@ -276,7 +276,7 @@ fn look_at_own(client: &mut Client, server: &Server, report: &Report) -> Result<
         server.may_make_schemas
     };
     match (missing.is_empty(), may_make) {
-        (true, _) => look_at_own_form(client, &tables, &there, report)?,
+        (true, _) => check_own_form(client, &tables, &there, report)?,
         (false, true) => report.ok(
             what,
             format!("the worker makes them at its start: {}", missing.join(", ")),
@@ -311,7 +311,7 @@ fn make_own(server: &Server) -> String {
 }
 
 /// Whether the worker's own tables have the columns, keys and indexes that it makes them with.
-fn look_at_own_form(
+fn check_own_form(
     client: &mut Client,
     tables: &[Table],
     there: &BTreeMap<String, FoundTable>,
@@ -321,7 +321,7 @@ fn look_at_own_form(
     let is_used = |table: &&Table| table.columns.iter().any(|column| sql::uses(table.name, column.name));
     let used: Vec<Table> = tables.iter().filter(is_used).cloned().collect();
     let names: Vec<&str> = used.iter().map(|table| table.name).collect();
-    let has_columns = look_at_columns(&used, there, report);
+    let has_columns = check_columns(&used, there, report);
     let has_keys = report_keys(&used, there, &Indexes::read(client, &names)?, report);
     let indexes: Vec<(String, &str)> = schema::own_indexes().collect();
     let of_indexes: Vec<&str> = indexes.iter().map(|(name, _)| name.as_str()).collect();
@@ -344,7 +344,7 @@ fn look_at_own_form(
     Ok(())
 }
 
-fn look_at_statements(
+fn check_statements(
     client: &mut Client,
     server: &Server,
     names: &[&'static str],
@@ -359,16 +359,16 @@ fn look_at_statements(
     if has_own {
         all_names.extend(schema::own_tables().iter().map(|table| table.name));
     }
-    let has_hidden = look_at_row_security(client, server, &all_names, report)?;
-    let has_unidentified = look_at_replica_identity(client, &all_names, report)?;
+    let has_hidden = check_row_security(client, server, &all_names, report)?;
+    let has_unidentified = check_replica_identity(client, &all_names, report)?;
     let (refused, mut others): (Vec<&Failure>, Vec<&Failure>) = failures
         .iter()
         .partition(|failure| failure.is(&SqlState::INSUFFICIENT_PRIVILEGE));
     others.retain(|failure| !(has_unidentified && failure.is(&SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE)));
-    let may_number = look_at_sequences(client, server, names, report)?;
+    let may_number = check_sequences(client, server, names, report)?;
     if !refused.is_empty() {
         let first = refused.first().copied().filter(|_| !has_hidden);
-        look_at_rights(client, server, &all_names, first, report)?;
+        check_rights(client, server, &all_names, first, report)?;
     } else if may_number {
         report.ok(
             "rights",
@@ -395,7 +395,7 @@ fn look_at_statements(
 }
 
 /// Whether row-level security hides rows from the role.
-fn look_at_row_security(
+fn check_row_security(
     client: &mut Client,
     server: &Server,
     names: &[&'static str],
@@ -419,7 +419,7 @@ fn look_at_row_security(
 }
 
 /// Whether the role may draw the numbers of rows.
-fn look_at_sequences(
+fn check_sequences(
     client: &mut Client,
     server: &Server,
     names: &[&'static str],
@@ -439,7 +439,7 @@ fn look_at_sequences(
     Ok(false)
 }
 
-fn look_at_rights(
+fn check_rights(
     client: &mut Client,
     server: &Server,
     names: &[&'static str],

@@ -294,7 +294,7 @@ impl Repair<'_> {
         loop {
             let error = match self.db.with(&mut work) {
                 Ok(value) => {
-                    self.db.served();
+                    self.db.report_up();
                     return Ok(value);
                 }
                 Err(error) => error,

@@ -36,13 +36,13 @@ use crate::runtime::retry::Backoff;
 use crate::runtime::shutdown::Stop;
 use crate::settings::config::Config;
 use progress::GroupProgress;
-use table::Line;
+use table::MemberRow;
 
 /// How soon a worker's discovery is acted upon.
-const TURN: Duration = Duration::from_millis(200);
+const TICK: Duration = Duration::from_millis(200);
 
 /// How often it is looked whether others are gone and versions can be pruned, while there are any.
-const LOOK: Duration = Duration::from_secs(1);
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What it costs not to be allowed to look.
 const UNSEEN: &str =
@@ -57,7 +57,7 @@ pub struct Members {
     db: Db,
     link: Link,
     consumer: Consumer,
-    me: Line,
+    me: MemberRow,
     proof: Proof,
     member: Member,
     in_flight: Arc<InFlight>,
@@ -65,11 +65,11 @@ pub struct Members {
     metrics: Arc<Metrics>,
     joined_at: Instant,
     /// What the others were told last.
-    told: Option<Told>,
+    announced: Option<Announced>,
     /// Those that seem to be gone, until they are taken out.
-    gone: Option<Gone>,
+    gone: Option<DeadMembers>,
     versions: Versions,
-    looked_at: Instant,
+    polled_at: Instant,
     has_said_others: bool,
 }
 
@@ -82,7 +82,7 @@ pub struct Shared {
 
 /// What this process has told the others.
 #[derive(Clone, Copy)]
-struct Told {
+struct Announced {
     /// It holds nothing from before this.
     floor: EntryId,
     /// How many connections to PostgreSQL had been asked for: with one more, it may be another server.
@@ -91,7 +91,7 @@ struct Told {
     streams: u64,
 }
 
-struct Gone {
+struct DeadMembers {
     ids: BTreeSet<i64>,
     since: Instant,
     /// Up to here entries may have been delivered to them.
@@ -125,7 +125,7 @@ impl Members {
             db: db.clone(),
             link: redis.link(Duration::ZERO),
             consumer: Consumer::new(config),
-            me: Line {
+            me: MemberRow {
                 id,
                 consumer: config.consumer.clone(),
                 lease_key: proof.lease_key().to_owned(),
@@ -138,10 +138,10 @@ impl Members {
             session: shared.session,
             metrics: shared.metrics,
             joined_at: Instant::now(),
-            told: None,
+            announced: None,
             gone: None,
             versions: Versions::Any,
-            looked_at: Instant::now(),
+            polled_at: Instant::now(),
             has_said_others: false,
         }
     }
@@ -159,7 +159,7 @@ impl Members {
             self.proof.lease_key().clone_into(&mut self.me.lease_key);
             match self.db.with(|client| table::join(client, &self.me)) {
                 Ok(lines) => {
-                    self.db.served();
+                    self.db.report_up();
                     self.joined_at = Instant::now();
                     self.see(&lines);
                     return true;
@@ -177,7 +177,7 @@ impl Members {
 
     /// Looks after the members until `stop`, then leaves.
     pub fn keep(mut self, stop: &Stop) -> anyhow::Result<()> {
-        while !stop.wait(TURN) {
+        while !stop.wait(TICK) {
             if self.member.is_removed() {
                 self.join_again(stop);
             }
@@ -186,17 +186,17 @@ impl Members {
                 self.versions = Versions::Any;
             }
             let has_work = self.member.has_others() || self.versions != Versions::None;
-            if self.looked_at.elapsed() < LOOK {
+            if self.polled_at.elapsed() < POLL_INTERVAL {
                 continue;
             }
             if has_work {
-                self.look();
+                self.poll();
             } else {
                 self.tell_alone();
             }
         }
         if self.member.has_others() {
-            self.look();
+            self.poll();
         }
         // One that does not leave is taken for gone when its lease ends.
         if let Err(error) = self.db.with_spare(|client| table::leave(client, self.me.id)) {
@@ -209,7 +209,10 @@ impl Members {
     /// read before is applied by nobody here: another may have applied it, and what came after it.
     fn join_again(&mut self, stop: &Stop) {
         let connections = self.db.connections();
-        if self.told.is_some_and(|told| told.connections == connections) {
+        if self
+            .announced
+            .is_some_and(|announced| announced.connections == connections)
+        {
             log::warn!(
                 "another process took this one for gone, as after a lost connection to redis: this process drops what it holds, \
                  joins again and reads what is still pending for it"
@@ -223,12 +226,12 @@ impl Members {
         }
         self.session.bar();
         while !self.session.is_left() || !self.in_flight.wait_until_empty(Duration::ZERO) {
-            if stop.wait(TURN) {
+            if stop.wait(TICK) {
                 return;
             }
         }
         self.me.id = fastrand::i64(1..);
-        self.told = None;
+        self.announced = None;
         if self.join(stop) {
             self.member.has_rejoined(self.me.id);
         }
@@ -237,7 +240,7 @@ impl Members {
 
     /// Notes how far a process has come that has nobody to tell, so that a server that has gone back is found out.
     fn tell_alone(&mut self) {
-        self.looked_at = Instant::now();
+        self.polled_at = Instant::now();
         let floor = match GroupProgress::read(&mut self.link, &self.consumer) {
             Ok(progress) => self.in_flight.floor(progress.unsettled),
             Err(error) => {
@@ -246,9 +249,12 @@ impl Members {
             }
         };
         let (connections, streams) = (self.db.connections(), self.metrics.groups_recreated());
-        let is_told =
-            |told: Told, floor| told.floor >= floor && told.connections == connections && told.streams == streams;
-        let Some(floor) = floor.filter(|floor| !self.told.is_some_and(|told| is_told(told, *floor))) else {
+        let is_announced = |announced: Announced, floor| {
+            announced.floor >= floor && announced.connections == connections && announced.streams == streams
+        };
+        let Some(floor) =
+            floor.filter(|floor| !self.announced.is_some_and(|announced| is_announced(announced, *floor)))
+        else {
             return;
         };
         let db = self.db.clone();
@@ -261,22 +267,24 @@ impl Members {
     /// was told before stays true, since all of it was applied; a new stream may have lower IDs, so there it begins anew.
     fn tell(&mut self, client: &mut Client, floor: EntryId) -> Result<(), ApplyError> {
         let (connections, streams) = (self.db.connections(), self.metrics.groups_recreated());
-        let before = self.told.filter(|told| told.streams == streams);
-        let floor = before.map_or(floor, |told| told.floor.max(floor));
-        match (table::settle(client, self.me.id, floor)?, self.told) {
+        let before = self.announced.filter(|announced| announced.streams == streams);
+        let floor = before.map_or(floor, |announced| announced.floor.max(floor));
+        match (table::settle(client, self.me.id, floor)?, self.announced) {
             (None, _) => {
                 self.member.removed();
                 return Ok(());
             }
-            (Some(found), Some(told)) if found < told.floor && told.connections != connections => log::warn!(
-                "postgresql has gone back: entries after {found} were applied up to {} and are missing there, {:.1} s of \
+            (Some(found), Some(announced)) if found < announced.floor && announced.connections != connections => {
+                log::warn!(
+                    "postgresql has gone back: entries after {found} were applied up to {} and are missing there, {:.1} s of \
                  them; they are acknowledged in redis; have them delivered again, see \"After a server has gone back\" in the README",
-                told.floor,
-                told.floor.ms.saturating_sub(found.ms) as f64 / 1000.0
-            ),
+                    announced.floor,
+                    announced.floor.ms.saturating_sub(found.ms) as f64 / 1000.0
+                )
+            }
             _ => {}
         }
-        self.told = Some(Told {
+        self.announced = Some(Announced {
             floor,
             connections,
             streams,
@@ -299,15 +307,15 @@ impl Members {
         }
     }
 
-    fn look(&mut self) {
-        self.looked_at = Instant::now();
+    fn poll(&mut self) {
+        self.polled_at = Instant::now();
         let db = self.db.clone();
-        if let Err(error) = db.with_spare(|client| self.look_with(client)) {
+        if let Err(error) = db.with_spare(|client| self.poll_with(client)) {
             log::debug!("failed to look for other processes: {}", error.describe());
         }
     }
 
-    fn look_with(&mut self, client: &mut Client) -> Result<(), ApplyError> {
+    fn poll_with(&mut self, client: &mut Client) -> Result<(), ApplyError> {
         let lines = table::read(client)?;
         let others = self.see(&lines);
         // Who is gone comes before how far the group is: nothing is delivered to them in between.
@@ -333,8 +341,8 @@ impl Members {
     }
 
     /// Takes note of the others, and returns them.
-    fn see(&mut self, lines: &[Line]) -> Vec<Line> {
-        let others: Vec<Line> = lines.iter().filter(|line| line.id != self.me.id).cloned().collect();
+    fn see(&mut self, lines: &[MemberRow]) -> Vec<MemberRow> {
+        let others: Vec<MemberRow> = lines.iter().filter(|line| line.id != self.me.id).cloned().collect();
         self.member.set_has_others(!others.is_empty());
         if others.is_empty() && self.has_said_others {
             log::info!("no other process writes to this database: its versions are no longer needed");
@@ -351,7 +359,7 @@ impl Members {
     }
 
     /// Who of the others seems to be gone, and whether that is sure of all of them.
-    fn judge(&mut self, others: &[Line]) -> RedisResult<(BTreeSet<i64>, bool)> {
+    fn judge(&mut self, others: &[MemberRow]) -> RedisResult<(BTreeSet<i64>, bool)> {
         let mut gone = BTreeSet::new();
         let mut is_sure = true;
         for line in others {
@@ -364,7 +372,7 @@ impl Members {
         Ok((gone, is_sure))
     }
 
-    fn life(&mut self, line: &Line) -> RedisResult<Life> {
+    fn life(&mut self, line: &MemberRow) -> RedisResult<Life> {
         if line.has_left || mark::is_gone(&line.mark) {
             return Ok(Life::Gone);
         }
@@ -392,7 +400,7 @@ impl Members {
         }
         let gone = match self.gone.take().filter(|gone| gone.ids == ids) {
             Some(gone) => gone,
-            None => Gone {
+            None => DeadMembers {
                 ids,
                 since: Instant::now(),
                 delivered: progress.delivered,
@@ -413,7 +421,7 @@ impl Members {
     }
 
     /// Deletes the versions that no op can come too late for.
-    fn prune(&mut self, client: &mut Client, lines: &[Line], progress: &GroupProgress) -> Result<(), ApplyError> {
+    fn prune(&mut self, client: &mut Client, lines: &[MemberRow], progress: &GroupProgress) -> Result<(), ApplyError> {
         self.versions = match self.versions {
             _ if lines.len() > 1 => Versions::Any,
             Versions::Any => Versions::UpTo(progress.delivered),

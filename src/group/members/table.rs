@@ -14,7 +14,7 @@ use crate::runtime::heartbeat;
 
 /// A row of `firehose_worker.members`.
 #[derive(Clone)]
-pub struct Line {
+pub struct MemberRow {
     pub id: i64,
     pub consumer: String,
     /// The key in Redis that holds the mark while the process lives; empty if it may not keep one.
@@ -24,7 +24,7 @@ pub struct Line {
 }
 
 /// Makes a process a member; returns all.
-pub fn join(client: &mut Client, me: &Line) -> Result<Vec<Line>, ApplyError> {
+pub fn join(client: &mut Client, me: &MemberRow) -> Result<Vec<MemberRow>, ApplyError> {
     behind_gate(client, |client| {
         Params::new()
             .long(me.id)
@@ -36,10 +36,10 @@ pub fn join(client: &mut Client, me: &Line) -> Result<Vec<Line>, ApplyError> {
     })
 }
 
-pub fn read(client: &mut Client) -> Result<Vec<Line>, ApplyError> {
+pub fn read(client: &mut Client) -> Result<Vec<MemberRow>, ApplyError> {
     let rows = Params::new().query(client, sql::MEMBERS_READ)?;
     let line = |row: &Row| {
-        Ok(Line {
+        Ok(MemberRow {
             id: row.get("id")?,
             consumer: row.get("consumer")?,
             lease_key: row.get("lease_key")?,

@@ -17,7 +17,7 @@ use crate::partition::worker_of;
 use crate::reader::delivered::Delivered;
 use crate::runtime::heartbeat;
 
-pub struct HandOver {
+pub struct Dispatcher {
     workers: Vec<Sender<Entry>>,
     done: Sender<Done>,
     in_flight: Arc<InFlight>,
@@ -34,9 +34,9 @@ struct Trimmed {
     last: EntryId,
 }
 
-impl HandOver {
-    pub fn new(workers: Vec<Sender<Entry>>, done: Sender<Done>, in_flight: Arc<InFlight>) -> HandOver {
-        HandOver {
+impl Dispatcher {
+    pub fn new(workers: Vec<Sender<Entry>>, done: Sender<Done>, in_flight: Arc<InFlight>) -> Dispatcher {
+        Dispatcher {
             workers,
             done,
             in_flight,
@@ -52,7 +52,7 @@ impl HandOver {
 
     /// Gives each entry to its worker, in order, unless it is in flight already; how many were given. `None` if a worker
     /// has given up; what was not taken stays pending.
-    pub fn give(&mut self, mut delivered: Vec<Delivered>) -> Option<usize> {
+    pub fn dispatch(&mut self, mut delivered: Vec<Delivered>) -> Option<usize> {
         // One that is in flight was read before, and before it was trimmed if it was.
         delivered.retain(|delivered| self.in_flight.add(delivered.id(), delivered.weight()));
         let mut given = 0;
@@ -78,8 +78,8 @@ impl HandOver {
     }
 
     /// Has entries counted that XAUTOCLAIM has dropped since they were trimmed, as `give` does. `None` if the acker has gone.
-    pub fn give_dropped(&mut self, ids: Vec<EntryId>) -> Option<usize> {
-        self.give(ids.into_iter().map(Delivered::Dropped).collect())
+    pub fn dispatch_dropped(&mut self, ids: Vec<EntryId>) -> Option<usize> {
+        self.dispatch(ids.into_iter().map(Delivered::Dropped).collect())
     }
 
     /// Says how many entries were lost to the producer's limit while they were pending: once for many answers.
@@ -144,9 +144,9 @@ mod tests {
         let in_flight = Arc::new(InFlight::new(1 << 20));
         let (worker, inbox) = bounded(0);
         let (done, _acker) = bounded(10);
-        let mut hand_over = HandOver::new(vec![worker], done, Arc::clone(&in_flight));
+        let mut dispatcher = Dispatcher::new(vec![worker], done, Arc::clone(&in_flight));
         let answer = vec![entry(1), Delivered::Trimmed(EntryId { ms: 2, n: 0 }), entry(3)];
-        let giving = std::thread::Builder::new().spawn(move || hand_over.give(answer));
+        let giving = std::thread::Builder::new().spawn(move || dispatcher.dispatch(answer));
         while in_flight.held().0 < 3 {
             std::thread::yield_now();
         }

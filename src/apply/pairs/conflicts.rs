@@ -19,13 +19,13 @@ use crate::postgres::{sql, templates};
 use crate::rows::{PairRow, PairTable};
 
 /// What a record that could not simply be inserted meets in the database. Outlives the batch's effects.
-pub struct Met {
+pub struct Conflicts {
     pub(super) stored: Vec<PairRow<'static>>,
     pub(super) remembered: Vec<PairRow<'static>>,
     pub(super) freed: Vec<FreedPair>,
 }
 
-impl Met {
+impl Conflicts {
     /// The rows as the table holds them, which does not tell their places.
     pub fn stored_rows(&mut self) -> impl Iterator<Item = &mut PairRow<'static>> {
         self.stored.iter_mut()
@@ -54,7 +54,7 @@ pub(super) fn read(
     table: PairTable,
     items: &[&PairRow],
     freed: Vec<FreedPair>,
-) -> Result<Met, ApplyError> {
+) -> Result<Conflicts, ApplyError> {
     let put: HashSet<&str> = items.iter().map(|item| item.uri.as_ref()).collect();
     let mut pairs: BTreeSet<Pair> = items.iter().map(|item| item.pair()).collect();
     pairs.extend(freed.iter().map(FreedPair::pair));
@@ -66,7 +66,7 @@ pub(super) fn read(
     let open = open_pairs(table, pairs, &put, &stored, &remembered, &freed);
     let waiting = read_waiting(client, table, &open, &known)?;
     remembered.extend(waiting);
-    Ok(Met {
+    Ok(Conflicts {
         stored,
         remembered,
         freed,
