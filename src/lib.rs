@@ -31,7 +31,7 @@
 //! | `holder`, `renewer` | renew the lease on the consumer name, and entries that are held for long | `src/group/` |
 //! | `members` | finds the other processes that write to the database | `src/group/members/` |
 //! | `tries` | watches tries of entries that may crash the process | `src/worker/poison.rs` |
-//! | `notify`, `http` | report to systemd and to Prometheus, where they are configured | `src/report/` |
+//! | `notify`, `http`, `http-connection` | report to systemd and to Prometheus, where they are configured; each HTTP connection has a thread of its own | `src/report/` |
 //! | `signals`, `stderr` | receive signals, and write the log | `src/runtime/shutdown.rs`, `src/logging/` |
 //! | `r2d2-worker-0` … | open connections for the connection pool, which brings them | `src/postgres/db.rs` |
 //!
