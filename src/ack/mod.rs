@@ -125,9 +125,7 @@ impl Acker {
         }
         let left = self.left + self.waiting.dones.len();
         if left > 0 {
-            log::warn!(
-                "{left} entries that are done with could not be acknowledged before the stop; they stay pending"
-            );
+            log::warn!("{left} finished entries could not be acknowledged before the stop; they stay pending");
         }
         Ok(())
     }

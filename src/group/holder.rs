@@ -217,11 +217,14 @@ impl Holder {
             };
             match self.allowed(holder) {
                 Ok(None | Some(false)) => {}
-                Ok(Some(true)) => anyhow::bail!(
-                    "the consumer name {} is not this process's any more, which was silent for {:.1} s",
+                Ok(Some(true)) if absent > LEASE => anyhow::bail!(
+                    "lost the consumer name {}: this process stood still for {:.1} s, longer than its lease",
                     self.consumer,
                     absent.as_secs_f64()
                 ),
+                Ok(Some(true)) => {
+                    anyhow::bail!("lost the consumer name {}: another process has taken it", self.consumer)
+                }
                 // Without Redis nobody can read under the name either.
                 Err(error) => log::debug!("failed to renew the holder's key: {}", link::describe(&error)),
             }

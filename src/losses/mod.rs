@@ -44,9 +44,9 @@ pub fn dead_letters_are_many(number: u64, limit: u64) -> bool {
 }
 
 /// What it costs to be refused the look, the key for what it found, and the number of dead letters.
-const NO_LOOK: &str = "unread entries that are trimmed are neither counted nor foretold";
+const NO_LOOK: &str = "unread entries that are trimmed are neither counted nor predicted";
 const NO_KEEPING: &str = "what was lost is counted for this run only";
-const NO_LETTERS: &str = "nobody says when the dead letters near their limit";
+const NO_LETTERS: &str = "the log does not report when the dead letters reach their limit";
 
 const KEEPING_RULE: &str = "~firehose:worker:* +watch +unwatch +hget +hset +hincrby +multi +exec";
 
@@ -138,7 +138,7 @@ impl Losses {
                 log::debug!("failed to look at {}: {}", self.stream, link::describe(error));
             }
             Err(error) => self.refusal.say(format!(
-                "redis refuses to say or keep what {} has lost, in {}: {}; losses are counted once it does",
+                "cannot read or store what {} has lost, in {}: {}; losses are counted once redis allows it",
                 self.stream,
                 self.key,
                 link::describe(error)
@@ -164,7 +164,7 @@ impl Losses {
             self.last = None;
             if is_before_reading && kept.is_some() {
                 log::warn!(
-                    "the group {} is gone: what was unread or pending in it is lost",
+                    "the group {} no longer exists: what was unread or pending in it is lost",
                     self.group
                 );
                 self.metrics.group_recreated();
@@ -178,7 +178,9 @@ impl Losses {
         let given = self.given(kept.as_ref(), &info, reads, was_connected);
         let Some((seen, lost)) = unread::compare(kept.as_ref(), given, &info) else {
             if !std::mem::replace(&mut self.said.old_redis, true) {
-                log::info!("redis before 7.0 does not tell how many unread entries were trimmed: they are not counted");
+                log::info!(
+                    "redis before 7.0 does not report how many unread entries were trimmed: they are not counted"
+                );
             }
             return self.forget_watch();
         };
@@ -302,7 +304,7 @@ impl Losses {
         let has_deletions = kept.is_some_and(|kept| kept.has_deletions(info));
         if has_deletions && !std::mem::replace(&mut self.said.deletions, true) {
             log::warn!(
-                "somebody deletes entries of {} (XDEL): while that goes on, entries lost unread are not counted",
+                "another program deletes entries of {} (XDEL): while that goes on, entries lost unread are not counted",
                 self.stream
             );
         }
@@ -334,7 +336,7 @@ impl Losses {
         if dead_letters_are_many(number, limit) {
             if !std::mem::replace(&mut self.said.dead_letters, true) {
                 log::warn!(
-                    "{DEAD_LETTERS} holds {number} of about {limit} dead letters, then the oldest go: see `firehose-worker \
+                    "{DEAD_LETTERS} holds {number} of about {limit} dead letters, then the oldest are dropped: see `firehose-worker \
                      dead-letters list`, and replay or drop them"
                 );
             }

@@ -258,7 +258,7 @@ pub fn missing(client: &mut Client) -> Result<Option<String>, ApplyError> {
     }
     match make_own_tables(client) {
         Err(error) if error.fault() != Fault::Transient => Ok(Some(format!(
-            "the worker's own tables cannot be made: {}; run `firehose-worker schema --own | psql` as a role that may",
+            "cannot create the worker's own tables: {}; run `firehose-worker schema --own | psql` as a role that may",
             error.describe()
         ))),
         made => made.map(|()| None),
@@ -287,7 +287,7 @@ fn missing_relations(client: &mut Client, names: Vec<&str>) -> Result<Vec<String
 fn make_own_tables(client: &mut Client) -> Result<(), ApplyError> {
     if !missing_tables(client, schema::own_tables())?.is_empty() {
         run_own_schema(client)?;
-        log::info!("made the worker's own tables in the schema firehose_worker");
+        log::info!("created the worker's own tables in the schema firehose_worker");
         return Ok(());
     }
     let indexes: Vec<String> = schema::own_indexes().map(|(name, _)| name).collect();
@@ -297,10 +297,10 @@ fn make_own_tables(client: &mut Client) -> Result<(), ApplyError> {
     }
     let missing = missing.join(", ");
     match run_own_schema(client) {
-        Ok(()) => log::info!("made the index {missing}"),
+        Ok(()) => log::info!("created the index {missing}"),
         Err(error) if error.fault() == Fault::Transient => return Err(error),
         Err(error) => log::warn!(
-            "the index {missing} cannot be made: {}; what it is for takes longer the more rows there are: run \
+            "cannot create the index {missing}: {}; without it, the worker slows down as rows accumulate: run \
              `firehose-worker schema --own | psql` as the owner of the tables",
             error.describe()
         ),

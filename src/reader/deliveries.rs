@@ -6,7 +6,7 @@ use super::delivered::Delivered;
 use crate::group::consumer::Consumer;
 use crate::redis::link::Link;
 
-const NO_COUNTS: &str = "an entry that ends the process is not found";
+const NO_COUNTS: &str = "an entry that crashes the process is not found";
 
 /// Writes down how often each of these entries of the own consumer, in stream order, was delivered.
 pub fn look_up(consumer: &Consumer, link: &mut Link, delivered: &mut [Delivered]) -> RedisResult<()> {

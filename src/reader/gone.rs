@@ -41,7 +41,7 @@ impl Reader {
             }
             if !has_said {
                 log::info!(
-                    "waiting for entries that may be of consumers that are gone ({}), for {} s at most",
+                    "waiting for entries of consumers that may be dead ({}), for {} s at most",
                     shown::list(&silent),
                     self.claim.idle.as_secs()
                 );
@@ -118,7 +118,7 @@ impl Reader {
             };
             taken += given;
         }
-        log::info!("took over {taken} pending entries of consumers that are gone");
+        log::info!("took over {taken} pending entries of dead consumers");
         Ok(true)
     }
 }

@@ -214,16 +214,16 @@ impl Reader {
             || error.detail().is_some_and(|detail| detail.starts_with("no such key"))
         {
             let making = match self.group_refused.take() {
-                Some(refused) => format!("redis refuses to make it again: {refused}; trying on, nothing is lost"),
-                None => "making it again from the stream's first entry".to_owned(),
+                Some(refused) => format!("redis refuses to create it again: {refused}; retrying, nothing is lost"),
+                None => "creating it again from the stream's first entry".to_owned(),
             };
             self.refusal.say(format!(
-                "the group {} or its stream is gone: {making}",
+                "the group {} or its stream no longer exists: {making}",
                 self.consumer.group
             ));
         } else {
             self.refusal.say(format!(
-                "redis refuses to be read: {}; trying on, nothing is lost{}",
+                "cannot read from redis: {}; retrying, nothing is lost{}",
                 link::describe(error),
                 link::hint(error, &format!("~{} +xreadgroup", self.consumer.stream))
             ));
@@ -242,7 +242,7 @@ impl Reader {
             .arg("MKSTREAM");
         match self.link.query::<()>(&create) {
             Ok(()) => {
-                log::info!("made the group {} on {}", self.consumer.group, self.consumer.stream);
+                log::info!("created the group {} on {}", self.consumer.group, self.consumer.stream);
                 if self.has_group {
                     self.metrics.group_recreated();
                 }

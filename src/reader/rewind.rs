@@ -64,7 +64,7 @@ impl Reader {
     pub(super) fn say_gone_back(&mut self, first: Option<EntryId>) {
         let Some(first) = first else { return };
         log::warn!(
-            "redis is in an earlier state: it delivers {first} once more, though entries up to {} were read; from there on all \
+            "redis is in an earlier state: it delivers {first} again although entries up to {} were read; from there on everything \
              is applied and counted again, in order",
             self.newest
         );

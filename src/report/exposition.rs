@@ -93,7 +93,7 @@ impl Collector for Counted {
         gauge(
             &mut encoder,
             "ready",
-            "Whether the worker gets on, as /readyz says",
+            "Whether the worker makes progress, as /readyz reports",
             is_ready,
         )?;
         process(&mut encoder)

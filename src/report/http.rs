@@ -115,8 +115,8 @@ impl Http {
                     return Some(listener);
                 }
                 Err(error) => refusal.say(format!(
-                    "cannot listen on METRICS_ADDR={}: {error}; trying on, the worker works without; each process on a \
-                     machine needs an address of its own, or METRICS_ADDR empty",
+                    "cannot listen on METRICS_ADDR={}: {error}; retrying, entries are still processed; use a different address \
+                     for each process, or leave METRICS_ADDR empty",
                     self.address
                 )),
             }

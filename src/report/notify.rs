@@ -187,7 +187,7 @@ impl Watchdog {
     fn new(limit: Duration) -> Watchdog {
         if limit < SHORTEST_WATCHDOG {
             log::warn!(
-                "WatchdogSec is {} s: an answer of postgresql may take 35 s, and would be taken for a hang; set at least {} s",
+                "WatchdogSec is {} s: postgresql may take 35 s to answer, which would count as a hang; set at least {} s",
                 limit.as_secs(),
                 SHORTEST_WATCHDOG.as_secs()
             );
@@ -204,7 +204,7 @@ impl Watchdog {
         if missing.is_empty() {
             self.fed_at = now;
             if std::mem::take(&mut self.has_warned) {
-                log::info!("all threads take turns again");
+                log::info!("all threads respond again");
             }
             return true;
         }
@@ -212,7 +212,7 @@ impl Watchdog {
         if time > self.limit / 2 && !self.has_warned {
             self.has_warned = true;
             log::error!(
-                "no sign of {} for {:.0} s: after {} s systemd ends the process and starts it again; nothing is lost",
+                "no heartbeat from {} for {:.0} s: after {} s systemd restarts the process; nothing is lost",
                 shown::list(missing),
                 time.as_secs_f64(),
                 self.limit.as_secs()

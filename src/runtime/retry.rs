@@ -177,7 +177,7 @@ impl Waiter {
             state.said.len() < MAX_SAID && state.said.insert(reason.to_owned())
         };
         if is_new {
-            log::error!("{reason}; waiting until it is mended, nothing is lost");
+            log::error!("{reason}; paused until this is fixed, nothing is lost");
         }
     }
 

@@ -85,7 +85,7 @@ pub fn handle_signals(stop: &Stop) -> anyhow::Result<()> {
                 continue;
             }
             if stop.is_requested() {
-                log::warn!("{name} again: exiting at once; what is unfinished stays pending");
+                log::warn!("{name} again: exiting at once; unfinished entries stay pending");
                 stderr::flush();
                 std::process::exit(EXIT_AT_ONCE);
             }

@@ -237,7 +237,7 @@ impl Worker {
     fn remember_size(&mut self, ops: usize, error: &ApplyError) {
         if self.portion.was_too_large(ops, Instant::now()) {
             log::warn!(
-                "postgresql refuses {ops} ops in one transaction, and takes fewer: {}; going on with smaller ones, nothing is \
+                "postgresql refuses {ops} ops in one transaction, and takes fewer: {}; continuing with smaller ones, nothing is \
                  lost",
                 error.describe()
             );
@@ -343,9 +343,7 @@ impl Worker {
     /// Says an error of which nobody knows whether it passes or stays with one op: finding that out takes a while.
     fn log_unknown(&mut self, description: &str) {
         if self.odd.as_deref() != Some(description) {
-            log::warn!(
-                "{description}; trying again, then in smaller parts to find the op that it stays with; nothing is lost"
-            );
+            log::warn!("{description}; retrying, then in smaller parts to find the op that causes it; nothing is lost");
             self.odd = Some(description.to_owned());
         }
     }

@@ -123,7 +123,7 @@ impl Tries {
             }
             if let Err(error) = link.pipeline::<()>(&trial.set(false)) {
                 log::warn!(
-                    "a try that the stop interrupts counts as one that ended the process: {}",
+                    "a try that the stop interrupts counts as a crash: {}",
                     link::describe(&error)
                 );
             }
@@ -228,7 +228,7 @@ impl Trials {
             }
             if before > 0 {
                 log::warn!(
-                    "entry {}: the process has ended {before} times while it was tried alone; set apart after {}",
+                    "entry {}: the process has crashed {before} times while it tried the entry alone; it becomes a dead letter after {}",
                     entry.id,
                     self.limit
                 );
@@ -357,7 +357,7 @@ impl Trials {
     fn say(&mut self, error: &RedisError) {
         if !self.has_said {
             log::warn!(
-                "redis refuses the count of tries ({}): an entry that ends the process is not set apart{}",
+                "redis refuses the count of tries ({}): an entry that crashes the process does not become a dead letter{}",
                 link::describe(error),
                 link::hint(error, "~firehose:worker:* +get +set +del")
             );

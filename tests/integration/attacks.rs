@@ -473,7 +473,7 @@ fn an_installation_without_the_index_of_places_gets_it_or_goes_on_without() {
     let url = stack.database_url().replace("postgres@", &format!("{role}@"));
     let log = stack.drain_with(&[("DATABASE_URL", &url)]).log;
     assert!(
-        log.contains("the index firehose_worker.rivals_place cannot be made"),
+        log.contains("cannot create the index firehose_worker.rivals_place"),
         "{}",
         shown(&log)
     );

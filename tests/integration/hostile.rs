@@ -243,7 +243,7 @@ fn a_list_of_thousands_of_consumers_is_cut_in_log_lines_and_reports() {
     }
     pipe.query::<()>(&mut connection).expect("3,000 consumers");
     let worker = stack.worker().spawn();
-    let said = "waiting for entries that may be of consumers that are gone";
+    let said = "waiting for entries of consumers that may be dead";
     wait_until("the others are waited for", || match worker.log().contains(said) {
         true => Ok(()),
         false => Err(shown(&worker.log())),

@@ -62,7 +62,7 @@ fn sigterm_and_its_like_end_an_idle_worker_within_two_seconds_with_exit_code_0_a
 fn signals_that_mean_nothing_to_the_worker_end_nothing() {
     let stack = Stack::new("other_signals");
     let mut worker = stack.worker().spawn();
-    wait_for_line(&mut worker, &["made the group"]);
+    wait_for_line(&mut worker, &["created the group"]);
     for (signal, name) in [
         (libc::SIGUSR1, "sigusr1"),
         (libc::SIGUSR2, "sigusr2"),

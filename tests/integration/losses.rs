@@ -226,8 +226,12 @@ fn groups_and_streams_that_are_made_again_are_counted() {
     wait_until("new follows are there", || equal(stack.count("follows"), 10));
     let log = stop(worker);
     assert_eq!(lost(&stack, "unread_trimmed"), 0, "{}", shown(&log));
-    assert!(n_lines(&log, "is gone: making it again") >= 1, "{}", shown(&log));
-    assert!(n_lines(&log, "made the group") >= 3, "{}", shown(&log));
+    assert!(
+        n_lines(&log, "no longer exists: creating it again") >= 1,
+        "{}",
+        shown(&log)
+    );
+    assert!(n_lines(&log, "created the group") >= 3, "{}", shown(&log));
 }
 
 #[test]
@@ -239,7 +243,7 @@ fn a_group_that_was_destroyed_while_no_worker_ran_is_counted() {
     let log = stack.drain().log;
     assert_eq!(lost(&stack, "groups_recreated"), 1, "{}", shown(&log));
     assert_eq!(
-        n_lines(&log, "the group firehose-processors is gone"),
+        n_lines(&log, "the group firehose-processors no longer exists"),
         1,
         "{}",
         shown(&log)

@@ -123,7 +123,7 @@ fn full_channels_before_a_missing_table_starve_no_watchdog() {
     });
     stack.sql("alter table follows rename to follows_away");
     (1..200).for_each(follow);
-    wait_for_status(&manager, "waiting until it is mended");
+    wait_for_status(&manager, "paused until this is fixed");
     wait_for_food(&manager, &worker);
     stack.sql("alter table follows_away rename to follows");
     wait_until("all is applied", || equal(stack.count("follows"), 200));
@@ -145,7 +145,7 @@ fn a_thread_that_hangs_starves_the_watchdog_until_it_is_back() {
     wait_until("the log names the thread", || {
         let log = worker.log();
         log.lines()
-            .any(|line| line.contains("no sign of") && line.contains("worker-0"))
+            .any(|line| line.contains("no heartbeat from") && line.contains("worker-0"))
     });
     let fed = manager.count("WATCHDOG=1");
     let told = manager.count("STATUS=");
@@ -153,7 +153,7 @@ fn a_thread_that_hangs_starves_the_watchdog_until_it_is_back() {
     assert_eq!(manager.count("WATCHDOG=1"), fed, "fed while a thread hangs");
     drop(frozen);
     wait_until("the log says that it is back", || {
-        worker.log().contains("all threads take turns again")
+        worker.log().contains("all threads respond again")
     });
     wait_for_food(&manager, &worker);
 }

@@ -95,7 +95,7 @@ fn remedy(error: &postgres::Error) -> &'static str {
     if error.is_closed() {
         return "see the server's log; if it is a PgBouncer, set its pool_mode to transaction or session";
     }
-    "see to what PostgreSQL says"
+    "follow PostgreSQL's message"
 }
 
 fn check_server(

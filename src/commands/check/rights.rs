@@ -89,7 +89,7 @@ fn liked(config: &Config) -> Vec<(&'static str, Vec<Try>)> {
             ],
         ),
         (
-            "a group that is made again when it is gone, and consumers that go with their process",
+            "a group that is created again when it disappears, and consumers that are removed with their process",
             vec![
                 make_group(config),
                 of_stream(&["XGROUP", "DELCONSUMER", stream, own, own]),
@@ -231,7 +231,7 @@ pub fn have_known(commands: &[String]) -> String {
 /// What to do about one command that was not carried out, if that is for want of a right or of the command.
 pub fn remedy(link: &mut Link, config: &Config, error: &RedisError, key: Option<&str>, rules: &[&str]) -> String {
     if !link::is_refused(error) {
-        return "see to what Redis says".to_owned();
+        return "follow Redis's message".to_owned();
     }
     if link::is_unknown(error) {
         // Redis quotes the name.

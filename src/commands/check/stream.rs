@@ -48,7 +48,7 @@ pub fn look(mut link: Link, config: &Config, report: &Report) -> Looked {
             };
             report.warn("stream", format!("nothing is known of it: {why}"), remedy);
         }
-        Err(error) => report.fail("stream", link::describe(error), "see to what Redis says"),
+        Err(error) => report.fail("stream", link::describe(error), "follow Redis's message"),
     }
     check_dead_letters(link, config, report);
     check_losses(link, config, report);
@@ -225,7 +225,7 @@ fn check_producer(link: &mut Link, report: &Report) {
         return;
     };
     match producer {
-        None => report.warn(what, "none says that it lives", "start the firehose consumer"),
+        None => report.warn(what, "none has reported recently", "start the firehose consumer"),
         Some(Ok(producer)) if producer.connected => {
             let cursor = producer.current_cursor.as_deref().unwrap_or("none yet");
             report.ok(what, format!("connected to the firehose, cursor {cursor}"));

@@ -60,7 +60,7 @@ pub fn look(client: &mut Client, server: &Server, report: &Report) -> Looked {
 }
 
 fn failed(report: &Report, what: &'static str, error: &ApplyError) -> Unusable {
-    report.fail(what, error.describe(), "see to what PostgreSQL says");
+    report.fail(what, error.describe(), "follow PostgreSQL's message");
     Unusable
 }
 

@@ -131,7 +131,7 @@ pub fn run(config: Config, options: &cli::Repair) -> anyhow::Result<String> {
     match repair.run() {
         Ok(()) => repair.report.finished = true,
         Err(End::Stopped) if options.dry_run => log::info!("stopped; a dry run begins anew when it is started again"),
-        Err(End::Stopped) => log::info!("stopped; `firehose-worker repair` goes on from here"),
+        Err(End::Stopped) => log::info!("stopped; `firehose-worker repair` continues from here"),
         Err(End::Failed(error)) => return Err(error),
     }
     Ok(if options.json {
@@ -222,7 +222,7 @@ impl Repair<'_> {
         let (place, report) = self.attempt(|client| hold.take(client))?;
         if place != Place::first() {
             log::info!(
-                "going on with an unfinished repair: {} after {}",
+                "continuing an unfinished repair: {} after {}",
                 place.step,
                 place.after.join(" ")
             );
@@ -279,7 +279,7 @@ impl Repair<'_> {
             return Ok(());
         }
         Err(End::Failed(anyhow::anyhow!(
-            "another process has taken the repair over and goes on with it"
+            "another process has taken the repair over and continues it"
         )))
     }
 
@@ -301,7 +301,7 @@ impl Repair<'_> {
             };
             if error.sqlstate() == Some(&SqlState::QUERY_CANCELED) {
                 return Err(End::Failed(anyhow::anyhow!(
-                    "{}; start it again with a smaller --slice, it goes on from here",
+                    "{}; start it again with a smaller --slice, it continues from here",
                     error.describe()
                 )));
             }
@@ -311,7 +311,7 @@ impl Repair<'_> {
             tries += 1;
             // A server that is away is said once, by the pool.
             if tries == QUIET_TRIES && error.sqlstate().is_some() {
-                log::warn!("{}; trying until it passes", error.describe());
+                log::warn!("{}; retrying", error.describe());
             }
             if backoff.wait(&self.stop) {
                 return Err(End::Stopped);

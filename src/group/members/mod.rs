@@ -205,7 +205,7 @@ impl Members {
         Ok(())
     }
 
-    /// Joins again after another process took this one for gone, or PostgreSQL has gone back to before it had joined. What was
+    /// Joins again after another process declared this one dead, or PostgreSQL has gone back to before it had joined. What was
     /// read before is applied by nobody here: another may have applied it, and what came after it.
     fn join_again(&mut self, stop: &Stop) {
         let connections = self.db.connections();
@@ -214,13 +214,13 @@ impl Members {
             .is_some_and(|announced| announced.connections == connections)
         {
             log::warn!(
-                "another process took this one for gone, as after a lost connection to redis: this process drops what it holds, \
+                "another process declared this one dead, as after a lost connection to redis: this process releases what it holds, \
                  joins again and reads what is still pending for it"
             );
         } else {
             log::warn!(
                 "postgresql has gone back to before this process joined, {} s ago: what it has applied since is missing there and \
-                 acknowledged in redis; have it delivered again, see \"After a server has gone back\" in the README",
+                 acknowledged in redis; have it delivered again, see \"After a server has gone back\" in OPERATIONS.md",
                 self.joined_at.elapsed().as_secs()
             );
         }
@@ -277,7 +277,7 @@ impl Members {
             (Some(found), Some(announced)) if found < announced.floor && announced.connections != connections => {
                 log::warn!(
                     "postgresql has gone back: entries after {found} were applied up to {} and are missing there, {:.1} s of \
-                 them; they are acknowledged in redis; have them delivered again, see \"After a server has gone back\" in the README",
+                 them; they are acknowledged in redis; have them delivered again, see \"After a server has gone back\" in OPERATIONS.md",
                     announced.floor,
                     announced.floor.ms.saturating_sub(found.ms) as f64 / 1000.0
                 )
@@ -411,7 +411,7 @@ impl Members {
             let ids: Vec<i64> = gone.ids.iter().copied().collect();
             table::remove(client, &ids)?;
             log::info!(
-                "{} other processes are gone, and what they had read is settled",
+                "{} other processes have ended, and all that they had read is acknowledged",
                 ids.len()
             );
         } else {

@@ -234,7 +234,11 @@ fn workers_of_other_streams_and_groups_are_no_standbys_whatever_their_names() {
         let status = worker.wait_exit(STOP_LIMIT);
         let log = worker.log();
         assert_eq!(status.code(), Some(0), "{}", shown(&log));
-        assert!(!log.contains("standby") && !log.contains("is gone"), "{}", shown(&log));
+        assert!(
+            !log.contains("standby") && !log.contains("no longer exists"),
+            "{}",
+            shown(&log)
+        );
     }
     let keys: Vec<String> = cmd("KEYS")
         .arg("firehose:worker:losses:*")

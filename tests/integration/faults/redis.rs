@@ -35,7 +35,7 @@ fn a_redis_in_cluster_mode_is_waited_for_in_one_line() {
     let mut worker = world.worker().spawn();
     wait_for_line(
         &mut worker,
-        &["cluster mode", "cluster-enabled no", "waiting until it is mended"],
+        &["cluster mode", "cluster-enabled no", "paused until this is fixed"],
     );
     assert_eq!(lines_with(&worker.log(), &["cluster mode"]), 1, "{}", worker.log());
     assert!(stack.groups().is_empty(), "{:?}", stack.groups());

@@ -100,7 +100,7 @@ fn commands_that_the_worker_needs_are_waited_for_until_they_are_allowed() {
         .worker()
         .env("REDIS_URL", &redis_url_of(&world, "feeder:pw"))
         .spawn();
-    wait_for_line(&mut worker, &["refuses to be read", "NOPERM", "+xreadgroup"]);
+    wait_for_line(&mut worker, &["cannot read from redis", "NOPERM", "+xreadgroup"]);
     acl(&world.stack.redis, &["+xreadgroup"]);
     wait_for_line(&mut worker, &["refuses acknowledgements", "NOPERM", "+xack"]);
     wait_until("all is read", || equal(world.stack.pending(), 200));
@@ -109,7 +109,7 @@ fn commands_that_the_worker_needs_are_waited_for_until_they_are_allowed() {
     world.settle();
     let log = world.finish(worker);
     assert_eq!(lines_with(&log, &["refuses acknowledgements"]), 1, "{log}");
-    assert_eq!(lines_with(&log, &["refuses to be read"]), 1, "{log}");
+    assert_eq!(lines_with(&log, &["cannot read from redis"]), 1, "{log}");
 }
 
 #[test]
@@ -183,7 +183,7 @@ fn a_role_without_a_right_is_waited_for_with_what_to_grant() {
             "permission denied for table likes",
             "42501",
             "grant",
-            "waiting until it is mended",
+            "paused until this is fixed",
         ],
     );
     world.stack.sql("grant insert on likes to feeder");

@@ -21,13 +21,13 @@ fn dropped_columns_and_tables_are_waited_for() {
     world.push(200);
     wait_for_line(
         &mut worker,
-        &["via", "42703", "migrations", "waiting until it is mended"],
+        &["via", "42703", "migrations", "paused until this is fixed"],
     );
     world.stack.sql("alter table likes rename column gone to via");
     world.settle();
     world.stack.sql("alter table follows rename to gone");
     world.push(300);
-    wait_for_line(&mut worker, &["follows", "42P01", "waiting until it is mended"]);
+    wait_for_line(&mut worker, &["follows", "42P01", "paused until this is fixed"]);
     world.stack.sql("alter table gone rename to follows");
     world.finish(worker);
 }
@@ -44,7 +44,7 @@ fn columns_of_another_type_than_is_read_are_waited_for() {
     stack.update(&alice, "app.bsky.feed.like/1", subject(2));
     wait_for_line(
         &mut worker,
-        &["created_at", "timestamptz", "waiting until it is mended"],
+        &["created_at", "timestamptz", "paused until this is fixed"],
     );
     stack.sql("alter table likes alter created_at type timestamp");
     wait_until("nothing is pending", || equal(stack.pending(), 0));
@@ -67,7 +67,7 @@ fn columns_of_another_type_than_is_written_make_no_dead_letters() {
     push_likes(&stack, "b", 100);
     wait_for_line(
         &mut worker,
-        &["public.likes.created_at is date", "waiting until it is mended"],
+        &["public.likes.created_at is date", "paused until this is fixed"],
     );
     drop(worker);
     let mut worker = stack.worker().spawn();
@@ -100,7 +100,7 @@ fn row_level_security_is_waited_for_and_hides_no_row() {
         );
         wait_for_line(
             &mut worker,
-            &["row-level security", table, "BYPASSRLS", "waiting until it is mended"],
+            &["row-level security", table, "BYPASSRLS", "paused until this is fixed"],
         );
         stack.sql(&format!("alter table {table} disable row level security"));
         wait_until("nothing is pending", || equal(stack.pending(), 0));
@@ -139,7 +139,7 @@ fn constraints_on_columns_that_the_worker_does_not_write_are_waited_for() {
         world.settle();
         world.stack.sql(make);
         world.push(150);
-        wait_for_line(&mut worker, &[state, "does not write", "waiting until it is mended"]);
+        wait_for_line(&mut worker, &[state, "does not write", "paused until this is fixed"]);
         world.stack.sql(drop);
         world.settle();
     }
@@ -165,7 +165,7 @@ fn one_reason_that_refuses_most_of_a_batch_is_waited_for() {
     let mut worker = stack.worker().spawn();
     wait_for_line(
         &mut worker,
-        &["of a batch is refused", "23514", "waiting until it is mended"],
+        &["of a batch is refused", "23514", "paused until this is fixed"],
     );
     stack.sql("alter table likes drop constraint none");
     wait_until("the likes are applied", || equal(stack.count("likes"), 30));
@@ -295,7 +295,7 @@ fn published_tables_whose_rows_nothing_identifies_are_waited_for_with_what_to_do
         "replica identity",
         "REPLICA IDENTITY FULL",
         "firehose-worker check",
-        "waiting until it is mended",
+        "paused until this is fixed",
     ];
     wait_for_line(&mut worker, &words);
     assert_eq!(world.stack.dead_letters().len(), 0);

@@ -96,7 +96,7 @@ fn a_great_many_trimmed_entries_of_a_gone_consumer_are_counted_within_bounded_me
     trim(&stack, 0);
     let idle = ("CLAIM_IDLE_MS", "2000");
     let worker = spawn_with(&stack, &[idle, ("MAX_IN_FLIGHT_MIB", "1")]);
-    wait_for_line(&worker, "waiting for entries that may be of consumers that are gone");
+    wait_for_line(&worker, "waiting for entries of consumers that may be dead");
     let before = crate::memory::peak_kib(&worker);
     wait_until("all that was lost is counted", || {
         equal(lost(&stack, "pending_trimmed"), N_ENTRIES as i64)

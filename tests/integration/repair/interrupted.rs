@@ -38,11 +38,7 @@ fn a_killed_repair_goes_on_where_it_was() {
     let n_posts = stack.count("posts");
     started(&stack, FOR_EVER).kill();
     let output = run(command(&stack, &["--json"]));
-    assert!(
-        output.log.contains("going on with an unfinished repair"),
-        "{}",
-        output.log
-    );
+    assert!(output.log.contains("continuing an unfinished repair"), "{}", output.log);
     let report = report(&output);
     assert_eq!(
         report["quotes"]["examined"], n_posts,
@@ -68,7 +64,7 @@ fn sigterm_stops_a_repair_with_its_report_and_exit_code_0() {
     let report: Value = serde_json::from_str(&worker.stdout()).expect("a report");
     assert_eq!(report["finished"], false);
     assert_eq!(report["quotes"]["examined"], 20);
-    assert!(worker.log().contains("goes on from here"), "{}", worker.log());
+    assert!(worker.log().contains("continues from here"), "{}", worker.log());
     repair(&stack, &[]);
     assert_same(&good, &stack.snapshot());
 }
