@@ -17,11 +17,14 @@ USAGE
 # shellcheck source=tests/setup.sh
 source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
 
-filters=()
+filters=() options=()
 for argument; do
     case $argument in
         --help | -h) usage && exit ;;
-        --all) export FIREHOSE_TEST_ALL=1 FIREHOSE_FUZZ_INPUTS="${FIREHOSE_FUZZ_INPUTS:-1000000}" ;;
+        --all)
+            export FIREHOSE_TEST_ALL=1 FIREHOSE_FUZZ_INPUTS="${FIREHOSE_FUZZ_INPUTS:-1000000}"
+            options=(--include-ignored)
+            ;;
         -*) die "unknown option $argument, see --help" ;;
         *) filters+=("$argument") ;;
     esac
@@ -57,7 +60,7 @@ if command -v shellcheck >/dev/null; then
     step shellcheck --external-sources tests/*.sh systemd/install.sh systemd/deb/{postinst,prerm,postrm}
 fi
 lint
-step "$CARGO" test --locked -- "${filters[@]}"
+step "$CARGO" test --locked -- "${options[@]}" "${filters[@]}"
 if ((${#failed[@]})); then
     printf '!! FAILED: %s\n' "${failed[@]}" >&2
     exit 1

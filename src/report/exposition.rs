@@ -107,8 +107,8 @@ fn encode_counters(encoder: &mut DescriptorEncoder, totals: &Totals) -> fmt::Res
     let help = "Entries of which a part became a dead letter";
     errors.encode(encoder.encode_descriptor("errors", help, None, errors.metric_type())?)?;
     let lost = [
-        ("trimmed_pending", totals.losses.pending_trimmed),
-        ("trimmed_unread", totals.losses.unread_trimmed),
+        ("pending_trimmed", totals.losses.pending_trimmed),
+        ("unread_trimmed", totals.losses.unread_trimmed),
     ];
     labelled(
         encoder,

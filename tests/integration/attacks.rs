@@ -4,8 +4,8 @@
 
 use serde_json::{Value, json};
 
-use crate::delivery::is_full;
 use crate::records::*;
+use crate::support::skip::is_full;
 use crate::support::stack::shown;
 use crate::support::wait::equal;
 use crate::support::{PostgresOptions, PostgresServer, Stack, entries, wait_until};

@@ -12,14 +12,10 @@ use redis::cmd;
 
 use crate::generator::Events;
 use crate::support::entries::{did, follow, post};
+use crate::support::skip::is_full;
 use crate::support::stack::shown;
 use crate::support::wait::equal;
 use crate::support::{EVENTS, GROUP, Sent, Stack, assert_same, wait_until};
-
-/// Whether the slow forms are to run too, as `tests/run.sh --all` has them.
-pub(crate) fn is_full() -> bool {
-    std::env::var_os("FIREHOSE_TEST_ALL").is_some_and(|value| !value.is_empty())
-}
 
 fn push_follows(stack: &Stack, n: usize) {
     push_follows_from(stack, 0, n);

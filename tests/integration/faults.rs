@@ -156,8 +156,3 @@ fn lines_with(log: &str, words: &[&str]) -> usize {
     let has = |line: &&str| words.iter().all(|word| line.contains(word));
     log.lines().filter(has).count()
 }
-
-/// Whether the long forms are wanted too.
-fn all() -> bool {
-    std::env::var_os("FIREHOSE_TEST_ALL").is_some_and(|value| !value.is_empty())
-}

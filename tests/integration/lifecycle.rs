@@ -5,10 +5,10 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::delivery::is_full;
 use crate::generator::Events;
 use crate::support::entries::{did, follow, like, post, uri};
 use crate::support::postgres::Database;
+use crate::support::skip::is_full;
 use crate::support::stack::shown;
 use crate::support::wait::equal;
 use crate::support::worker::{self, WorkerBuilder};

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use crate::support::entries::{did, follow};
 use crate::support::manager::Manager;
+use crate::support::skip::skip;
 use crate::support::stack::shown;
 use crate::support::wait::equal;
 use crate::support::{RedisServer, Stack, Worker, WorkerBuilder, freeze, wait_until};
@@ -137,10 +138,7 @@ fn a_thread_that_hangs_starves_the_watchdog_until_it_is_back() {
     wait_for_food(&manager, &worker);
     let frozen = match freeze::thread(worker.pid(), "worker-0") {
         Ok(frozen) => frozen,
-        Err(error) => {
-            eprintln!("!! NOT RUN: a thread that hangs, since it cannot be traced: {error}");
-            return;
-        }
+        Err(error) => return skip("a thread that hangs", format!("it cannot be traced: {error}")),
     };
     wait_until("the log names the thread", || {
         let log = worker.log();

@@ -12,6 +12,7 @@ use crate::generator::Events;
 use crate::support::entries::{did, follow};
 use crate::support::postgres::Database;
 use crate::support::process::free_port;
+use crate::support::skip::skip;
 use crate::support::stack::shown;
 use crate::support::wait::equal;
 use crate::support::{PostgresOptions, PostgresServer, RedisServer, Stack, wait_until};
@@ -106,11 +107,7 @@ fn check_with_promtool(text: &str) {
         .stderr(Stdio::piped());
     let mut promtool = match command.spawn() {
         Ok(child) => child,
-        Err(error) => {
-            assert_ne!(std::env::var_os("CI"), Some("true".into()), "promtool: {error}");
-            eprintln!("*** NOT RUN: promtool check metrics ({error}) ***");
-            return;
-        }
+        Err(error) => return skip("promtool check metrics", error),
     };
     promtool
         .stdin

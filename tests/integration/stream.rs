@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use crate::generator::{Event, Events, file};
 use crate::sdk_dialect;
+use crate::support::skip::report;
 use crate::support::{Stack, assert_same};
 
 /// Names a file of recorded events (JSON lines, plain or .gz) to run the same tests over.
@@ -38,7 +39,8 @@ fn in_second_dialect(event: &Event) -> Event {
 /// The recorded events, where the environment names them.
 fn real_events() -> Option<Vec<Event>> {
     let Some(path) = std::env::var_os(REAL_EVENTS).filter(|path| !path.is_empty()) else {
-        eprintln!("*** NOT RUN: {REAL_EVENTS} does not name a file of recorded events ***");
+        // They are people's words, and no part of the project.
+        report("recorded events", format!("{REAL_EVENTS} names no file of them"));
         return None;
     };
     let events = file::read(Path::new(&path)).unwrap_or_else(|error| panic!("{}: {error}", path.display()));

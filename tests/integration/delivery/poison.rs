@@ -13,7 +13,7 @@ const WORKER: &str = "worker-a";
 
 /// How many tries alone the tests allow.
 fn max_deliveries() -> i64 {
-    if super::is_full() { 10 } else { 3 }
+    if crate::support::skip::is_full() { 10 } else { 3 }
 }
 
 /// A worker as the tests here run it.

@@ -3,7 +3,7 @@
 use std::thread;
 use std::time::Duration;
 
-use super::{World, all, lines_with, wait_for_line};
+use super::{World, lines_with, wait_for_line};
 use crate::support::proxy::{Network, Proxy};
 use crate::support::stack::shown;
 use crate::support::wait_until;
@@ -70,7 +70,7 @@ fn outages_counted(log: &str, server: &str) -> usize {
 
 #[test]
 fn a_server_that_comes_and_goes_has_a_few_lines_that_count_every_outage() {
-    let n_outages = if all() { 30 } else { 6 };
+    let n_outages = if crate::support::skip::is_full() { 30 } else { 6 };
     for server in SERVERS {
         let mut world = World::new("flapping");
         let worker = world.worker().env("LOG_LEVEL", "DEBUG").spawn();
@@ -158,10 +158,8 @@ fn a_postgresql_that_falls_silent_under_a_batch_is_said_once_and_goes_on() {
 }
 
 #[test]
+#[ignore = "slow; tests/run.sh --all runs it"]
 fn an_outage_of_twenty_seconds_is_waited_for() {
-    if !all() {
-        return;
-    }
     for server in SERVERS {
         for network in [Network::Refuse, Network::Stall, Network::Reset] {
             let mut world = World::new("long_outage");

@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use postgres::Client;
 
-use super::{World, all, lines_with, wait_for_line};
+use super::{World, lines_with, wait_for_line};
 use crate::support::entries::{did, like, post, uri};
+use crate::support::skip::skip;
 use crate::support::stack::shown;
 use crate::support::wait::equal;
 use crate::support::{PostgresOptions, PostgresServer, Stack, Worker, wait_until};
@@ -204,10 +205,8 @@ fn a_locked_table_is_waited_for_and_nothing_is_acknowledged() {
 }
 
 #[test]
+#[ignore = "slow; tests/run.sh --all runs it"]
 fn a_table_that_stays_locked_is_said_once_and_waited_for() {
-    if !all() {
-        return;
-    }
     let mut world = World::new("pg_locked_long");
     let lock = hold(&world, "begin; lock table users in access exclusive mode");
     world.push(300);
@@ -379,8 +378,7 @@ fn a_full_disk_is_waited_for() {
     let at = world.stack.database.server().socket_dir().join("small");
     std::fs::create_dir(&at).expect("a directory");
     let Some(disk) = Disk::mount(&at) else {
-        eprintln!("*** NOT RUN: a full disk, since only root may mount a small one ***");
-        return;
+        return skip("a full disk", "only root may mount a small one");
     };
     std::fs::set_permissions(&at, std::os::unix::fs::PermissionsExt::from_mode(0o777)).expect("permissions");
     let dir = at.join("tables");

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use redis::cmd;
 
-use super::{World, all, lines_with, wait_for_line};
+use super::{World, lines_with, wait_for_line};
 use crate::support::entries::{did, like, uri};
 use crate::support::stack::shown;
 use crate::support::wait::equal;
@@ -161,10 +161,8 @@ fn a_redis_that_is_killed_and_loads_what_it_kept_loses_nothing() {
 }
 
 #[test]
+#[ignore = "slow; tests/run.sh --all runs it"]
 fn both_servers_restarted_several_times_under_load_lose_nothing() {
-    if !all() {
-        return;
-    }
     let server = crate::support::PostgresServer::start(crate::support::PostgresOptions::default());
     let database = crate::support::Database::new(server.clone(), "both_restart");
     let mut world = World::of(crate::support::Stack::of(durable(), database));

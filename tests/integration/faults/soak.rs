@@ -4,7 +4,7 @@ use std::fs;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::{LIMIT, World, all};
+use super::{LIMIT, World};
 use crate::generator::Events;
 use crate::support::proxy::Network;
 use crate::support::stack::shown;
@@ -18,10 +18,8 @@ const SECONDS: &str = "FIREHOSE_SOAK_SECONDS";
 const N_PART: u64 = 300;
 
 #[test]
+#[ignore = "slow; tests/run.sh --all runs it"]
 fn a_soak_with_random_faults_leaves_memory_and_threads_flat_and_everything_right() {
-    if !all() {
-        return;
-    }
     let seconds = std::env::var_os(SECONDS).map_or(600, |text| {
         let text = text.to_string_lossy();
         text.parse().expect("a number of seconds")

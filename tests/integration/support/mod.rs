@@ -3,7 +3,7 @@
 //! A test makes a `Stack` (its own Redis, its own database in one throw-away PostgreSQL cluster), puts entries in its
 //! stream, runs the worker's binary over them, and compares rows. Nothing here knows how the worker works inside, and
 //! nothing is mocked. In reading order: scratch (directories, and the guard that ends servers when the tests are
-//! gone), process (one child), certificates, postgres, pgbouncer, redis, proxy, worker, manager, freeze, stack, snapshot,
+//! gone), process (one child), certificates, postgres, pgbouncer, redis, proxy, worker, manager, freeze, skip, stack, snapshot,
 //! entries, wait.
 
 #![allow(dead_code, reason = "a harness offers more than the tests of one day use")]
@@ -18,6 +18,7 @@ pub(crate) mod process;
 pub(crate) mod proxy;
 pub(crate) mod redis;
 pub(crate) mod scratch;
+pub(crate) mod skip;
 pub(crate) mod snapshot;
 pub(crate) mod stack;
 pub(crate) mod wait;
