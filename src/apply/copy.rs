@@ -1,8 +1,8 @@
-//! Many new rows → COPY.
+//! Writes many new rows with COPY.
 //!
-//! Owns when COPY is used instead of INSERT: for rows that are expected not to be there, if there are many. It costs
-//! PostgreSQL less, but one row that is there fails the whole transaction; so after such a failure the batch is
-//! done over with INSERT, and COPY is left alone for a while.
+//! Owns the choice between COPY and INSERT. COPY costs PostgreSQL less, but a single row that already exists fails the
+//! whole transaction. COPY is therefore used only for large sets of rows that are expected to be new. If it fails, the
+//! batch is written again with INSERT, and the next batches use INSERT as well.
 
 use postgres::Client;
 use postgres::binary_copy::BinaryCopyInWriter;
@@ -15,13 +15,13 @@ use crate::runtime::heartbeat;
 /// How rows that are expected to be new are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WriteMode {
-    /// All at once; one that is there fails the transaction.
+    /// With one COPY per table; a row that already exists fails the transaction.
     Copy,
-    /// With a look at each key.
+    /// With INSERT, which checks each key for a conflict.
     Insert,
 }
 
-/// Rows from which on COPY pays: below, its round trips cost more than it saves.
+/// The number of rows from which COPY pays off. Below it, the extra round trips cost more than COPY saves.
 const MIN_ROWS: usize = 50;
 
 impl WriteMode {
@@ -30,14 +30,15 @@ impl WriteMode {
     }
 }
 
-/// Whether COPY is worth a try, going by how the last tries went.
+/// Decides whether to attempt COPY, based on how recent attempts ended.
 #[derive(Debug, Default)]
 pub struct CopyBackoff {
     failures: u32,
     batches_to_wait: u32,
 }
 
-/// Batches left to INSERT after many failures in a row.
+/// The maximum number of batches written with INSERT after a failed COPY. The number doubles with each failure in a
+/// row.
 const MAX_WAIT: u32 = 64;
 
 impl CopyBackoff {
@@ -60,7 +61,7 @@ impl CopyBackoff {
     }
 }
 
-/// Copies the rows that `write_rows` writes.
+/// Runs a COPY statement with the rows that `write_rows` writes. Returns the number of rows copied.
 pub fn copy(
     client: &mut Client,
     statement: Statement,

@@ -1,11 +1,12 @@
-//! Which user a handle belongs to. Readers look users up by handle, so one handle must lead to one user.
+//! Decides which user has a handle. Readers look users up by handle, so a handle must identify a single user.
 //!
-//! Owns the rule: of the identity events that name a handle, the last in the stream decides whose it is. Every other user
-//! who had the handle gets `handle.invalid`. Several workers may apply such events at once, since they are of different
-//! DIDs. Each therefore takes the handle's place in `firehose_worker.versions` before it writes users: that row's lock lets
-//! one worker at a time give the handle away, and an event that finds a later place there has come too late.
+//! Owns the rule: the last identity event in the stream that names a handle decides which user has it. Every other
+//! user who had the handle gets `handle.invalid`. Several workers may apply such events at once, since the events are
+//! about different DIDs. Each worker therefore takes the handle's position in `firehose_worker.versions` before it
+//! writes users. The lock on that row lets only one worker at a time assign the handle, and an event that finds a
+//! later position there is too late.
 //!
-//! Invariant: no transaction commits that leaves a handle with two users, `handle.invalid` aside.
+//! Invariant: no committed transaction leaves a handle with two users, except `handle.invalid`.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -17,15 +18,15 @@ use crate::fold::UserChange;
 use crate::postgres::fault::ApplyError;
 use crate::rows::{Change, Handle, Op, Row};
 
-/// The handle of a user who has none. Any number of users share it.
+/// The handle of a user without a valid one. Any number of users share it.
 const INVALID: &str = "handle.invalid";
 
-/// What the identity events of a batch come to.
+/// The combined effect of a batch's identity events.
 #[derive(Debug, Default)]
 pub struct Handles<'o> {
-    /// The last event of the batch that gave each handle away, and the user it named.
+    /// For each handle, the position of the last event in the batch that assigned it, and the user it named.
     given: BTreeMap<&'o str, (Position, &'o str)>,
-    /// The handle of each user that an event named, after all of them.
+    /// The handle that each user named by an event has after all events of the batch.
     of_users: HashMap<&'o str, &'o str>,
 }
 
@@ -54,7 +55,7 @@ impl<'o> Handles<'o> {
         self.of_users.insert(did, handle);
     }
 
-    /// Takes the places of the handles, and drops those that a later event has given away already.
+    /// Takes the positions of the handles, and drops handles that a later event has already assigned.
     pub fn take_places(&mut self, client: &mut Client) -> Result<(), ApplyError> {
         if self.given.is_empty() {
             return Ok(());
@@ -71,14 +72,14 @@ impl<'o> Handles<'o> {
         Ok(())
     }
 
-    /// Has the changes set the handles that their users end up with.
+    /// Makes the changes set the handles that their users end up with.
     pub fn correct(&self, changes: &mut [UserChange<'o>]) {
         for change in changes {
             change.handle = self.of_users.get(change.did).copied();
         }
     }
 
-    /// Each handle that was given away, in order, with its user.
+    /// The handles that this batch assigns, in order, each with its user.
     pub fn given(&self) -> impl Iterator<Item = (&'o str, &'o str)> {
         self.given.iter().map(|(handle, (_, did))| (*handle, *did))
     }
@@ -92,7 +93,7 @@ mod tests {
     use crate::entry::EntryId;
     use crate::rows::Table;
 
-    /// The handles of users after events `(ms, did, handle)`, and who was given which.
+    /// The handles of users after the events `(ms, did, handle)`, and the assigned handles with their users.
     fn after(events: &[(u64, &'static str, &str)]) -> (BTreeMap<String, String>, BTreeMap<String, String>) {
         let op = |&(ms, did, handle): &(u64, &'static str, &str)| Op {
             time: crate::micros::Micros(0),

@@ -1,7 +1,7 @@
-//! Tables whose rows depend on nothing but their record: feed generators, starter packs, labelers, lists, labels, gates,
+//! Tables whose rows depend only on their own record: feed generators, starter packs, labelers, lists, labels, gates,
 //! generic records.
 //!
-//! Owns these tables. What was deleted is deleted first, so that what follows in the same batch is new.
+//! Owns these tables. Deletes run first, so that a record deleted and created again in the same batch gets a new row.
 
 use postgres::Client;
 
@@ -12,7 +12,7 @@ use crate::postgres::templates;
 use crate::rows::keyed::{IndexedAt, Kind, Value};
 use crate::rows::{KeyedRow, KeyedTable};
 
-/// Writes the changes of all these tables.
+/// Writes the batch's changes to all of these tables.
 pub fn write(client: &mut Client, changes: &Changes) -> Result<(), ApplyError> {
     for (table, changes) in &changes.keyed {
         if !changes.deleted.is_empty() {
@@ -28,7 +28,7 @@ pub fn write(client: &mut Client, changes: &Changes) -> Result<(), ApplyError> {
     Ok(())
 }
 
-/// The parameters of an upsert: the key, the columns, and indexed_at, where there is one.
+/// The parameters of an upsert: the key, the columns, and `indexed_at` if the table has it.
 fn params<'p>(table: &KeyedTable, rows: &'p [(&str, &KeyedRow)]) -> Params<'p> {
     let mut params = Params::new().texts(rows.iter().map(|(key, _)| *key));
     for (index, (_, kind)) in table.columns.iter().enumerate() {

@@ -1,10 +1,17 @@
-//! Ops → rows: one transaction per batch.
+//! Applies ops to the database: one transaction per batch.
 //!
-//! Owns the order in which a transaction writes tables, the same for every worker: versions, where there are several
-//! processes, users (in a short transaction of their own), then what is deleted, posts, pairs, the other tables, their side
-//! effects, and the counters, which all workers share, last. Does not decide what to do about an error: that is `worker`'s.
+//! Owns the order in which a transaction writes tables. The order is the same for every worker:
 //!
-//! Invariant: either all of the ops are applied with all of their side effects, or none.
+//! 1. users, in a short transaction of their own;
+//! 2. versions, if several processes write to the database;
+//! 3. deletes;
+//! 4. posts, then pairs, then the other tables, then their side effects;
+//! 5. the counters, which all workers share.
+//!
+//! What to do about an error is decided in `worker`.
+//!
+//! Invariant: either all ops of a batch are applied with all of their side effects, or none are. Users are the
+//! exception: their rows stay even if the batch fails.
 
 mod copy;
 mod effects;
@@ -41,16 +48,16 @@ use handles::Handles;
 use pairs::{DeletedRow, Freed};
 use users::KnownUsers;
 
-/// What came of a batch that was applied.
+/// The result of a batch that was applied.
 #[derive(Debug, Default)]
 pub struct Applied {
-    /// Without the users, who stand though their batch fails: `Memory::take_users_made` tells them.
+    /// Excludes users, which are committed even if the batch fails; see `Memory::take_users_made`.
     pub record_counts: RecordCounts,
-    /// Ops ignored since their repo has opted out.
+    /// The number of ops ignored because their repo has opted out.
     pub opted_out: usize,
 }
 
-/// Applies ops, which are in stream order for each repo.
+/// Applies ops. The ops of each repo must be in stream order.
 pub fn apply<'o>(
     client: &mut Client,
     ops: &[&'o Op<'o>],
@@ -86,15 +93,15 @@ pub fn apply<'o>(
     })
 }
 
-/// What a worker remembers from batch to batch, to its own profit, and as what it commits.
+/// What a worker remembers between batches: caches that save statements, and its membership in the group.
 #[derive(Default)]
 pub struct Memory {
     known: KnownUsers,
     copy_backoff: CopyBackoff,
     users_made: i64,
-    /// How often a connection had been asked for at the last batch.
+    /// How often a connection had been requested by the time of the last batch.
     connections: u64,
-    /// `None`: nobody else can write to the database.
+    /// `None` if no other process can write to the database.
     member: Option<Member>,
     page_keys: PageKeys,
 }
@@ -108,7 +115,7 @@ impl Memory {
         }
     }
 
-    /// Of a process that nobody else writes beside.
+    /// For a process that is the only one to write to the database.
     pub fn alone(page_keys: PageKeys) -> Memory {
         Memory {
             page_keys,
@@ -116,13 +123,13 @@ impl Memory {
         }
     }
 
-    /// What gives rows their times, before they are applied.
+    /// Assigns rows their `indexed_at` before they are applied.
     pub fn page_keys(&self) -> &PageKeys {
         &self.page_keys
     }
 
-    /// The users made since this was asked last, as record counts. To be asked after every batch, also after one that has
-    /// failed: the next try finds its users made.
+    /// The users made since the last call, as record counts. The caller takes them after every batch, including a
+    /// failed one: a retry finds the users already made and does not count them again.
     pub fn take_users_made(&mut self) -> RecordCounts {
         RecordCounts {
             users: std::mem::take(&mut self.users_made),
@@ -130,21 +137,21 @@ impl Memory {
         }
     }
 
-    /// Users are looked for anew once a connection was made since the last batch: it may lead to a standby that was promoted
-    /// without the last commits.
+    /// Forgets known users if a connection was made since the last batch. The new connection may lead to a standby
+    /// that was promoted without the last commits.
     pub fn connected(&mut self, connections: u64) {
         if std::mem::replace(&mut self.connections, connections) != connections {
             self.forget_users();
         }
     }
 
-    /// A users row was deleted: looks for each anew.
+    /// Makes the next batch read every user again, because a users row was deleted.
     pub fn forget_users(&mut self) {
         self.known = KnownUsers::default();
     }
 }
 
-/// Writes with COPY if that is worth a try, and if it fails on a row that is there, over again with INSERT.
+/// Writes with COPY unless recent attempts failed. If COPY meets a row that already exists, writes again with INSERT.
 fn write_either_way(
     client: &mut Client,
     batch: &WithUsers,
@@ -177,7 +184,7 @@ fn write_either_way(
     transaction_of(client, member, write(WriteMode::Insert))
 }
 
-/// How a batch is written.
+/// How to write a batch.
 #[derive(Clone, Copy)]
 struct Writing<'m> {
     switches: Switches,
@@ -187,7 +194,7 @@ struct Writing<'m> {
     with_counters: bool,
 }
 
-/// Writes those of the batch's ops that do not come too late.
+/// Writes the ops of the batch that are not too late.
 fn write_timely(client: &mut Client, batch: &WithUsers, writing: Writing) -> Result<RecordCounts, ApplyError> {
     let Mode::Versioned { member } = writing.mode else {
         return write(client, &batch.changes, writing);
@@ -197,12 +204,12 @@ fn write_timely(client: &mut Client, batch: &WithUsers, writing: Writing) -> Res
     write(client, &fold(&timely), writing)
 }
 
-/// The batch after its users have been seen to.
+/// A batch whose users have been written.
 struct WithUsers<'o> {
-    /// The ops that no opt-out keeps from being applied.
+    /// The ops to apply: no opt-out forbids them.
     kept: Vec<&'o Op<'o>>,
     changes: Changes<'o>,
-    /// The users to be made, and when they came.
+    /// The users to make, each with the time of the earliest op that needs it.
     made: BTreeMap<&'o str, Micros>,
     new: i64,
     opted_out: usize,
@@ -237,13 +244,13 @@ fn write_users<'o>(
     })
 }
 
-/// The ops on users, which are written in their own transaction, and the others.
+/// Splits ops into those on users, which are written in a transaction of their own, and the others.
 fn split_off_users<'o>(ops: &[&'o Op<'o>]) -> (Vec<&'o Op<'o>>, Vec<&'o Op<'o>>) {
     ops.iter().partition(|op| op.table == Table::Users)
 }
 
-/// The users that must exist, with the time of an op that says so: those of every valid create, folded away or not, and
-/// the repo of one that its opt-out keeps from being applied.
+/// The users that must exist, each with the time of an op that requires it. Every valid create counts, even if `fold`
+/// dropped it. Of an op ignored because of an opt-out, only its repo counts.
 fn wanted<'o>(kept: &[&'o Op<'o>], ignored: &[&'o Op<'o>]) -> Vec<(&'o str, Micros)> {
     let timed = |op: &'o Op<'o>, did: Option<&'o str>| did.map(|did| (did, op.time));
     let of_kept = kept
@@ -253,8 +260,8 @@ fn wanted<'o>(kept: &[&'o Op<'o>], ignored: &[&'o Op<'o>]) -> Vec<(&'o str, Micr
     of_kept.chain(of_ignored).flatten().collect()
 }
 
-/// Runs `work` in a transaction, which is rolled back too if what it took for granted about other processes does not hold
-/// at its end.
+/// Runs `work` in a transaction. The transaction is also rolled back if, at its end, the assumption about which other
+/// processes write to the database no longer holds.
 fn transaction_of<T>(
     client: &mut Client,
     member: Option<&Member>,
@@ -272,7 +279,7 @@ fn write(client: &mut Client, changes: &Changes, writing: Writing) -> Result<Rec
     let Writing {
         write_mode, page_keys, ..
     } = writing;
-    // What pairs meet in the database outlives the effects, which borrow from it.
+    // Declared before the effects, which borrow from it.
     let mut conflicts = Vec::with_capacity(PairTable::ALL.len());
     let mut effects = Effects::new(writing.switches);
     pairs::lock(client, changes)?;
@@ -309,7 +316,7 @@ fn write(client: &mut Client, changes: &Changes, writing: Writing) -> Result<Rec
     }
 }
 
-/// Deletes posts and rows of pairs with their notifications; returns the pairs for which other records wait.
+/// Deletes posts and pair rows with their notifications. Returns the pairs for which other records wait.
 fn delete<'e>(client: &mut Client, changes: &Changes<'e>, effects: &mut Effects<'e>) -> Result<Freed, ApplyError> {
     let mut notifications = posts::delete(client, &changes.posts.deleted, effects)?;
     let mut gone = Vec::new();
@@ -318,7 +325,7 @@ fn delete<'e>(client: &mut Client, changes: &Changes<'e>, effects: &mut Effects<
         let uris = &changes.pair(table).deleted;
         gone.extend(pairs::delete(client, table, uris, effects)?);
         notifications.extend(uris.iter().filter_map(|uri| effects::pair_notification_uri(table, uri)));
-        // The app may have deleted the row alone; the item is found by the record's own URI.
+        // The AppView may have deleted the row but not the feed item, so the item is looked up by the record's own URI.
         if table == PairTable::Reposts {
             uris.iter().for_each(|uri| effects.feed_item_gone(Cow::Borrowed(uri)));
         }
@@ -329,7 +336,8 @@ fn delete<'e>(client: &mut Client, changes: &Changes<'e>, effects: &mut Effects<
     pairs::take_rivals(client, &deleted, &gone)
 }
 
-/// Deletes the notifications of deleted records; returns the rows of pairs that only they still tell of.
+/// Deletes the notifications of deleted records. Returns the pair rows that are known only from these notifications,
+/// because the AppView deleted the rows themselves.
 fn delete_notifications<'e>(
     client: &mut Client,
     mut uris: Vec<String>,

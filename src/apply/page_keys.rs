@@ -1,16 +1,18 @@
-//! When rows came: their `indexed_at`.
+//! Assigns rows their `indexed_at`.
 //!
-//! Readers page through the likes of a post, the followers of an account or somebody's notifications with
-//! `indexed_at < cursor`, in whole milliseconds: of rows that share such a page key and a millisecond, those behind the end
-//! of a page are never shown. So this module gives each of them a millisecond of its own. All workers share it, since the
-//! likes of one post come from many repos, and so through several workers.
+//! Readers page through the likes of a post, the followers of an account or the notifications of a user with
+//! `indexed_at < cursor`, in whole milliseconds. If rows with the same page key share a millisecond and a page ends
+//! between them, the rest are never shown. This module therefore gives each row of a page key a millisecond of its
+//! own. All workers of the process share the module, because the likes of one post come from many repos and therefore
+//! from several workers.
 //!
-//! A row has its entry's own time, or the first free millisecond of its page key after that. A row that is there keeps its
-//! time whatever is put to it, so of several puts to one row in a batch the first tells. Notifications have the wall clock,
-//! and come strictly later than any that their recipient was given before: nothing may appear below what has been read.
+//! A row gets the time of its entry, or the first free millisecond of its page key after that. An existing row keeps
+//! its time when it is updated; of several puts to one row in a batch, the first sets the time. Notifications get the
+//! wall-clock time, and each is strictly later than any earlier notification of its recipient: a new notification must
+//! not appear below those already read.
 //!
-//! Invariants: an op that is tried again, or delivered again soon after, has the same time. What is remembered is bounded,
-//! and finding a free millisecond takes constant time on average, however many rows share one.
+//! Invariants: an op that is retried, or redelivered soon after, gets the same time. Memory is bounded, and finding a
+//! free millisecond takes constant time on average, however many rows share one.
 
 use std::hash::{BuildHasher, Hash};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -24,15 +26,16 @@ use crate::redis::clock::Clock;
 use crate::rows::keyed::IndexedAt;
 use crate::rows::{Change, Op, PairRow, PairTable, Row, Table};
 
-/// Milliseconds taken and ops given one that are remembered at least; twice as many at most, of about 35 bytes each. Rows that
-/// share a millisecond lie no further apart than the batches of the workers, unless they are delivered again.
+/// The minimum number of remembered milliseconds, and of remembered ops; each table holds at most twice as many, at
+/// about 35 bytes each. Unless entries are redelivered, rows that share a millisecond are no further apart than the
+/// workers' batches.
 const CAPACITY: usize = 7168;
 
-/// Turns taken to find a millisecond that is free for two page keys. More are needed only by rows that somebody has
-/// placed to that end.
+/// The maximum number of rounds to find a millisecond that is free for two page keys. Only rows that someone crafted
+/// for this purpose need more.
 const MAX_TURNS: usize = 16;
 
-/// The times of rows, for all workers of a process.
+/// The `indexed_at` times of rows, shared by all workers of a process.
 #[derive(Clone, Default)]
 pub struct PageKeys(Arc<Shared>);
 
@@ -43,12 +46,13 @@ struct Shared {
     state: Mutex<State>,
 }
 
-/// Times in milliseconds since 1970. Keys are hashes, which nobody outside can aim at.
+/// Times are in milliseconds since 1970. Keys are hashes with a random seed, so an outsider cannot construct
+/// collisions.
 #[derive(Default)]
 struct State {
-    /// Page key and millisecond → a later millisecond; what lies between is taken.
+    /// Page key and millisecond → a later millisecond; every millisecond in between is taken.
     taken: Recent,
-    /// Op → the millisecond that its row was given.
+    /// Op → the millisecond assigned to its row.
     given: Recent,
     /// Recipient → the time of their last notification.
     notified: HashMap<u64, i64>,
@@ -56,15 +60,15 @@ struct State {
 
 /// Where the time of an op's row comes from.
 enum From {
-    /// The entry, or the first free millisecond of the page keys after it.
+    /// The time of the entry, or the first millisecond after it that is free for the page keys.
     Entry { op: u64, pages: Pages },
-    /// An earlier op on the row, by its index.
+    /// The time of an earlier op on the same row, by its index.
     Earlier(usize),
     /// The wall clock.
     Now,
 }
 
-/// The page keys that a row is of; two at most.
+/// The page keys of a row: none, one or two.
 type Pages = [Option<u64>; 2];
 
 impl PageKeys {
@@ -80,7 +84,7 @@ impl PageKeys {
         self.0.clock.now_ms()
     }
 
-    /// Gives the rows of a batch their times. The ops of each repo are in stream order.
+    /// Assigns times to the rows of a batch. The ops of each repo must be in stream order.
     pub fn assign(&self, ops: &mut [Op], now_ms: i64) {
         let sources = self.sources(ops);
         let mut times: Vec<i64> = Vec::with_capacity(ops.len());
@@ -103,7 +107,8 @@ impl PageKeys {
         }
     }
 
-    /// Gives records that may get a row though no op of the batch puts them the times of their own ops.
+    /// Assigns times to remembered records, which may get a row although no op of the batch puts them. Each gets the
+    /// time of its own op.
     pub fn assign_remembered<'r>(&self, table: PairTable, rows: impl Iterator<Item = &'r mut PairRow<'static>>) {
         let now_ms = self.now_ms();
         let mut state = self.lock();
@@ -114,7 +119,7 @@ impl PageKeys {
         }
     }
 
-    /// The times of notifications that are about to be committed, for recipients in stream order.
+    /// Returns the times of notifications that are about to be committed. The recipients are in stream order.
     pub fn notify<'r>(&self, recipients: impl Iterator<Item = &'r str>) -> Vec<Micros> {
         let now = self.now_ms();
         let mut state = self.lock();
@@ -153,7 +158,7 @@ impl PageKeys {
             (Change::Put(Row::Pair(row)), Table::Pair(table)) => self.pages(table, row),
             _ => Pages::default(),
         };
-        // Others need not be remembered: their times depend on nothing else.
+        // Rows without a page key need not be remembered: their times depend only on their own entries.
         let is_alone = pages[0].is_none();
         From::Entry {
             op: if is_alone { 0 } else { self.hash(op.position) },
@@ -166,7 +171,7 @@ impl PageKeys {
         let b = || Some(self.hash((table, 'b', &row.key_b)));
         match table {
             PairTable::Likes | PairTable::Reposts => [b(), None],
-            // Of the followers of one account, and of those whom another follows.
+            // The row appears in two lists: the followers of the subject and the follows of the author.
             PairTable::Follows => [b(), a()],
             PairTable::Blocks | PairTable::ListItems => [a(), None],
             PairTable::Bookmarks | PairTable::ListBlocks | PairTable::Verifications => Pages::default(),
@@ -182,7 +187,8 @@ impl PageKeys {
     }
 }
 
-/// Whether a put changes a row that counts as new with every change. A date that the record lacks is the entry's.
+/// Whether a put changes a row whose table treats every change as a new row (`IndexedAt::OfChange`). A record without
+/// a date has its entry's date.
 fn restarts(before: &Op, after: &Op) -> bool {
     let (Change::Put(before), Change::Put(after)) = (&before.change, &after.change) else {
         return false;
@@ -196,7 +202,8 @@ fn restarts(before: &Op, after: &Op) -> bool {
 }
 
 impl State {
-    /// The time of an op's row: the one that it was given before, or the first from `time` on that its page keys have free.
+    /// The time of an op's row: the time assigned before, or the first from `time` on that is free for all its page
+    /// keys.
     fn give(&mut self, op: u64, pages: &Pages, time: i64) -> i64 {
         let pages = || pages.iter().flatten();
         if pages().next().is_none() {
@@ -226,7 +233,7 @@ impl State {
         while let Some(later) = self.taken.get(slot(page, at)) {
             at = later;
         }
-        // What led here leads here at once the next time: a run of taken milliseconds is walked once.
+        // Path compression: every millisecond visited now points past the whole run, so a run is walked only once.
         let mut walked = time;
         while walked < at {
             let later = self.taken.get(slot(page, walked)).unwrap_or(at);
@@ -236,8 +243,9 @@ impl State {
         at
     }
 
-    /// Forgets who is notified now no earlier than they would be anyway, once they are many. If the others are too many as
-    /// well, all are forgotten: more people are told of more than a thing a millisecond than any stream tells of.
+    /// Bounds the memory for recipients. First forgets those whose last time is already past, which makes no
+    /// difference to later notifications. If too many remain, forgets all: no stream causes that many notifications
+    /// within a millisecond.
     fn forget_notified(&mut self, now: i64) {
         if self.notified.len() >= CAPACITY {
             self.notified.retain(|_, last| *last >= now);
@@ -253,7 +261,7 @@ fn slot(page: u64, time: i64) -> u64 {
     page.wrapping_add((time as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15))
 }
 
-/// What was put in or asked for last: `CAPACITY` of it at least, twice as much at most.
+/// A bounded map of the most recently inserted or read keys: at least `CAPACITY` of them, at most twice as many.
 #[derive(Default)]
 struct Recent {
     young: HashMap<u64, i64>,
@@ -333,7 +341,7 @@ mod tests {
     #[test]
     fn ten_thousand_rows_of_a_page_key_in_a_millisecond_cost_a_few_looks_each() {
         const N: usize = 10_000;
-        // All in one millisecond, each in the one before the last, and all in a few.
+        // All rows in one millisecond; each row one millisecond before the previous; all rows within 100 milliseconds.
         let orders: [fn(i64) -> i64; 3] = [|_| NOW, |n| NOW - n, |n| NOW + n % 100];
         for (number, order) in orders.into_iter().enumerate() {
             let mut state = State::default();

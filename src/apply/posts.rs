@@ -1,7 +1,7 @@
 //! Posts and their quotes.
 //!
-//! Owns `posts` and `quotes`, and tells `effects` what came, went and changed. A post that is there already is replaced:
-//! what it caused before is read first, so that only differences move counters.
+//! Owns `posts` and `quotes`, and reports inserted, deleted and changed posts to `effects`. A post that already exists
+//! is replaced: its earlier side effects are read first, so that counters move only by the difference.
 
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
@@ -19,13 +19,13 @@ use crate::postgres::row::Row;
 use crate::postgres::sql;
 use crate::rows::{self, Post};
 
-/// What a post that is or was in the table has caused elsewhere.
+/// The side effects of a post that is, or was, in the table.
 struct Stored {
     parent_uri: Option<String>,
     mentions: Vec<String>,
-    /// Another than the worker made the row, and may have counted it or not.
+    /// Another program wrote the row, and may or may not have counted it.
     is_foreign: bool,
-    /// What a foreign post quotes, whether there is a row of that or not.
+    /// The URI that a foreign post quotes, whether or not a quotes row exists for it.
     foreign_quoted: Option<String>,
 }
 
@@ -41,7 +41,7 @@ impl Stored {
         Ok((row.get("uri")?, stored))
     }
 
-    /// Has all subjects that a foreign post may have been counted for counted anew.
+    /// Requests a recount of every subject for which a foreign post may have been counted.
     fn recount(&self, effects: &mut Effects) {
         if self.is_foreign {
             let subjects = [
@@ -56,7 +56,8 @@ impl Stored {
     }
 }
 
-/// What a stored embed quotes. Older workers stored the dialect and the type's name that the embed came in.
+/// The URI that a stored embed quotes. Older workers stored the embed unchanged, in the dialect and with the type name
+/// in which it arrived.
 fn stored_quoted(embed: &str) -> Option<String> {
     let mut embed = json::parse(embed).ok()?;
     dialect::normalise(&mut embed);
@@ -67,12 +68,12 @@ fn stored_quoted(embed: &str) -> Option<String> {
 fn stored_mentions(facets: &str) -> Vec<String> {
     match json::parse(facets) {
         Ok(Json::Array(facets)) => rows::mentions(&facets).into_iter().map(Cow::into_owned).collect(),
-        // Not an array: no worker of any kind reads mentions from it, so none were notified.
+        // Facets that are not an array: no worker of any version reads mentions from them, so no account was notified.
         _ => Vec::new(),
     }
 }
 
-/// Deletes posts with all that they caused; returns the URIs of their notifications.
+/// Deletes posts and their side effects. Returns the URIs of their notifications.
 pub fn delete<'e>(client: &mut Client, uris: &[&'e str], effects: &mut Effects<'e>) -> Result<Vec<String>, ApplyError> {
     if uris.is_empty() {
         return Ok(Vec::new());
@@ -102,7 +103,7 @@ pub fn delete<'e>(client: &mut Client, uris: &[&'e str], effects: &mut Effects<'
     Ok(notifications)
 }
 
-/// Deletes the quotes of posts that are deleted or quote nothing any more.
+/// Deletes the quotes of posts that are deleted or no longer quote anything.
 fn delete_quotes(
     client: &mut Client,
     posts: &[&str],
@@ -127,7 +128,7 @@ fn quote_uri(post: &str) -> String {
     format!("{post}#quote")
 }
 
-/// Inserts or replaces posts, which are sorted by URI.
+/// Inserts or replaces posts. The posts are sorted by URI.
 pub fn put<'e>(
     client: &mut Client,
     posts: &[&'e Post<'e>],
@@ -172,7 +173,7 @@ fn count_reply<'e>(post: &'e Post<'e>, effects: &mut Effects<'e>) {
     }
 }
 
-/// Replaces posts that are there.
+/// Replaces posts that already exist.
 fn replace<'e>(client: &mut Client, posts: &[&'e Post<'e>], effects: &mut Effects<'e>) -> Result<(), ApplyError> {
     let rows = Params::new()
         .texts(posts.iter().map(|post| &post.uri))
@@ -216,7 +217,7 @@ fn replace_effects<'e>(post: &'e Post<'e>, stored: &Stored, effects: &mut Effect
     effects.notifications_gone(possible.into_iter().filter(|uri| !wanted.contains(uri)));
 }
 
-/// Inserts or replaces the quotes of posts that quote something.
+/// Inserts or replaces the quotes of those posts that quote something.
 fn put_quotes<'e>(client: &mut Client, posts: &[&'e Post<'e>], effects: &mut Effects<'e>) -> Result<(), ApplyError> {
     let quoting: Vec<&'e Post<'e>> = posts.iter().copied().filter(|post| post.quoted.is_some()).collect();
     if quoting.is_empty() {

@@ -1,10 +1,11 @@
-//! A transaction that tells which ops PostgreSQL refuses.
+//! A transaction that finds out which ops PostgreSQL refuses.
 //!
-//! Owns tries of parts of a batch, each behind a savepoint, so that many of them cost one transaction. A part that is taken
-//! stays for the parts after it to build on, as it would after a commit; in the end all of it is rolled back. Counters are
-//! left out: workers share them, and only transactions that write them last, all at once, cannot deadlock.
+//! Owns attempts to apply parts of a batch. Each part runs behind a savepoint, so that many attempts cost only one
+//! transaction. An accepted part stays for later parts to build on, as it would after a commit. At the end everything
+//! is rolled back. Counters are not written: all workers share them, and deadlocks are ruled out only if every
+//! transaction writes them last and all at once.
 //!
-//! Invariant: nothing of it is ever committed.
+//! Invariant: nothing is ever committed here.
 
 use postgres::Client;
 
@@ -25,11 +26,11 @@ pub struct Sieve<'s> {
     mode: Mode,
 }
 
-/// Has `work` try parts of `ops`, in their order.
+/// Lets `work` try parts of `ops`, in their order.
 ///
 /// # Errors
 ///
-/// The transaction did not begin, or those of `work`.
+/// Returns an error if the transaction did not begin, and the errors of `work`.
 pub fn with_sieve<'o, T>(
     client: &mut Client,
     ops: &[&'o Op<'o>],
@@ -46,23 +47,23 @@ pub fn with_sieve<'o, T>(
         mode,
     };
     let result = sieve.begin(ops).and_then(|()| work(&mut sieve));
-    // A rollback that fails means a broken connection, which the pool throws away; the server rolls back.
+    // If the rollback fails, the connection is broken. The pool then discards it, and the server rolls back.
     let _ = run(client, "ROLLBACK");
     result
 }
 
 impl Sieve<'_> {
-    /// Takes at once, in their one order, the locks that the parts would take in several turns.
+    /// Takes all locks at once and in order. Otherwise the parts would take them one after another, in no common order.
     fn begin(&mut self, ops: &[&Op]) -> Result<(), ApplyError> {
         pairs::lock(self.client, &fold(ops))?;
         run(self.client, "SAVEPOINT part")
     }
 
-    /// Tries some ops after those that were taken before.
+    /// Tries some ops on top of the parts accepted so far.
     ///
     /// # Errors
     ///
-    /// Why they are not taken; the next part can be tried, unless the connection has gone.
+    /// Returns why the ops were not accepted. The next part can still be tried, unless the connection is lost.
     pub fn try_part<'o>(&mut self, ops: &[&'o Op<'o>]) -> Result<(), ApplyError> {
         let tried = self.write(ops);
         let end = match tried {

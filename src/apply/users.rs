@@ -1,11 +1,12 @@
-//! Users rows: who must exist, who has opted out, handles and profiles.
+//! Users rows: which must exist, opt-outs, handles and profiles.
 //!
-//! Owns `users` and the reading of opt-outs. Users are made in a short transaction of their own, before the batch's:
-//! other workers' inserts of the same user wait for it, and a users row is harmless alone.
+//! Owns `users` and the reading of opt-outs. Users are made in a short transaction of their own before the batch's
+//! transaction, because other workers that insert the same user wait for it. A users row without further rows is
+//! harmless.
 //!
-//! Invariant: a DID is taken for known only after the transaction that made its row has committed, and for `ROW_AGE` from
-//! then on: the AppView deletes users in bulk. A handle or a profile is written to a row that is locked, and made where it
-//! is missing, known or not.
+//! Invariant: a DID counts as known only after the transaction that made its row has committed, and only for `ROW_AGE`
+//! from then on, because the AppView deletes users in bulk. Before a handle or a profile is written, the row is
+//! locked, and made if it is missing, whether or not the DID is known.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -22,7 +23,7 @@ use crate::postgres::params::Params;
 use crate::postgres::sql;
 use crate::rows::{Op, Table};
 
-/// What a worker remembers of the users it has met, so that it need not ask again.
+/// A worker's cache of the users it has met; it saves reading them again.
 pub struct KnownUsers {
     users: HashMap<u128, Known>,
     hashers: (RandomState, RandomState),
@@ -31,7 +32,7 @@ pub struct KnownUsers {
 
 #[derive(Clone, Copy, Default)]
 struct Known {
-    /// When the row was there last.
+    /// When the row was last known to exist.
     exists: Option<Seconds>,
     opt_out: Option<OptOut>,
 }
@@ -42,17 +43,18 @@ struct OptOut {
     read_at: Seconds,
 }
 
-/// Since the worker began. A quarter of an `Instant`'s size, of which there are many.
+/// Seconds since the worker began. A quarter of the size of an `Instant`, which matters because there are many.
 type Seconds = u32;
 
-/// Users remembered at most; an entry takes about 50 bytes with what the table keeps free. When they are too many all are
-/// forgotten: the next batch asks again.
+/// The maximum number of remembered users, at about 50 bytes each including the free space of the table. When the
+/// cache is full it is cleared, and the next batch reads its users again.
 const CAPACITY: usize = 50_000;
 
-/// An opt-out is heeded this long after it was set, at the latest.
+/// The maximum time in seconds until an opt-out that was set takes effect.
 const OPT_OUT_AGE: Seconds = 60;
 
-/// A row that the AppView has deleted is made again this long afterwards, at the latest, when its user is met.
+/// The maximum time in seconds for which a users row deleted by the AppView is still taken to exist. The first op on
+/// the user after that makes the row again.
 const ROW_AGE: Seconds = 50;
 
 impl Default for KnownUsers {
@@ -70,7 +72,7 @@ impl KnownUsers {
         self.began.elapsed().as_secs() as Seconds
     }
 
-    /// DIDs are told apart by 128 bits of two keyed hashes: no two meet by chance, and nobody can aim at it.
+    /// Identifies a DID by 128 bits of two keyed hashes: collisions do not occur by chance and cannot be constructed.
     fn key(&self, did: &str) -> u128 {
         u128::from(self.hashers.0.hash_one(did)) << 64 | u128::from(self.hashers.1.hash_one(did))
     }
@@ -95,7 +97,7 @@ impl KnownUsers {
     }
 }
 
-/// Whether any statement is needed to say who of `ops` has opted out, who must be made, and what they are called.
+/// Whether opt-outs, missing users, handles or profiles of `ops` require any statement.
 pub fn needs_statements(ops: &[&Op], known: &KnownUsers) -> bool {
     let now = known.now();
     ops.iter().any(|op| {
@@ -106,7 +108,7 @@ pub fn needs_statements(ops: &[&Op], known: &KnownUsers) -> bool {
     })
 }
 
-/// The DIDs among those of `ops` that forbid data collection.
+/// The DIDs among the repos of `ops` that forbid data collection.
 pub fn forbidden<'o>(
     client: &mut Client,
     ops: &[&'o Op<'o>],
@@ -145,7 +147,7 @@ pub fn forbidden<'o>(
     Ok(forbidden)
 }
 
-/// Makes the users that are missing, then sets handles and profiles. Returns how many users are new.
+/// Makes the missing users, then sets handles and profiles. Returns the number of new users.
 pub fn write(
     client: &mut Client,
     ensured: &BTreeMap<&str, Micros>,
@@ -167,7 +169,7 @@ pub fn write(
     Ok(new as i64)
 }
 
-/// Locks the users that are to be changed. Returns how many of them were missing and are new.
+/// Locks the users to change, and makes those that are missing. Returns the number of new users.
 fn lock(client: &mut Client, changes: &[UserChange], handles: &Handles) -> Result<u64, ApplyError> {
     let made = || changes.iter().filter(|change| makes_user(change));
     Params::new()
@@ -178,7 +180,7 @@ fn lock(client: &mut Client, changes: &[UserChange], handles: &Handles) -> Resul
         .execute(client, sql::USERS_LOCK)
 }
 
-/// Takes the handles that are given away from everybody else.
+/// Takes the assigned handles from every other user that has them.
 fn take_handles(client: &mut Client, handles: &Handles) -> Result<(), ApplyError> {
     if handles.given().next().is_some() {
         Params::new()
@@ -189,7 +191,7 @@ fn take_handles(client: &mut Client, handles: &Handles) -> Result<(), ApplyError
     Ok(())
 }
 
-/// The users to be made: those of `wanted` who are not known to exist, each at the earliest time.
+/// The users to make: those of `wanted` that are not known to exist, each with its earliest time.
 pub fn missing<'o>(wanted: impl Iterator<Item = (&'o str, Micros)>, known: &KnownUsers) -> BTreeMap<&'o str, Micros> {
     let now = known.now();
     let mut missing = BTreeMap::new();
@@ -201,7 +203,7 @@ pub fn missing<'o>(wanted: impl Iterator<Item = (&'o str, Micros)>, known: &Know
 }
 
 impl KnownUsers {
-    /// Remembers users whose rows are committed, and were there at `seen_at`.
+    /// Remembers users whose rows are committed and existed at `seen_at`.
     pub fn committed<'o>(&mut self, dids: impl Iterator<Item = &'o str>, seen_at: Seconds) {
         for did in dids {
             self.learn(did, |known| known.exists = Some(seen_at));
@@ -209,7 +211,7 @@ impl KnownUsers {
     }
 }
 
-/// A handle or a profile is of a user who exists; a deleted profile need not be.
+/// Whether the change makes a missing user. A handle or a profile does; the deletion of a profile does not.
 fn makes_user(change: &UserChange) -> bool {
     change.handle.is_some() || matches!(change.profile, Some(Some(_)))
 }
@@ -232,7 +234,7 @@ fn update(client: &mut Client, changes: &[UserChange]) -> Result<(), ApplyError>
     Ok(())
 }
 
-/// The profile columns of a change, all absent where it clears them or leaves them alone.
+/// The profile columns of a change. All are absent if the change clears the profile or does not touch it.
 #[derive(Default)]
 struct Profile<'o> {
     display_name: Option<&'o str>,

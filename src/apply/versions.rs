@@ -1,11 +1,12 @@
-//! The place of the last op on each record, while several processes apply ops of one repo in any order, and of the last
-//! identity event that gave each handle away, always.
+//! The position of the last op on each record, used while several processes may apply the ops of one repo in any
+//! order. Also, always, the position of the last identity event that assigned each handle.
 //!
-//! Owns `firehose_worker.versions` as far as a batch goes: which of its ops come too late since a later one of their record
-//! has been applied, and where in the stream the rows that records of a pair meet were put.
+//! Owns a batch's part of `firehose_worker.versions`: which ops are too late because a later op on their record has
+//! been applied, and the positions at which stored pair rows were put.
 //!
-//! Invariant: the rows of the batch's repos are locked from here to the commit, so that two transactions on one repo come
-//! one after the other, and no statement after this meets another process in the rows of its repos.
+//! Invariant: the version rows of the batch's repos are locked from here to the commit. Two transactions on one repo
+//! therefore run one after the other, and no later statement of the transaction meets another process in the rows of
+//! its repos.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -26,11 +27,13 @@ struct Last<'o> {
     cid: Option<&'o str>,
 }
 
-/// The ops that do not come too late, in stream order: those taken over from another process may stand behind later ones.
+/// The ops that are not too late, in stream order. The input may be out of order: entries claimed from another process
+/// may follow later ones.
 ///
-/// An op is late if a later one of its record has been applied: the version of that is there for as long as a member holds
-/// the entry of an earlier one. It is late too if everything up to it was applied once: a Redis that has gone back may know an
-/// entry as pending and a later one as acknowledged, whose version is pruned.
+/// An op is late if a later op on its record has been applied. The version of that later op is kept as long as any
+/// member holds the entry of an earlier one. An op is also late if every entry up to it has been applied before: a
+/// Redis that went back to an older state may list an entry as pending although a later entry was acknowledged and its
+/// version pruned.
 pub fn timely<'o>(client: &mut Client, ops: &[&'o Op<'o>], member: i64) -> Result<Vec<&'o Op<'o>>, ApplyError> {
     if ops.is_empty() {
         return Ok(Vec::new());
@@ -72,12 +75,13 @@ impl<'o> Last<'o> {
     }
 }
 
-/// The record's URI, whatever the key of its row; of an identity event, which is no record, the repo's with no path.
+/// The record's URI, whatever the key of its row. An identity event has no record; its key is the repo's URI with an
+/// empty path.
 fn key(op: &Op) -> String {
     format!("at://{}/{}", op.repo, op.path)
 }
 
-/// Takes places of handles; returns the handles that no later event has given away.
+/// Takes the positions of handles. Returns the handles that no later event has assigned.
 pub fn take_places<'o>(
     client: &mut Client,
     places: impl Iterator<Item = (&'o str, Position)>,
@@ -106,13 +110,13 @@ fn take(client: &mut Client, lasts: &BTreeMap<&str, Last>) -> Result<HashSet<Str
 
 fn read_settled(client: &mut Client, member: i64) -> Result<EntryId, ApplyError> {
     let rows = Params::new().long(member).query(client, sql::MEMBERS_SETTLED)?;
-    // A process that was taken out has no row; the look before the commit says so.
+    // A process that was removed from the group has no row; `Member::check` fails its transaction before the commit.
     rows.first()
         .map_or(Ok(EntryId::ZERO), |row| row.entry_id("settled_ms", "settled_n"))
 }
 
-/// Gives stored rows of pairs the places at which they were put, and the CIDs that their tables have no column for. A row
-/// without a version was put before every op that is not yet acknowledged, as `pairs::plan` takes it.
+/// Sets the positions at which stored pair rows were put, and the CIDs for which their tables have no column. A row
+/// without a version was put before every op that is not yet acknowledged; `pairs::plan` relies on this.
 pub fn place(client: &mut Client, mut rows: Vec<&mut PairRow<'static>>) -> Result<(), ApplyError> {
     if rows.is_empty() {
         return Ok(());

@@ -1,10 +1,11 @@
-//! What rows cause in tables that are not their own: counters, feed items, notifications, viewer states.
+//! The side effects of rows on other tables: counters, feed items, notifications, viewer states.
 //!
-//! Owns the sums over a batch: every row that came, went or changed is told here; `write` then touches each row of those
-//! tables once, and `notifications` says which of them a record causes. Knows nothing of why a row came or went.
+//! Owns the sums over a batch. Every row that was inserted, deleted or changed is reported here; `write` then touches
+//! each row of the affected tables once. `notifications` defines which notifications a record causes. This module does
+//! not know why a row was inserted or deleted.
 //!
-//! Invariant: a counter moves only by rows that a statement of this transaction really inserted or deleted, or it is
-//! counted anew.
+//! Invariant: a counter changes only by rows that a statement of this transaction actually inserted or deleted, or it
+//! is recounted.
 
 mod notifications;
 mod write;
@@ -26,7 +27,7 @@ use notifications::{Notification, known_cid, pair_notification};
 
 type Text<'e> = Cow<'e, str>;
 
-/// The counters of post_aggregations, in the order of its columns.
+/// The counters of `post_aggregations`, in the order of its columns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Counter {
     Likes,
@@ -48,11 +49,11 @@ struct FeedItem<'e> {
     kind: &'static str,
     created_at: Micros,
     indexed_at: Micros,
-    /// Unknown of a row that others made, which holds none.
+    /// Unknown for a row that another program wrote without it.
     cid: Option<Text<'e>>,
 }
 
-/// What a viewer state is to name, or to name no longer.
+/// The references that a viewer state gains, or loses.
 #[derive(Default)]
 struct Viewer<'e> {
     like_uri: Option<Text<'e>>,
@@ -65,7 +66,7 @@ type Viewers<'e> = BTreeMap<(Text<'e>, Text<'e>), Viewer<'e>>;
 /// The side effects of a batch.
 pub struct Effects<'e> {
     switches: Switches,
-    /// Some rows were there before, and may have caused all that they cause now.
+    /// Some rows existed before, so their side effects may already exist.
     has_old_rows: bool,
     pub record_counts: RecordCounts,
     counters: BTreeMap<Text<'e>, Counters>,
@@ -93,21 +94,22 @@ impl<'e> Effects<'e> {
         }
     }
 
-    /// Counts a row that came (+1) or went (-1). Only `at://` subjects are counted.
+    /// Counts a row that was inserted (+1) or deleted (-1). Only `at://` subjects are counted.
     pub fn count(&mut self, subject: Text<'e>, counter: Counter, difference: i32) {
         if let Some(counters) = self.counters(subject) {
             counters.differences[counter as usize] += difference;
         }
     }
 
-    /// Has a subject's counter set from its rows: somebody else made or deleted some, and may have counted or not.
+    /// Requests that a subject's counter be set from its rows, because another program inserted or deleted some of
+    /// them and may or may not have counted.
     pub fn recount(&mut self, subject: Text<'e>, counter: Counter) {
         if let Some(counters) = self.counters(subject) {
             counters.recounted[counter as usize] = true;
         }
     }
 
-    /// The same for the counter that rows of the table make up, if they do.
+    /// Like `recount`, for the counter that belongs to the table, if there is one.
     pub fn recount_pair(&mut self, table: PairTable, subject: Text<'e>) {
         if let Some(counter) = counter_of(table) {
             self.recount(subject, counter);
@@ -119,7 +121,8 @@ impl<'e> Effects<'e> {
         is_subject.then(|| self.counters.entry(subject).or_default())
     }
 
-    /// A post that is there, new or not: the row of counters that readers join, its feed item, its notifications.
+    /// Records that a post exists, new or not: its counters row, which readers join, its feed item and its
+    /// notifications.
     pub fn post_is(&mut self, post: &'e Post<'e>) {
         self.counters.entry(Cow::Borrowed(&post.uri)).or_default();
         self.feed_items.insert(
@@ -138,13 +141,13 @@ impl<'e> Effects<'e> {
         }
     }
 
-    /// A row of a pair that was inserted.
+    /// Records that a pair row was inserted.
     pub fn pair_came(&mut self, table: PairTable, row: &'e PairRow<'e>) {
         self.count_pair(table, Cow::Borrowed(&row.key_b), 1);
         self.pair_is(table, row);
     }
 
-    /// A row of a pair that is there, new or not: all that it causes but counts.
+    /// Records that a pair row exists, new or not: all of its side effects except counts.
     pub fn pair_is(&mut self, table: PairTable, row: &'e PairRow<'e>) {
         let viewer = || (Cow::Borrowed(row.key_b.as_ref()), Cow::Borrowed(row.key_a.as_ref()));
         let uri = Some(Cow::Borrowed(row.uri.as_ref()));
@@ -172,17 +175,17 @@ impl<'e> Effects<'e> {
         }
     }
 
-    /// A row of a pair that was deleted.
+    /// Records that a pair row was deleted.
     pub fn pair_went(&mut self, table: PairTable, uri: Text<'e>, key_a: Text<'e>, key_b: Text<'e>) {
         self.count_pair(table, key_b.clone(), -1);
         self.pair_is_not(table, uri, key_a, key_b);
     }
 
-    /// A row of a pair that is not there: all that it causes but counts and its notification, which
-    /// `notifications_gone` tells.
+    /// Records that a pair row does not exist: reverts all of its side effects except counts and its notification, for
+    /// which the caller uses `notifications_gone`.
     pub fn pair_is_not(&mut self, table: PairTable, uri: Text<'e>, key_a: Text<'e>, key_b: Text<'e>) {
         let viewer = (key_b, key_a);
-        // What came earlier in the batch may go again, when a rival turns out to be before it.
+        // A row inserted earlier in the batch may be deleted again if an earlier rival turns up.
         let mut coming = self.viewers.get_mut(&viewer);
         let takes_back = |coming: &mut Option<Text<'e>>| *coming = coming.take().filter(|came| *came != uri);
         match table {
@@ -196,7 +199,7 @@ impl<'e> Effects<'e> {
                 self.feed_items.remove(&uri);
                 self.feed_items_gone.insert(uri);
             }
-            // The pair has one bookmark or none: if another takes its place, that comes after.
+            // A pair has at most one bookmark. If another record takes the pair, it is reported after this.
             PairTable::Bookmarks => {
                 coming.iter_mut().for_each(|viewer| viewer.is_bookmark = false);
                 self.viewers_gone.entry(viewer).or_default().is_bookmark = true;
@@ -219,17 +222,17 @@ impl<'e> Effects<'e> {
         }
     }
 
-    /// A row that was there before was changed.
+    /// Records that an existing row was changed.
     pub fn meets_old_rows(&mut self) {
         self.has_old_rows = true;
     }
 
-    /// The feed item of a post that is not there.
+    /// Records that a post or repost does not exist, so its feed item is to be deleted.
     pub fn feed_item_gone(&mut self, uri: Text<'e>) {
         self.feed_items_gone.insert(uri);
     }
 
-    /// Notifications that nothing causes any more.
+    /// Notifications that no record causes any longer.
     pub fn notifications_gone(&mut self, uris: impl IntoIterator<Item = String>) {
         for uri in uris {
             self.notifications.remove(&uri);
@@ -237,15 +240,15 @@ impl<'e> Effects<'e> {
         }
     }
 
-    /// A notification that stays but is for somebody else now: the new one is written over the old, and where none are
-    /// written, the old one goes.
+    /// Records that a notification now has a different recipient. The new notification overwrites the old one; if
+    /// notifications are switched off, the old one is deleted.
     pub fn notification_moved(&mut self, uri: String) {
         if !self.switches.notifications {
             self.notifications_gone.insert(uri);
         }
     }
 
-    /// Where notifications are switched off, one that went stays gone, though what causes it has come again.
+    /// Adds a notification. If notifications are switched off, a deleted one stays deleted although its cause is back.
     fn notify(&mut self, notification: Notification<'e>) {
         if !self.switches.notifications {
             return;
@@ -257,7 +260,7 @@ impl<'e> Effects<'e> {
     }
 }
 
-/// The counter that rows of the table make up.
+/// The counter to which rows of the table contribute, if any.
 fn counter_of(table: PairTable) -> Option<Counter> {
     match table {
         PairTable::Likes => Some(Counter::Likes),

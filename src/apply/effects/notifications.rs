@@ -1,7 +1,7 @@
-//! Which notifications a record causes, and for whom.
+//! The notifications that a record causes, and their recipients.
 //!
-//! Owns the rules for whom they are: the recipient is the authority of the URI that the record is about, so nothing
-//! depends on what was stored first, and nobody is told of what they did themselves.
+//! Owns the rule for recipients: the recipient is the authority of the URI that the record is about. Recipients
+//! therefore do not depend on which record was stored first. An account gets no notification of its own actions.
 
 use std::borrow::Cow;
 
@@ -17,14 +17,14 @@ pub struct Notification<'e> {
     pub(super) author_did: Text<'e>,
     pub(super) reason: &'static str,
     pub(super) reason_subject: Option<Text<'e>>,
-    /// Unknown of a row that others made, which holds none.
+    /// Unknown for a row that another program wrote without it.
     pub(super) cid: Option<Text<'e>>,
     pub(super) created_at: Micros,
-    /// Of the op that causes it.
+    /// The position of the op that causes it.
     pub(super) position: Position,
 }
 
-/// The URI of the one notification that a row of the table may cause.
+/// The URI of the single notification that a row of the table may cause.
 pub fn pair_notification_uri(table: PairTable, uri: &str) -> Option<String> {
     matches!(table, PairTable::Likes | PairTable::Reposts | PairTable::Follows).then(|| format!("{uri}#notification"))
 }
@@ -48,24 +48,24 @@ pub(super) fn pair_notification<'e>(table: PairTable, row: &'e PairRow<'e>) -> O
     })
 }
 
-/// The record's CID, unless the row is one that was read from a table without such a column.
+/// The record's CID, unless the row was read from a table that has no column for it.
 pub(super) fn known_cid<'e>(row: &'e PairRow<'e>) -> Option<Text<'e>> {
     (!row.cid.is_empty()).then_some(Cow::Borrowed(row.cid.as_ref()))
 }
 
-/// The URIs of all notifications that a post with those mentions may cause.
+/// The URIs of all notifications that a post with these mentions may cause.
 pub fn post_notification_uris(uri: &str, mentions: impl Iterator<Item: AsRef<str>>) -> Vec<String> {
     let mut uris = vec![reply_notification_uri(uri), quote_notification_uri(uri)];
     uris.extend(mentions.map(|did| mention_uri(uri, did.as_ref())));
     uris
 }
 
-/// The URI of the notification of a post's reply.
+/// The URI of the notification that a post causes as a reply.
 pub fn reply_notification_uri(uri: &str) -> String {
     format!("{uri}#notification/reply")
 }
 
-/// The URI of the notification of a post's quote.
+/// The URI of the notification that a post causes as a quote.
 pub fn quote_notification_uri(uri: &str) -> String {
     format!("{uri}#notification/quote")
 }
@@ -74,7 +74,7 @@ fn mention_uri(uri: &str, did: &str) -> String {
     format!("{uri}#notification/mention/{did}")
 }
 
-/// The notifications that a post causes, were they switched on.
+/// The notifications that a post causes if they are switched on.
 pub fn post_notifications<'e>(post: &'e Post<'e>) -> Vec<Notification<'e>> {
     let parent_author = post.parent_uri.as_deref().and_then(authority);
     let quoted_author = post.quoted.as_ref().and_then(|quoted| post_author(&quoted.uri));
@@ -102,14 +102,14 @@ pub fn post_notifications<'e>(post: &'e Post<'e>) -> Vec<Notification<'e>> {
         .collect()
 }
 
-/// The DID that an `at://` URI belongs to.
+/// The DID in the authority of an `at://` URI.
 pub fn authority(uri: &str) -> Option<&str> {
     let rest = uri.strip_prefix("at://")?;
     let did = rest.split('/').next()?;
     (did.starts_with("did:") && fits(did, DID_MAX)).then_some(did)
 }
 
-/// The DID that a post's URI belongs to; other records' owners are not notified.
+/// The DID in the authority of a post's URI. Owners of other records are not notified.
 pub fn post_author(uri: &str) -> Option<&str> {
     let did = authority(uri)?;
     let path = uri.strip_prefix("at://")?.strip_prefix(did)?;

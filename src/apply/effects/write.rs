@@ -1,6 +1,6 @@
-//! The sums of a batch → rows of feed items, notifications, viewer states and counters.
+//! Writes a batch's side effects: feed items, notifications, viewer states and counters.
 //!
-//! Owns the statements for these tables and their order, in which the counters, that all workers share, come last.
+//! Owns the statements for these tables and their order. The counters come last, because all workers share them.
 
 use std::collections::BTreeMap;
 
@@ -19,7 +19,7 @@ use crate::postgres::row::Row;
 use crate::postgres::sql;
 
 impl Effects<'_> {
-    /// Writes everything but the counters, in the global order of tables.
+    /// Writes everything except the counters, in the order of tables that every worker follows.
     pub fn write_rows(
         &mut self,
         client: &mut Client,
@@ -36,7 +36,7 @@ impl Effects<'_> {
         self.write_viewers(client)
     }
 
-    /// Writes the counters, which come last. Returns the differences of record counts.
+    /// Writes the counters, which come last. Returns the changes of the record counts.
     pub fn finish(mut self, client: &mut Client) -> Result<RecordCounts, ApplyError> {
         self.write_counters(client)?;
         Ok(self.record_counts)
@@ -104,7 +104,7 @@ impl Effects<'_> {
         Ok(())
     }
 
-    /// The times of the notifications, in the order of these; each recipient's follow each other as the ops do.
+    /// The times of the notifications, in the order of the map. For each recipient, the times increase in stream order.
     fn notification_times(&self, page_keys: &PageKeys) -> Vec<Micros> {
         let notifications: Vec<&Notification> = self.notifications.values().collect();
         let mut in_stream_order: Vec<usize> = (0..notifications.len()).collect();
@@ -156,7 +156,7 @@ impl Effects<'_> {
     }
 }
 
-/// Sets counters of subjects, which are sorted, from their rows: those of the five that are wanted.
+/// Recounts counters from rows. `subjects` is sorted; the flags select which of the five counters to set.
 fn recount(client: &mut Client, subjects: Vec<(&str, [bool; 5])>) -> Result<(), ApplyError> {
     if subjects.is_empty() {
         return Ok(());
@@ -233,7 +233,7 @@ fn copy_notifications(
 }
 
 fn clear_viewers(client: &mut Client, gone: &Viewers) -> Result<(), ApplyError> {
-    // Twice only where a state vanished at that very moment.
+    // A second round is needed only if a state was deleted between the statement's read and its write.
     for _ in 0..2 {
         let rows = viewer_params(gone).query(client, sql::VIEWER_STATES_CLEAR)?;
         if first_number(&rows)? == 0 {
@@ -243,7 +243,7 @@ fn clear_viewers(client: &mut Client, gone: &Viewers) -> Result<(), ApplyError> 
     Err(ApplyError::Vanished("post_viewer_states"))
 }
 
-/// The one number that a statement answers.
+/// The single number that a statement returns.
 fn first_number(rows: &[Row]) -> Result<i64, ApplyError> {
     rows.first().map_or(Ok(0), |row| row.get(0))
 }

@@ -1,6 +1,6 @@
-//! What records that could not simply be inserted meet in the database.
+//! The existing rows that conflict with records that could not simply be inserted.
 //!
-//! Owns the reading of stored rows and remembered records of a table of pairs.
+//! Owns the reading of stored rows and remembered records of a pair table.
 
 use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap, HashSet};
@@ -18,7 +18,8 @@ use crate::postgres::row::Row;
 use crate::postgres::{sql, templates};
 use crate::rows::{PairRow, PairTable};
 
-/// What a record that could not simply be inserted meets in the database. Outlives the batch's effects.
+/// The rows and remembered records that conflict with records of the batch. Outlives the batch's effects, which borrow
+/// from it.
 pub struct Conflicts {
     pub(super) stored: Vec<PairRow<'static>>,
     pub(super) remembered: Vec<PairRow<'static>>,
@@ -26,17 +27,17 @@ pub struct Conflicts {
 }
 
 impl Conflicts {
-    /// The rows as the table holds them, which does not tell their places.
+    /// The rows as the table stores them. The table does not store their positions.
     pub fn stored_rows(&mut self) -> impl Iterator<Item = &mut PairRow<'static>> {
         self.stored.iter_mut()
     }
 
-    /// The remembered records, of which each may get a row.
+    /// The remembered records, each of which may get a row.
     pub fn remembered_rows(&mut self) -> impl Iterator<Item = &mut PairRow<'static>> {
         self.remembered.iter_mut()
     }
 
-    /// When rows came that are to be inserted: one that was there all the while, under another pair, keeps its time.
+    /// The `indexed_at` of rows to insert. A row that already exists under another pair keeps its time.
     pub(super) fn times_of(&self, rows: &[&PairRow]) -> Vec<Micros> {
         let stored: HashMap<&str, Micros> = self
             .stored
@@ -75,8 +76,9 @@ pub(super) fn read(
 
 type Rows = Vec<PairRow<'static>>;
 
-/// The pairs whose row may go to a record that waits, each with a place before which none does: a holder that is not put
-/// again comes before all others. Of freed pairs it is looked in any case whether their repo has opted out.
+/// The pairs whose row may go to a waiting record, each with a position before which no record waits. A holder that
+/// the batch does not put again precedes all waiting records. A freed pair is always included, so that the opt-outs of
+/// its waiting records are read.
 fn open_pairs<'m>(
     table: PairTable,
     pairs: BTreeSet<Pair<'m>>,
@@ -105,17 +107,18 @@ fn open_pairs<'m>(
         .collect()
 }
 
-/// Records read of each pair at first: the holder, which is remembered too, and the one behind it.
+/// The number of records read for each pair at first: the holder, which is remembered too, and the next one.
 const FIRST_READ: usize = 2;
 
-/// Records read of one pair at most, beside those that the batch knows, where what comes first waits for nothing.
+/// The maximum number of records read for one pair, in addition to those the batch knows, if the first ones no longer
+/// wait.
 const LARGEST_READ: usize = 1000;
 
-/// Records read in one go, so that memory stays bounded.
+/// The maximum number of records read at once, to bound memory.
 const MAX_ROWS: usize = 10_000;
 
-/// The first record of each pair that waits for its row. Those before it that wait for nothing any more are forgotten, so
-/// that nobody reads them again.
+/// Returns the first record of each pair that waits for the row. Records before it that no longer wait are forgotten,
+/// so that they are not read again.
 fn read_waiting(
     client: &mut Client,
     table: PairTable,
@@ -143,15 +146,15 @@ fn read_waiting(
             found.extend(waiting);
         }
         open = rest;
-        // What the batch knows stays in the way.
+        // Rows that the batch knows are read again each time, so the limit must exceed their number.
         limit = (limit * 8).min(known.len() + LARGEST_READ);
     }
     Ok(found)
 }
 
-/// Forgets those of the records that wait for nothing: a record that has a row of another pair by now, one that the table
-/// does not admit, and one whose repo forbids that its data be collected. Its deletes still apply, but must not bring forth
-/// rows. Returns the others.
+/// Forgets records that no longer wait, and returns the others. A record no longer waits if it now has a row under
+/// another pair, if the table does not admit it, or if its repo forbids data collection. Deletes of an opted-out repo
+/// still apply, but must not make new rows.
 fn forget_idle(client: &mut Client, table: PairTable, rows: Rows) -> Result<Rows, ApplyError> {
     if rows.is_empty() {
         return Ok(rows);
@@ -220,7 +223,7 @@ fn read_first(
     rows.iter().map(|row| read_row(row, row.position()?)).collect()
 }
 
-/// The row's values, without its time: remembered records have none until `apply::page_keys` gives them one.
+/// The row's values without `indexed_at`. Remembered records have none until `apply::page_keys` assigns it.
 fn read_row(row: &Row, position: Position) -> Result<PairRow<'static>, ApplyError> {
     let text = |name| Ok(row.get::<_, Option<String>>(name)?.map(Cow::Owned));
     Ok(PairRow {

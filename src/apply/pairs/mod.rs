@@ -1,7 +1,8 @@
 //! Tables with one row per pair: likes, reposts, bookmarks, follows, blocks, list blocks, list items, verifications.
 //!
-//! Owns these tables and the remembered rivals. The usual record is inserted without a look at what is there; only one
-//! that meets a row of its URI or its pair costs reads (`met`), after which `plan` decides about it, and `settle` does so.
+//! Owns these tables and the remembered rivals. Most records are inserted without reading first. Only a record whose
+//! URI or pair already has a row costs reads (`conflicts`); `plan` then decides about it and `settle` carries the plan
+//! out.
 
 mod conflicts;
 mod plan;
@@ -28,17 +29,18 @@ use crate::postgres::templates;
 use crate::rows::{PairRow, PairTable};
 use parameters::{copy_rows, params, split_off_held};
 
-/// The pairs of each table that a delete has freed, or may have freed.
+/// For each table, the pairs that a delete has freed or may have freed.
 pub type Freed = HashMap<PairTable, Vec<FreedPair>>;
 
 pub struct FreedPair {
     key_a: String,
     key_b: String,
-    /// The record that the viewer state may name still, if the app has deleted its row.
+    /// The record that the viewer state may still name if the AppView has deleted the row.
     forgotten: Option<String>,
-    /// Whether the row that held it went in this transaction, or its notification did: then it was counted.
+    /// Whether this transaction deleted the row that held the pair, or its notification. If so, the delete is already
+    /// counted.
     is_counted: bool,
-    /// No record of the pair from before this place is left.
+    /// No record of the pair from before this position is left.
     from: Position,
 }
 
@@ -48,7 +50,7 @@ impl FreedPair {
     }
 }
 
-/// Locks the subjects of verifications, which records of several repos may share, before any row is written.
+/// Locks the subjects of verifications before any row is written, because records of several repos may share a subject.
 pub fn lock(client: &mut Client, changes: &Changes) -> Result<(), ApplyError> {
     let verifications = changes.pair(PairTable::Verifications);
     let put = || verifications.put.iter();
@@ -64,7 +66,7 @@ pub fn lock(client: &mut Client, changes: &Changes) -> Result<(), ApplyError> {
     Ok(())
 }
 
-/// Deletes rows; returns their pairs.
+/// Deletes rows and returns them.
 pub fn delete<'e>(
     client: &mut Client,
     table: PairTable,
@@ -95,7 +97,7 @@ pub fn delete<'e>(
     Ok(gone)
 }
 
-/// A row that is deleted, or that the app has deleted before.
+/// A row that this transaction deleted, or that the AppView had deleted before.
 pub struct DeletedRow {
     pub table: PairTable,
     pub uri: String,
@@ -120,8 +122,9 @@ impl DeletedRow {
     }
 }
 
-/// A record whose row the app deleted, as something else still tells: what it still causes is taken back, and its subject
-/// counted anew, since nobody knows whether the app counted.
+/// Handles a deleted record whose row the AppView has already deleted, and which is known only from another row. Its
+/// remaining side effects are reverted. Its subject is recounted, because whether the AppView adjusted the counter is
+/// unknown.
 pub fn delete_forgotten_row(
     table: PairTable,
     uri: &str,
@@ -145,18 +148,20 @@ pub fn delete_forgotten_row(
     }
 }
 
-/// Viewer states that one batch reads to find what the app has taken back, and of each viewer at least and at most.
+/// The number of viewer states that a batch reads to find rows deleted by the AppView, and the minimum and maximum for
+/// each viewer.
 const STATES_READ: usize = 2000;
 const STATES_OF_VIEWER: (usize, usize) = (20, 200);
 
-/// States that are read of each of so many viewers.
+/// The number of states to read for each of `n_viewers` viewers.
 fn states_of_each(n_viewers: usize) -> i64 {
     let (least, most) = STATES_OF_VIEWER;
     (STATES_READ / n_viewers.max(1)).clamp(least, most) as i64
 }
 
-/// Does so for deleted records that count, and of which neither a row nor a notification told: those of one's own post
-/// have none, and notifications may be switched off. Costs nothing where each deleted record had its row.
+/// Calls `delete_forgotten_row` for deleted records that are counted and had neither a row nor a notification. A
+/// record on its author's own post causes no notification, and notifications may be switched off. Costs nothing if
+/// every deleted record had its row.
 pub fn delete_forgotten<'e>(
     client: &mut Client,
     changes: &Changes<'e>,
@@ -193,7 +198,7 @@ pub fn delete_forgotten<'e>(
     Ok(gone)
 }
 
-/// Forgets deleted records, and returns their pairs, and those that went and for which other records wait.
+/// Forgets deleted records. Returns their pairs, and the pairs of deleted rows for which other records wait.
 pub fn take_rivals(client: &mut Client, deleted: &[&str], gone: &[DeletedRow]) -> Result<Freed, ApplyError> {
     let mut freed = Freed::new();
     if deleted.is_empty() {
@@ -211,7 +216,8 @@ pub fn take_rivals(client: &mut Client, deleted: &[&str], gone: &[DeletedRow]) -
         let name: &str = row.get("table_name")?;
         let (key_a, key_b): (String, String) = (row.get("key_a")?, row.get("key_b")?);
         let forgotten: Option<String> = row.get("uri")?;
-        // The holder comes before all that wait; of another nobody knows.
+        // The holder precedes all waiting records. If another record was deleted, the position of the holder is
+        // unknown.
         let held = forgotten.as_deref().is_some_and(|uri| uris.contains(uri));
         if let Some(table) = PairTable::of_name(name) {
             freed.entry(table).or_default().push(FreedPair {
@@ -226,7 +232,7 @@ pub fn take_rivals(client: &mut Client, deleted: &[&str], gone: &[DeletedRow]) -
     Ok(freed)
 }
 
-/// Inserts the records that meet nothing; returns those that do, with what they meet.
+/// Inserts the records that meet no existing row. Returns the others, with the rows and remembered records they meet.
 pub fn insert<'e>(
     client: &mut Client,
     table: PairTable,
@@ -266,8 +272,9 @@ pub fn insert<'e>(
     Ok(Some((others, conflicts)))
 }
 
-/// The records that are alone in the batch with their pair, or the first of those that have it; and the others, whose
-/// pair is known to have rivals.
+/// Splits rows into those that can be inserted right away and those whose pair is known to have rivals. The first
+/// group holds the first record of each pair in the batch. The second holds the later ones, and every record of a
+/// freed pair.
 fn split_off_rivals<'e>(rows: &[&'e PairRow<'e>], freed: &[FreedPair]) -> (Vec<&'e PairRow<'e>>, Vec<&'e PairRow<'e>>) {
     let mut first: HashMap<(&str, &str), Position> = HashMap::with_capacity(rows.len());
     for row in rows {

@@ -1,4 +1,4 @@
-//! The parameters of the statements of tables of pairs.
+//! The parameters of pair-table statements.
 
 use std::collections::HashSet;
 
@@ -13,7 +13,7 @@ use crate::postgres::sql::Statement;
 use crate::rows::pairs::{PairTableInfo, PairValue};
 use crate::rows::{PairRow, PairTable};
 
-/// The rows whose pair another record holds, and the others.
+/// Splits rows into those whose pair is held by another record, and the others.
 pub(super) fn split_off_held<'e>(
     client: &mut Client,
     statement: Statement,
@@ -76,7 +76,7 @@ pub(super) fn sorted<'e>(rows: &[&'e PairRow<'e>]) -> Vec<&'e PairRow<'e>> {
     rows
 }
 
-/// The parameters of an update, and of an insert but for the last.
+/// The parameters of an update. An insert has `indexed_at` as an additional last parameter.
 pub(super) fn params<'p>(rows: &'p [&PairRow]) -> Params<'p> {
     let rows = || rows.iter();
     Params::new()

@@ -1,41 +1,43 @@
 //! Which of several live records of one pair holds the pair's row.
 //!
-//! Owns the rule: the first in stream order does, the others are remembered, and when the holder goes the
-//! next takes its place. Pure: given what is stored and what the batch puts, it says which rows to delete, update,
-//! insert and remember. `settle` does so.
+//! Owns the rule: the first record in stream order holds the row and the others are remembered. When the holder is
+//! deleted, the next one takes its place. This module is pure: given what is stored and what the batch puts, it
+//! returns the rows to delete, update, insert and remember. `settle` carries this out.
 //!
-//! The place of a record is that of its last create or update, since the state after it is that of delete + create. A
-//! record that never had a rival has no place written down; it came before every rival of its. Where several processes
-//! apply ops of one repo, in any order, its version tells its place.
+//! The position of a record is that of its last create or update, because an update has the same effect as delete +
+//! create. The position of a record that never had a rival is not stored; such a record precedes all its rivals. If
+//! several processes apply the ops of one repo in any order, the record's version supplies the position.
 //!
-//! The holder of a pair that has rivals is remembered too: if the app deletes its row, only that tells the pair that its
-//! delete frees.
+//! The holder of a pair that has rivals is remembered too. If the AppView deletes its row, only this entry reveals
+//! which pair the record's delete frees.
 
 use std::collections::{BTreeSet, HashMap};
 
 use crate::entry::Position;
 use crate::rows::{PairRow, PairTable};
 
-/// What to do in a table of pairs.
+/// The changes to make in one pair table.
 #[derive(Debug, Default, PartialEq)]
 pub struct Plan<'p> {
     /// Rows to delete, as they are stored.
     pub delete: Vec<&'p PairRow<'p>>,
-    /// Stored row and its new values; the pair may change too, if nothing stored holds the new one.
+    /// Stored row and its new values. The pair may change too, if no stored row holds the new pair.
     pub update: Vec<(&'p PairRow<'p>, &'p PairRow<'p>)>,
     pub insert: Vec<&'p PairRow<'p>>,
-    /// Records to remember with their places.
+    /// Records to remember, with their positions.
     pub remember: Vec<(&'p PairRow<'p>, Position)>,
 }
 
 pub type Pair<'p> = (&'p str, &'p str);
 
-/// Plans for `items`, the records that the batch puts and that could not simply be inserted.
+/// Plans for `items`: the records that the batch puts and that could not simply be inserted.
 ///
-/// A stored or remembered record that the table does not admit holds no pair: its row is deleted when its pair is met.
+/// A stored or remembered record that the table does not admit holds no pair. Its row is deleted when another record
+/// meets its pair.
 ///
-/// `stored` are the table's rows with a URI or a pair of the items, or a pair of `freed`, or a URI of `remembered`;
-/// `remembered` the remembered records likewise, and those with the old pairs of items that are stored under another.
+/// `stored` holds the table's rows with a URI or a pair of the items, with a pair of `freed`, or with a URI of
+/// `remembered`. `remembered` holds the remembered records selected in the same way, and those with the old pairs of
+/// items that are stored under another pair.
 pub fn plan<'p>(
     table: PairTable,
     items: &[&'p PairRow<'p>],
@@ -65,7 +67,8 @@ pub fn plan<'p>(
     }
     for row in remembered {
         let is_superseded = planner.items.contains_key(row.uri.as_ref());
-        // A row of this pair makes it the holder; of another, it has moved there and waits for this pair no more.
+        // If its row has this pair, it is the holder. If the row has another pair, the record moved there and no
+        // longer waits for this one.
         let has_row = planner.stored.contains_key(row.uri.as_ref());
         if !is_superseded && !has_row && table.admits(row) {
             contenders.entry(row.pair()).or_default().push((row.position, row));
@@ -88,19 +91,19 @@ struct Planner<'p> {
 }
 
 impl<'p> Planner<'p> {
-    /// Decides one pair among its contenders and, unless the batch puts it anew, the row that holds it.
+    /// Decides one pair among its contenders and the row that holds it, unless the batch puts that row again.
     fn settle(&self, pair: Pair<'p>, mut contenders: Vec<(Position, &'p PairRow<'p>)>, plan: &mut Plan<'p>) {
         let mut holder = self.holders.get(&pair).copied();
         if let Some(row) = holder.take_if(|row| !self.table.admits(row) && !self.items.contains_key(row.uri.as_ref())) {
             plan.delete.push(row);
         }
         if let Some(row) = holder.filter(|row| !self.items.contains_key(row.uri.as_ref())) {
-            // A place in another pair says nothing here.
+            // A position in another pair does not apply to this one.
             let known = self
                 .remembered
                 .get(row.uri.as_ref())
                 .filter(|known| known.pair() == pair);
-            // Remembered values are whole: the table has no column for some of them.
+            // Remembered values are complete; the table has no column for some of them.
             contenders.push(known.map_or((row.position, row), |known| (known.position, *known)));
         }
         contenders.sort_by_key(|&(place, row)| (place, &row.uri));
@@ -139,7 +142,7 @@ impl<'p> Planner<'p> {
                 }
                 return;
             }
-            // Its row is of another pair, and nothing holds this one: the row moves over.
+            // The winner's row has another pair, and no row holds this one: update the row in place.
             (Some(own), None) => {
                 plan.update.push((own, winner));
                 return;
@@ -147,7 +150,7 @@ impl<'p> Planner<'p> {
             (Some(own), Some(_)) => plan.delete.push(own),
             (None, _) => {}
         }
-        // A holder that the batch puts is dealt with under the pair that it is put to.
+        // If the batch rewrites the holder, it is handled under its new pair.
         if let Some(holder) = holder
             && self
                 .items
@@ -159,7 +162,7 @@ impl<'p> Planner<'p> {
         plan.insert.push(winner);
     }
 
-    /// Takes the row that a losing item has under another pair; under this one, `seat` did.
+    /// Deletes the row that a losing item has under another pair. A row under this pair is handled by `seat`.
     fn unseat(&self, loser: &'p PairRow<'p>, pair: Pair<'p>, plan: &mut Plan<'p>) {
         if let Some(&own) = self.stored.get(loser.uri.as_ref()).filter(|own| own.pair() != pair) {
             plan.delete.push(own);

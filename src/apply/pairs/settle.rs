@@ -1,4 +1,4 @@
-//! Does what `plan` says about the pairs that records have met, and tells `effects`.
+//! Carries out the `plan` for the pairs whose records conflict, and reports the changes to `effects`.
 
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -15,7 +15,7 @@ use crate::postgres::{sql, templates};
 use crate::rows::pairs::{Foreign, PairValue};
 use crate::rows::{PairRow, PairTable};
 
-/// Settles who holds the pairs of the records that met something, and of the freed pairs.
+/// Decides who holds the pairs of the conflicting records and the freed pairs, and writes the result.
 pub fn settle<'e>(
     client: &mut Client,
     table: PairTable,
@@ -72,8 +72,8 @@ fn recount<'e>(table: PairTable, row: &'e PairRow<'e>, effects: &mut Effects<'e>
     effects.recount_pair(table, Cow::Borrowed(&row.key_b));
 }
 
-/// Takes back what is left of pairs whose row the app has deleted, with nothing but the remembered records to tell of it,
-/// and has their subjects counted anew: nobody knows whether the app counted.
+/// Reverts the remaining side effects of pairs whose row the AppView has deleted; only the remembered records reveal
+/// these pairs. Their subjects are recounted, because whether the AppView adjusted the counters is unknown.
 fn take_back_freed<'e>(table: PairTable, conflicts: &'e Conflicts, effects: &mut Effects<'e>) {
     let held: HashSet<(&str, &str)> = conflicts.stored.iter().map(PairRow::pair).collect();
     for freed in conflicts.freed.iter().filter(|freed| !freed.is_counted) {
@@ -87,7 +87,7 @@ fn take_back_freed<'e>(table: PairTable, conflicts: &'e Conflicts, effects: &mut
     }
 }
 
-/// Adds what is missing of what rows of others cause that a record of their pair has met and that stay.
+/// Completes the side effects of foreign rows that a record of their pair met and that stay.
 fn complete<'e>(table: PairTable, conflicts: &'e Conflicts, plan: &Plan<'e>, effects: &mut Effects<'e>) {
     let changed: HashSet<&str> = plan
         .delete
@@ -104,8 +104,9 @@ fn complete<'e>(table: PairTable, conflicts: &'e Conflicts, plan: &Plan<'e>, eff
     }
 }
 
-/// Whether another than the worker may have made the row, counted it or not, and left out what else it causes. Rows tell
-/// by their commit_seq; bookmarks have none and may all be others'. The rest causes nothing.
+/// Whether another program may have written the row. Such a row may not be counted, and some of its side effects may
+/// be missing. A missing commit_seq identifies it. Bookmarks have no commit_seq, so each of them may be foreign. Rows
+/// of the other tables have no side effects.
 fn is_foreign(table: PairTable, row: &PairRow) -> bool {
     match table.info().foreign {
         Foreign::Never => false,
@@ -125,8 +126,8 @@ fn update<'e>(
         if !is_same(table, old, new) {
             rows.push(new);
         }
-        // Also where the row stays as it is: its CID may be new, which only its side effects hold, and a row of others may
-        // have none.
+        // Also needed if the row stays as it is. Its CID may be new, but the table has no column for it and only the
+        // side effects store it. A foreign row may lack some of its side effects.
         if old.pair() != new.pair() {
             went(table, old, effects);
             effects.pair_came(table, new);
@@ -147,7 +148,7 @@ fn update<'e>(
     Ok(())
 }
 
-/// Whether the stored row is what the record says: then there is nothing to write. Only what the table holds counts.
+/// Whether the stored row already has the record's values, as far as the table stores them. Then nothing is written.
 fn is_same(table: PairTable, old: &PairRow, new: &PairRow) -> bool {
     let has_cid = table.info().has(PairValue::Cid);
     old.pair() == new.pair()
@@ -160,11 +161,12 @@ fn is_same(table: PairTable, old: &PairRow, new: &PairRow) -> bool {
         && old.verified_at == new.verified_at
 }
 
-/// Compares JSON texts of which one has been through jsonb, which has an order and spacing of its own.
+/// Compares JSON texts. One of them was stored as jsonb, which has its own key order and spacing.
 fn is_same_json(old: Option<&str>, new: Option<&str>) -> bool {
     match (old, new) {
         (Some(old), Some(new)) => {
-            // What serde_json finds too deep is taken for another: then it is written, which is right twice.
+            // If serde_json refuses a text as nested too deeply, the texts count as different. The row is then written
+            // again, which does no harm.
             let value = |text| serde_json::from_str::<serde_json::Value>(text).ok();
             old == new || value(old).is_some_and(|old| Some(old) == value(new))
         }
