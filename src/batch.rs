@@ -1,8 +1,9 @@
-//! Channel → batch.
+//! Collects entries of a channel into batches.
 //!
-//! Owns how many entries share a transaction: what waits in the worker's channel, up to a bound. One entry when it is
-//! quiet, so that it is applied at once; many under load, when a statement for many rows costs little more than for one.
-//! Entries that were delivered often are in batches of their own: one of them may be what ended the process.
+//! Owns how many entries share a transaction: all that wait in the worker's channel, up to a limit. When the stream is
+//! quiet, a batch is a single entry, which is applied at once. Under load a batch holds many entries, because a
+//! statement for many rows costs little more than for one. Entries that were delivered often are put into separate
+//! batches, because one of them may have crashed the process.
 
 use std::time::Duration;
 
@@ -10,25 +11,25 @@ use crossbeam_channel::{Receiver, RecvTimeoutError};
 
 use crate::entry::Entry;
 
-/// Bytes that a batch may take decoded, parameters and all, unless one entry alone takes more.
+/// The maximum size in bytes of a decoded batch, including parameters. A batch of one entry may exceed it.
 const MAX_BYTES: usize = 16 << 20;
 
-/// No entry of fewer bytes takes that much.
+/// An entry of fewer bytes never exceeds `MAX_BYTES` when decoded.
 const MIN_HEAVY: usize = 128 << 10;
 
-/// Whether the batch holds an entry that takes more than a batch may.
+/// Whether the batch holds an entry that alone exceeds the limit of a batch.
 pub fn is_heavy(entries: &[Entry]) -> bool {
     let is_heavy = |entry: &Entry| entry.weight() > MIN_HEAVY && entry.decoded_weight() > MAX_BYTES;
     entries.iter().any(is_heavy)
 }
 
-/// The entries of one worker's channel, in batches.
+/// Turns the entries of one worker's channel into batches.
 pub struct Batches {
     inbox: Receiver<Entry>,
     max_entries: usize,
-    /// Entries delivered more often than this are suspects.
+    /// Entries delivered more often than this are suspected of having crashed the process.
     suspect_above: u64,
-    /// Taken from the channel, but for the next batch.
+    /// An entry taken from the channel that belongs to the next batch.
     held: Option<Entry>,
 }
 
@@ -45,8 +46,8 @@ impl Batches {
     /// Takes the next batch, waiting for its first entry.
     ///
     /// Returns:
-    /// - `Some` with entries in the order they were sent
-    /// - `Some` with none if nothing came within `time`
+    /// - `Some` with entries, in the order in which they were sent
+    /// - `Some` with no entries if none arrived within `time`
     /// - `None` once the channel is closed and empty
     pub fn next(&mut self, time: Duration) -> Option<Vec<Entry>> {
         let first = match self.held.take().map_or_else(|| self.inbox.recv_timeout(time), Ok) {
@@ -70,7 +71,7 @@ impl Batches {
         Some(entries)
     }
 
-    /// Adds to a batch what has come since, up to the same bounds.
+    /// Adds entries that have arrived since to a batch, up to the same limits.
     pub fn add_to(&mut self, entries: &mut Vec<Entry>) {
         let mut bytes: usize = entries.iter().map(Entry::decoded_weight).sum();
         while entries.len() < self.max_entries && bytes < MAX_BYTES {
@@ -82,12 +83,12 @@ impl Batches {
         }
     }
 
-    /// Whether the entry may be what ended the process before.
+    /// Whether the entry may have crashed the process before.
     pub fn is_suspect(&self, entry: &Entry) -> bool {
         entry.deliveries > self.suspect_above
     }
 
-    /// What is left in the channel, for who will not come back for it.
+    /// The entries left in the channel, for a worker that stops reading it.
     pub fn rest(self) -> Vec<Entry> {
         self.held.into_iter().chain(self.inbox.try_iter()).collect()
     }

@@ -1,11 +1,11 @@
 //! A stream entry as Redis delivered it.
 //!
-//! Owns the entry's ID and its raw fields, untouched, since a dead letter must store what came. Does not know what the
-//! fields mean: that is `decode`'s.
+//! Owns the entry's ID and its raw fields. The fields are kept unchanged, because a dead letter must store what
+//! arrived. Their meaning belongs to `decode`.
 
 use std::fmt;
 
-/// The ID of a stream entry: milliseconds since 1970 and a number within the millisecond. Orders as the stream does.
+/// The ID of a stream entry: milliseconds since 1970 and a number within the millisecond. IDs sort in stream order.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct EntryId {
     pub ms: u64,
@@ -13,10 +13,10 @@ pub struct EntryId {
 }
 
 impl EntryId {
-    /// Before every entry of a stream.
+    /// Precedes every entry of a stream.
     pub const ZERO: EntryId = EntryId { ms: 0, n: 0 };
 
-    /// The ID right before this one: a read after it begins with this one.
+    /// The ID right before this one. A read after the returned ID begins with this one.
     pub fn before(self) -> EntryId {
         match self.n.checked_sub(1) {
             Some(n) => EntryId { ms: self.ms, n },
@@ -44,41 +44,42 @@ impl fmt::Display for EntryId {
     }
 }
 
-/// One delivered entry with the fields that producers write; `None` is a field that the entry does not have.
+/// One delivered entry, with the fields that producers write. `None` stands for a field that the entry lacks.
 #[derive(Clone, Debug)]
 pub struct Entry {
     pub id: EntryId,
     pub kind: Option<Vec<u8>>,
     pub data: Option<Vec<u8>>,
     pub seq: Option<Vec<u8>>,
-    /// How often Redis had delivered it when it was asked; 1 for a new entry, for which nobody asks.
+    /// How often Redis had delivered the entry when last queried. 1 for a new entry, for which no query is made.
     pub deliveries: u64,
 }
 
 impl Entry {
-    /// Bytes that are kept around an entry's fields.
+    /// Bytes of memory per entry in addition to its fields.
     pub const OVERHEAD: usize = 160;
 
-    /// What the entry takes of the byte limit: its fields and what is kept around them.
+    /// The entry's share of the byte limit: its fields and the overhead.
     pub fn weight(&self) -> usize {
         let len = |field: &Option<Vec<u8>>| field.as_ref().map_or(0, Vec::len);
         Self::OVERHEAD + len(&self.kind) + len(&self.data) + len(&self.seq)
     }
 
-    /// What the entry may take while it is decoded and applied, by its bytes and by how many values its JSON can have: a
-    /// value takes the same room however short its text.
+    /// An estimate in bytes of the memory that decoding and applying the entry takes. It depends on the size of
+    /// the data and on the number of values that its JSON can have: a value takes the same memory however short its
+    /// text.
     pub fn decoded_weight(&self) -> usize {
         const VALUE: usize = 80;
         let data = self.data.as_deref().unwrap_or_default();
         let is_mark = |byte: &u8| u8::from((*byte == b',') | (*byte == b'[') | (*byte == b'{'));
-        // In bytes, and without branches: the compiler has many of them looked at in one instruction.
+        // Sums bytes without branches, which lets the compiler vectorise the loop.
         let in_chunk = |chunk: &[u8]| usize::from(chunk.iter().map(is_mark).sum::<u8>());
         let values: usize = data.chunks(usize::from(u8::MAX)).map(in_chunk).sum();
         Self::OVERHEAD + 2 * data.len() + VALUE * values
     }
 }
 
-/// The place of an op in the stream: its entry, and its index among the entry's ops.
+/// The position of an op in the stream: its entry, and its index among the entry's ops.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Position {
     pub entry: EntryId,
@@ -86,7 +87,7 @@ pub struct Position {
 }
 
 impl Position {
-    /// Before every op: the place of a record whose own place was not written down.
+    /// Precedes every op: the position of a record whose own position was not stored.
     pub const FIRST: Position = Position {
         entry: EntryId::ZERO,
         op: 0,

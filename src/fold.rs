@@ -1,9 +1,11 @@
-//! Ops of a batch → what becomes of each row.
+//! Reduces the ops of a batch to one change per row.
 //!
-//! Owns the rule that of the ops on one row the last counts, and that a delete among them still happens, so that what
-//! is created afterwards is new. With one change per row, statements can take the batch as sets (a statement must not
-//! touch a row twice), and the order of ops on different rows no longer matters: which of several records of one pair
-//! comes first is told by their positions.
+//! Owns two rules. Of the ops on one row, the last decides. A delete among them is still carried out, so that a row
+//! created afterwards is new.
+//!
+//! With one change per row, statements can process the batch as sets; a statement must not touch a row twice. The
+//! order of ops on different rows no longer matters: positions determine which of several records of a pair came
+//! first.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +14,7 @@ use foldhash::{HashMap, HashMapExt};
 use crate::micros::Micros;
 use crate::rows::{Change, Handle, KeyedRow, KeyedTable, Op, PairRow, PairTable, Post, Profile, Row, Table};
 
-/// Changes of one table: keys to delete, then rows to put, both sorted by key.
+/// The changes to one table: keys to delete, then rows to put, both sorted by key.
 #[derive(Debug)]
 pub struct Folded<'o, T> {
     pub deleted: Vec<&'o str>,
@@ -28,18 +30,18 @@ impl<T> Default for Folded<'_, T> {
     }
 }
 
-/// What handles and profiles make of a users row.
+/// The change that handles and profiles make to a users row.
 #[derive(Debug)]
 pub struct UserChange<'o> {
     pub did: &'o str,
-    /// Of the first op that makes it.
+    /// The time of the first op that makes the change.
     pub time: Micros,
     pub handle: Option<&'o str>,
     /// `Some(None)` clears the profile's columns.
     pub profile: Option<Option<&'o Profile<'o>>>,
 }
 
-/// Changes of all tables.
+/// The changes to all tables.
 #[derive(Debug, Default)]
 pub struct Changes<'o> {
     pub users: Vec<UserChange<'o>>,
@@ -64,12 +66,12 @@ impl<'o> Changes<'o> {
     }
 }
 
-/// What the ops on one row come to.
+/// The combined effect of the ops on one row.
 struct Last<'o> {
     was_deleted: bool,
     put: Option<&'o Row<'o>>,
     handle: Option<&'o Handle>,
-    /// Of the first of them.
+    /// The time of the first op.
     time: Micros,
 }
 
@@ -84,7 +86,7 @@ impl Last<'_> {
     }
 }
 
-/// Folds ops, which are in stream order.
+/// Folds ops. The ops must be in stream order.
 pub fn fold<'o>(ops: &[&'o Op<'o>]) -> Changes<'o> {
     let mut rows: HashMap<(Table, &str), Last> = HashMap::with_capacity(ops.len());
     for op in ops {
@@ -131,7 +133,7 @@ fn push<'o>(changes: &mut Changes<'o>, table: Table, key: &'o str, last: &Last<'
             changes.keyed.entry(table).or_default().put.push((key, row));
         }
         (_, Some(Row::Post(post))) => changes.posts.put.push(post),
-        // A table has rows of its own kind only.
+        // Unreachable: a table only has rows of its own kind.
         (_, Some(_) | None) => {}
     }
 }

@@ -1,4 +1,4 @@
-//! Time as PostgreSQL's `timestamp` columns hold it.
+//! Time as stored in PostgreSQL's `timestamp` columns.
 
 /// UTC wall time in microseconds since 1970.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -1,21 +1,22 @@
-//! Which worker an entry goes to.
+//! Assigns entries to workers.
 //!
-//! Invariant: entries of one DID always go to the same worker, so that they take effect in stream order. They have the same
-//! number, by which `ack` keeps that order too.
+//! Invariant: all entries of a DID go to the same worker, so that they take effect in stream order. They also share a
+//! number, by which `ack` keeps that order.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use crate::decode::{self, EntryError, Event};
 use crate::entry::Entry;
 
-/// The worker, of `workers`, for this entry.
+/// The index of the worker, out of `workers`, that processes this entry.
 pub fn worker_of(entry: &Entry, workers: usize) -> usize {
     repo_of(entry).map_or(0, |repo| (repo % workers as u64) as usize)
 }
 
-/// A number for the entry's DID, the same for all entries of that DID; `None` if it has no order to keep.
+/// A number derived from the entry's DID, the same for all entries of that DID. `None` if the entry has no DID and
+/// needs no order.
 pub fn repo_of(entry: &Entry) -> Option<u64> {
-    // A usual entry begins with its DID. Another must be read to find it.
+    // Usually the DID is at the beginning of the entry. Otherwise the entry must be decoded to find it.
     match decode::peek_did(entry.data.as_deref()?) {
         Some(did) => Some(hash(did)),
         None => read_did(entry).ok().map(|did| hash(did.as_bytes())),

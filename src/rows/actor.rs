@@ -7,7 +7,7 @@ use crate::decode::json::Json;
 use crate::decode::text::{cut, fits};
 use crate::entry::Position;
 
-/// The columns of `users` that a profile sets. JSON columns are JSON text.
+/// The columns of `users` that a profile sets. JSON columns hold JSON text.
 #[derive(Debug, PartialEq)]
 pub struct Profile<'a> {
     pub display_name: Option<Cow<'a, str>>,
@@ -33,15 +33,15 @@ pub(super) fn profile<'a>(record: Record<'_, 'a>) -> Profile<'a> {
     }
 }
 
-/// The handle that an identity event names, in lower case.
+/// The handle in an identity event, in lower case.
 #[derive(Debug, PartialEq)]
 pub struct Handle(pub String);
 
-/// Characters of a handle, and of each of the labels between its dots.
+/// The maximum lengths of a handle, and of each label between its dots, in characters.
 const HANDLE_MAX: usize = 253;
 const LABEL_MAX: usize = 63;
 
-/// Whether the text has the syntax of a handle, a host name of at least two labels.
+/// Whether the text has the syntax of a handle: a host name of at least two labels.
 fn is_handle(text: &str) -> bool {
     let is_label = |label: &str| {
         let is_inner = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
@@ -54,7 +54,8 @@ fn is_handle(text: &str) -> bool {
     text.len() <= HANDLE_MAX && text.split('.').all(is_label) && !last.starts_with(|first: char| first.is_ascii_digit())
 }
 
-/// An identity event that names no handle, or the DID instead of one, changes nothing: readers look users up by handle.
+/// An identity event without a handle, or with a DID in its place, changes nothing, because readers look users up by
+/// handle.
 pub(super) fn identity<'a>(
     did: Cow<'a, str>,
     handle: Option<Cow<'a, str>>,

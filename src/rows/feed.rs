@@ -1,4 +1,4 @@
-//! Rows of posts.
+//! The rows of posts.
 
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -10,7 +10,7 @@ use crate::decode::text::fits;
 use crate::entry::Position;
 use crate::micros::Micros;
 
-/// A row of `posts`, and what it causes in other tables. JSON columns are JSON text.
+/// A row of `posts`, and the data for its side effects in other tables. JSON columns hold JSON text.
 #[derive(Debug, PartialEq)]
 pub struct Post<'a> {
     pub uri: String,
@@ -30,11 +30,11 @@ pub struct Post<'a> {
     pub position: Position,
     pub commit_seq: Cow<'a, str>,
     pub quoted: Option<Quoted<'a>>,
-    /// DIDs that the facets mention, each once.
+    /// The DIDs mentioned by the facets, without duplicates.
     pub mentions: Vec<Mention<'a>>,
 }
 
-/// The DID that a facet mentions.
+/// The DID in a mention facet.
 pub type Mention<'a> = Cow<'a, str>;
 
 const MENTION: &str = "app.bsky.richtext.facet#mention";
@@ -78,7 +78,7 @@ fn langs(json: &Json) -> Option<String> {
     }
 }
 
-/// The quoted record, if its URI is one that a row can name.
+/// The quoted record, if its URI fits a row.
 fn quoted<'a>(embed: &Json<'a>) -> Option<Quoted<'a>> {
     let mut quoted = embed::quoted(embed)?;
     if !quoted.uri.starts_with("at://") || !fits(&quoted.uri, URI_MAX) {
@@ -88,7 +88,7 @@ fn quoted<'a>(embed: &Json<'a>) -> Option<Quoted<'a>> {
     Some(quoted)
 }
 
-/// The DIDs that facets mention, each once, in order.
+/// The DIDs mentioned by facets, without duplicates, in order.
 pub fn mentions<'a>(facets: &[Json<'a>]) -> Vec<Mention<'a>> {
     let mut dids: Vec<Mention> = Vec::new();
     let mut known: HashSet<&str> = HashSet::new();
@@ -111,7 +111,8 @@ mod tests {
     use super::*;
     use crate::decode::json;
 
-    /// A post of a commit's largest size has some 17,000; comparing each with all before it would take minutes here.
+    /// The largest possible commit has a post with about 17,000 mentions. If each mention were compared with all
+    /// earlier ones, the number in this test would take minutes.
     #[test]
     fn a_hundred_thousand_mentions_are_each_found_once() {
         let feature = |n: usize| format!(r#"{{"$type":"{MENTION}","did":"did:plc:{n:024}"}}"#);

@@ -1,9 +1,9 @@
-//! Tables whose rows depend on nothing but their record.
+//! Tables whose rows depend only on their own record.
 //!
-//! Owns what such a table is, and the form of its rows. Which tables there are is in `keyed_tables`. The statements are
-//! made from their descriptions, so a table is added by its description and by its columns in sql/schema.sql.
+//! Owns the description of such a table and the form of its rows. `keyed_tables` lists the tables. The SQL statements
+//! are generated from the descriptions: to add a table, add its description and its columns in sql/schema.sql.
 //!
-//! Invariant: a row has as many values as its table has columns, each of its column's kind; a test holds it.
+//! Invariant: a row has one value per column, of that column's kind. A test checks this.
 
 use std::borrow::Cow;
 use std::cmp::Ordering;
@@ -12,10 +12,10 @@ use std::hash::{Hash, Hasher};
 use super::{Ignored, Record};
 use crate::micros::Micros;
 
-/// What a table is.
+/// The description of a table.
 pub struct KeyedTable {
     pub name: &'static str,
-    /// `None`: every collection that has no table of its own.
+    /// `None` for the table of all collections that have no table of their own.
     pub collection: Option<&'static str>,
     pub key: Key,
     /// The columns that follow the key, without indexed_at.
@@ -23,11 +23,11 @@ pub struct KeyedTable {
     pub indexed_at: IndexedAt,
     /// Whether a users row of the repo must exist before a row of the table.
     pub needs_user: bool,
-    /// Whether an account that forbids that its data be collected keeps its records from being applied.
+    /// Whether records are ignored if their account forbids data collection.
     pub heeds_opt_out: bool,
-    /// A row of `label_events` goes with each new row.
+    /// Whether each new row comes with a row of `label_events`.
     pub has_events: bool,
-    /// The values of a record's row, as `columns` lists them. `None` where the table tells the record by having no row.
+    /// The values of a record's row, in the order of `columns`. `None` if the absence of a row represents the record.
     pub(super) values: for<'r, 'a> fn(Record<'r, 'a>) -> Result<Option<Vec<Value<'a>>>, Ignored>,
 }
 
@@ -36,9 +36,9 @@ pub struct KeyedTable {
 pub enum Key {
     /// The record's own URI.
     Record,
-    /// The same, and a repo has one such record: `self`.
+    /// The record's own URI; a repo has only one such record, with the rkey `self`.
     Singleton,
-    /// The URI of the post with the record's rkey.
+    /// The URI of the post that has the record's rkey.
     Post,
 }
 
@@ -61,7 +61,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// Its type in SQL.
+    /// The type in SQL.
     pub fn sql(self) -> &'static str {
         match self {
             Kind::Text => "text",
@@ -72,12 +72,12 @@ impl Kind {
     }
 }
 
-/// The column by which readers order rows.
+/// The `indexed_at` column, by which readers order rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum IndexedAt {
-    /// The table has none.
+    /// The table has no such column.
     Absent,
-    /// The time of the op that made the row.
+    /// The time of the op that created the row.
     OfCreation,
     /// The time of the last change.
     OfChange,
@@ -129,7 +129,7 @@ impl<'a> Value<'a> {
     }
 }
 
-/// A row, without its key.
+/// A row without its key.
 #[derive(Debug)]
 pub struct KeyedRow<'a> {
     pub table: &'static KeyedTable,
@@ -137,7 +137,7 @@ pub struct KeyedRow<'a> {
     pub indexed_at: Micros,
 }
 
-/// Tables are told apart, and written in the order of, their names.
+/// Tables are identified and ordered by their names.
 impl PartialEq for KeyedTable {
     fn eq(&self, other: &Self) -> bool {
         self.name == other.name

@@ -1,4 +1,4 @@
-//! The tables whose rows depend on nothing but their record: what each holds, and how a record fills it.
+//! The tables whose rows depend only on their own record: their columns, and how a record fills them.
 
 use std::borrow::Cow;
 
@@ -7,7 +7,7 @@ use super::{DID_MAX, Ignored, Record, URI_MAX, json_array, optional_uri, strings
 use crate::decode::json::Json;
 use crate::decode::text::{cut, fits};
 
-/// All of them.
+/// All keyed tables.
 pub static KEYED_TABLES: [&KeyedTable; 8] = [
     &FEED_GENERATORS,
     &STARTER_PACKS,
@@ -19,7 +19,7 @@ pub static KEYED_TABLES: [&KeyedTable; 8] = [
     &GENERIC_RECORDS,
 ];
 
-/// What most of them are.
+/// The defaults; each table overrides what differs.
 const USUAL: KeyedTable = KeyedTable {
     name: "",
     collection: None,
@@ -207,7 +207,7 @@ static THREAD_GATES: KeyedTable = KeyedTable {
     ..USUAL
 };
 
-/// A gate that names no rules lets everyone reply, which the AppView can only be told by no row.
+/// A gate without rules lets everyone reply. The AppView represents this by the absence of a row.
 fn thread_gate<'a>(record: Record<'_, 'a>) -> Values<'a> {
     let Some(rules) = record.json.array("allow") else {
         return Ok(None);
@@ -241,7 +241,7 @@ static POST_GATES: KeyedTable = KeyedTable {
 
 const DISABLE_RULE: &str = "app.bsky.feed.postgate#disableRule";
 
-/// The rules are `{disableRule?, detachedEmbeddingUris?}`.
+/// Stores the rules in the AppView's form: `{disableRule?, detachedEmbeddingUris?}`.
 fn post_gate<'a>(record: Record<'_, 'a>) -> Values<'a> {
     let mut rules = Vec::new();
     let mut of_record = record.json.array("embeddingRules").into_iter().flatten();

@@ -1,9 +1,9 @@
-//! Op → row change, by collection.
+//! Turns ops into row changes, by collection.
 //!
-//! Owns what each record becomes as far as the record alone tells it: which table, which values, and
-//! why an op is ignored. Does not know what is in the database. Pure.
+//! Owns everything about a row that its record alone determines: the table, the values, and the reason why an op is
+//! ignored. Does not know what is in the database. Pure.
 //!
-//! Invariant: a row made here fits its table: every value is of its column's type and not too long for it.
+//! Invariant: a row made here fits its table. Every value has the type of its column and does not exceed its length.
 
 mod actor;
 mod feed;
@@ -29,7 +29,7 @@ pub use keyed::{KeyedRow, KeyedTable};
 pub use keyed_tables::{GENERIC_RECORDS, KEYED_TABLES};
 pub use pairs::{PairRow, PairTable};
 
-/// Characters that the columns hold (varchar).
+/// Lengths of the columns in characters (`varchar`).
 pub const URI_MAX: usize = 512;
 pub const DID_MAX: usize = 255;
 pub const CID_MAX: usize = 255;
@@ -42,26 +42,27 @@ pub struct Op<'a> {
     pub position: Position,
     /// The entry's time.
     pub time: Micros,
-    /// Index of its entry in the batch.
+    /// Index of the entry in the batch.
     pub entry: usize,
     pub path: Cow<'a, str>,
     pub repo: Cow<'a, str>,
-    /// Key of the row: the record's URI, for thread and post gates their post's, for profiles and handles the DID.
+    /// The row's key: the record's URI; for thread and post gates the URI of their post; for profiles and handles the
+    /// DID.
     pub key: String,
     pub table: Table,
     pub change: Change<'a>,
 }
 
-/// What becomes of the row.
+/// What happens to the row.
 #[derive(Debug)]
 pub enum Change<'a> {
     Put(Row<'a>),
-    /// The record is put, but the table tells it by having no row.
+    /// The record is put, but the table represents it by the absence of a row.
     PutAsAbsent,
     Delete,
 }
 
-/// The tables, in the one order in which every transaction writes them.
+/// The tables, in the order in which every transaction writes them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Table {
     Users,
@@ -74,7 +75,7 @@ impl Table {
     pub const GENERIC_RECORDS: Table = Table::Keyed(&GENERIC_RECORDS);
 }
 
-/// The values of a row, by table. `indexed_at` is the entry's time until `apply::page_keys` decides.
+/// The values of a row, by table. `indexed_at` is the entry's time until `apply::page_keys` assigns the final one.
 #[derive(Debug)]
 pub enum Row<'a> {
     Handle(Handle),
@@ -85,8 +86,8 @@ pub enum Row<'a> {
 }
 
 impl Row<'_> {
-    /// When the row came, by which readers order rows; `None` where the row has no such column, and for users, whose rows
-    /// come of ops of all kinds.
+    /// The time by which readers order rows. `None` if the table has no such column, and for users: ops of all kinds
+    /// make users rows.
     pub fn indexed_at(&mut self) -> Option<&mut Micros> {
         match self {
             Row::Handle(_) | Row::Profile(_) => None,
@@ -97,7 +98,7 @@ impl Row<'_> {
     }
 }
 
-/// Why an op changes nothing, or a whole entry of an unknown type, though nothing is wrong.
+/// Why an op, or an entry of an unknown type, changes nothing although it is not an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ignored {
     UnknownAction,
@@ -134,7 +135,7 @@ impl Ignored {
         Ignored::UnknownType,
     ];
 
-    /// Its name in metrics and logs.
+    /// The reason's name in metrics and logs.
     pub fn name(self) -> &'static str {
         match self {
             Ignored::UnknownAction => "unknown_action",
@@ -155,26 +156,27 @@ impl Ignored {
     }
 }
 
-/// What one op of an event became.
+/// The outcome of one op of an event.
 pub enum OpOutcome<'a> {
     Op(Op<'a>),
     Ignored(Ignored),
-    /// The op is to be set apart; its index among the commit's ops, its path as far as it has one.
+    /// The op becomes a dead letter. `index` is its index among the commit's ops; the error holds its path, if it has
+    /// one.
     Bad {
         index: u32,
         error: OpError,
     },
 }
 
-/// What the rows of an entry take from it besides the record.
+/// What the rows of an entry take from the entry itself, apart from the record.
 #[derive(Clone)]
 pub struct Source<'a> {
     /// Index of the entry in the batch.
     pub entry: usize,
     pub id: EntryId,
-    /// The entry's time: that of rows, and of records without a date of their own.
+    /// The entry's time. Also the date of records without one.
     pub time: Micros,
-    /// What commit_seq holds: the entry's seq, or its ID where it has none.
+    /// The value of commit_seq: the entry's seq, or the entry's ID if it has no seq.
     pub seq: Cow<'a, str>,
 }
 
@@ -197,7 +199,7 @@ fn commit_seq(entry: &Entry) -> Cow<'_, str> {
     }
 }
 
-/// What the rows of one record are made from.
+/// The data from which the row of one record is made.
 struct Record<'r, 'a> {
     source: &'r Source<'a>,
     position: Position,
@@ -213,7 +215,7 @@ impl<'a> Record<'_, 'a> {
         self.date(self.json.str("createdAt"))
     }
 
-    /// The first of two fields that is a date.
+    /// The first of two fields that holds a date.
     fn first_date(&self, names: [&str; 2]) -> Micros {
         let mut texts = names.into_iter().filter_map(|name| self.json.str(name));
         self.date(texts.find(|text| time::parse(text).is_some()))
@@ -223,12 +225,12 @@ impl<'a> Record<'_, 'a> {
         time::created_at(text.map(Cow::as_ref), self.source.time)
     }
 
-    /// Text that must be there: empty where it is not.
+    /// A required text; empty if the record lacks it.
     fn text(&self, name: &str) -> Cow<'a, str> {
         self.json.str(name).cloned().unwrap_or_default()
     }
 
-    /// Text that may be absent: empty counts as absent.
+    /// An optional text; an empty one counts as absent.
     fn optional_text(&self, name: &str) -> Option<Cow<'a, str>> {
         self.json.str(name).filter(|text| !text.is_empty()).cloned()
     }
@@ -242,7 +244,7 @@ impl<'a> Record<'_, 'a> {
     }
 }
 
-/// The changes that an event makes.
+/// The outcomes of an event's ops, in their order.
 pub fn outcomes<'a>(event: Event<'a>, source: &Source<'a>) -> Vec<OpOutcome<'a>> {
     match event {
         Event::Commit { repo, ops } => ops
@@ -347,13 +349,13 @@ fn put<'a>(mut record: Record<'_, 'a>, table: Table) -> Result<Change<'a>, Ignor
     Ok(Change::Put(row))
 }
 
-/// `collection/rkey`, neither of them empty.
+/// Splits `collection/rkey`. Neither part may be empty.
 fn split_path(path: &str) -> Option<(&str, &str)> {
     let (collection, rkey) = path.split_once('/')?;
     (!collection.is_empty() && !rkey.is_empty() && !rkey.contains('/')).then_some((collection, rkey))
 }
 
-/// The table of a collection; the AppView has none for two.
+/// The table of a collection. The AppView has no table for two collections.
 fn table_of(collection: &str) -> Option<Table> {
     if let Some(table) = PairTable::of_collection(collection) {
         return Some(Table::Pair(table));
@@ -370,7 +372,7 @@ fn table_of(collection: &str) -> Option<Table> {
     }
 }
 
-/// A URI that is no key: absent where it is no string or too long for its column.
+/// A URI that is not part of a key; absent if it is not a string or too long for its column.
 fn optional_uri<'a>(value: Option<&Json<'a>>) -> Option<Cow<'a, str>> {
     match value {
         Some(Json::String(uri)) if !uri.is_empty() && fits(uri, URI_MAX) => Some(uri.clone()),
@@ -378,12 +380,12 @@ fn optional_uri<'a>(value: Option<&Json<'a>>) -> Option<Cow<'a, str>> {
     }
 }
 
-/// A CID that is no key, in whatever form it came.
+/// A CID that is not part of a key, in any of the forms that `decode::cid` reads.
 fn optional_cid<'a>(value: Option<&Json<'a>>) -> Option<Cow<'a, str>> {
     value.and_then(cid::text).filter(|cid| fits(cid, CID_MAX))
 }
 
-/// The strings of an array; what is no string is left out.
+/// The strings of an array; other items are left out.
 fn strings<'r, 'a>(items: &'r [Json<'a>]) -> impl Iterator<Item = &'r Cow<'a, str>> {
     items.iter().filter_map(|item| match item {
         Json::String(text) => Some(text),
@@ -391,14 +393,13 @@ fn strings<'r, 'a>(items: &'r [Json<'a>]) -> impl Iterator<Item = &'r Cow<'a, st
     })
 }
 
-/// Strings as the text of a JSON array.
+/// The strings as the text of a JSON array.
 fn json_array<'r, 'a: 'r>(strings: impl Iterator<Item = &'r Cow<'a, str>>) -> String {
     Json::Array(strings.cloned().map(Json::String).collect()).to_text()
 }
 
 impl<'a> Op<'a> {
-    /// The DIDs of which a users row must exist once the op is applied: that of the repo, and that of
-    /// the subject.
+    /// The DIDs whose users rows must exist once the op is applied: the repo's and the subject's.
     pub fn users(&self) -> (Option<&str>, Option<&str>) {
         let repo = Some(self.repo.as_ref());
         match (&self.change, self.table) {
@@ -413,7 +414,7 @@ impl<'a> Op<'a> {
         }
     }
 
-    /// Whether a user who forbids data collection keeps the op from being applied.
+    /// Whether the op is ignored if the repo's user forbids data collection.
     pub fn heeds_opt_out(&self) -> bool {
         match (&self.change, self.table) {
             (Change::Put(Row::Handle(_)), _) => false,

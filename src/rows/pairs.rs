@@ -1,7 +1,8 @@
-//! The tables that hold one row per pair: likes, follows, list items …
+//! The tables with one row per pair: likes, follows, list items …
 //!
-//! Owns what each of these tables is: its collection, its columns, and how a record names its pair. The statements are made
-//! from that. Such a table holds one row per pair, however many records there are; which of them holds it is `apply::pairs`'.
+//! Owns the description of each table: its collection, its columns, and how a record names its pair. The SQL
+//! statements are generated from it. Such a table has one row per pair, however many records of the pair exist;
+//! `apply::pairs` decides which record holds the row.
 
 use std::borrow::Cow;
 
@@ -24,25 +25,26 @@ pub enum PairTable {
     Verifications,
 }
 
-/// What a table of pairs is.
+/// The description of a pair table.
 pub struct PairTableInfo {
     pub name: &'static str,
     pub collection: &'static str,
-    /// The columns of the pair: actor and subject, for list items list and subject. A verification is of its subject alone.
+    /// The columns of the pair: actor and subject; for list items list and subject; for verifications the subject
+    /// alone.
     pub key_a: &'static str,
     pub key_b: Option<&'static str>,
-    /// What the table holds beside uri, pair, created_at and indexed_at.
+    /// The columns besides the URI, the pair, created_at and indexed_at.
     pub values: &'static [PairValue],
-    /// Whose users rows must exist before a row of the table.
+    /// The users rows that must exist before a row of the table.
     pub users: PairUsers,
-    /// Whether the table gets so many rows that they are copied.
+    /// Whether the table gets so many rows that they are written with COPY.
     pub is_large: bool,
-    /// Which rows the AppView, or a worker of another kind, may have made.
+    /// Which rows another program may have written.
     pub foreign: Foreign,
     pair: for<'r, 'a> fn(&'r Record<'_, 'a>) -> Result<KeyPair<'a>, Ignored>,
 }
 
-/// A value of some tables of pairs.
+/// A column that some pair tables have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PairValue {
     Cid,
@@ -60,19 +62,19 @@ pub enum PairUsers {
     Nobody,
 }
 
-/// Rows made by another program than the worker may lack what else they cause, and may not be counted.
+/// How to recognise rows that another program wrote. Such rows may lack side effects and may not be counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Foreign {
-    /// Nothing depends on such a row.
+    /// The origin of a row does not matter, because rows of the table have no side effects.
     Never,
     WithoutCommitSeq,
-    /// The table does not tell.
+    /// The table does not reveal the origin, so every row may be foreign.
     Perhaps,
 }
 
 type KeyPair<'a> = (Cow<'a, str>, Cow<'a, str>);
 
-/// A record about another record. What a table has of its own is said by it.
+/// The defaults for a record about another record. Each table overrides what differs.
 const OF_RECORD: PairTableInfo = PairTableInfo {
     name: "",
     collection: "",
@@ -85,7 +87,7 @@ const OF_RECORD: PairTableInfo = PairTableInfo {
     pair: of_record,
 };
 
-/// A record about an account.
+/// The defaults for a record about an account.
 const OF_ACCOUNT: PairTableInfo = PairTableInfo {
     values: &[PairValue::CommitSeq],
     users: PairUsers::RepoAndSubject,
@@ -93,7 +95,7 @@ const OF_ACCOUNT: PairTableInfo = PairTableInfo {
     ..OF_RECORD
 };
 
-/// A record that causes nothing in other tables.
+/// The defaults for a record without side effects.
 const OF_LIST: PairTableInfo = PairTableInfo {
     values: &[],
     is_large: false,
@@ -196,8 +198,8 @@ impl PairTable {
             .find(|table| table.info().collection == collection)
     }
 
-    /// Whether the row is one that this version would store. Earlier ones also stored items that somebody had put into
-    /// another's list, and such an item must not keep the list's owner from adding or removing that person.
+    /// Whether this version would store the row. Earlier versions also stored items that an account had added to
+    /// another account's list. Such an item must not keep the list's owner from adding or removing the same subject.
     pub fn admits(self, row: &PairRow) -> bool {
         self != PairTable::ListItems || authority(&row.uri) == authority(&row.key_a)
     }
@@ -209,11 +211,11 @@ impl PairTableInfo {
     }
 }
 
-/// A row of a table of pairs. Which values a table has beside the pair differs; those that it lacks are `None`.
+/// A row of a pair table. Columns that the table lacks are `None`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PairRow<'a> {
     pub uri: Cow<'a, str>,
-    /// The pair: actor and subject, for list items list and subject, for verifications the subject alone.
+    /// The pair: actor and subject; for list items list and subject; for verifications the subject alone.
     pub key_a: Cow<'a, str>,
     pub key_b: Cow<'a, str>,
     pub created_at: Micros,
@@ -275,14 +277,14 @@ fn of_verification<'a>(record: &Record<'_, 'a>) -> Result<KeyPair<'a>, Ignored> 
 
 fn of_list_item<'a>(record: &Record<'_, 'a>) -> Result<KeyPair<'a>, Ignored> {
     let pair = (at_uri(record.json.str("list"))?, did(record.json.str("subject"))?);
-    // Anybody could otherwise add anybody to somebody's moderation list.
+    // Otherwise any account could add any other account to someone's moderation list.
     match authority(&pair.0) == Some(record.repo.as_ref()) {
         true => Ok(pair),
         false => Err(Ignored::ForeignList),
     }
 }
 
-/// What an `at://` URI names first: the repo, by its DID or a handle.
+/// The authority of an `at://` URI: the repo's DID or a handle.
 fn authority(uri: &str) -> Option<&str> {
     uri.strip_prefix("at://")?.split('/').next()
 }
