@@ -1,7 +1,8 @@
-//! CIDs in every form that producers send, as the text that the AppView stores.
+//! Reads CIDs in every form that producers send, as the text that the AppView stores.
 //!
-//! Owns these forms. Where a record names another, the validity of a CID's text is not judged. Where it names a blob it is:
-//! the AppView's clients load what a blob's CID says, so that an address in its place would have them call a stranger.
+//! Owns these forms. If a record refers to another record, the CID's text is not validated. If it refers to a blob,
+//! the CID is validated: the AppView's clients load the blob by its CID, and a URL in its place would make them
+//! contact a third party.
 
 use std::borrow::Cow;
 use std::sync::LazyLock;
@@ -10,7 +11,7 @@ use data_encoding::{Encoding, HEXLOWER, HEXLOWER_PERMISSIVE, Specification};
 
 use super::json::Json;
 
-/// Multibase's base32: lower case, no padding.
+/// Multibase's base32: lower case, without padding.
 static BASE32: LazyLock<Encoding> = LazyLock::new(|| {
     let mut spec = Specification::new();
     spec.symbols.push_str("abcdefghijklmnopqrstuvwxyz234567");
@@ -22,14 +23,14 @@ const RAW: u8 = 0x55;
 const SHA2_256: u8 = 0x12;
 const SHA2_256_LEN: u8 = 0x20;
 
-/// The CID's text, whatever form it came in: text, hex of its bytes, `{"$link"}`, `{"/"}`, `{"ref"}`, the old blob's
+/// The CID's text, whatever its form: text, hex of its bytes, `{"$link"}`, `{"/"}`, `{"ref"}`, an old blob's
 /// `{"cid"}`, or the parsed `{code, version, multihash}`.
 pub fn text<'a>(value: &Json<'a>) -> Option<Cow<'a, str>> {
-    // A blob, its ref, and bytes as a link in it; what somebody nests deeper is not worth a look at every level.
+    // Three levels: a blob, its ref, and a link with the bytes. Deeper nesting is not searched.
     text_within(value, 3)
 }
 
-/// The CID of a blob, whatever form the blob came in. Text alone must be a CID.
+/// The CID of a blob, whatever the form of the blob. A plain text must be a valid CID.
 pub fn of_blob<'a>(value: &Json<'a>) -> Option<Cow<'a, str>> {
     match value {
         Json::String(_) => text(value).filter(|text| is_cid(text)),
@@ -37,12 +38,13 @@ pub fn of_blob<'a>(value: &Json<'a>) -> Option<Cow<'a, str>> {
     }
 }
 
-/// The CID that a blob links to. A link claims to be a CID by its form, so it is enough that it cannot be an address.
+/// The CID to which a blob links. The form of a link already marks it as a CID, so it is enough that it cannot be a
+/// URL.
 pub fn of_link<'a>(value: &Json<'a>) -> Option<Cow<'a, str>> {
     text(value).filter(|text| text.bytes().all(|byte| byte.is_ascii_alphanumeric()))
 }
 
-/// Whether the text is a CID: version 0, or version 1 in one of the bases that are in use.
+/// Whether the text is a CID: version 0, or version 1 in one of the bases in use.
 fn is_cid(text: &str) -> bool {
     let bytes = match text.split_at_checked(1) {
         Some(("b", digits)) => BASE32.decode(digits.as_bytes()).ok(),
@@ -59,14 +61,14 @@ fn is_cid(text: &str) -> bool {
 
 const BASE58: &[u8; 58] = b"123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz";
 
-/// Longer texts are no CIDs; decoding them takes time that grows with the square of their length.
+/// The maximum length of a base58 CID. Decoding takes time proportional to the square of the length.
 const BASE58_MAX: usize = 128;
 
 fn from_base58(text: &str) -> Option<Vec<u8>> {
     if text.len() > BASE58_MAX {
         return None;
     }
-    // The last byte first.
+    // In reverse order: the last byte comes first.
     let mut bytes: Vec<u8> = Vec::with_capacity(text.len());
     for digit in text.bytes() {
         let mut carry = BASE58.iter().position(|symbol| *symbol == digit)?;
@@ -87,7 +89,7 @@ fn from_base58(text: &str) -> Option<Vec<u8>> {
 fn text_within<'a>(value: &Json<'a>, levels: usize) -> Option<Cow<'a, str>> {
     match value {
         Json::String(text) => from_text(text),
-        // A member of these names may hold something else beside a CID's parts.
+        // A member with one of these names may hold something else next to the parts of a CID.
         Json::Object(_) if levels > 0 => ["$link", "/", "ref", "cid"]
             .iter()
             .find_map(|name| text_within(value.get(name)?, levels - 1))
@@ -106,7 +108,7 @@ fn from_text<'a>(text: &Cow<'a, str>) -> Option<Cow<'a, str>> {
     })
 }
 
-/// Reads hex of the bytes that a link has on this network: a CIDv1 of raw bytes or of a record, hashed with SHA-256.
+/// Reads a link as hex of its bytes. Links on this network are CIDv1 of raw bytes or of a record, hashed with SHA-256.
 pub fn from_link_hex(text: &str) -> Option<String> {
     let is_link = text.len() == 72 && (text.starts_with("01551220") || text.starts_with("01711220"));
     if !is_link {
@@ -115,8 +117,8 @@ pub fn from_link_hex(text: &str) -> Option<String> {
     Some(encode(&HEXLOWER.decode(text.as_bytes()).ok()?))
 }
 
-/// Reads hex of a binary CIDv1, with multibase's `f` before it or not, and hex of a bare SHA-256 multihash, which is
-/// how the AppView itself would read it: as the hash of raw bytes.
+/// Reads hex of a binary CIDv1, with or without multibase's prefix `f`. Also reads hex of a bare SHA-256 multihash, as
+/// the AppView does: as the hash of raw bytes.
 fn from_hex(text: &str) -> Option<String> {
     let digits = text.strip_prefix('f').unwrap_or(text);
     if !digits.starts_with("01") && !digits.starts_with("1220") {
@@ -132,7 +134,7 @@ fn from_hex(text: &str) -> Option<String> {
     }
 }
 
-/// Whether the bytes after a CID's version are a codec and a multihash of just the length it says.
+/// Whether the bytes after a CID's version are a codec and a multihash of exactly the length it states.
 fn is_cid_body(bytes: &[u8]) -> bool {
     let Some((_codec, rest)) = varint(bytes) else {
         return false;
@@ -166,7 +168,7 @@ fn encode(bytes: &[u8]) -> String {
     format!("b{}", BASE32.encode(bytes))
 }
 
-/// Rebuilds a CID that came as its parts. The network has none of version 0, whose text is another.
+/// Rebuilds a CID from its parts. Version 0 is refused: its text has another form, and the network does not use it.
 fn from_parts<'a>(value: &Json<'a>) -> Option<Cow<'a, str>> {
     let version = number(value.get("version")).unwrap_or(u64::from(VERSION_1));
     if version != u64::from(VERSION_1) {
@@ -191,7 +193,7 @@ fn number(value: Option<&Json>) -> Option<u64> {
     }
 }
 
-/// Bytes as JavaScript writes them: an array, or an object with the indexes as its keys.
+/// Reads bytes as JavaScript serialises them: an array, or an object with the indexes as keys.
 fn bytes(value: &Json) -> Option<Vec<u8>> {
     let byte = |value: &Json| number(Some(value)).and_then(|number| u8::try_from(number).ok());
     let bytes: Vec<u8> = match value {

@@ -1,19 +1,19 @@
-//! One spelling for a record, whichever producer sent it.
+//! Converts records to lexicon JSON, whichever producer sent them.
 //!
-//! Owns the rewriting: what the atproto SDK's models call `created_at` and `py_type` becomes the
-//! lexicon's `createdAt` and `$type` again, absent fields are absent, and a blob has one form. After it nobody needs to
-//! know that there are two dialects.
+//! Owns the rewriting. The names `created_at` and `py_type` of the atproto SDK's models become the lexicon's
+//! `createdAt` and `$type` again, null fields are removed, and blobs get one form. No other module needs to know that
+//! there are two dialects.
 
 use std::borrow::Cow;
 
 use super::cid;
 use super::json::{Json, Member, member, type_of};
 
-/// Names that the SDK (0.0.73) spells otherwise, sorted: its spelling, the lexicon's. Every other name is its own, underscores
-/// and all.
+/// Pairs of the name that the SDK (version 0.0.73) uses and the lexicon's name, sorted by the first. The SDK does not
+/// change any other name, even one with underscores.
 type Names = [(&'static str, &'static str)];
 
-/// Those of the network's own lexicons, as far as a record can hold them.
+/// The names in the network's own lexicons that can occur in a record.
 const NETWORK_NAMES: [(&str, &str); 27] = [
     ("accepts_interactions", "acceptsInteractions"),
     ("adult_only", "adultOnly"),
@@ -47,7 +47,7 @@ const NETWORK_NAMES: [(&str, &str); 27] = [
     ("subject_types", "subjectTypes"),
 ];
 
-/// Those of the other lexicons that the SDK has models of.
+/// The names in the other lexicons for which the SDK has models.
 const OTHER_NAMES: [(&str, &str); 28] = [
     ("accent_foreground", "accentForeground"),
     ("aspect_ratio", "aspectRatio"),
@@ -79,13 +79,13 @@ const OTHER_NAMES: [(&str, &str); 28] = [
     ("updated_at", "updatedAt"),
 ];
 
-/// Each namespace that the SDK knows, and its names. What a stranger calls `updated_at` within a post is not renamed since
-/// another lexicon knows the name.
+/// Each namespace that the SDK knows, with its names. A third party's member `updated_at` within a post keeps its
+/// name, because only another namespace has that name.
 const NAMESPACES: [(&str, &Names); 9] = [
     ("app.bsky.", &NETWORK_NAMES),
     ("blob", &NETWORK_NAMES),
     ("chat.bsky.", &NETWORK_NAMES),
-    // A lexicon may call its own members anything.
+    // Lexicon schemas define member names freely.
     ("com.atproto.lexicon.", &[]),
     ("com.atproto.", &NETWORK_NAMES),
     ("com.germnetwork.", &OTHER_NAMES),
@@ -94,8 +94,8 @@ const NAMESPACES: [(&str, &Names); 9] = [
     ("social.grain.", &OTHER_NAMES),
 ];
 
-/// Members that lexicons have text in, which may be anything, sorted. In any other a text that is a CID's bytes in hex was a
-/// link: the SDK decodes what its models do not know from CBOR as it is.
+/// The members that hold arbitrary text according to their lexicons, sorted. In any other member, a text that is a
+/// CID's bytes in hex was a link: the SDK does not convert CBOR links in members that its models do not know.
 const TEXTS: [&str; 40] = [
     "$link",
     "$type",
@@ -139,12 +139,12 @@ const TEXTS: [&str; 40] = [
     "website",
 ];
 
-/// Whether the SDK dumped this record: it marks the top of each one.
+/// Whether the SDK serialised this record. The SDK marks the top level of each one.
 pub fn is_sdk(record: &Json) -> bool {
     record.get("py_type").is_some()
 }
 
-/// Rewrites a record of a known collection, or of the SDK's dialect, as lexicon JSON.
+/// Rewrites a record as lexicon JSON. The record must be of a known collection or in the SDK's dialect.
 pub fn normalise(record: &mut Json) {
     let scope = Scope {
         names: &NETWORK_NAMES,
@@ -153,10 +153,10 @@ pub fn normalise(record: &mut Json) {
     scope.normalise(record);
 }
 
-/// What is meant where a value stands.
+/// How to interpret the members of a value.
 #[derive(Clone, Copy)]
 struct Scope {
-    /// None among a stranger's own.
+    /// Empty within objects of an unknown namespace.
     names: &'static Names,
     is_sdk: bool,
 }
@@ -186,7 +186,7 @@ impl Scope {
     }
 }
 
-/// `py_type` becomes `$type` where there is none, and goes where there is one.
+/// Renames `py_type` to `$type`, or removes it if there is a `$type`.
 fn restore_type(members: &mut Vec<Member>) {
     if member(members, "$type").is_none()
         && let Some(at) = members.iter().rposition(|(name, _)| name == "py_type")
@@ -196,7 +196,7 @@ fn restore_type(members: &mut Vec<Member>) {
     members.retain(|(name, _)| name != "py_type");
 }
 
-/// Makes links again of the texts of a member, or of its list, that are CIDs in hex.
+/// Converts texts back to links if they are CIDs in hex: the text of a member, or those in its array.
 fn restore_links(name: &str, value: &mut Json) {
     match value {
         Json::String(text) => {
@@ -213,7 +213,7 @@ fn link(cid: Cow<str>) -> Json {
     Json::Object(vec![(Cow::Borrowed("$link"), Json::String(cid))])
 }
 
-/// The names that objects of the type and the untyped ones within them may have.
+/// The names that an object of this type, and untyped objects within it, may use.
 fn names_of(type_name: &str) -> &'static Names {
     let known = NAMESPACES
         .iter()
@@ -222,9 +222,9 @@ fn names_of(type_name: &str) -> &'static Names {
 }
 
 fn restore_names(members: &mut [Member], names: &Names) {
-    // Looked for once each, however often a record repeats one.
+    // Each name is searched for only once, however often a record repeats it.
     let mut present: Vec<&str> = Vec::new();
-    // From the end, since the last of two counts.
+    // In reverse order, because the last of several equal names counts.
     for at in (0..members.len()).rev() {
         let Some(lexicon) = lexicon_name(&members[at].0, names).filter(|lexicon| !present.contains(lexicon)) else {
             continue;
@@ -244,15 +244,15 @@ fn lexicon_name(name: &str, names: &Names) -> Option<&'static str> {
     Some(names[at].1)
 }
 
-/// Gives a blob the form that the AppView's readers expect; the old blob `{cid, mimeType}` too. One without a CID stays
-/// as it is.
+/// Gives a blob the form that the AppView's readers expect, including an old blob `{cid, mimeType}`. A blob without a
+/// CID is left unchanged.
 fn restore_blob(members: &mut Vec<Member>) {
     if is_blob(members) {
         rewrite_blob(members);
     }
 }
 
-/// Writes the members of a blob in the lexicon's form, whatever form its CID came in; whether it has one.
+/// Rewrites the members of a blob in the lexicon's form, whatever the form of its CID. Returns whether it has a CID.
 pub fn rewrite_blob(members: &mut Vec<Member>) -> bool {
     let Some(text) = ["ref", "cid"]
         .iter()
@@ -374,7 +374,7 @@ mod tests {
         );
     }
 
-    /// Looking through all members for each of them would take minutes here.
+    /// Searching all members for each of them would take minutes here.
     #[test]
     fn a_name_that_is_repeated_is_looked_for_once() {
         let repeated = r#""created_at":"a","mime_type":"b","#.repeat(200_000);

@@ -1,15 +1,15 @@
-//! A post's embed, made safe for the AppView's readers.
+//! Makes a post's embed safe for the AppView's readers.
 //!
-//! Owns what they rely on: they dereference `images[].image.ref.$link` without looking, so what has no CID is left out
-//! rather than stored; and they know the types of embeds by their plain names, so that `…#main`, which means the same, is
-//! stored as the plain name. Expects a record that `dialect` has been over.
+//! Owns what the readers rely on. They dereference `images[].image.ref.$link` without a check, so an image without a
+//! CID is not stored. They know the types of embeds by their plain names, so the equivalent `…#main` is stored as the
+//! plain name. Expects a record that `dialect` has normalised.
 
 use std::borrow::Cow;
 
 use super::json::{Json, Member, member_mut, type_of};
 use super::{cid, dialect};
 
-/// A record that the embed quotes.
+/// The record quoted by an embed.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Quoted<'a> {
     pub uri: Cow<'a, str>,
@@ -19,7 +19,7 @@ pub struct Quoted<'a> {
 const RECORD: &str = "app.bsky.embed.record";
 const RECORD_WITH_MEDIA: &str = "app.bsky.embed.recordWithMedia";
 
-/// What is stored of an embed; `None` where nothing is left of it.
+/// The part of an embed that is stored, or `None` if nothing remains.
 pub fn sanitise(mut embed: Json) -> Option<Json> {
     let Json::Object(members) = &mut embed else {
         return None;
@@ -53,7 +53,7 @@ pub fn sanitise(mut embed: Json) -> Option<Json> {
     Some(embed)
 }
 
-/// Takes `#main` off the type's name.
+/// Removes `#main` from the type's name.
 fn name_plainly(members: &mut [Member]) {
     if let Some(Json::String(name)) = member_mut(members, "$type")
         && let Some(plain) = name.strip_suffix("#main")
@@ -62,7 +62,7 @@ fn name_plainly(members: &mut [Member]) {
     }
 }
 
-/// A record with media whose media vanishes is a plain record.
+/// Sanitises a record with media. If none of the media remains, the embed becomes a plain record.
 fn sanitise_media(mut embed: Json) -> Option<Json> {
     let Json::Object(members) = &mut embed else {
         return None;
@@ -81,7 +81,7 @@ fn sanitise_media(mut embed: Json) -> Option<Json> {
     ]))
 }
 
-/// The record that a sanitised embed quotes.
+/// The record quoted by a sanitised embed.
 pub fn quoted<'a>(embed: &Json<'a>) -> Option<Quoted<'a>> {
     let record = match embed.str("$type")?.as_ref() {
         RECORD => embed.get("record")?,
@@ -98,7 +98,7 @@ fn drop_without_cid(members: &mut Vec<Member>, name: &str) {
     members.retain_mut(|(key, value)| key != name || make_blob(value));
 }
 
-/// Writes a blob in the lexicon's form, were it a bare CID; whether it has one.
+/// Rewrites a blob, or a bare CID, in the lexicon's form. Returns whether it has a CID.
 fn make_blob(value: &mut Json) -> bool {
     if let Json::String(_) = value {
         let Some(cid) = cid::of_blob(value) else {

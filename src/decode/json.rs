@@ -1,11 +1,14 @@
-//! JSON that borrows from the entry it came in.
+//! JSON that borrows from the entry it arrived in.
 //!
-//! Owns the tree that records are read and rewritten in. Strings without escapes are slices of the entry; numbers that are no
-//! integers of 64 bits stay the text they were, since PostgreSQL's jsonb keeps digits that no machine number holds. Parsing is serde_json's.
+//! Owns the tree in which records are read and rewritten. Strings without escapes are slices of the entry. Numbers
+//! that are not 64-bit integers keep their text, because PostgreSQL's jsonb stores digits that no machine number can
+//! hold. The parser is serde_json.
 //!
-//! Of members with one name the last counts, as in every other reader of the stream: `member` says which that is.
+//! If an object has several members with the same name, the last counts, as in every other reader of the stream;
+//! `member` implements this.
 //!
-//! Invariant: no value is nested deeper than `DEPTH_MAX`, so that walking one takes little of a thread's stack.
+//! Invariant: no value is nested deeper than `DEPTH_MAX`, so that recursion over a value takes little of a thread's
+//! stack.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -19,31 +22,31 @@ pub enum Json<'a> {
     Bool(bool),
     /// Most numbers; without memory of their own, since a record may consist of millions.
     Integer(i64),
-    /// Any other number, as the text it was.
+    /// Any other number, as its original text.
     Number(Cow<'a, str>),
     String(Cow<'a, str>),
     Array(Vec<Json<'a>>),
     Object(Vec<Member<'a>>),
 }
 
-/// Name and value of an object's member, in the order they came.
+/// Name and value of an object's member. An object keeps the order in which its members arrived.
 pub type Member<'a> = (Cow<'a, str>, Json<'a>);
 
-/// Arrays and objects within one another at most; PostgreSQL takes a few thousand. The deepest record that anybody needs
-/// has about a dozen.
+/// The maximum nesting of arrays and objects. PostgreSQL accepts a few thousand levels; the deepest records in use
+/// have about a dozen.
 pub const DEPTH_MAX: usize = 1000;
 
-/// Reads a text that is one JSON value.
+/// Parses a text that holds exactly one JSON value.
 pub fn parse(text: &str) -> serde_json::Result<Json<'_>> {
     let mut deserializer = serde_json::Deserializer::from_str(text);
-    // Its own limit of 128 levels is no property of JSON.
+    // serde_json's own limit of 128 levels is not part of JSON.
     deserializer.disable_recursion_limit();
     let value = Nested { levels: DEPTH_MAX }.deserialize(&mut deserializer)?;
     deserializer.end()?;
     Ok(value)
 }
 
-/// The value of that name.
+/// The value of the last member with this name.
 pub fn member<'m, V>(members: &'m [(Cow<str>, V)], name: &str) -> Option<&'m V> {
     members
         .iter()
@@ -60,7 +63,7 @@ pub fn member_mut<'m, 'a>(members: &'m mut [Member<'a>], name: &str) -> Option<&
         .map(|(_, value)| value)
 }
 
-/// The type that an object with those members says it is of.
+/// The `$type` of an object with these members.
 pub fn type_of<'m>(members: &'m [Member]) -> Option<&'m str> {
     match member(members, "$type")? {
         Json::String(name) => Some(name),
@@ -69,7 +72,7 @@ pub fn type_of<'m>(members: &'m [Member]) -> Option<&'m str> {
 }
 
 impl<'a> Json<'a> {
-    /// The member of that name; a null counts as absent.
+    /// The member with this name; null counts as absent.
     pub fn get(&self, name: &str) -> Option<&Json<'a>> {
         let Json::Object(members) = self else {
             return None;
@@ -78,7 +81,7 @@ impl<'a> Json<'a> {
         (!matches!(value, Json::Null)).then_some(value)
     }
 
-    /// The member of that name if it is a string.
+    /// The member with this name, if it is a string.
     pub fn str(&self, name: &str) -> Option<&Cow<'a, str>> {
         match self.get(name)? {
             Json::String(text) => Some(text),
@@ -86,7 +89,7 @@ impl<'a> Json<'a> {
         }
     }
 
-    /// The member of that name if it is an array.
+    /// The member with this name, if it is an array.
     pub fn array(&self, name: &str) -> Option<&[Json<'a>]> {
         match self.get(name)? {
             Json::Array(items) => Some(items),
@@ -147,7 +150,7 @@ fn write_string(text: &str, out: &mut Vec<u8>) {
     serde_json::to_writer(out, text).expect("a Vec takes every string");
 }
 
-/// A value within which that many levels may still come.
+/// Deserialises a value that may nest this many more levels.
 #[derive(Clone, Copy)]
 struct Nested {
     levels: usize,
@@ -169,7 +172,7 @@ impl<'de> DeserializeSeed<'de> for Nested {
     }
 }
 
-/// The name of the one member in which serde_json hands over a number as text: one that is no integer of 64 bits.
+/// serde_json hands over a number that is not a 64-bit integer as text, in an object whose only member has this name.
 const NUMBER: &str = "$serde_json::private::Number";
 
 impl<'de> Visitor<'de> for Nested {
@@ -231,15 +234,16 @@ impl<'de> Visitor<'de> for Nested {
     }
 }
 
-/// Gives back the room that is not needed: a Vec has room for four as soon as it has one, and millions of short arrays may
-/// be within one another.
+/// Releases unused capacity. A Vec allocates room for four items with the first one, and millions of short arrays may
+/// be nested in one another.
 fn fit<T>(items: &mut Vec<T>) {
     if items.len() * 2 <= items.capacity() {
         items.shrink_to_fit();
     }
 }
 
-/// Whether serde_json made the member, or the stream did: only a number's own text may go out without quotes.
+/// Tells a number made by serde_json from a string in the stream: only the text of a number may be written without
+/// quotes.
 fn is_number(text: &str) -> bool {
     text.bytes()
         .all(|byte| matches!(byte, b'0'..=b'9' | b'-' | b'+' | b'.' | b'e' | b'E'))

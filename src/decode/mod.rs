@@ -1,10 +1,9 @@
-//! Stream entry → event: the envelope that producers put around records.
+//! Decodes a stream entry into an event: the envelope that producers put around records.
 //!
-//! Owns what makes an entry unreadable, and hands over the rest: the ops of a commit with their records still as JSON,
-//! the fields of an identity event. Does not know collections or tables: that is `rows`'. Pure; never panics, whatever
-//! the entry holds.
+//! Owns what makes an entry unreadable. Returns the rest: the ops of a commit with their records as JSON, or the
+//! fields of an identity event. Collections and tables belong to `rows`. Pure; never panics, whatever the entry holds.
 //!
-//! One bad op does not make its neighbours unreadable: it comes out as an error of its own.
+//! A bad op does not make the other ops of its commit unreadable: it is returned as an error of its own.
 
 pub mod cid;
 pub mod dialect;
@@ -23,7 +22,7 @@ use thiserror::Error;
 use crate::entry::Entry;
 use json::Json;
 
-/// An entry's content.
+/// The content of an entry.
 pub enum Event<'a> {
     Commit {
         repo: Cow<'a, str>,
@@ -34,11 +33,11 @@ pub enum Event<'a> {
         handle: Option<Cow<'a, str>>,
     },
     Account,
-    /// A type that no worker knows: acknowledged, counted nowhere.
+    /// A type that no worker knows. The entry is acknowledged and counted only as ignored.
     Unknown,
 }
 
-/// One op of a commit as it came.
+/// One op of a commit, as it arrived.
 pub struct WireOp<'a> {
     pub action: Option<Cow<'a, str>>,
     pub path: Cow<'a, str>,
@@ -74,14 +73,14 @@ pub enum OpError {
     PathNotAString,
 }
 
-/// The text of an entry's data, without what PostgreSQL cannot hold.
+/// The text of an entry's data, without the characters that PostgreSQL cannot store.
 pub fn text(entry: &Entry) -> Result<Cow<'_, str>, EntryError> {
     let data = entry.data.as_deref().ok_or(EntryError::NoField("data"))?;
     let text = std::str::from_utf8(data).map_err(|error| EntryError::NotUtf8(error.valid_up_to()))?;
     Ok(text::clean(text))
 }
 
-/// Reads an entry of type `kind` whose data is `text`.
+/// Decodes an entry of type `kind` with the data `text`.
 pub fn decode<'a>(kind: Option<&[u8]>, text: &'a str) -> Result<Event<'a>, EntryError> {
     match kind {
         None => Err(EntryError::NoField("type")),
@@ -93,7 +92,7 @@ pub fn decode<'a>(kind: Option<&[u8]>, text: &'a str) -> Result<Event<'a>, Entry
 }
 
 fn commit(text: &str) -> Result<Event<'_>, EntryError> {
-    // Read in one go; only where that fails, op by op, to find the one that cannot be read.
+    // The whole commit is parsed at once. Only if that fails is it parsed op by op, to find the op that cannot be read.
     match json::parse(text) {
         Ok(Json::Object(members)) => whole_commit(Json::Object(members)),
         Ok(_) => Err(EntryError::NotAnObject),
@@ -188,7 +187,7 @@ fn did<'a>(value: Option<&Json<'a>>, field: &'static str) -> Result<Cow<'a, str>
     }
 }
 
-/// Whether the text is a DID, of whatever length: `did:method:identifier`.
+/// Whether the text has the syntax of a DID, `did:method:identifier`. The length is not checked.
 pub fn is_did(text: &str) -> bool {
     let Some((method, identifier)) = text.strip_prefix("did:").and_then(|rest| rest.split_once(':')) else {
         return false;
@@ -201,8 +200,8 @@ pub fn is_did(text: &str) -> bool {
         && identifier.bytes().all(is_identifier)
 }
 
-/// The repo DID or DID of an entry, without reading all of it: what decides which worker gets it. An entry without one
-/// has no order to keep.
+/// The DID at the beginning of an entry, found without parsing the entry. The DID decides which worker processes the
+/// entry. `None` if the entry does not begin with an unescaped DID.
 pub fn peek_did(data: &[u8]) -> Option<&[u8]> {
     let rest = data.trim_ascii_start().strip_prefix(b"{")?.trim_ascii_start();
     let rest = rest
@@ -214,14 +213,14 @@ pub fn peek_did(data: &[u8]) -> Option<&[u8]> {
     (rest[end] == b'"').then_some(&rest[..end])
 }
 
-/// A commit whose ops have not been read, to cut it down to one of them.
+/// A commit with unparsed ops, from which a single op can be extracted.
 pub struct RawCommit<'a> {
     repo: &'a RawValue,
     ops: Vec<&'a RawValue>,
 }
 
 impl<'a> RawCommit<'a> {
-    /// `None` if the text is no commit, but an event without ops.
+    /// Returns `None` if the text is not a commit but an event without ops.
     pub fn new(text: &'a str) -> Option<RawCommit<'a>> {
         let raw: RawMembers = serde_json::from_str(text).ok()?;
         Some(RawCommit {
@@ -230,14 +229,14 @@ impl<'a> RawCommit<'a> {
         })
     }
 
-    /// The commit with op number `index` alone, each as it came.
+    /// The commit reduced to op number `index`; repo and op are unchanged.
     pub fn with_one_op(&self, index: usize) -> Option<String> {
         let op = self.ops.get(index)?;
         Some(format!(r#"{{"repo":{},"ops":[{}]}}"#, self.repo.get(), op.get()))
     }
 }
 
-/// An object whose members have not been read.
+/// An object with unparsed members.
 struct RawMembers<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
 
 impl<'a> RawMembers<'a> {

@@ -1,13 +1,14 @@
-//! The text of an entry's `data`, made safe for PostgreSQL before anything parses it.
+//! Makes the text of an entry's `data` safe for PostgreSQL before it is parsed.
 //!
-//! Owns two rules: NUL is removed everywhere, keys included, and a lone surrogate becomes U+FFFD. Both
-//! can only come as `\u` escapes, since JSON allows neither raw, so they are mended in the text, once, for every reader.
+//! Owns two rules: NUL is removed everywhere, including from keys, and a lone surrogate becomes U+FFFD. Both can only
+//! occur as `\u` escapes, because JSON does not allow them raw. They are therefore replaced in the text, once, before
+//! any parser sees it.
 
 use std::borrow::Cow;
 
 use memchr::memchr;
 
-/// Removes `\u0000` and replaces escapes of lone surrogates; borrows where there is nothing to mend.
+/// Removes `\u0000` and replaces the escapes of lone surrogates. Borrows if nothing needs to be replaced.
 pub fn clean(text: &str) -> Cow<'_, str> {
     let bytes = text.as_bytes();
     let mut out = String::new();
@@ -32,13 +33,13 @@ pub fn clean(text: &str) -> Cow<'_, str> {
     Cow::Owned(out)
 }
 
-/// Bytes of one `\uXXXX`.
+/// The length of one `\uXXXX` in bytes.
 const UNIT: usize = 6;
 
 enum Escape {
-    /// To be kept, and how many bytes it has.
+    /// To keep; the length in bytes.
     Sound(usize),
-    /// One `\uXXXX` to be replaced.
+    /// A `\uXXXX` to replace; the replacement.
     Unsound(&'static str),
 }
 
@@ -55,7 +56,7 @@ fn escape(bytes: &[u8]) -> Escape {
     }
 }
 
-/// The UTF-16 unit of a `\uXXXX` at the start of `bytes`.
+/// The UTF-16 code unit of a `\uXXXX` at the start of `bytes`.
 fn unit(bytes: &[u8]) -> Option<u16> {
     let digits = bytes.strip_prefix(b"\\u")?.get(..4)?;
     digits.iter().try_fold(0, |unit, &digit| {
@@ -72,7 +73,7 @@ pub fn without_nul(text: &str) -> Cow<'_, str> {
     }
 }
 
-/// Whether `text` has at most `max` characters, as varchar(max) counts.
+/// Whether `text` has at most `max` characters, counted as varchar(max) does.
 pub fn fits(text: &str, max: usize) -> bool {
     text.len() <= max || text.chars().count() <= max
 }

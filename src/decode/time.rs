@@ -1,6 +1,6 @@
-//! Dates of records as PostgreSQL's `timestamp` columns hold them.
+//! Dates of records, as stored in PostgreSQL's `timestamp` columns.
 //!
-//! Owns the rules: which texts are dates, and what stands in for one that is missing or lies ahead.
+//! Owns two rules: which texts are dates, and what replaces a date that is missing or in the future.
 
 use std::borrow::Cow;
 
@@ -11,18 +11,18 @@ use crate::micros::Micros;
 
 const SECOND: i64 = 1_000_000;
 
-/// A record may be dated this much later than its entry; clocks differ, and the AppView's other workers allow as much.
+/// How much later than its entry a record may be dated. Clocks differ, and the AppView's other workers allow the same.
 const AHEAD: i64 = 5 * 60 * SECOND;
 
-/// 2020-01-01: the network is younger, so an entry ID before it was not made from a clock.
+/// 2020-01-01 in milliseconds. The network is younger, so an entry ID with an earlier time does not come from a clock.
 const YEAR_2020_MS: i64 = 1_577_836_800_000;
 
 const DAY_MS: i64 = 24 * 60 * 60 * 1000;
 
-/// The date in a record's text, if it is one: RFC 3339 with its offset converted; without a zone it is UTC, a date alone
-/// is its midnight, digits beyond microseconds are cut.
+/// Parses a record's date. The text must be in RFC 3339 format; an offset is converted. Without a time zone the text
+/// is UTC, a date alone means its midnight, and digits beyond microseconds are cut off.
 pub fn parse(text: &str) -> Option<Micros> {
-    // chrono takes a minus of Unicode's too, which is none in RFC 3339.
+    // chrono also accepts the Unicode minus sign, which RFC 3339 does not allow.
     let text = cut(text).filter(|text| text.is_ascii())?;
     let instant = DateTime::parse_from_rfc3339(&text)
         .or_else(|_| DateTime::parse_from_rfc3339(&format!("{text}Z")))
@@ -32,10 +32,11 @@ pub fn parse(text: &str) -> Option<Micros> {
     (micros >= FIRST).then_some(Micros(micros))
 }
 
-/// Bytes of a date with more digits than any clock has.
+/// The maximum length of a date in bytes, unless it has more fractional digits than any clock provides.
 const LONGEST: usize = 64;
 
-/// The text with no more digits of a second than matter; none if it is long for another reason, and not worth copying.
+/// Cuts excess digits off the fraction of a second. `None` if the text is long for another reason and therefore not a
+/// date.
 fn cut(text: &str) -> Option<Cow<'_, str>> {
     if text.len() <= LONGEST {
         return Some(Cow::Borrowed(text));
@@ -47,12 +48,13 @@ fn cut(text: &str) -> Option<Cow<'_, str>> {
     (is_short && rest.len() - zone.len() >= digits.len()).then(|| Cow::Owned(format!("{seconds}.{digits}{zone}")))
 }
 
-/// 0100-01-01: the AppView's readers parse the stored text with JavaScript, which takes the years 1–99 for those of the 20th
-/// and 21st century or for no date at all. One such like makes the list of a post's likes fail for everybody.
+/// 0100-01-01. The AppView's readers parse the stored text with JavaScript, which takes the years 1–99 for years of
+/// the 20th or 21st century, or for no date at all. A single such like makes the list of a post's likes fail for every
+/// reader.
 const FIRST: i64 = -59_011_459_200 * SECOND;
 
-/// The date of a record in an entry of time `entry`: the entry's own where the text is missing or no date, or says a
-/// time more than five minutes later.
+/// The date of a record in an entry of the time `entry`. It is the entry's time if the text is missing or not a date,
+/// or if the date is more than five minutes later.
 pub fn created_at(text: Option<&str>, entry: Micros) -> Micros {
     match text.and_then(parse) {
         Some(date) if date.0 <= entry.0.saturating_add(AHEAD) => date,
@@ -60,7 +62,8 @@ pub fn created_at(text: Option<&str>, entry: Micros) -> Micros {
     }
 }
 
-/// The time of an entry: that of its ID, or the wall clock where the ID was not made from a clock. In whole milliseconds.
+/// The time of an entry, in whole milliseconds: the time in its ID, or the wall clock if the ID does not come from a
+/// clock.
 pub fn of_entry(id: EntryId, now_ms: i64) -> Micros {
     let times = YEAR_2020_MS..=now_ms.saturating_add(DAY_MS);
     let of_id = i64::try_from(id.ms).ok().filter(|ms| times.contains(ms));
