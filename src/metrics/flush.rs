@@ -1,10 +1,11 @@
-//! Thread `metrics`: counters → the dashboard's hashes.
+//! The `metrics` thread: adds counters to the dashboard's hashes.
 //!
-//! Owns what of the counts each field of each hash has for sure. Every 500 ms, and once more after the last thread has
-//! ended, the differences go out in one MULTI.
+//! Owns how much of each count each field of each hash is known to hold. Every 500 ms, and once more after the last
+//! thread has ended, the differences are sent in one MULTI.
 //!
-//! Invariant: no interval counts twice, and none is lost while the process lives: a flush without an answer is given to
-//! `once` again as it was, until it is known to have been carried out, and a field that cannot be added to keeps its counts.
+//! Invariant: no interval is counted twice, and none is lost while the process lives. A flush without a reply is
+//! repeated unchanged through `once` until it is known to have been executed. A field that cannot be incremented keeps
+//! its counts for later.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,14 +23,14 @@ use crate::settings::config::Config;
 
 const INTERVAL: Duration = Duration::from_millis(500);
 
-/// The dashboard takes its totals from this hash where it has any field: it is never made here.
+/// The dashboard takes its totals from this hash if the hash has any field, so the worker never creates it.
 const RECORD_COUNTS: &str = "db:record_counts";
 
-/// A hash that counts are added to.
+/// A hash to which counts are added.
 struct Hash {
     key: String,
     counts: fn(&Metrics) -> Vec<Count>,
-    /// What it has of them for sure.
+    /// The counts that the hash is known to hold.
     confirmed: Vec<i64>,
 }
 
@@ -42,7 +43,7 @@ impl Hash {
         }
     }
 
-    /// What it, number `hash` of all, does not have yet.
+    /// The counts that the hash does not hold yet; `hash` is the index of the hash.
     fn rest(&self, hash: usize, metrics: &Metrics) -> Vec<Addition> {
         let counts = (self.counts)(metrics).into_iter().zip(&self.confirmed).enumerate();
         let rest = counts.map(|(number, ((field, count), confirmed))| Addition {
@@ -59,10 +60,10 @@ impl Hash {
     }
 }
 
-/// What is added to one field.
+/// An increment of one field.
 #[derive(Clone)]
 struct Addition {
-    /// Number of the hash, and of the field in it.
+    /// The index of the hash, and of the field in it (`number`).
     hash: usize,
     number: usize,
     field: &'static str,
@@ -75,7 +76,7 @@ pub struct Flusher {
     metrics: Arc<Metrics>,
     hashes: Vec<Hash>,
     once: Once,
-    /// What was sent without an answer.
+    /// The increments that were sent without a reply.
     unclear: Option<Vec<Addition>>,
     refusal: Refusal,
     misfit: Refusal,
@@ -103,10 +104,10 @@ impl Flusher {
         }
     }
 
-    /// Flushes until `stop`, which is requested after all threads that count have ended; then once more.
+    /// Flushes until `stop`, then once more. `stop` is requested after all threads that count have ended.
     pub fn run(mut self, stop: &Stop) -> anyhow::Result<()> {
         while !stop.wait(INTERVAL) {
-            // Kept counts go out with the next flush.
+            // Counts that could not be sent are kept and go out with the next flush.
             let _ = self.flush();
             self.metrics.repeats.report_due();
             self.outages.iter().for_each(|outage| outage.repeats.report_due());
@@ -124,7 +125,7 @@ impl Flusher {
         Ok(())
     }
 
-    /// What the hashes do not have; several that lack the same count as one.
+    /// The counts that the hashes lack. Hashes that lack the same counts share an item.
     fn rest(&self) -> Vec<String> {
         let mut rest: Vec<(String, Vec<&str>)> = Vec::new();
         for (number, hash) in self.hashes.iter().enumerate() {
@@ -144,7 +145,7 @@ impl Flusher {
         rest.iter().map(line).collect()
     }
 
-    /// Flushes what is new; errors are said.
+    /// Flushes new counts and logs errors.
     fn flush(&mut self) -> RedisResult<()> {
         let flushed = self.try_flush();
         match &flushed {
@@ -162,7 +163,7 @@ impl Flusher {
         flushed
     }
 
-    /// What to do about a refusal, where the error does not say it itself.
+    /// The advice for a refusal, if the error does not contain it.
     fn hint(&self, error: &RedisError) -> String {
         if link::code(error) == "WRONGTYPE" {
             let key = self.once.key();
@@ -182,7 +183,8 @@ impl Flusher {
         let mut additions = Vec::new();
         for (number, hash) in self.hashes.iter_mut().enumerate() {
             let rest = hash.rest(number, &self.metrics);
-            // Where there are no totals of rows, what was counted for them is not kept: who makes them counts the rows.
+            // If the hash of row totals does not exist, its counts are dropped: the program that creates it counts the
+            // rows.
             if hash.key == RECORD_COUNTS && !rest.is_empty() && !has_record_counts(&mut self.link)? {
                 rest.iter().for_each(|addition| hash.confirm(addition));
             } else {
@@ -214,19 +216,21 @@ impl Flusher {
         add
     }
 
-    /// Takes note of what was added. EXEC goes on where one of its commands fails, as on a key that is no hash.
+    /// Records which increments were executed. EXEC continues if one of its commands fails, for example on a key that
+    /// is not a hash.
     fn confirm(&mut self, additions: Vec<Addition>, answers: Vec<Value>) {
         let mut answers = answers.into_iter();
         let mut misfit = None;
         for addition in additions {
             let hash = &mut self.hashes[addition.hash];
-            // No answers are those of an earlier try, whose answer was lost.
+            // There are no replies if an earlier attempt was executed and its reply was lost.
             let added = answers.next().map_or(Ok(()), |answer| answer.extract_error().map(drop));
             if let Err(error) = &added {
                 let why = || format!("{} of {}: {}", addition.field, hash.key, link::describe(error));
                 misfit.get_or_insert_with(why);
             }
-            // Totals of rows that do not take it are somebody else's to count anew.
+            // Row totals that cannot be incremented are dropped: the program that owns the hash has to count the rows
+            // again.
             if added.is_ok() || hash.key == RECORD_COUNTS {
                 hash.confirm(&addition);
             }
@@ -240,7 +244,7 @@ impl Flusher {
         }
     }
 
-    /// With nothing to send: while Redis is away, looks whether it is back.
+    /// Called when there is nothing to send. While Redis is down, checks whether it is back.
     fn look(&mut self) -> RedisResult<()> {
         if !self.link.is_down() {
             return Ok(());

@@ -1,7 +1,7 @@
 //! Counters.
 //!
-//! Owns the atomics that every thread counts in, and what they are called where they are shown. What of them Redis has is
-//! `flush`'s.
+//! Owns the atomics in which every thread counts, and the names under which they are published. `flush` owns how much
+//! of them Redis holds.
 
 pub mod flush;
 pub mod rates;
@@ -19,8 +19,8 @@ use crate::outcome::{Kind, Outcome};
 use crate::rows::Ignored;
 use timings::Timings;
 
-/// What all threads count in. `Relaxed` throughout: each counter stands alone, and the last flush comes after the threads
-/// that count were joined.
+/// The counters of all threads. `Relaxed` is enough throughout: the counters are independent, and the last flush runs
+/// after the counting threads were joined.
 #[derive(Default)]
 pub struct Metrics {
     commits: AtomicU64,
@@ -39,7 +39,7 @@ pub struct Metrics {
     pub repeats: Repeats,
 }
 
-/// Rows really inserted less rows really deleted, as the hash `db:record_counts` holds them.
+/// Rows actually inserted minus rows actually deleted, as stored in the hash `db:record_counts`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RecordCounts {
     pub users: i64,
@@ -52,24 +52,24 @@ pub struct RecordCounts {
     pub post_aggregations: i64,
 }
 
-/// New entries that the reader was given.
+/// The new entries delivered to the reader.
 #[derive(Clone, Copy, Default)]
 pub struct Reads {
     pub number: u64,
-    /// The newest of them.
+    /// The newest of these entries.
     pub last: EntryId,
-    /// Numbers of two epochs do not compare: an answer between them was lost.
+    /// Numbers of different epochs cannot be compared, because a reply between them was lost.
     pub epoch: u64,
 }
 
-/// What never became rows.
+/// Entries that were lost before they could be applied.
 #[derive(Clone, Copy)]
 pub struct LossCounts {
-    /// Entries whose body was gone when they were read again.
+    /// Entries whose body had been trimmed when they were read again.
     pub pending_trimmed: u64,
-    /// Entries that were gone before they were read, those that other processes counted not included.
+    /// Entries that were trimmed before they were read, excluding those counted by other processes.
     pub unread_trimmed: u64,
-    /// How often the group, or the whole stream, was gone and made again.
+    /// How often the group, or the whole stream, was missing and recreated.
     pub groups_recreated: u64,
 }
 
@@ -91,7 +91,7 @@ const RECORD_FIELDS: [&str; 8] = [
 ];
 
 impl Metrics {
-    /// Counts entries that their acknowledgement has taken off.
+    /// Counts entries that an acknowledgement removed from the pending entries list.
     pub fn acknowledged(&self, outcome: &Outcome, number: u64) {
         let counter = match outcome {
             Outcome::Applied(Kind::Commit) => &self.commits,
@@ -108,7 +108,7 @@ impl Metrics {
         self.ignored[reason as usize].fetch_add(number, Relaxed);
     }
 
-    /// The rows of a transaction that has committed.
+    /// Adds the rows of a committed transaction.
     pub fn record_counts(&self, counts: &RecordCounts) {
         let counts = [
             counts.users,
@@ -125,12 +125,12 @@ impl Metrics {
         }
     }
 
-    /// An entry of that time has committed.
+    /// Records that an entry of this time has committed.
     pub fn committed(&self, ms: u64) {
         self.newest_committed_ms.fetch_max(ms, Relaxed);
     }
 
-    /// All there is to show.
+    /// All published counts.
     pub fn totals(&self) -> Totals {
         let [events, commits, identities, accounts, errors] = self.events();
         let newest = self.newest_committed_ms.load(Relaxed);
@@ -145,14 +145,14 @@ impl Metrics {
         }
     }
 
-    /// New entries have been read, up to that ID.
+    /// Records that new entries were read, up to the ID `last`.
     pub fn read(&self, number: usize, last: EntryId) {
         let mut reads = self.lock_reads();
         reads.number += number as u64;
         reads.last = last;
     }
 
-    /// An answer with new entries may have been lost on its way to the reader.
+    /// Records that a reply with new entries may have been lost on its way to the reader.
     pub fn read_unknown(&self) {
         self.lock_reads().epoch += 1;
     }
@@ -191,26 +191,26 @@ impl Metrics {
         [commits + identities + accounts, commits, identities, accounts, errors]
     }
 
-    /// For the dashboard's hashes.
+    /// The counts for the dashboard's hashes.
     pub fn event_counts(&self) -> Vec<Count> {
         let counts = self.events().map(|count| count as i64);
         EVENT_FIELDS.into_iter().zip(counts).collect()
     }
 
-    /// For the hash of the dashboard's totals.
+    /// The counts for the dashboard's hash of row totals.
     pub fn row_counts(&self) -> Vec<Count> {
         let counts = self.record_counts.iter().map(|counter| counter.load(Relaxed));
         RECORD_FIELDS.into_iter().zip(counts).collect()
     }
 
-    /// For the hash of `losses`.
+    /// The counts for the hash of `losses`.
     pub fn loss_counts(&self) -> Vec<Count> {
         let losses = self.losses();
         let counts = [losses.pending_trimmed, losses.groups_recreated].map(|count| count as i64);
         LOSS_FIELDS.into_iter().zip(counts).collect()
     }
 
-    /// What was ignored, lost and set apart, for the last line in the log.
+    /// What was processed, ignored and lost, for the last line of the log.
     pub fn summary(&self) -> String {
         let totals = self.totals();
         let ignored: Vec<String> = totals
@@ -229,15 +229,15 @@ impl Metrics {
     }
 }
 
-/// What was counted since the start.
+/// The counts since the process started.
 pub struct Totals {
-    /// Entries that were acknowledged, those with errors left out.
+    /// Acknowledged entries, excluding those with errors.
     pub events: u64,
     pub by_type: [(&'static str, u64); 3],
-    /// Entries of which a part became a dead letter.
+    /// Entries of which at least a part became a dead letter.
     pub errors: u64,
     pub losses: LossCounts,
-    /// Ops, and entries of an unknown type, by the reason for which they were ignored.
+    /// Ignored ops, and ignored entries of an unknown type, by reason.
     pub ignored: [(&'static str, u64); Ignored::ALL.len()],
     /// The time in the stream ID of the newest entry whose effect has committed.
     pub newest_committed: Option<SystemTime>,
@@ -245,8 +245,8 @@ pub struct Totals {
 
 const EVENT_FIELDS: [&str; 5] = ["totalEvents", "#commit", "#identity", "#account", "errors"];
 
-/// Those that `losses` does not add itself.
+/// The fields that `losses` does not write itself.
 const LOSS_FIELDS: [&str; 2] = ["pending_trimmed", "groups_recreated"];
 
-/// A field of one of the hashes, and what was counted for it since the start.
+/// A field of one of the hashes, and its count since the process started.
 pub type Count = (&'static str, i64);

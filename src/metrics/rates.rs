@@ -1,19 +1,19 @@
-//! How fast a number changes: totals looked at over time → a second's share. Pure.
+//! Computes how fast a number grows per second from samples of its total. Pure.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-/// Rates are taken over this time at most.
+/// The longest time over which a rate is computed.
 pub const LONGEST: Duration = Duration::from_secs(60);
 
-/// The rate of a number that only grows, over a while that ends with the last look at it.
+/// The samples of a number that only grows. Rates end with the last sample.
 #[derive(Default)]
 pub struct Rates(VecDeque<(Instant, u64)>);
 
 impl Rates {
-    /// Takes in how much it is.
+    /// Adds a sample.
     pub fn add(&mut self, at: Instant, total: u64) {
-        // A number that falls is that of another hash or process.
+        // A falling total means that the hash or the process was replaced.
         if self.0.back().is_some_and(|(_, last)| *last > total) {
             self.0.clear();
         }
@@ -23,7 +23,7 @@ impl Rates {
         }
     }
 
-    /// Over that time, or over all there is if that is less.
+    /// The rate over the last `time`, or over all samples if they span less.
     pub fn over(&self, time: Duration) -> f64 {
         let Some((now, total)) = self.0.back() else { return 0.0 };
         let first = self
@@ -37,7 +37,7 @@ impl Rates {
     }
 }
 
-/// A difference over a time; 0 where there is no time between.
+/// The difference per second, or 0 if the time is zero.
 pub fn per_second(difference: f64, time: Duration) -> f64 {
     if time.is_zero() {
         return 0.0;

@@ -1,12 +1,13 @@
-//! Whether the worker gets on: what `/readyz` answers.
+//! Whether the worker makes progress: the state that `/readyz` returns.
 //!
-//! Owns the time of the last progress: an acknowledgement that Redis confirmed, so of work that is committed, or a look at
-//! the stream that found nothing to do. A process that runs, or reads, but commits nothing makes none.
+//! Owns the time of the last progress. Progress is an acknowledgement that Redis confirmed, and therefore committed
+//! work, or a read of the stream that found nothing to do. A process that runs, or reads, but commits nothing makes no
+//! progress.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-/// Shared by all threads; `Relaxed`, since the value stands alone.
+/// Shared by all threads. `Relaxed` is enough, because the value does not depend on any other.
 pub struct Readiness {
     started_at: Instant,
     /// Milliseconds from `started_at` to the last progress; 0 before the first.
@@ -22,11 +23,11 @@ impl Default for Readiness {
     }
 }
 
-/// Longer than a batch takes under any usual load, shorter than an operator waits.
+/// Longer than a batch takes under normal load, and shorter than an operator is willing to wait.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 impl Readiness {
-    /// Something was acknowledged, or there was nothing to do.
+    /// Records an acknowledgement, or that there was nothing to do.
     pub fn progress_made(&self) {
         self.progress_made_at(self.started_at.elapsed());
     }
@@ -35,7 +36,7 @@ impl Readiness {
         self.last_ms.fetch_max(since_start.as_millis().max(1) as u64, Relaxed);
     }
 
-    /// Whether there was progress lately; if not, why the worker is not ready.
+    /// Whether there was progress recently. The error states why the worker is not ready.
     pub fn check(&self) -> Result<(), String> {
         self.check_at(self.started_at.elapsed())
     }

@@ -1,10 +1,10 @@
-//! What is measured of each batch, as Prometheus' histograms.
+//! Measurements per batch, as Prometheus histograms.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use prometheus_client::metrics::histogram::Histogram;
 
-/// What is measured per batch. Each is behind a lock of its own, which a batch takes once.
+/// The histograms. Each has its own lock, which a batch takes once.
 #[derive(Debug)]
 pub struct Timings {
     pub batch_entries: Histogram,
@@ -23,7 +23,7 @@ impl Default for Timings {
 }
 
 impl Timings {
-    /// A batch has committed, the newest of whose entries is of the time `newest_ms`.
+    /// Records a committed batch. `newest_ms` is the time of its newest entry in milliseconds since 1970.
     pub fn batch(&self, entries: usize, newest_ms: u64) {
         self.batch_entries.observe(entries as f64);
         let newest = Duration::from_millis(newest_ms);
@@ -35,7 +35,7 @@ impl Timings {
     }
 }
 
-/// How long ago a time since 1970 was; nothing where the clocks disagree.
+/// The time elapsed since `time`, which counts from 1970. Zero if it is in the future because clocks differ.
 fn since(time: Duration) -> Duration {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     now.saturating_sub(time)
