@@ -1,7 +1,7 @@
-//! The columns that the database has, against those that the worker's statements are written for.
+//! Compares the columns in the database with those for which the worker's statements are written.
 //!
-//! Owns which types do instead of others. A type that does not is for the operator to mend, whatever PostgreSQL makes of it:
-//! COPY in its binary form takes some values wrongly and refuses others as if they were bad data.
+//! Owns which types can stand in for others. An operator must fix any other type, even if PostgreSQL accepts it: COPY
+//! in binary form misreads some values and refuses others as if they were bad data.
 
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
@@ -13,24 +13,24 @@ use crate::postgres::params::Params;
 use crate::postgres::schema::{self, Column, Table};
 use crate::postgres::sql;
 
-/// A column as the database has it.
+/// A column in the database.
 pub struct Found {
     pub kind: String,
     pub is_required: bool,
     pub has_default: bool,
-    /// Whether the table is partitioned by it.
+    /// Whether the column is part of the table's partition key.
     pub divides: bool,
 }
 
-/// A table as the database has it.
+/// A table in the database.
 #[derive(Default)]
 pub struct FoundTable {
-    /// With its schema, quoted where that is needed.
+    /// The name with its schema, quoted if necessary.
     pub full_name: String,
     pub columns: BTreeMap<String, Found>,
 }
 
-/// Reads the tables of these names that are there.
+/// Reads the tables with these names. Tables that do not exist are left out.
 pub fn read(client: &mut Client, names: &[&str]) -> Result<BTreeMap<String, FoundTable>, ApplyError> {
     let mut tables: BTreeMap<String, FoundTable> = BTreeMap::new();
     for row in Params::new().texts(names.iter()).query(client, sql::CHECK_COLUMNS)? {
@@ -47,7 +47,7 @@ pub fn read(client: &mut Client, names: &[&str]) -> Result<BTreeMap<String, Foun
     Ok(tables)
 }
 
-/// The columns of other types than the worker reads and writes, each with the statement that mends it.
+/// The columns whose types the worker cannot read or write, each with the statement that fixes it.
 pub fn of_other_types(client: &mut Client) -> Result<Vec<String>, ApplyError> {
     let used = used_columns();
     let names: Vec<&str> = used.iter().map(|table| table.name).collect();
@@ -66,7 +66,7 @@ pub fn of_other_types(client: &mut Client) -> Result<Vec<String>, ApplyError> {
     Ok(faults)
 }
 
-/// What is wrong with a column of another type, and the statement that mends it.
+/// Describes a column of the wrong type, and returns the statement that fixes it.
 pub fn mismatched(table: &str, wanted: &Column, found: &Found) -> (String, String) {
     let (column, kind) = (wanted.name, wanted.kind);
     let using = match (kind, found.kind.as_str()) {
@@ -74,7 +74,7 @@ pub fn mismatched(table: &str, wanted: &Column, found: &Found) -> (String, Strin
         _ => format!("{column}::{kind}"),
     };
     let change = format!("ALTER COLUMN {column} TYPE {kind} USING {using}");
-    // A default is not converted with the column, and may not fit it.
+    // ALTER COLUMN does not convert a default, which may not fit the new type.
     let steps = match (found.has_default, wanted.default()) {
         (false, _) => change,
         (true, None) => format!("ALTER COLUMN {column} DROP DEFAULT, {change}"),
@@ -91,7 +91,7 @@ pub fn mismatched(table: &str, wanted: &Column, found: &Found) -> (String, Strin
     )
 }
 
-/// The AppView's tables with the columns that the worker uses. Found out once: it takes a look through all statements.
+/// The AppView's tables with the columns that the worker uses. Cached, because computing it scans all statements.
 fn used_columns() -> &'static [Table] {
     static TABLES: OnceLock<Vec<Table>> = OnceLock::new();
     TABLES.get_or_init(|| {
@@ -104,7 +104,7 @@ fn used_columns() -> &'static [Table] {
     })
 }
 
-/// Whether a column takes all that one of the wanted type would.
+/// Whether a column of the type `found` accepts every value of the type `wanted`.
 pub fn fits(wanted: &str, found: &str) -> bool {
     let length = |kind: &str| kind.rsplit_once('(')?.1.trim_end_matches(')').parse::<u32>().ok();
     match wanted {

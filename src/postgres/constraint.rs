@@ -1,6 +1,7 @@
-//! Whose a constraint is that refused a row.
+//! Whether a violated constraint concerns columns that the worker writes.
 //!
-//! Owns the answer for NOT NULL, CHECK and foreign keys: on columns that the worker does not write, no op is to blame.
+//! Owns this decision for NOT NULL, CHECK and foreign keys. If the worker does not write the columns, no op caused the
+//! error.
 
 use postgres::Client;
 use postgres::error::{DbError, SqlState};
@@ -9,7 +10,7 @@ use crate::postgres::fault::ApplyError;
 use crate::postgres::params::Params;
 use crate::postgres::sql;
 
-/// Whether the error is of a constraint all of whose columns the worker leaves alone.
+/// Whether the error is about a constraint of which the worker writes no column.
 pub fn is_not_ours(client: &mut Client, error: &DbError) -> Result<bool, ApplyError> {
     let kinds = [
         &SqlState::NOT_NULL_VIOLATION,

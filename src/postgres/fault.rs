@@ -1,13 +1,14 @@
-//! What can go wrong while a batch is applied, and what is to be done about it.
+//! The errors of applying a batch, and how the worker reacts to them.
 //!
-//! Owns the classes, each with its own way on, told by SQLSTATE and error kind, never by text.
+//! Owns the classes of errors, each with its own reaction. They are distinguished by SQLSTATE and error kind, never by
+//! text.
 
 use postgres::error::{DbError, SqlState};
 use thiserror::Error;
 
 use crate::postgres::sql::Statement;
 
-/// Why a batch was not applied. Nothing of it is in the database.
+/// Why a batch was not applied. None of its changes are in the database.
 #[derive(Debug, Error)]
 pub enum ApplyError {
     #[error("failed to get a connection to postgresql")]
@@ -27,16 +28,17 @@ pub enum ApplyError {
         #[source]
         source: postgres::Error,
     },
-    /// Somebody else deleted a row between two statements; the next try sees it gone.
+    /// Another program deleted a row between two statements. The retry sees that it is deleted.
     #[error("a row of {0} vanished while it was written")]
     Vanished(&'static str),
-    /// Whoever has the name by now applies the same entries, and newer ones that must not be overwritten.
+    /// The process that now has the name applies the same entries, and newer ones that must not be overwritten.
     #[error("the consumer name was not renewed in time: another process may hold it")]
     NameLapsed,
-    /// The batch is to be written over, with versions.
+    /// The batch must be written again with versions.
     #[error("another process has joined while the batch was written")]
     Joined,
-    /// Others may have applied what this process holds, and newer ops after it; `members` stops the process.
+    /// Other processes may have applied the entries that this process holds, and newer ops after them. `members` stops
+    /// the process.
     #[error("this process was taken for gone by another")]
     Removed,
 }
@@ -49,7 +51,7 @@ impl ApplyError {
         }
     }
 
-    /// The server's code for the error, if the server answered.
+    /// The server's error code, if the server replied.
     pub fn sqlstate(&self) -> Option<&SqlState> {
         match self {
             ApplyError::Statement { source, .. } => source.code(),
@@ -57,12 +59,12 @@ impl ApplyError {
         }
     }
 
-    /// Whether a row has a key that is there already.
+    /// Whether a row has a key that already exists.
     pub fn is_unique_violation(&self) -> bool {
         self.sqlstate() == Some(&SqlState::UNIQUE_VIOLATION)
     }
 
-    /// What the server said, if it answered.
+    /// The server's error, if the server replied.
     pub fn db_error(&self) -> Option<&DbError> {
         match self {
             ApplyError::Statement { source, .. } => source.as_db_error(),
@@ -70,12 +72,12 @@ impl ApplyError {
         }
     }
 
-    /// Whether the connection broke, so that nobody knows whether the server said anything.
+    /// Whether the connection broke, so that the server's reply, if any, is unknown.
     pub fn is_of_connection(&self) -> bool {
         matches!(self, ApplyError::Statement { source, .. } if source.as_db_error().is_none())
     }
 
-    /// Whether an answer did not come in time.
+    /// Whether a reply did not arrive in time.
     pub fn is_timeout(&self) -> bool {
         let mut cause = std::error::Error::source(self);
         while let Some(error) = cause {
@@ -87,8 +89,8 @@ impl ApplyError {
         false
     }
 
-    /// Whether the next try will hardly find it otherwise: a lack of disk, memory or connections, a lock, a server that is
-    /// read-only or hangs.
+    /// Whether an immediate retry would most likely fail as well: lack of disk, memory or connections, a lock, or a
+    /// server that is read-only or hangs.
     pub fn is_slow_to_pass(&self) -> bool {
         let state = self.sqlstate().map_or("", SqlState::code);
         ["53", "55"].contains(&state.get(..2).unwrap_or_default())
@@ -96,30 +98,31 @@ impl ApplyError {
             || self.is_timeout()
     }
 
-    /// Whether fewer rows may get past: a limit of the server's on memory, locks, time or what a statement may hold.
+    /// Whether fewer rows may succeed: the server reached a limit on memory, locks, time or statement size.
     pub fn is_of_size(&self) -> bool {
         let state = self.sqlstate().map_or("", SqlState::code);
         state.starts_with("54") || ["53000", "53200", "53400", "57014", "25P04"].contains(&state)
     }
 
-    /// Whether one op may be at fault, and its neighbours not.
+    /// Whether a single op may be at fault while the others are not.
     pub fn may_be_of_one_op(&self) -> bool {
         matches!(self.fault(), Fault::Data | Fault::Unknown) || self.is_ours()
     }
 
-    /// Whether the transaction came to its end with its session. What ended it may be the transaction itself, of which the
-    /// server, or a pooler before it, may say no more than that.
+    /// Whether the session ended during the transaction. The transaction itself may have caused that; a server, or a
+    /// pooler in front of it, may report no more than the end.
     pub fn ended_session(&self) -> bool {
         let state = self.sqlstate().map_or("", SqlState::code);
         self.is_of_connection() || ["08P01", "25P03", "57P01", "57P02"].contains(&state)
     }
 
-    /// Whether no server has said no: the worker found the rows other than it had left them.
+    /// Whether the error comes from the worker and not from the server: the worker found the rows changed since its
+    /// last statement.
     pub fn is_ours(&self) -> bool {
         matches!(self, ApplyError::Vanished(_))
     }
 
-    /// The error on one line, without the parts of PostgreSQL's answer that can hold a record's text.
+    /// The error on one line, without the parts of PostgreSQL's message that can hold a record's text.
     pub fn describe(&self) -> String {
         match self {
             ApplyError::Connect(source) => format!("{self}: {}", one_line(&source.to_string())),
@@ -149,33 +152,34 @@ impl ApplyError {
     }
 }
 
-/// What is to be done about a batch that was not applied.
+/// How the worker reacts to a batch that was not applied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// Try again: it passes by itself.
+    /// Retry: the cause goes away by itself.
     Transient,
-    /// Wait for the operator: something is missing or not allowed.
+    /// Wait for the operator: something is missing or not permitted.
     Operator,
-    /// Something in the batch can never be applied: find it.
+    /// Find the op or entry that can never be applied.
     Data,
-    /// Nobody knows: what stays with one op while its neighbours are applied is that op's fault, all else may pass.
+    /// Unknown cause. If the error persists for one op while the others are applied, it is that op's fault. Otherwise
+    /// it may go away.
     Unknown,
 }
 
-/// The class of an SQLSTATE.
+/// Classifies an SQLSTATE.
 fn fault_of(state: &str) -> Fault {
     match &state[..state.len().min(2)] {
         "21" | "22" | "23" | "54" => Fault::Data,
         "28" | "3D" | "3F" | "42" => Fault::Operator,
-        // A published table without a replica identity, whose rows are not to be updated or deleted.
+        // A published table without a replica identity, which refuses updates and deletes.
         _ if state == "55000" => Fault::Operator,
         "08" | "25" | "40" | "53" | "55" | "57" => Fault::Transient,
-        // Among them what the server cannot read, as one row's page of an index.
+        // Includes data that the server cannot read, for example one corrupt index page.
         _ => Fault::Unknown,
     }
 }
 
-/// What to do about an SQLSTATE, where the server's message does not say it.
+/// The advice for an SQLSTATE, if the server's message does not contain it.
 fn advice(state: &str) -> Option<&'static str> {
     Some(match state {
         "42501" => {
@@ -191,7 +195,7 @@ fn advice(state: &str) -> Option<&'static str> {
         "53100" => "make room on the server's disk",
         "53200" => "raise max_locks_per_transaction, or give the server more memory",
         "53400" => "raise the limit that PostgreSQL names, as temp_file_limit",
-        // PgBouncer's for all that it says itself.
+        // PgBouncer's code for all of its own errors.
         "08P01" => "if it stays, see to the server behind PgBouncer, and that its pool_mode is transaction or session",
         "53300" => "raise max_connections, or lower PARALLEL_CONSUMERS",
         "55000" => {
@@ -204,7 +208,7 @@ fn advice(state: &str) -> Option<&'static str> {
     })
 }
 
-/// A PostgreSQL error on one line: message, SQLSTATE and what to do, without the detail, which quotes values.
+/// A PostgreSQL error on one line: message, SQLSTATE and advice, without the detail, which quotes values.
 pub fn describe_postgres(error: &postgres::Error) -> String {
     match error.as_db_error() {
         Some(db) => {

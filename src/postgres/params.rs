@@ -1,8 +1,8 @@
-//! Parameters of a statement: columns as arrays, as `unnest` takes them.
+//! The parameters of a statement: columns as arrays, for `unnest`.
 //!
-//! Owns how values go over the wire, in binary form. Statements are sent unnamed with the types of their parameters, in
-//! one round trip and without leaving anything in the session: that PgBouncer's transaction mode allows, and each is
-//! planned for the lengths its arrays really have.
+//! Owns the binary format of values on the wire. Statements are sent unnamed with the types of their parameters. This
+//! takes one round trip and leaves nothing in the session, as PgBouncer's transaction mode requires, and PostgreSQL
+//! plans each statement for the actual lengths of its arrays.
 
 use std::borrow::Borrow;
 use std::error::Error;
@@ -115,7 +115,7 @@ impl<'p> Params<'p> {
     }
 }
 
-/// JSON text as jsonb's binary form: a version byte, then the text.
+/// JSON text in jsonb's binary format: a version byte, then the text.
 #[derive(Debug)]
 pub struct JsonText<'a>(pub &'a str);
 
@@ -133,7 +133,7 @@ impl ToSql for JsonText<'_> {
     to_sql_checked!();
 }
 
-/// A time as PostgreSQL counts it: microseconds since 2000.
+/// A time in PostgreSQL's binary format: microseconds since 2000.
 #[derive(Debug)]
 pub struct Timestamp(pub Micros);
 

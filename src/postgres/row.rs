@@ -1,7 +1,7 @@
-//! A row of PostgreSQL's answer.
+//! A row of a query result.
 //!
-//! Owns reading its columns. The tables belong to the AppView, whose migrations may change a column's type while the worker
-//! runs; `postgres::Row::get` panics on a type that it does not expect, so everything reads through here.
+//! Owns the reading of columns. The tables belong to the AppView, whose migrations may change a column's type while
+//! the worker runs. `postgres::Row::get` panics on an unexpected type, so all reads go through this type.
 
 use std::fmt::Display;
 
@@ -14,7 +14,7 @@ use crate::postgres::sql::Statement;
 
 pub struct Row {
     row: postgres::Row,
-    /// The statement that was answered, for errors.
+    /// The name of the statement that returned the row, for errors.
     statement: &'static str,
 }
 
@@ -30,7 +30,7 @@ impl Row {
     ///
     /// # Errors
     ///
-    /// The column is missing, or holds values of another type.
+    /// Returns an error if the column is missing or has another type.
     pub fn get<'r, I, T>(&'r self, column: I) -> Result<T, ApplyError>
     where
         I: RowIndex + Display + Copy,
@@ -41,20 +41,20 @@ impl Row {
             .map_err(|source| self.unreadable(&column.to_string(), source))
     }
 
-    /// An entry's ID, out of two columns.
+    /// Reads an entry's ID from two columns.
     ///
     /// # Errors
     ///
     /// As for `get`.
     pub fn entry_id(&self, ms: &str, n: &str) -> Result<EntryId, ApplyError> {
-        // Both were written from u64 by the reverse of this cast.
+        // The worker wrote both values by casting u64 to i64.
         Ok(EntryId {
             ms: self.get::<_, i64>(ms)? as u64,
             n: self.get::<_, i64>(n)? as u64,
         })
     }
 
-    /// The place of an op in the stream, out of the columns `entry_ms`, `entry_n` and `op`.
+    /// Reads the position of an op from the columns `entry_ms`, `entry_n` and `op`.
     ///
     /// # Errors
     ///

@@ -1,36 +1,36 @@
-//! The tables as sql/schema.sql and sql/own_schema.sql make them: what a database is held against.
+//! The tables as defined by sql/schema.sql and sql/own_schema.sql. `check` compares the database with them.
 //!
-//! Owns reading those two files, whose form is regular: a column or a constraint a line, an index a line.
+//! Owns the parsing of these two files. Their form is regular: one column, constraint or index per line.
 
 use crate::postgres::sql;
 
-/// A table that the worker writes or reads.
+/// A table that the worker reads or writes.
 #[derive(Clone, Debug)]
 pub struct Table {
     pub name: &'static str,
     pub columns: Vec<Column>,
-    /// The columns of each unique key, sorted by name, with the statement that makes it.
+    /// The unique keys, each with its columns sorted by name and the statement that creates it.
     pub keys: Vec<Key>,
 }
 
 #[derive(Clone, Debug)]
 pub struct Column {
     pub name: &'static str,
-    /// As the file has it.
+    /// The type as written in the file.
     pub kind: &'static str,
     pub is_required: bool,
-    /// The whole line, as an ALTER TABLE takes it.
+    /// The whole line, in the form that ALTER TABLE accepts.
     pub definition: &'static str,
 }
 
 impl Column {
-    /// The value that a row has where none is given.
+    /// The value of the column in a row that does not specify one.
     pub fn default(&self) -> Option<&'static str> {
         let (_, default) = self.definition.split_once(" DEFAULT ")?;
         Some(default.trim_end_matches(" NOT NULL"))
     }
 
-    /// The definition for a table that has rows: these get some value where the column must have one.
+    /// The definition for a table that has rows. A required column without a default gets one for the existing rows.
     pub fn definition_among_rows(&self) -> String {
         if !self.is_required || self.default().is_some() || self.kind.ends_with("serial") {
             return self.definition.to_owned();
@@ -57,7 +57,7 @@ pub fn tables() -> Vec<Table> {
     parse(sql::SCHEMA)
 }
 
-/// The statements that make the worker's own indexes, each with the index's name.
+/// The statements that create the worker's own indexes, each with the index's name.
 pub fn own_indexes() -> impl Iterator<Item = (String, &'static str)> {
     sql::OWN_SCHEMA.lines().filter_map(|line| {
         let rest = line.strip_prefix("CREATE INDEX IF NOT EXISTS ")?;
@@ -66,7 +66,7 @@ pub fn own_indexes() -> impl Iterator<Item = (String, &'static str)> {
     })
 }
 
-/// The worker's own.
+/// The worker's own tables.
 pub fn own_tables() -> Vec<Table> {
     parse(sql::OWN_SCHEMA)
 }

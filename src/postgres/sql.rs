@@ -2,7 +2,7 @@
 
 use super::templates;
 
-/// A statement: its file's name, for errors, the comment that its file opens with, and its text.
+/// A statement: the name of its file, for errors; the comment at the start of the file; its text.
 #[derive(Clone, Copy, Debug)]
 pub struct Statement {
     pub name: &'static str,
@@ -21,8 +21,7 @@ macro_rules! statements {
 }
 
 statements! {
-    /// Statements that name their rows by key, or by the range of keys that a slice is; a test sees to it that none of
-    /// them scans a table.
+    /// Statements that find their rows by key or by a range of keys. A test checks that none of them scans a table.
     QUERIES:
     MISSING_TABLES = "missing_tables";
     OWN_SCHEMA_LOCK = "own_schema_lock";
@@ -113,18 +112,18 @@ statements! {
     KEYED_DELETE = "keyed_delete";
 }
 
-/// All statements but copies.
+/// All statements except COPY.
 pub fn queries() -> impl Iterator<Item = &'static Statement> {
     QUERIES.iter().chain(templates::queries())
 }
 
-/// All statements that take rows in COPY's binary form.
+/// All statements that receive rows in COPY's binary format.
 pub fn copies() -> impl Iterator<Item = &'static Statement> {
     COPIES.iter().chain(templates::copies())
 }
 
 statements! {
-    /// Statements of `check`: they look at the session and into the catalogue.
+    /// The statements of `check`, which read the session's state and the catalog.
     LOOKS:
     CHECK_BEGIN = "check_begin";
     CHECK_POOLER = "check_pooler";
@@ -138,7 +137,7 @@ statements! {
 }
 
 statements! {
-    /// Statements that take rows in COPY's binary form.
+    /// Statements that receive rows in COPY's binary format.
     COPIES:
     POSTS_COPY = "posts_copy";
     FEED_ITEMS_COPY = "feed_items_copy";
@@ -146,7 +145,7 @@ statements! {
 }
 
 statements! {
-    /// Statements for when something is wrong, about the session and the catalog.
+    /// Statements that diagnose a failure; they read the session's state and the catalog.
     DIAGNOSES:
     CONSTRAINT_COLUMNS = "constraint_columns";
     SESSION_END = "session_end";
@@ -166,7 +165,7 @@ pub fn describe() -> String {
     queries().chain(copies()).map(text).collect::<Vec<_>>().join("\n")
 }
 
-/// Whether the worker writes that column, going by the words of the statements that write the table.
+/// Whether the worker writes the column, judged by the words of the statements that write the table.
 pub fn writes(table: &str, column: &str) -> bool {
     let is_the_workers = |statement: &&Statement| !statement.name.starts_with("repair_");
     queries().chain(copies()).filter(is_the_workers).any(|statement| {
@@ -178,7 +177,7 @@ pub fn writes(table: &str, column: &str) -> bool {
     })
 }
 
-/// Whether some statement of the worker, a repair's aside, names that column of the table.
+/// Whether any of the worker's statements, except those of `repair`, names the column of the table.
 pub fn uses(table: &str, column: &str) -> bool {
     let of_worker = queries().filter(|statement| !statement.name.starts_with("repair_"));
     of_worker.chain(copies()).any(|statement| {
@@ -187,11 +186,11 @@ pub fn uses(table: &str, column: &str) -> bool {
     })
 }
 
-/// A statement's names and key words; a name with its schema is one.
+/// The names and key words of a statement. A name with its schema counts as one word.
 pub fn words(text: &str) -> Vec<&str> {
     let is_between = |next: char| !(next.is_alphanumeric() || matches!(next, '_' | '.'));
     let words = text.split(is_between).filter(|word| !word.is_empty());
-    // A column with its table's name or alias before it counts as the column.
+    // A column qualified by its table's name or alias counts as the column.
     words
         .map(|word| match word.rsplit_once('.') {
             Some((before, column)) if before != "firehose_worker" => column,
@@ -200,14 +199,15 @@ pub fn words(text: &str) -> Vec<&str> {
         .collect()
 }
 
-/// The AppView's tables that the worker writes and reads; whole, comments too, since people read it.
+/// The tables of the AppView that the worker reads and writes. Includes the comments, because `firehose-worker schema`
+/// prints the file.
 pub const SCHEMA: &str = include_str!("../../sql/schema.sql");
 
 /// The worker's own tables.
 pub const OWN_SCHEMA: &str = include_str!("../../sql/own_schema.sql");
 
 impl Statement {
-    /// Splits a file after the comment lines that it opens with.
+    /// Splits a file after the comment lines at its start.
     const fn of_file(name: &'static str, file: &'static str) -> Statement {
         let bytes = file.as_bytes();
         let mut at = 0;
@@ -237,8 +237,8 @@ mod tests {
         assert!(!writes("users", "created_at"), "a repair reads it");
     }
 
-    /// A database in another encoding than UTF-8 refuses a statement with other characters for a reason that tells nobody
-    /// what is wrong.
+    /// If the database's encoding is not UTF-8, PostgreSQL refuses a statement with non-ASCII characters, with an
+    /// error that does not reveal the cause.
     #[test]
     fn what_is_sent_is_ascii() {
         let texts = queries().chain(copies()).chain(DIAGNOSES).chain(LOOKS);
@@ -248,7 +248,7 @@ mod tests {
         assert!(SCHEMA.is_ascii() && OWN_SCHEMA.is_ascii());
     }
 
-    /// Only headed files can be read by who looks after the database, and only used ones tell what the worker does.
+    /// The headers serve database administrators, and only files in use describe what the worker does.
     #[test]
     fn every_file_is_used_and_says_why_it_is_safe_twice_and_what_it_locks() {
         let used: Vec<&str> = QUERIES

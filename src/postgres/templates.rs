@@ -1,7 +1,8 @@
-//! The statements of tables that differ in names and columns only, made from templates in sql/ and the tables' descriptions.
+//! Generates the statements of tables that differ only in names and columns, from templates in sql/ and the
+//! descriptions of the tables.
 //!
-//! Each template is expanded once for each of its tables; a name in braces stands for what `pair_names` or `keyed_names`
-//! say. `firehose-worker schema --statements` prints the result.
+//! Each template is expanded once for each of its tables. A name in braces is replaced according to `pair_names` or
+//! `keyed_names`. `firehose-worker schema --statements` prints the result.
 
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
@@ -11,7 +12,7 @@ use crate::rows::keyed::IndexedAt;
 use crate::rows::pairs::{Foreign, PairTableInfo, PairValue};
 use crate::rows::{KEYED_TABLES, KeyedTable, PairTable};
 
-/// The statements of a table of pairs.
+/// The statements of a pair table.
 pub struct PairStatements {
     pub insert: Statement,
     pub existing: Statement,
@@ -20,13 +21,13 @@ pub struct PairStatements {
     pub bulk: Option<Bulk>,
 }
 
-/// The statements for many new rows, of the tables that get many.
+/// The statements for many new rows, for tables that get many.
 pub struct Bulk {
     pub held: Statement,
     pub copy: Statement,
 }
 
-/// The statements of a table whose rows depend on nothing but their record.
+/// The statements of a table whose rows depend only on their own record.
 pub struct KeyedStatements {
     pub upsert: Statement,
     pub delete: Statement,
@@ -44,7 +45,7 @@ pub fn keyed(table: &KeyedTable) -> &'static KeyedStatements {
     &STATEMENTS[table]
 }
 
-/// All that are not copies.
+/// All statements except COPY.
 pub(super) fn queries() -> impl Iterator<Item = &'static Statement> {
     let pairs = PairTable::ALL.into_iter().map(pair).flat_map(|statements| {
         let held = statements.bulk.iter().map(|bulk| &bulk.held);
@@ -94,7 +95,7 @@ fn keyed_statements(table: &KeyedTable) -> KeyedStatements {
 
 type Names = Vec<(&'static str, String)>;
 
-/// What the names in the templates of pairs stand for.
+/// The replacements in the templates for pair tables.
 fn pair_names(table: &PairTableInfo) -> Names {
     let keys: Vec<&str> = [table.key_a].into_iter().chain(table.key_b).collect();
     let mut columns = vec!["uri"];
@@ -138,7 +139,8 @@ const ALL_VALUES: [PairValue; 6] = [
     PairValue::VerifiedAt,
 ];
 
-/// Of a value: its column, its parameter, how it is read, and what is read of a table that lacks it.
+/// For a value: its column, its parameter, the expression that reads it, and the expression for a table without the
+/// column.
 fn column(value: PairValue) -> (&'static str, &'static str, &'static str, &'static str) {
     match value {
         PairValue::Cid => ("cid", "$5::text[]", "cid", "NULL::text AS cid"),
@@ -155,7 +157,7 @@ fn column(value: PairValue) -> (&'static str, &'static str, &'static str, &'stat
     }
 }
 
-/// What the names in the templates of keyed tables stand for.
+/// The replacements in the templates for keyed tables.
 fn keyed_names(table: &KeyedTable) -> Names {
     let key = table.key.column();
     let mut columns = vec![(key, "text")];
@@ -184,7 +186,7 @@ fn keyed_names(table: &KeyedTable) -> Names {
     ]
 }
 
-/// Expands a template for a table. The result lives as long as the program.
+/// Expands a template for a table. The result is leaked and lives as long as the program.
 fn expand(template: Statement, table: &str, kind: &str, names: &Names) -> Statement {
     let fill = |text: &str| {
         let filled = names
