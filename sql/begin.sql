@@ -1,13 +1,17 @@
--- Begins a transaction and sets, for it alone, what the worker's statements need; nothing outlives it, so that PgBouncer
--- may give the connection to somebody else.
+-- Begins a transaction and sets the parameters that the worker's statements need. The settings end with the
+-- transaction, so that PgBouncer can give the connection to another client.
 -- No parameters: sent as simple text, in one message.
--- Every statement names its rows by key. Plans made while the tables were empty or unanalysed would scan them, so scans
--- and the joins that need them are priced out. So are bitmaps, which read all rows of a key where a few were asked
--- for. synchronous_commit is never weakened: an acknowledgement follows the commit. A process that freezes in a transaction keeps its locks from others for ten seconds at most. transaction_timeout, which PostgreSQL
--- has from version 17 on, would end the session however far the transaction has come: those two limits take its place. What a statement finds must be what
--- others have committed by then, whatever isolation level the role has by default. With row_security off PostgreSQL refuses
--- a statement from which row-level security would hide rows: a hidden row looks like one that is not there, so opt-outs would
--- be disregarded and deletes acknowledged without effect.
+-- Every statement finds its rows by key. Plans made while the tables were empty or not analyzed would scan the tables,
+-- so scans, and the joins that need them, are disabled. Bitmap scans are disabled too: they read all rows of a key
+-- where only a few are needed.
+-- synchronous_commit is never weakened, because the acknowledgement of an entry follows the commit.
+-- A process that freezes in a transaction blocks others by its locks for ten seconds at most. transaction_timeout
+-- (PostgreSQL 17 and later) is switched off, because it would end the session however far the transaction has come;
+-- statement_timeout and idle_in_transaction_session_timeout take its place.
+-- READ COMMITTED is set explicitly, whatever the role's default: each statement must see what other transactions have
+-- committed by then.
+-- With row_security off, PostgreSQL refuses a statement from which row-level security would hide rows. A hidden row
+-- looks like a missing one: opt-outs would be ignored, and deletes acknowledged without effect.
 -- Safe twice: inside a transaction BEGIN only warns, and the settings are the same.
 -- Locks: none.
 BEGIN ISOLATION LEVEL READ COMMITTED;

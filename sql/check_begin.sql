@@ -1,7 +1,7 @@
--- Begins the transaction of a look, which changes nothing and is rolled back.
+-- Begins the transaction of a check, which changes nothing and is rolled back.
 -- No parameters: sent as simple text, in one message.
--- Safe twice: reads only, and what is set ends with the transaction.
--- Locks: none; statements wait for the locks of others, and for their answer, for less than the limit of a look.
+-- Safe twice: reads only, and the settings end with the transaction.
+-- Locks: none. A statement waits four seconds at most for a lock or its result, which is less than a check may take.
 BEGIN READ ONLY;
 SET LOCAL statement_timeout = '4s';
 SET LOCAL lock_timeout = '4s';

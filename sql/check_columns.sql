@@ -1,4 +1,4 @@
--- Reads the columns of tables; a table that is not there has none.
+-- Reads the columns of tables. A table that does not exist has no columns.
 -- $1 table name text[], with a schema or found by search_path
 -- Safe twice: reads only.
 -- Locks: none.

@@ -1,4 +1,4 @@
--- Reads the indexes of tables that an ON CONFLICT may go by, and the columns that any index holds.
+-- Reads the indexes of tables: whether ON CONFLICT can use them, and the columns they hold.
 -- $1 table name text[], with a schema or found by search_path
 -- Safe twice: reads only.
 -- Locks: none.

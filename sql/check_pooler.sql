@@ -1,4 +1,4 @@
--- Reads whether a setting that the session was started with has come through.
+-- Reads whether the server received a setting that the session was started with.
 -- $1 name of the setting text
 -- Safe twice: reads only.
 -- Locks: none.

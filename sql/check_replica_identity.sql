@@ -1,5 +1,5 @@
--- Reads the tables of which PostgreSQL refuses to update or delete rows: a publication sends those, and nothing says to its
--- subscribers which row is meant. Of a partitioned table it is the partitions that need it.
+-- Reads the tables whose rows PostgreSQL refuses to update or delete. A publication sends these changes, but the table
+-- has no replica identity by which subscribers could find the row. In a partitioned table, each partition needs one.
 -- $1 table name text[], with a schema or found by search_path
 -- Safe twice: reads only.
 -- Locks: none.

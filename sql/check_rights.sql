@@ -1,4 +1,4 @@
--- Reads which rights the session's role lacks; those on tables that are not there are left out.
+-- Reads the privileges that the session's role lacks. Tables that do not exist are left out.
 -- $1 table  $2 privilege: arrays of one length
 -- Safe twice: reads only.
 -- Locks: none.

@@ -1,4 +1,4 @@
--- Reads the tables from which row-level security hides rows of the session's role, or would if it were not refused.
+-- Reads the tables from which row-level security hides rows, or would hide them if row_security were on.
 -- $1 table name text[], with a schema or found by search_path
 -- Safe twice: reads only.
 -- Locks: none.

@@ -1,4 +1,5 @@
--- Reads which sequences that number rows of tables the session's role may not draw from. EXPLAIN does not tell: it draws none.
+-- Reads the sequences of the tables' serial columns that the session's role may not use. EXPLAIN does not reveal this,
+-- because it draws no value.
 -- $1 table name text[], with a schema or found by search_path
 -- Safe twice: reads only.
 -- Locks: none.

@@ -1,5 +1,5 @@
--- Reads what the server and the session are like.
--- No parameters. Of others' sessions only what any role may see is counted.
+-- Reads the state and the settings of the server and the session.
+-- No parameters. Of other sessions, only what every role may see is counted.
 -- Safe twice: reads only.
 -- Locks: none.
 SELECT current_setting('server_version') AS version,

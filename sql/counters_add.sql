@@ -1,9 +1,11 @@
--- Adds what the batch's rows change to the counters of their subjects, and makes the rows that posts need.
+-- Adds the batch's changes to the counters of their subjects, and makes the counter rows of new posts.
 -- $1 post_uri  $2 likes  $3 reposts  $4 replies  $5 bookmarks  $6 quotes: arrays of one length, sorted by post_uri;
 -- differences
--- Safe twice: no, and need not be: each difference is of rows inserted or deleted in this transaction.
--- Returns how many rows are new, as told by their updated_at: a partitioned table tells no xmax.
--- Locks: rows in post_uri order, shared by all workers: the last statement but counters_recount.sql.
+-- Safe twice: no, and it need not be: each difference comes from rows inserted or deleted in this transaction.
+-- Returns the number of new rows. They are recognised by their updated_at, because a partitioned table does not return
+-- xmax.
+-- Locks: rows in post_uri order. All workers share these rows, so this is the last statement except
+-- counters_recount.sql.
 WITH begin AS MATERIALIZED (SELECT clock_timestamp()::timestamp AS at),
 written AS (
     INSERT INTO post_aggregations AS a (post_uri, like_count, repost_count, reply_count, bookmark_count, quote_count, updated_at)

@@ -1,9 +1,10 @@
--- Sets counters from the rows, for subjects of rows that somebody else made or deleted, counted or not.
--- $1 post_uri text[], sorted  $2 likes  $3 reposts  $4 replies  $5 bookmarks  $6 quotes: boolean[], whether that
--- counter is set; counting the rest would hold the row's lock for nothing
+-- Sets counters from the rows, for subjects whose rows another program inserted or deleted; it may or may not have
+-- counted them.
+-- $1 post_uri text[], sorted  $2 likes  $3 reposts  $4 replies  $5 bookmarks  $6 quotes: boolean[], whether to set
+-- that counter; counting the others would hold the row's lock for no benefit
 -- Safe twice: the values are absolute.
--- Locks: rows that counters_add.sql locked already, a statement before: whoever changed such a subject's rows has
--- either committed, and is seen here, or waits for that lock to add its difference.
+-- Locks: rows that counters_add.sql has already locked in the previous statement. A transaction that changed rows of
+-- such a subject has either committed, and its rows are counted here, or it waits for that lock to add its difference.
 UPDATE post_aggregations AS a
 SET like_count = coalesce(counted.likes, a.like_count),
     repost_count = coalesce(counted.reposts, a.repost_count),

@@ -1,4 +1,4 @@
--- Reads how the database stores text.
+-- Reads the encoding of the database.
 -- No parameters.
 -- Safe twice: reads only.
 -- Locks: none.

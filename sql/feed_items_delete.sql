@@ -1,5 +1,5 @@
 -- Deletes the feed items of deleted posts and reposts.
 -- $1 uri text[], sorted
--- Safe twice: what is gone stays gone.
--- Locks: rows by the primary key, those of the repos at hand only.
+-- Safe twice: a deleted row stays deleted.
+-- Locks: rows by the primary key; they belong to the repos of this batch.
 DELETE FROM feed_items WHERE uri = ANY($1::text[])

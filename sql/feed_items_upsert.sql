@@ -1,10 +1,12 @@
--- Inserts or corrects feed items.
+-- Inserts or updates feed items.
 -- $1 uri  $2 post_uri  $3 originator_did  $4 type  $5 created_at  $6 cid
--- $7 indexed_at, of a row that is new: arrays of one length, sorted by uri; a cid that is unknown is NULL: then that of
--- the item stays, or the uri stands in for it, as with the AppView's own worker, cut to the column's length
--- Safe twice: the values are absolute; a row that has them already is not written. Returns how many rows are
--- new, which were not there when the statement began; a partitioned table tells no xmax.
--- Locks: rows in uri order, those of the repos at hand.
+-- $7 indexed_at, used for new rows only: arrays of one length, sorted by uri
+-- An unknown cid is NULL. Then an existing row keeps its cid, and a new row gets the uri instead, cut to the length of
+-- the column, as the AppView's own worker does.
+-- Safe twice: the values are absolute, and a row that already has them is not written.
+-- Returns the number of new rows: those that did not exist when the statement began. A partitioned table does not
+-- return xmax.
+-- Locks: rows in uri order; they belong to the repos of this batch.
 WITH written AS (
     INSERT INTO feed_items AS f (uri, post_uri, originator_did, type, sort_at, created_at, cid, indexed_at)
     SELECT uri, post_uri, originator_did, type, created_at, created_at,

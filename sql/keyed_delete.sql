@@ -1,5 +1,5 @@
 -- Deletes rows of {table}.
 -- $1 {key} text[], sorted
--- Safe twice: rows that are gone stay gone.
--- Locks: rows by the primary key, those of the repos at hand only.
+-- Safe twice: a deleted row stays deleted.
+-- Locks: rows by the primary key; they belong to the repos of this batch.
 DELETE FROM {table} WHERE {key} = ANY($1::text[])

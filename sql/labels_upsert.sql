@@ -1,8 +1,9 @@
--- Inserts or replaces labels, with one event for each that is new.
--- $1 uri  $2 src  $3 subject  $4 val  $5 neg  $6 created_at  $7 indexed_at, of a row that is new: arrays of one
--- length, sorted by uri. What is new was not there when the statement began; a partitioned table tells no xmax.
--- Safe twice: the values are absolute; a row that has them already is not written, and only a new one has an event.
--- Locks: rows in uri order, those of the repos at hand.
+-- Inserts or replaces labels, and inserts an event for each new label.
+-- $1 uri  $2 src  $3 subject  $4 val  $5 neg  $6 created_at  $7 indexed_at, used for new rows only: arrays of one
+-- length, sorted by uri
+-- A label is new if it did not exist when the statement began. A partitioned table does not return xmax.
+-- Safe twice: the values are absolute, a row that already has them is not written, and only a new row gets an event.
+-- Locks: rows in uri order; they belong to the repos of this batch.
 WITH written AS (
     INSERT INTO labels AS r (uri, src, subject, val, neg, created_at, indexed_at)
     SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::boolean[], $6::timestamp[],

@@ -1,6 +1,8 @@
--- Waits for the commits of other transactions that have looked for members already, and keeps others from looking.
+-- Closes the gate: waits for the commits of transactions that have already read the members, and blocks others from
+-- reading them.
 -- No parameters: sent as simple text.
--- Safe twice: the lock is the transaction's.
--- Locks: the gate, until the commit; not waited for long, since whoever wants to commit waits behind this.
+-- Safe twice: the transaction keeps the lock it has.
+-- Locks: the gate, exclusively, until the commit. The wait is short, because every transaction that wants to commit
+-- queues behind it.
 SET LOCAL lock_timeout = '500ms';
 SELECT pg_advisory_xact_lock(1718186597, 1)

@@ -1,4 +1,4 @@
--- Marks a member as gone by its own will; who stays takes its row out once what it has read is settled.
+-- Marks a member that leaves voluntarily. Another member removes its row once everything that it has read is settled.
 -- $1 id
 -- Safe twice: the value is absolute.
 -- Locks: the row.

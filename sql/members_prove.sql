@@ -1,4 +1,4 @@
--- Changes the key by which other processes see that a member lives; empty while there is none.
+-- Sets the Redis key by which other processes see that a member is alive. Empty while there is no such key.
 -- $1 id  $2 lease_key
 -- Safe twice: the value is absolute.
 -- Locks: the row.

@@ -1,4 +1,4 @@
--- Reads all members: a row for each process, a few at most.
+-- Reads all members, one row per process. There are only a few.
 -- No parameters.
 -- Safe twice: reads only.
 -- Locks: none.

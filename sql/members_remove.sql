@@ -1,5 +1,5 @@
--- Takes members out: one that is not gone after all can commit nothing from here on.
+-- Removes members. If a removed member is still alive, it cannot commit any more transactions.
 -- $1 id bigint[]
--- Safe twice: rows that are gone are gone.
--- Locks: the rows; the gate is held.
+-- Safe twice: a deleted row stays deleted.
+-- Locks: the rows; the caller holds the gate.
 DELETE FROM firehose_worker.members WHERE id = ANY($1::bigint[])

@@ -1,8 +1,8 @@
--- Tells the others that a member neither holds nor takes in an entry from before a place, and returns what it had told before:
--- less than that, where the server has gone back.
+-- Publishes a member's settled position: the member neither holds nor will read an entry from before it. Returns the
+-- position stored before. That is lower than the one published last if the server went back to an older state.
 -- $1 id  $2 settled_ms  $3 settled_n
 -- Safe twice: the values are absolute.
--- Locks: the row, which nobody else writes.
+-- Locks: the row, which no other process writes.
 WITH before AS (
     SELECT id, settled_ms, settled_n FROM firehose_worker.members WHERE id = $1::bigint
 )

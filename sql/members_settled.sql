@@ -1,5 +1,5 @@
--- Reads the place before which everything has been applied, as far as the process has been told. To be read after
--- versions_take.sql: a version that was pruned before that is of an entry before this place.
+-- Reads the settled position that the process has published. Every entry before it has been applied. Must run after
+-- versions_take.sql: a version that was pruned before then belongs to an entry before this position.
 -- $1 id
 -- Safe twice: reads only.
 -- Locks: none.

@@ -1,4 +1,4 @@
--- Reads which of the tables are not there.
+-- Reads which of the tables do not exist.
 -- $1 table name text[], with a schema or found by search_path
 -- Safe twice: reads only.
 -- Locks: none.

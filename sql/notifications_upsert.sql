@@ -1,9 +1,9 @@
--- Inserts or corrects notifications; one that is there stays read or unread.
+-- Inserts or updates notifications. An existing one keeps its read state.
 -- $1 uri  $2 recipient_did  $3 author_did  $4 reason  $5 reason_subject  $6 cid  $7 created_at
--- $8 indexed_at, of a row that is new: arrays of one length, sorted by uri; a cid that is unknown is
--- NULL: then the old one stays
--- Safe twice: the values are absolute; a row that has them already is not written.
--- Locks: rows in uri order, those of the repos at hand.
+-- $8 indexed_at, used for new rows only: arrays of one length, sorted by uri
+-- An unknown cid is NULL. Then an existing row keeps its cid.
+-- Safe twice: the values are absolute, and a row that already has them is not written.
+-- Locks: rows in uri order; they belong to the repos of this batch.
 INSERT INTO notifications AS n (uri, recipient_did, author_did, reason, reason_subject, cid, created_at, indexed_at)
 SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::timestamp[],
     $8::timestamp[])

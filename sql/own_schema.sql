@@ -1,12 +1,13 @@
--- The worker's own tables. In a schema of their own, since the AppView's migrations manage public and drop what they do
--- not know. The worker makes them at its start where it may; where it may not, an operator runs
+-- The worker's own tables. They have a schema of their own, because the AppView's migrations manage public and drop
+-- tables that they do not know. The worker creates them at startup if its role may. Otherwise an operator runs
 -- `firehose-worker schema --own | psql ...`, and grants USAGE on the schema and SELECT, INSERT, UPDATE, DELETE on its
 -- tables.
 CREATE SCHEMA IF NOT EXISTS firehose_worker;
 
--- Live records of a pair (a like of one post by one account, ...) of which the AppView's table has room for one.
--- entry_ms, entry_n and op order them as the stream did: the first holds the row. That one is in here too, so that its
--- delete frees the pair though the app may have deleted the row before; all zeros mean that it came before all others.
+-- Live records of a pair (for example a like of one post by one account) for which the AppView's table has only one
+-- row. entry_ms, entry_n and op order them as in the stream; the first one holds the row. The holder is stored here
+-- too: its delete then frees the pair even if the AppView deleted the row before. All zeros mean that the record
+-- precedes all others.
 CREATE TABLE IF NOT EXISTS firehose_worker.rivals (
     uri text PRIMARY KEY,
     table_name text NOT NULL,
@@ -23,12 +24,13 @@ CREATE TABLE IF NOT EXISTS firehose_worker.rivals (
     handle text,
     verified_at timestamp
 );
--- By place, so that the next of a pair is found however many wait. Earlier versions had an index of the pair alone.
+-- Ordered by position, so that the next record of a pair is found however many wait. Earlier versions indexed the pair
+-- alone.
 CREATE INDEX IF NOT EXISTS rivals_place ON firehose_worker.rivals (key_a, key_b, table_name, entry_ms, entry_n, op);
 DROP INDEX IF EXISTS firehose_worker.rivals_pair;
 
--- How far a job that walks whole tables has come, so that the next start goes on from there. A row is here only while
--- its job is unfinished; runner is the process that works on it, and one that finds another's name there stops.
+-- The progress of a job that walks whole tables, so that the next start continues from there. A row exists only while
+-- its job is unfinished. runner is the process that works on it; a process that finds another runner here stops.
 CREATE TABLE IF NOT EXISTS firehose_worker.progress (
     job text PRIMARY KEY,
     runner text NOT NULL,
@@ -36,33 +38,35 @@ CREATE TABLE IF NOT EXISTS firehose_worker.progress (
     updated_at timestamp NOT NULL DEFAULT now()
 );
 
--- The processes that write to this database. A process alone in here keeps the order of a repo's ops by itself; several
--- write versions of its records. Before each commit a process looks whether others have come, and whether it has been taken out
--- itself.
+-- The processes that write to this database. A single process keeps the order of a repo's ops by itself; several
+-- processes write versions of its records. Before each commit, a process reads whether others have joined and whether
+-- it has been removed.
 CREATE TABLE IF NOT EXISTS firehose_worker.members (
     id bigint PRIMARY KEY,
     consumer text NOT NULL,
-    -- The key in Redis that holds mark while the process lives; empty if it may not keep one.
+    -- The Redis key that holds mark while the process is alive. Empty if the process may not write such a key.
     lease_key text NOT NULL,
     mark text NOT NULL,
     has_left boolean NOT NULL DEFAULT false,
-    -- The process neither holds nor takes in an entry from before this place.
+    -- The process neither holds nor will read an entry from before this position.
     settled_ms bigint NOT NULL DEFAULT 0,
     settled_n bigint NOT NULL DEFAULT 0
 );
 
--- The place of the last op on each record, while several processes apply ops of one repo in any order: an op from
--- before that place comes too late. key is the record's URI; `at://DID/` for a user's handle; the DID alone for a repo,
--- whose row is the lock by which the transactions on it come one after the other. A handle alone is the key of the last
--- event that gave it to any user; a process that is alone writes these only. Pruned behind the oldest entry that
--- any process may still apply.
+-- The position of the last op on each record, used while several processes may apply the ops of a repo in any order:
+-- an op before that position is too late. key is one of:
+-- - the record's URI;
+-- - `at://DID/` for a user's handle;
+-- - the DID alone for a repo; transactions on the repo lock this row and therefore run one after the other;
+-- - a handle alone, for the last event that assigned it to any user. A process that is alone writes only these.
+-- Rows are pruned once they are older than the oldest entry that any process may still apply.
 CREATE TABLE IF NOT EXISTS firehose_worker.versions (
     key text PRIMARY KEY,
     entry_ms bigint NOT NULL,
     entry_n bigint NOT NULL,
     op integer NOT NULL,
     is_deleted boolean NOT NULL,
-    -- Of records of a pair: most of their tables have no column for it.
+    -- For records of a pair: most of their tables have no column for the CID.
     cid text
 );
 CREATE INDEX IF NOT EXISTS versions_entry ON firehose_worker.versions (entry_ms, entry_n);

@@ -1,5 +1,7 @@
--- Waits until no other worker makes the own tables: two that start at once would both make them, and one would fail.
--- No parameters; the number is any, the same for all workers. Goes before own_schema.sql in one message, so one transaction.
--- Safe twice: a lock that is held already is held.
--- Locks: an advisory lock of the transaction, alone.
+-- Waits until no other worker creates the own tables. If two workers started at once, both would create them and one
+-- would fail.
+-- No parameters. The number is arbitrary, and the same for all workers. Sent before own_schema.sql in one message, and
+-- therefore in the same transaction.
+-- Safe twice: the transaction keeps the lock it has.
+-- Locks: an advisory lock, exclusively, until the end of the transaction.
 SELECT pg_advisory_xact_lock(7379555244292666213);

@@ -1,6 +1,6 @@
--- Inserts rows of {table} that are not there yet; one that is fails the transaction, which is then done over with
--- pairs_insert.sql. For many rows it costs PostgreSQL less than that.
--- Rows in binary form, sorted by uri.
--- Safe twice: a row that is there already is a unique violation, and nothing of the transaction is kept.
+-- Inserts rows of {table} that do not exist yet. An existing row fails the transaction, which is then repeated with
+-- pairs_insert.sql. For many rows COPY costs PostgreSQL less.
+-- Rows in binary format, sorted by uri.
+-- Safe twice: an existing row is a unique violation, and the whole transaction is rolled back.
 -- Locks: new rows in uri order.
 COPY {table} ({columns}, indexed_at) FROM STDIN (FORMAT binary)

@@ -1,7 +1,7 @@
 -- Reads the rows of {table} that have one of the uris or one of the pairs.
 -- $1 uri text[]  $2 key_a text[]  $3 key_b text[] (the pairs, of one length)
--- A pair is found as the first from it on in the order of the pair's own index: by an equality the planner may take the
--- index of one of its columns alone, and read all that an account or a subject has.
+-- A pair is looked up as the first row from it on, in the order of the pair's own index. With an equality, the planner
+-- might choose the index of a single column and read every row of an account or a subject.
 -- Safe twice: reads only.
 -- Locks: the rows read, in uri order, until the end of the transaction.
 SELECT uri, {key_a} AS key_a, {key_b} AS key_b, created_at, indexed_at, {values}

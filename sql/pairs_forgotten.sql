@@ -1,10 +1,11 @@
--- Finds the subjects of deleted likes, reposts and bookmarks whose rows the AppView deleted before: the viewer state or
--- the feed item still names them. There is no index by which a state could be found from its like, so about the newest states of
--- each viewer are read, each of which may be on another page: on a young database most deletes are of records that it never
--- had.
--- $1 uri  $2 user_did  $3 is_bookmark: arrays of one length, the records  $4 states that are read of each viewer
+-- Finds the subjects of deleted likes, reposts and bookmarks whose rows the AppView had deleted before, and which a
+-- viewer state or a feed item still names.
+-- $1 uri  $2 user_did  $3 is_bookmark: arrays of one length, the records  $4 number of states to read for each viewer
+-- No index leads from a like to its viewer state. Therefore approximately the newest states of each viewer are read,
+-- and only a limited number: each may be on another page, and on a young database most deletes are of records that it
+-- never had.
 -- Safe twice: reads only.
--- Locks: none; viewer_states_clear.sql looks again.
+-- Locks: none; viewer_states_clear.sql checks the states again.
 WITH record AS (
     SELECT * FROM unnest($1::text[], $2::text[], $3::boolean[]) AS record (uri, user_did, is_bookmark)
 ), state AS (

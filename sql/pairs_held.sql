@@ -1,9 +1,9 @@
--- Reads which pairs a row of {table} holds, before the rows of the others are copied.
+-- Reads which of the pairs already have a row in {table}, before rows of the other pairs are copied.
 -- $1 key_a text[]  $2 key_b text[] (the pairs, of one length)
--- A pair is found as the first from it on in the order of the pair's own index: by an equality the planner may take the
--- index of one of its columns alone, and read all that an account or a subject has.
+-- A pair is looked up as the first row from it on, in the order of the pair's own index. With an equality, the planner
+-- might choose the index of a single column and read every row of an account or a subject.
 -- Safe twice: reads only.
--- Locks: none; a row made between this and the copy fails the copy, and the transaction is done over.
+-- Locks: none. A row inserted between this statement and the copy fails the copy, and the transaction is repeated.
 SELECT pair.key_a, pair.key_b
 FROM unnest($1::text[], $2::text[]) AS pair (key_a, key_b),
     LATERAL (

@@ -1,10 +1,12 @@
--- Locks the subjects of the verifications that a batch touches: several repos may have records of one subject.
+-- Locks the subjects of the verifications that a batch touches, because several repos may have records of one subject.
 -- $1 uri text[]  $2 subject_did text[], those of new records
--- PostgreSQL's table of locks has room for some thousands by default, whatever a batch holds. So a batch with many subjects
--- locks groups of them, by the last bits of their hashes; one with few locks each, and shares their groups with its like, so
--- that batches of different subjects do not wait for each other. Nobody else takes locks of these two classes.
--- Safe twice: the locks are the transaction's.
--- Locks: advisory, 128 of them at most: groups, then subjects, each in the order of their numbers, before any row is written.
+-- By default PostgreSQL's lock table has room for a few thousand locks, and a batch may have more subjects. A batch
+-- with many subjects therefore locks groups of them, by the last bits of their hashes. A batch with few subjects locks
+-- each of them, and locks their groups in shared mode, so that batches with different subjects do not wait for each
+-- other. No other statement takes locks of these two classes.
+-- Safe twice: the transaction keeps the locks it has.
+-- Locks: at most 128 advisory locks: groups, then subjects, each in the order of their numbers, before any row is
+-- written.
 WITH subject AS (
     SELECT DISTINCT hashtext(subject_did) AS number
     FROM (

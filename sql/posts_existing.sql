@@ -1,4 +1,4 @@
--- Reads what posts that are to be replaced have caused in other tables.
+-- Reads the side effects in other tables of posts that are about to be replaced.
 -- $1 uri text[], sorted
 -- Safe twice: reads only.
 -- Locks: the rows read, in uri order, until the end of the transaction.

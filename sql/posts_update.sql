@@ -1,8 +1,8 @@
--- Gives posts new values.
+-- Updates posts.
 -- $1 uri  $2 cid  $3 author_did  $4 text  $5 langs  $6 parent_uri  $7 parent_cid  $8 root_uri  $9 root_cid  $10 embed
 -- $11 facets  $12 tags  $13 created_at  $14 commit_seq: arrays of one length, sorted by uri
--- Safe twice: the values are absolute; a row that has them already is not written.
--- Locks: rows that posts_existing.sql locked already.
+-- Safe twice: the values are absolute, and a row that already has them is not written.
+-- Locks: rows that posts_existing.sql has already locked.
 UPDATE posts AS p
 SET cid = new.cid, author_did = new.author_did, text = new.text, langs = new.langs, parent_uri = new.parent_uri,
     parent_cid = new.parent_cid, root_uri = new.root_uri, root_cid = new.root_cid, embed = new.embed,

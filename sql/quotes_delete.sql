@@ -1,5 +1,5 @@
--- Deletes the quotes of posts that are deleted or quote nothing any more.
+-- Deletes the quotes of posts that were deleted or no longer quote anything.
 -- $1 uri text[], sorted
--- Safe twice: only rows really deleted are returned, and counted from that.
--- Locks: rows by the primary key, those of the repos at hand only.
+-- Safe twice: only rows actually deleted are returned, and counters follow them.
+-- Locks: rows by the primary key; they belong to the repos of this batch.
 DELETE FROM quotes WHERE uri = ANY($1::text[]) RETURNING post_uri, quoted_uri

@@ -1,7 +1,7 @@
--- Gives quotes that are there new values, and says what they quoted before.
+-- Updates existing quotes, and returns what they quoted before.
 -- $1 uri  $2 cid  $3 post_uri  $4 quoted_uri  $5 quoted_cid  $6 created_at: arrays of one length, sorted by uri
--- Safe twice: the values are absolute; a row that has them already is not written and not returned.
--- Locks: rows in uri order, those of the repos at hand.
+-- Safe twice: the values are absolute, and a row that already has them is neither written nor returned.
+-- Locks: rows in uri order; they belong to the repos of this batch.
 WITH new AS (
     SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::timestamp[])
         AS new (uri, cid, post_uri, quoted_uri, quoted_cid, created_at)

@@ -1,5 +1,5 @@
--- Sets the CIDs of banners, or none, where they are still what was found.
--- $1 did  $2 what was found  $3 CID: arrays of one length, sorted by did
+-- Sets the CIDs of banners, or NULL, where the stored value is still the one found.
+-- $1 did  $2 value found  $3 CID: arrays of one length, sorted by did
 -- Safe twice: the values are absolute.
 -- Locks: the rows.
 UPDATE users AS u

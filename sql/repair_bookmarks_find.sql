@@ -1,8 +1,10 @@
--- Finds the bookmarks of a slice that the viewer's state does not name, but for pairs that repair_likes_find.sql or
+-- Finds the bookmarks of a slice that their viewer state does not name, except pairs that repair_likes_find.sql or
 -- repair_reposts_find.sql finds.
--- $1 uri of the last row of the slice before  $2 rows in a slice
--- Pairs are found in the order of their own index, as in pairs_held.sql.
--- Safe twice: reads only. Returns the slice's length and end, with one such pair or none (NULL) beside it in each row.
+-- $1 uri of the last row of the previous slice  $2 number of rows in a slice
+-- Pairs are looked up in the order of their own index, as in pairs_held.sql.
+-- Safe twice: reads only.
+-- Returns the number of rows in the slice and its last uri, repeated with each pair found. If there are none, the pair
+-- is NULL.
 -- Locks: none.
 WITH slice AS MATERIALIZED (
     SELECT uri, user_did, post_uri FROM bookmarks WHERE uri > $1::text ORDER BY uri LIMIT $2::bigint

@@ -1,6 +1,7 @@
--- Finds where a slice of subjects ends: no table has more than $2 rows in it, but for those of its last subject.
--- $1 subject that the slice before ended with  $2 rows
--- Safe twice: reads only. No row once there are no subjects after $1.
+-- Finds the end of a slice of subjects, so that no table has more than $2 rows in it, apart from rows of the last
+-- subject.
+-- $1 last subject of the previous slice  $2 number of rows
+-- Safe twice: reads only. Returns no row if there are no subjects after $1.
 -- Locks: none.
 WITH subjects_end AS (
     SELECT max(last) AS last
@@ -13,7 +14,7 @@ WITH subjects_end AS (
         UNION ALL SELECT max(post_uri) FROM bookmarks
         UNION ALL SELECT max(quoted_uri) FROM quotes
     ) AS ends
--- Each looks no further than the one before, so the table with the most rows comes first.
+-- Each step reads no further than the previous one, so the table with the most rows comes first.
 ), of_likes AS MATERIALIZED (
     SELECT coalesce((
         SELECT post_uri FROM likes WHERE post_uri > $1::text AND post_uri <= before.last

@@ -1,8 +1,8 @@
--- Counts the rows of each subject of a slice and finds the subjects whose counters say otherwise, and posts without
--- counters.
--- $1 subject that the slice before ended with  $2 last subject of the slice
--- Safe twice: reads only. One snapshot: a row and its count, which a worker commits together, are both seen or neither.
--- Returns the number of subjects, with one that is wrong or none (NULL) beside it in each row.
+-- Counts the rows of each subject of a slice. Finds subjects whose counters differ, and posts without counters.
+-- $1 last subject of the previous slice  $2 last subject of this slice
+-- Safe twice: reads only. A single snapshot sees either both or neither of a row and its count, which a worker commits
+-- together.
+-- Returns the number of subjects, repeated with each wrong subject. If there are none, the subject is NULL.
 -- Locks: none.
 WITH counted AS MATERIALIZED (
     SELECT subject,

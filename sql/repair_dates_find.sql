@@ -1,7 +1,9 @@
--- Finds the rows of a slice of one table that are dated before the year 0100, which readers take for another year.
--- $1 table  $2 key of the last row of the slice before  $3 rows in a slice
--- Every branch but that of the table is planned away.
--- Safe twice: reads only. Returns the slice's length and end, with one such row or none (NULL) beside it in each row.
+-- Finds the rows of a slice of one table that are dated before the year 0100, which readers misread as another year.
+-- $1 table  $2 key of the last row of the previous slice  $3 number of rows in a slice
+-- The planner removes every branch except that of the table.
+-- Safe twice: reads only.
+-- Returns the number of rows in the slice and its last key, repeated with each row found. If there are none, its key
+-- is NULL.
 -- Locks: none.
 WITH slice AS MATERIALIZED (
     (SELECT uri AS key, created_at AS dated FROM posts

@@ -1,7 +1,7 @@
--- Gives rows of one table that are dated before the year 0100 the time at which they were written, which is the only one
--- that is known of them.
+-- Sets the dates of rows of one table that are dated before the year 0100 to the time at which they were written. No
+-- better date is known.
 -- $1 table  $2 key text[], sorted
--- Safe twice: a row that has another date by then is left as it is.
+-- Safe twice: a row that has another date by then is left unchanged.
 -- Locks: the rows.
 WITH of_posts AS (
     UPDATE posts

@@ -1,7 +1,9 @@
--- Finds the handles of a slice of users that several users have, or that are none.
--- $1 handle that the slice before ended with  $2 users in a slice
--- A handle that is the user's DID, as the AppView stores it at a login, is left alone.
--- Safe twice: reads only. Returns the slice's length and end, with one such handle or none (NULL) beside it in each row.
+-- Finds the handles of a slice of users that several users have, or that are not handles.
+-- $1 last handle of the previous slice  $2 number of users in a slice
+-- A handle that is the user's DID, which the AppView stores at a login, is ignored.
+-- Safe twice: reads only.
+-- Returns the number of users in the slice and its last handle, repeated with each handle found. If there are none,
+-- the handle is NULL.
 -- Locks: none.
 WITH slice AS MATERIALIZED (
     SELECT handle

@@ -1,7 +1,7 @@
--- Leaves each handle to the newest of the users who have it, and what is no handle to none.
+-- Leaves each handle to the newest user that has it, and removes texts that are not handles from every user.
 -- $1 handle text[], sorted
--- Safe twice: whoever has lost the handle does not have it.
--- Locks: the users who lose it, in did order.
+-- Safe twice: a user that lost the handle no longer has it.
+-- Locks: the users that lose their handle, in did order.
 UPDATE users AS u
 SET handle = 'handle.invalid'
 FROM (

@@ -1,7 +1,7 @@
--- Deletes list items of somebody else's list, and those that are remembered.
+-- Deletes items that an account put into another account's list, including remembered ones.
 -- $1 uri text[], sorted
--- Safe twice: an item that is of its owner's list by then is left as it is. Returns the pairs of the items that had a row.
--- Locks: the rows, behind repair_list_items_lock.sql.
+-- Safe twice: an item that by then belongs to its owner's list is kept. Returns the pairs of the items that had a row.
+-- Locks: the rows, after repair_list_items_lock.sql.
 WITH remembered AS (
     DELETE FROM firehose_worker.rivals
     WHERE uri = ANY($1::text[]) AND table_name = 'list_items' AND split_part(key_a, '/', 3) <> split_part(uri, '/', 3)

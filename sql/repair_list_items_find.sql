@@ -1,6 +1,8 @@
--- Finds the list items of a slice that are of somebody else's list.
--- $1 uri of the last item of the slice before  $2 items in a slice
--- Safe twice: reads only. Returns the slice's length and end, with one such item or none (NULL) beside it in each row.
+-- Finds the items of a slice that an account put into another account's list.
+-- $1 uri of the last item of the previous slice  $2 number of items in a slice
+-- Safe twice: reads only.
+-- Returns the number of items in the slice and its last uri, repeated with each item found. If there are none, the
+-- item is NULL.
 -- Locks: none.
 WITH slice AS MATERIALIZED (
     SELECT uri, list_uri FROM list_items WHERE uri > $1::text ORDER BY uri LIMIT $2::bigint

@@ -1,8 +1,8 @@
--- Gives pairs that somebody else's items held to the first of the remembered items of the list's owner, unless the owner
--- forbids that data is collected.
+-- Gives pairs that were held by other accounts' items to the first remembered item of the list's owner, unless the
+-- owner forbids data collection.
 -- $1 key_a  $2 key_b: arrays of one length
--- Safe twice: a pair that is held by then is left as it is.
--- Locks: new rows, behind repair_list_items_lock.sql.
+-- Safe twice: a pair that has a row by then is left unchanged.
+-- Locks: new rows, after repair_list_items_lock.sql.
 INSERT INTO list_items (uri, cid, list_uri, subject_did, created_at)
 SELECT DISTINCT ON (r.key_a, r.key_b) r.uri, r.cid, r.key_a, r.key_b, r.created_at
 FROM unnest($1::text[], $2::text[]) AS pair (key_a, key_b)

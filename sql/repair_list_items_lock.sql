@@ -1,6 +1,7 @@
--- Keeps workers from list items while one is put in another's place: a worker that deletes an item looks for its row first
--- and for the remembered record afterwards, and must find both as they were or both as they will be.
+-- Blocks workers from list items while one item replaces another. A worker that deletes an item first reads its row
+-- and then the remembered record. It must find both in the state before the replacement, or both in the state after
+-- it.
 -- No parameters.
--- Safe twice: the lock is the transaction's.
--- Locks: the table against writes, for as long as a few hundred rows take.
+-- Safe twice: the transaction keeps the lock it has.
+-- Locks: the table against writes, for the time that a few hundred rows take.
 LOCK TABLE list_items IN SHARE ROW EXCLUSIVE MODE

@@ -1,7 +1,9 @@
--- Finds the pictures of a slice of one table that may not be named by a CID as it should be stored.
--- $1 table  $2 key of the last row of the slice before  $3 rows in a slice
--- Every branch but that of the table is planned away.
--- Safe twice: reads only. Returns the slice's length and end, with one such picture or none (NULL) beside it in each row.
+-- Finds the pictures of a slice of one table whose stored value may not be a CID in the expected form.
+-- $1 table  $2 key of the last row of the previous slice  $3 number of rows in a slice
+-- The planner removes every branch except that of the table.
+-- Safe twice: reads only.
+-- Returns the number of rows in the slice and its last key, repeated with each picture found. If there are none, the
+-- picture is NULL.
 -- Locks: none.
 WITH slice AS MATERIALIZED (
     (SELECT did AS key, avatar_url, banner_url

@@ -1,5 +1,5 @@
--- Sets the CIDs of pictures, or none, where they are still what was found.
--- $1 table  $2 key  $3 is_banner  $4 what was found  $5 CID: arrays of one length, sorted by key
+-- Sets the CIDs of pictures, or NULL, where the stored value is still the one found.
+-- $1 table  $2 key  $3 is_banner  $4 value found  $5 CID: arrays of one length, sorted by key
 -- Safe twice: the values are absolute.
 -- Locks: the rows.
 WITH new AS (

@@ -1,5 +1,5 @@
--- Forgets a repair that has come to its end: the next starts anew.
+-- Deletes the progress of a finished repair, so that the next one starts from the beginning.
 -- $1 runner
--- Safe twice: what is gone stays gone.
--- Locks: the one row.
+-- Safe twice: a deleted row stays deleted.
+-- Locks: the single row.
 DELETE FROM firehose_worker.progress WHERE job = 'repair' AND runner = $1::text

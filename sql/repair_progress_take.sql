@@ -1,7 +1,7 @@
--- Makes this process the one that repairs, and reads how far an unfinished repair has come.
+-- Makes this process the one that repairs, and returns the progress of an unfinished repair.
 -- $1 runner  $2 state of a new repair
 -- Safe twice: the same runner is written again.
--- Locks: the one row.
+-- Locks: the single row.
 INSERT INTO firehose_worker.progress AS p (job, runner, state)
 VALUES ('repair', $1::text, $2::jsonb)
 ON CONFLICT (job) DO UPDATE SET runner = excluded.runner

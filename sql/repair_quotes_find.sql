@@ -1,6 +1,8 @@
--- Finds posts of a slice that quote a record and have no row in quotes, whichever dialect their embed was stored in.
--- $1 uri of the last post of the slice before  $2 posts in a slice
--- Safe twice: reads only. Returns the slice's length and end, with one such post or none (NULL) beside it in each row.
+-- Finds the posts of a slice that quote a record but have no row in quotes, whatever the dialect of the stored embed.
+-- $1 uri of the last post of the previous slice  $2 number of posts in a slice
+-- Safe twice: reads only.
+-- Returns the number of posts in the slice and its last uri, repeated with each post found. If there are none, the
+-- post is NULL.
 -- Locks: none.
 WITH slice AS MATERIALIZED (
     SELECT uri, embed FROM posts WHERE uri > $1::text ORDER BY uri LIMIT $2::bigint

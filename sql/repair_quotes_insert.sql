@@ -1,6 +1,6 @@
--- Inserts the quotes of posts that repair_quotes_find.sql found, if those are there and quote still.
+-- Inserts the quotes of posts that repair_quotes_find.sql found, if the posts still exist and still quote a record.
 -- $1 uri text[], sorted
--- Safe twice: a conflict does nothing. Only rows really inserted are returned, and counted from that.
+-- Safe twice: a conflict does nothing. Only rows actually inserted are returned, and counters follow them.
 -- Locks: the posts, in uri order, against changes and deletes until the end of the transaction; then new rows of
 -- quotes.
 WITH quoting AS (

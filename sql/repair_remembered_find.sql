@@ -1,6 +1,8 @@
--- Finds the remembered records of a slice that are list items of somebody else's list, or dated before the year 0100.
--- $1 uri of the last record of the slice before  $2 records in a slice
--- Safe twice: reads only. Returns the slice's length and end, with one such record or none (NULL) beside it in each row.
+-- Finds the remembered records of a slice that are items in another account's list, or are dated before the year 0100.
+-- $1 uri of the last record of the previous slice  $2 number of records in a slice
+-- Safe twice: reads only.
+-- Returns the number of records in the slice and its last uri, repeated with each record found. If there are none, the
+-- record is NULL.
 -- Locks: none.
 WITH slice AS MATERIALIZED (
     SELECT uri, table_name, key_a, created_at, verified_at

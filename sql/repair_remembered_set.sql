@@ -1,6 +1,7 @@
--- Gives remembered records that are dated before the year 0100 the time of their entry, as far as its ID is one.
+-- Sets the dates of remembered records that are dated before the year 0100 to the time of their entry, or to the
+-- current time if the entry's ID is not a time.
 -- $1 uri text[], sorted
--- Safe twice: a record that has another date by then is left as it is.
+-- Safe twice: a record that has another date by then is left unchanged.
 -- Locks: the rows.
 UPDATE firehose_worker.rivals AS r
 SET created_at = CASE WHEN r.created_at < '0100-01-01' THEN entry.time ELSE r.created_at END,

@@ -1,4 +1,4 @@
--- Reads which rights the session's role lacks.
+-- Reads the privileges that the session's role lacks.
 -- $1 table  $2 privilege: arrays of one length
 -- Safe twice: reads only.
 -- Locks: none.

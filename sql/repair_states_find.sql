@@ -1,7 +1,9 @@
--- Finds the viewer states of a slice that name a like, repost or bookmark that is not there.
--- $1 post_uri  $2 viewer_did of the last state of the slice before  $3 states in a slice
--- Pairs are found in the order of their own index, as in pairs_held.sql.
--- Safe twice: reads only. Returns the slice's length and end, with one such state or none (NULL) beside it in each row.
+-- Finds the viewer states of a slice that name a like, repost or bookmark that does not exist.
+-- $1 post_uri  $2 viewer_did of the last state of the previous slice  $3 number of states in a slice
+-- Pairs are looked up in the order of their own index, as in pairs_held.sql.
+-- Safe twice: reads only.
+-- Returns the number of states in the slice and the key of the last, repeated with each state found. If there are
+-- none, the state is NULL.
 -- Locks: none.
 WITH slice AS MATERIALIZED (
     SELECT post_uri, viewer_did, like_uri, repost_uri, bookmarked

@@ -1,9 +1,10 @@
--- Has viewer states name the likes, reposts and bookmarks that are there, and no others.
+-- Makes viewer states name exactly the existing likes, reposts and bookmarks.
 -- $1 post_uri  $2 viewer_did: arrays of one length, sorted
--- By way of a conflict, for the reason in repair_states_lock.sql; pairs are found as in pairs_held.sql.
--- Safe twice: the values are absolute; a row that has them already is not written.
--- Locks: rows that repair_states_lock.sql locked already, a statement before: a worker that made or deleted a like,
--- repost or bookmark of that pair has either committed, and is seen here, or waits for that lock to write its part.
+-- Uses a conflict on the key, for the reason given in repair_states_lock.sql. Pairs are looked up as in pairs_held.sql.
+-- Safe twice: the values are absolute, and a row that already has them is not written.
+-- Locks: rows that repair_states_lock.sql has already locked in the previous statement. A worker that inserted or
+-- deleted a like, repost or bookmark of the pair has either committed, and the change is seen here, or it waits for
+-- that lock to write its part.
 INSERT INTO post_viewer_states AS s (post_uri, viewer_did, like_uri, repost_uri, bookmarked)
 SELECT pair.post_uri, pair.viewer_did, l.uri, r.uri, b.uri IS NOT NULL
 FROM unnest($1::text[], $2::text[]) AS pair (post_uri, viewer_did)

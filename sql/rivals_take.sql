@@ -1,9 +1,10 @@
--- Forgets records that were deleted, and reads which pairs that frees, or may free: those of the rows that went, where other
--- records wait, and those that the forgotten records were of, since the app may have deleted their rows before.
+-- Forgets deleted records, and returns the pairs that this frees or may free. These are the pairs of deleted rows for
+-- which other records wait, and the pairs of the forgotten records, whose rows the AppView may have deleted before.
 -- $1 uri text[]  $2 table_name text[]  $3 key_a text[]  $4 key_b text[] (the pairs, of one length)
--- Safe twice: forgetting is, and reading changes nothing. Returns with each pair the first of its forgotten records, and
--- that one's place. A pair of which nothing is forgotten has only records that stay.
--- Locks: rows by the primary key, those of the repos at hand, or of pairs that are locked.
+-- Returns with each pair the first of its forgotten records and that record's position. If no record of the pair was
+-- forgotten, the uri is NULL and the position is zero.
+-- Safe twice: a forgotten record stays forgotten, and the rest only reads.
+-- Locks: rows by the primary key; they belong to the repos of this batch, or to pairs that are already locked.
 WITH gone AS (
     DELETE FROM firehose_worker.rivals
     WHERE uri = ANY($1::text[])

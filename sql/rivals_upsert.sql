@@ -1,9 +1,8 @@
--- Remembers records of a pair, with their place in the stream and the values that their row would have.
+-- Remembers records of a pair, with their positions and the values that their rows would have.
 -- $1 uri  $2 table_name (one for all)  $3 key_a  $4 key_b  $5 entry_ms  $6 entry_n  $7 op  $8 created_at  $9 cid
--- $10 subject_cid  $11 via
--- $12 commit_seq  $13 handle  $14 verified_at: arrays of one length, sorted by uri
+-- $10 subject_cid  $11 via  $12 commit_seq  $13 handle  $14 verified_at: arrays of one length, sorted by uri
 -- Safe twice: the values are absolute.
--- Locks: rows in uri order, those of the repos at hand.
+-- Locks: rows in uri order; they belong to the repos of this batch.
 INSERT INTO firehose_worker.rivals
     (uri, table_name, key_a, key_b, entry_ms, entry_n, op, created_at, cid, subject_cid, via, commit_seq, handle,
         verified_at)

@@ -1,10 +1,12 @@
--- Reads the first remembered records of each pair, from a place on.
+-- Reads the first remembered records of each pair, from a position on.
 -- $1 table_name text  $2 key_a text[]  $3 key_b text[]  $4 entry_ms bigint[]  $5 entry_n bigint[]  $6 op integer[]
--- (distinct pairs, and from where on: arrays of one length)  $7 bigint, how many of each pair
--- They are found as the first from the place on in the order of rivals_place: what was deleted before it is not walked
--- through again, however much that is, and what comes after is not read, however many wait.
+-- (distinct pairs and the position from which to read: arrays of one length)  $7 bigint, number of records for each
+-- pair
+-- The records are looked up as the first from the position on, in the order of rivals_place. The scan therefore does
+-- not pass over deleted records before the position again, however many there are, and does not read later records,
+-- however many wait.
 -- Safe twice: reads only.
--- Locks: none; a pair's records belong to one repo, or the pair is locked.
+-- Locks: none. The records of a pair belong to one repo, or the pair is already locked.
 SELECT r.uri, r.key_a, r.key_b, r.entry_ms, r.entry_n, r.op, r.created_at, r.cid, r.subject_cid, r.via::text AS via,
     r.commit_seq, r.handle, r.verified_at
 FROM unnest($2::text[], $3::text[], $4::bigint[], $5::bigint[], $6::integer[])

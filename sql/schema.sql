@@ -1,7 +1,7 @@
--- The AppView's tables that the worker writes and reads, with their keys and indexes.
+-- The AppView's tables that the worker reads and writes, with their keys and indexes.
 --
--- For tests, the demo, and a database without an AppView. Every statement is IF NOT EXISTS, so on a database that an
--- AppView has made nothing changes. The AppView owns these tables; the worker's own are in own_schema.sql.
+-- For tests, the demo, and a database without an AppView. Every statement is IF NOT EXISTS, so nothing changes in a
+-- database that an AppView has created. The AppView owns these tables; the worker's own are in own_schema.sql.
 
 CREATE TABLE IF NOT EXISTS users (
     did varchar(255) NOT NULL,

@@ -1,5 +1,5 @@
--- Deletes the thread contexts of deleted posts; other workers make them.
+-- Deletes the thread contexts of deleted posts. Other programs write these rows.
 -- $1 post_uri text[], sorted
--- Safe twice: what is gone stays gone.
--- Locks: rows by the primary key, those of the repos at hand only.
+-- Safe twice: a deleted row stays deleted.
+-- Locks: rows by the primary key; they belong to the repos of this batch.
 DELETE FROM thread_contexts WHERE post_uri = ANY($1::text[])

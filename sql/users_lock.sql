@@ -1,10 +1,10 @@
--- Locks the users that handles and profiles change and those who have a handle that is given to somebody else, and makes
--- those that are not there. The AppView may delete users at any time, so what follows finds them only while they are
--- locked.
--- $1 did text[], $4 indexed_at timestamp[]: users to be made  $2 did text[]: users to be locked where they are there
--- $3 handle text[]
--- Safe twice: a user who is there is left as they are.
--- Locks: rows in did order. Whatever the statements after it change of users is locked here.
+-- Locks the users whose handles and profiles change, and the users whose handle is assigned to another user. Makes
+-- those of them that do not exist. The AppView may delete users at any time, so later statements can rely on a row
+-- only while it is locked.
+-- $1 did text[], $4 indexed_at timestamp[]: users to make  $2 did text[]: users to lock if they exist
+-- $3 handle text[]: handles whose users are locked
+-- Safe twice: an existing user is not changed.
+-- Locks: rows in did order. Later statements change only users that are locked here.
 INSERT INTO users AS u (did, handle, indexed_at)
 SELECT did, 'handle.invalid', coalesce(max(indexed_at), date_trunc('milliseconds', now())::timestamp)
 FROM (

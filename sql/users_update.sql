@@ -1,9 +1,8 @@
--- Sets the handles that identity events named and the columns that profiles set (all NULL where a profile was deleted).
+-- Sets the handles that identity events named and the columns that profiles set (all NULL if the profile was deleted).
 -- $1 did  $2 has_handle  $3 handle  $4 has_profile  $5 display_name  $6 description  $7 avatar_url  $8 banner_url
--- $9 profile_record
--- $10 pinned_post: arrays of one length, sorted by did
--- Safe twice: the values are absolute; a row that has them already is not written.
--- Locks: rows that users_lock.sql locked already.
+-- $9 profile_record  $10 pinned_post: arrays of one length, sorted by did
+-- Safe twice: the values are absolute, and a row that already has them is not written.
+-- Locks: rows that users_lock.sql has already locked.
 UPDATE users AS u
 SET handle = CASE WHEN new.has_handle THEN new.handle ELSE u.handle END,
     display_name = CASE WHEN new.has_profile THEN new.display_name ELSE u.display_name END,

@@ -1,8 +1,8 @@
--- Deletes versions of entries from before the place of which every member says that it holds nothing older, some thousands at
--- most. A member that has left holds nothing.
+-- Deletes versions of entries from before the lowest position that a member has published as settled, a few thousand
+-- at most. A member that has left is ignored, because it holds no entries.
 -- No parameters.
--- Safe twice: rows that are gone are gone.
--- Locks: the rows deleted; those that somebody else has locked are left for the next time.
+-- Safe twice: a deleted row stays deleted.
+-- Locks: the rows deleted. Rows that another transaction has locked are left for the next run.
 DELETE FROM firehose_worker.versions
 WHERE key = ANY(ARRAY(
     SELECT key

@@ -1,8 +1,8 @@
--- Writes the places of a batch's last ops, and returns the keys of those that no later op came before.
+-- Writes the positions of a batch's last ops. Returns the keys for which no later op has been written.
 -- $1 key  $2 entry_ms  $3 entry_n  $4 op  $5 is_deleted  $6 cid: arrays of one length, sorted by key
--- Safe twice: an op finds its own place and is returned again.
--- Locks: rows in key order, also of those that are not returned; first of the rows that a transaction locks. The rows
--- of repos are among them, so that what another statement locks of a repo is nobody else's.
+-- Safe twice: an op finds its own position and is returned again.
+-- Locks: rows in key order, including those that are not returned, before the transaction locks any other row. The
+-- rows of the repos are among them, so no other process holds a lock that a later statement needs for a repo.
 INSERT INTO firehose_worker.versions AS v (key, entry_ms, entry_n, op, is_deleted, cid)
 SELECT * FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::integer[], $5::boolean[], $6::text[])
 ON CONFLICT (key) DO UPDATE

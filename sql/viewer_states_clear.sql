@@ -1,12 +1,14 @@
--- Takes likes, reposts and bookmarks that are gone out of viewer states.
--- $1 post_uri  $2 viewer_did  $3 like_uri  $4 repost_uri  $5 is_bookmark: arrays of one length, sorted; the uri of what
--- is gone, or NULL A state is found as the first from its key on in the order of the key's own index, and written by
--- way of the conflict on that index: by an equality the planner may take the index of post_uri or of viewer_did alone,
--- and read all that a post or an account has. Returns how many rows somebody else deleted between the two, and were so
--- inserted with what is gone: for those, run it again. Such a row is told by its updated_at, which that run sets: a
--- partitioned table tells no xmax.
--- Safe twice: a field is cleared only while it names what is gone.
--- Locks: rows in the order of post and viewer, those of the repos at hand.
+-- Removes deleted likes, reposts and bookmarks from viewer states.
+-- $1 post_uri  $2 viewer_did  $3 like_uri  $4 repost_uri  $5 is_bookmark: arrays of one length, sorted; the uri of the
+-- deleted record, or NULL
+-- A state is looked up as the first from its key on, in the order of the key's own index, and written through a
+-- conflict on that index. With an equality, the planner might choose the index of post_uri or of viewer_did alone and
+-- read every state of a post or an account.
+-- Returns the number of rows that another transaction deleted between the lookup and the write. Such a row was
+-- inserted again with the deleted records; run the statement again to clear it. The row is recognised by its
+-- updated_at, which the second run sets. A partitioned table does not return xmax.
+-- Safe twice: a field is cleared only while it names the deleted record.
+-- Locks: rows in the order of post and viewer; they belong to the repos of this batch.
 WITH written AS (
     INSERT INTO post_viewer_states AS s (post_uri, viewer_did, like_uri, repost_uri, bookmarked, updated_at)
     SELECT gone.post_uri, gone.viewer_did, gone.like_uri, gone.repost_uri, gone.is_bookmark, '-infinity'::timestamp
