@@ -72,7 +72,7 @@ impl<'o> Handles<'o> {
         Ok(())
     }
 
-    /// Makes the changes set the handles that their users end up with.
+    /// Sets in each change the handle that its user ends up with.
     pub fn correct(&self, changes: &mut [UserChange<'o>]) {
         for change in changes {
             change.handle = self.of_users.get(change.did).copied();

@@ -31,8 +31,8 @@ use crate::rows::{Change, Op, PairRow, PairTable, Row, Table};
 /// workers' batches.
 const CAPACITY: usize = 7168;
 
-/// The maximum number of rounds to find a millisecond that is free for two page keys. Only rows that someone crafted
-/// for this purpose need more.
+/// The maximum number of rounds to find a millisecond that is free for two page keys. Only rows crafted for this
+/// purpose need more.
 const MAX_TURNS: usize = 16;
 
 /// The `indexed_at` times of rows, shared by all workers of a process.
@@ -188,7 +188,7 @@ impl PageKeys {
 }
 
 /// Whether a put changes a row whose table treats every change as a new row (`IndexedAt::OfChange`). A record without
-/// a date has its entry's date.
+/// a date has its entry's date, so that a later put of the same record is a change.
 fn restarts(before: &Op, after: &Op) -> bool {
     let (Change::Put(before), Change::Put(after)) = (&before.change, &after.change) else {
         return false;

@@ -1,8 +1,8 @@
 //! Converts records to lexicon JSON, whichever producer sent them.
 //!
 //! Owns the rewriting. The names `created_at` and `py_type` of the atproto SDK's models become the lexicon's
-//! `createdAt` and `$type` again, null fields are removed, and blobs get one form. No other module needs to know that
-//! there are two dialects.
+//! `createdAt` and `$type` again, null fields are removed, and blobs get one form. Later code need not know that there
+//! are two dialects.
 
 use std::borrow::Cow;
 

@@ -160,8 +160,7 @@ impl Ignored {
 pub enum OpOutcome<'a> {
     Op(Op<'a>),
     Ignored(Ignored),
-    /// The op becomes a dead letter. `index` is its index among the commit's ops; the error holds its path, if it has
-    /// one.
+    /// The op becomes a dead letter. `index` is its index among the commit's ops.
     Bad {
         index: u32,
         error: OpError,

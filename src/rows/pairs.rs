@@ -277,7 +277,7 @@ fn of_verification<'a>(record: &Record<'_, 'a>) -> Result<KeyPair<'a>, Ignored> 
 
 fn of_list_item<'a>(record: &Record<'_, 'a>) -> Result<KeyPair<'a>, Ignored> {
     let pair = (at_uri(record.json.str("list"))?, did(record.json.str("subject"))?);
-    // Otherwise any account could add any other account to someone's moderation list.
+    // Otherwise any account could add any other account to another account's moderation list.
     match authority(&pair.0) == Some(record.repo.as_ref()) {
         true => Ok(pair),
         false => Err(Ignored::ForeignList),
