@@ -1,7 +1,6 @@
-//! The command line: what to do, and every setting with its variable and default, for `--help`.
+//! The command line: commands, and every setting with its variable and default.
 //!
-//! Owns the texts only, the defaults among them. Values are read as they are and judged by `config`, which reports all faults
-//! at once.
+//! Owns their texts only. Values are taken as they are; `config` validates them and reports all faults at once.
 
 use std::path::PathBuf;
 
@@ -9,30 +8,31 @@ use clap::{Arg, Args, Parser, Subcommand};
 
 use crate::entry::EntryId;
 
-/// The version with the git revision it was built from; without where the build script itself uses this file.
+/// The version, with the git revision that it was built from. The build script, which includes this file, has no revision.
 pub const VERSION: &str = match option_env!("FIREHOSE_WORKER_VERSION") {
     Some(version) => version,
     None => env!("CARGO_PKG_VERSION"),
 };
 
-/// Feeds an AT Protocol AppView's PostgreSQL from a Redis stream of firehose events.
+/// Writes AT Protocol firehose events from a Redis stream to an AppView's PostgreSQL database.
 ///
-/// Without a command the worker runs until SIGTERM, SIGINT, SIGHUP or SIGQUIT. Settings come from the environment; a flag goes before its
-/// variable, and an empty variable counts as unset.
+/// Without a command, the worker runs until SIGTERM, SIGINT, SIGHUP or SIGQUIT. Settings come from the environment. A flag
+/// overrides its variable, and an empty variable counts as unset.
 #[derive(Debug, Parser)]
 #[command(version = VERSION, max_term_width = 120, after_help = EXIT_CODES)]
 pub struct Cli {
     #[command(subcommand)]
     pub command: Option<Command>,
 
-    /// Apply all that is in the stream, then exit; an error where a process with this consumer name runs
+    /// Apply everything that is in the stream, then exit; fails if a process with this consumer name is running
     #[arg(long)]
     pub drain: bool,
 
-    /// A file of settings in the form of systemd's EnvironmentFile=; flags and variables go before it
+    /// Read settings from a file in the format of systemd's EnvironmentFile=; flags and variables override it
     ///
-    /// Without it, and without an address in the environment, all commands but the worker itself read
-    /// /etc/default/firehose-worker if they may, and go on as the user firehose-worker if root has called them.
+    /// Without this flag, and without an address in the environment, all commands but the worker itself read
+    /// /etc/default/firehose-worker if it is readable. If root calls them, they then continue as the user
+    /// firehose-worker.
     #[arg(long, global = true, value_name = "FILE")]
     pub env_file: Option<PathBuf>,
 
@@ -44,9 +44,9 @@ const EXIT_CODES: &str = "Exit codes: 0 stopped, 1 failed, 2 unusable configurat
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Print the SQL that makes the AppView's tables, for a database without an AppView; changes nothing where they are
+    /// Print the SQL that creates the AppView's tables where they are missing, for a database without an AppView
     Schema {
-        /// Print the SQL of the worker's own tables instead, for a role that may not make them itself
+        /// Print the SQL of the worker's own tables instead, for a role that may not create them itself
         #[arg(long)]
         own: bool,
         /// Print the statements that the worker sends instead, each with its purpose, parameters and locks
@@ -54,36 +54,36 @@ pub enum Command {
         statements: bool,
     },
 
-    /// Look whether the worker can run: settings, servers, rights, tables; a line each, with what to do
+    /// Check whether the worker can run: settings, servers, permissions, tables; prints a remedy for each fault
     ///
-    /// Changes nothing, and may be run beside workers. Exits with 0 if nothing fails, with 1 if anything does.
+    /// Changes nothing, and is safe beside running workers. Exits with 0 if nothing fails, otherwise with 1.
     Check {
         /// Report as JSON
         #[arg(long)]
         json: bool,
     },
 
-    /// Show how the stream and its workers fare
+    /// Show backlog, throughput, losses and workers of the stream
     ///
-    /// Asks Redis alone, so it works wherever the workers run. Exits with 1 if Redis cannot be reached.
+    /// Reads Redis only, so it works on any machine that reaches Redis. Exits with 1 if Redis cannot be reached.
     Status {
-        /// Show it over and over, every second or every SECONDS, until Ctrl-C
+        /// Refresh every second, or every SECONDS, until Ctrl-C
         #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "1",
               value_parser = clap::value_parser!(u64).range(1..=3600))]
         watch: Option<u64>,
-        /// Print it as JSON; with --watch an object a line
+        /// Print JSON; with --watch, one object per line
         #[arg(long)]
         json: bool,
     },
 
-    /// Make counters, viewer states and quotes right that other workers have left wrong; safe while workers run
+    /// Recount counters, and correct rows that other workers or older versions left wrong; safe while workers run
     ///
-    /// Goes over the tables in slices, and goes on where it was when it is started again after a stop or a kill. Prints on
-    /// standard output what was wrong and by how much. Exits with 0 when it has finished or was stopped by one of the
-    /// signals that stop the worker, with 1 when it could not go on.
+    /// Walks through the tables in slices. After a stop or a kill, the next start continues where the last one ended. Prints
+    /// to standard output what was wrong and by how much. Exits with 0 when it has finished or a signal stopped it,
+    /// with 1 when it could not continue.
     Repair(Repair),
 
-    /// Look at dead letters, put them back on the stream, or drop them
+    /// List dead letters, put them back on the stream, or delete them
     DeadLetters {
         #[command(subcommand)]
         action: DeadLetters,
@@ -92,7 +92,7 @@ pub enum Command {
 
 #[derive(Debug, Args)]
 pub struct Repair {
-    /// Report what is wrong and change nothing
+    /// Report what is wrong without changing anything
     #[arg(long)]
     pub dry_run: bool,
 
@@ -100,11 +100,11 @@ pub struct Repair {
     #[arg(long)]
     pub json: bool,
 
-    /// Rows of a table to look at in one go
+    /// Rows per slice
     #[arg(long, value_name = "ROWS", default_value = "5000", value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub slice: u32,
 
-    /// Milliseconds to leave the server alone after each slice
+    /// Milliseconds to pause after each slice
     #[arg(long, value_name = "MS", default_value = "0")]
     pub pause_ms: u64,
 }
@@ -113,29 +113,29 @@ pub struct Repair {
 pub enum DeadLetters {
     /// List them, newest first
     List {
-        /// Print each as a JSON object on a line of its own, with all its fields
+        /// Print each as a JSON object with all its fields, one per line
         #[arg(long)]
         json: bool,
         /// Stop after this many
         #[arg(long)]
         limit: Option<u64>,
     },
-    /// Print all there is about one
+    /// Print everything about one
     Show {
         /// ID of the dead letter, as `list` prints it
         #[arg(value_parser = entry_id)]
         id: EntryId,
     },
-    /// Put them back on the stream, as new events under their old seq, and out of the dead letters
+    /// Move them back to the stream, as new entries with their old seq
     Replay {
         #[command(flatten)]
         chosen: Chosen,
     },
-    /// Delete them for good
+    /// Delete them
     Drop {
         #[command(flatten)]
         chosen: Chosen,
-        /// Do not ask before all are dropped
+        /// Do not ask before dropping all
         #[arg(long)]
         yes: bool,
     },
@@ -148,7 +148,7 @@ pub struct Chosen {
     #[arg(value_name = "ID", value_parser = entry_id, required_unless_present = "all", conflicts_with = "all")]
     pub ids: Vec<EntryId>,
 
-    /// All that there are when the command begins
+    /// All that exist when the command starts
     #[arg(long)]
     pub all: bool,
 }
@@ -157,14 +157,13 @@ fn entry_id(text: &str) -> Result<EntryId, String> {
     EntryId::parse(text.as_bytes()).ok_or_else(|| "an ID is two numbers, as 1767225600000-0".to_owned())
 }
 
-/// Where the servers are unless it is said. The command line must not have these as defaults: then it would not be known
-/// whether an address is set.
-/// The stream, unless REDIS_STREAM_KEY names another.
 pub const DEFAULT_STREAM: &str = "firehose:events";
+
+// Not defaults of the command line: commands must know whether an address is set.
 pub const DEFAULT_REDIS_URL: &str = "redis://localhost:6379";
 pub const DEFAULT_DATABASE_URL: &str = "postgresql://postgres:password@localhost:5432/atproto";
 
-/// Keeps from `--help` what the environment holds, which may be a password, and defaults that are empty.
+/// Hides values of the environment from `--help`, since they may be passwords, and empty defaults.
 fn without_values(argument: Arg) -> Arg {
     if argument.get_env().is_none() {
         return argument;
@@ -173,7 +172,7 @@ fn without_values(argument: Arg) -> Arg {
     argument.hide_env_values(true).hide_default_value(is_unset)
 }
 
-/// Every setting, as text, with its only default.
+/// Every setting, as text.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Settings", mut_args = without_values)]
 pub struct Settings {
@@ -188,7 +187,7 @@ pub struct Settings {
     )]
     pub redis_url: String,
 
-    /// A file that holds REDIS_URL's value, instead of it
+    /// File to read REDIS_URL's value from
     #[arg(long, env = "REDIS_URL_FILE", default_value = "")]
     pub redis_url_file: String,
 
@@ -203,11 +202,11 @@ pub struct Settings {
     )]
     pub database_url: String,
 
-    /// A file that holds DATABASE_URL's value, instead of it
+    /// File to read DATABASE_URL's value from
     #[arg(long, env = "DATABASE_URL_FILE", default_value = "")]
     pub database_url_file: String,
 
-    /// Where systemd puts the files redis_url and database_url, if the unit loads them as credentials
+    /// Directory of the credentials redis_url and database_url, set by systemd
     #[arg(long, env = "CREDENTIALS_DIRECTORY", hide = true)]
     pub credentials: Option<PathBuf>,
 
@@ -215,19 +214,19 @@ pub struct Settings {
     #[arg(long, env = "REDIS_STREAM_KEY", default_value = DEFAULT_STREAM)]
     pub redis_stream_key: String,
 
-    /// The consumer group to read it in
+    /// The consumer group
     #[arg(long, env = "REDIS_CONSUMER_GROUP", default_value = "firehose-processors")]
     pub redis_consumer_group: String,
 
-    /// This process's consumer name in the group [default: firehose-worker-<hostname>]
+    /// This process's consumer name in the group [default: firehose-worker-HOSTNAME]
     #[arg(long, env = "CONSUMER_ID", default_value = "")]
     pub consumer_id: String,
 
-    /// Hashes that the counters are added to, with commas between them
+    /// Hashes to add counts to, separated by commas
     #[arg(long, env = "REDIS_METRICS_KEYS", default_value = "firehose:metrics,cluster:metrics")]
     pub redis_metrics_keys: String,
 
-    /// Upper bound of PostgreSQL connections; one for each worker thread is opened, and one more
+    /// Maximum of PostgreSQL connections; the worker opens one per worker thread and one more
     #[arg(long, env = "DB_POOL_SIZE", default_value = "20")]
     pub db_pool_size: String,
 
@@ -235,27 +234,27 @@ pub struct Settings {
     #[arg(long, env = "PARALLEL_CONSUMERS", default_value = "2")]
     pub parallel_consumers: String,
 
-    /// Entries to ask Redis for at a time; more are asked for while there is a backlog
+    /// Entries to read from Redis at a time; more while there is a backlog
     #[arg(long, env = "BATCH_SIZE", default_value = "100")]
     pub batch_size: String,
 
-    /// Entries that share a transaction at most
+    /// Maximum of entries per transaction
     #[arg(long, env = "MAX_BATCH_ENTRIES", default_value = "2000")]
     pub max_batch_entries: String,
 
-    /// MiB of entries read and not yet acknowledged, at most
+    /// Maximum of entries read and not yet acknowledged, in MiB
     #[arg(long, env = "MAX_IN_FLIGHT_MIB", default_value = "8")]
     pub max_in_flight_mib: String,
 
-    /// Milliseconds after which another consumer's pending entries are taken over
+    /// Milliseconds after which pending entries of an idle consumer are taken over
     #[arg(long, env = "CLAIM_IDLE_MS", default_value = "30000")]
     pub claim_idle_ms: String,
 
-    /// How often an entry that ends the process each time is tried alone before it is set apart
+    /// How often to try an entry alone that crashes the process, before it becomes a dead letter
     #[arg(long, env = "REDIS_MAX_DELIVERIES", default_value = "10")]
     pub redis_max_deliveries: String,
 
-    /// Dead letters that are kept, about
+    /// Approximate number of dead letters to keep
     #[arg(long, env = "REDIS_DEAD_LETTER_MAXLEN", default_value = "10000")]
     pub redis_dead_letter_maxlen: String,
 
@@ -263,11 +262,11 @@ pub struct Settings {
     #[arg(long, env = "REDIS_MAX_STREAM_LEN", default_value = "500000")]
     pub redis_max_stream_len: String,
 
-    /// host:port to answer /metrics, /healthz and /readyz on; nothing is answered while it is empty
+    /// host:port to serve /metrics, /healthz and /readyz on; empty to serve nothing
     #[arg(long, env = "METRICS_ADDR", default_value = "")]
     pub metrics_addr: String,
 
-    /// Milliseconds that a stop may take
+    /// Maximum duration of a stop, in milliseconds
     #[arg(long, env = "STOP_TIMEOUT_MS", default_value = "25000")]
     pub stop_timeout_ms: String,
 
