@@ -37,7 +37,7 @@ use crate::report::notify::{self, Notifier, Start};
 use crate::report::status::Publisher;
 use crate::runtime::heartbeat::Heartbeats;
 use crate::runtime::retry::Backoff;
-use crate::runtime::shutdown::{Stop, handle_signals};
+use crate::runtime::shutdown::{Stop, Stopped, handle_signals};
 use crate::runtime::threads::Threads;
 use crate::settings::cli::VERSION;
 use crate::settings::config::Config;
@@ -90,7 +90,10 @@ pub fn run(config: Config, is_drain: bool) -> anyhow::Result<()> {
     pipeline.spawn_notifier(&mut threads)?;
     pipeline.spawn_http(&mut threads)?;
     let holder_stop = Stop::default();
-    let result = pipeline.run_as_holder(&mut threads, &holder_stop);
+    let result = match pipeline.run_as_holder(&mut threads, &holder_stop) {
+        Err(error) if error.is::<Stopped>() => Ok(()),
+        result => result,
+    };
     // Whatever ended the data path, the threads beside it end too.
     stop.request();
     pipeline.tries.take_back(&pipeline.redis);
@@ -153,9 +156,7 @@ impl Pipeline {
     /// Runs the data path once the consumer name is held and both servers are there.
     fn run_as_holder(&self, threads: &mut Threads, holder_stop: &Stop) -> anyhow::Result<()> {
         let mut holder = Holder::new(&self.redis, &self.config);
-        if !holder.take(!self.is_drain, &self.stop)? {
-            return Ok(());
-        }
+        holder.take(!self.is_drain, &self.stop)?;
         self.start.name_is_held();
         let lease = holder.lease();
         let shared = members::Shared {
@@ -168,9 +169,8 @@ impl Pipeline {
         let metrics = Arc::clone(&self.metrics);
         let publisher = Publisher::new(&self.redis, &self.db, &self.config, metrics, self.start.clone());
         threads.spawn_beside("status", holder_stop, move |stop| publisher.run(stop))?;
-        if !self.db.wait_until_ready(&self.stop) || !members.join(&self.stop) {
-            return Ok(());
-        }
+        self.db.wait_until_ready(&self.stop)?;
+        members.join(&self.stop)?;
         let member = members.member();
         threads.spawn_beside("members", holder_stop, move |stop| members.keep(stop))?;
         if self.run_path(threads, &lease, &member)? {

@@ -187,7 +187,7 @@ impl Acker {
                     link::hint(&error, &format!("~{} +xack", self.stream))
                 )),
             }
-            if self.shared.stop.is_requested() || backoff.wait(&self.shared.stop) {
+            if backoff.wait(&self.shared.stop).is_err() {
                 // What comes after it must not overtake it.
                 self.shared.session.end();
             }
@@ -211,7 +211,7 @@ impl Acker {
                     return None;
                 }
             }
-            if tries > 1 && (stop.is_requested() || backoff.wait(stop) || !lease.wait(stop)) {
+            if tries > 1 && backoff.wait(stop).and_then(|()| lease.wait(stop)).is_err() {
                 break;
             }
         }
@@ -310,7 +310,7 @@ fn ask<T>(
     shared: &Shared,
     send: impl FnOnce(&mut Link) -> RedisResult<T>,
 ) -> Option<Result<T, RedisError>> {
-    if !shared.lease.wait(&shared.stop) {
+    if shared.lease.wait(&shared.stop).is_err() {
         shared.session.end();
     }
     if shared.session.is_over() {

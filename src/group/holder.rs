@@ -86,32 +86,32 @@ impl Holder {
         }
     }
 
-    /// Waits until this process holds the name. `false` if a stop was requested first.
+    /// Waits until this process holds the name.
     ///
     /// # Errors
     ///
-    /// Another process holds it, and `may_wait` is not set.
-    pub fn take(&mut self, may_wait: bool, stop: &Stop) -> anyhow::Result<bool> {
+    /// A stop was requested (`Stopped`), or another process holds the name and `may_wait` is not set.
+    pub fn take(&mut self, may_wait: bool, stop: &Stop) -> anyhow::Result<()> {
         let mut backoff = Backoff::default();
         let mut is_standby = false;
         let mut refusal = Refusal::default();
-        while !stop.is_requested() {
+        loop {
+            stop.check()?;
             let other = self.try_take();
-            match self.allowed(other) {
-                Ok(None) => return Ok(true),
-                Ok(Some(None)) => {
+            match self.allowed(other).map(Option::flatten) {
+                Ok(None) => {
                     if is_standby {
                         log::info!("took over the consumer name {}", self.consumer);
                     }
-                    return Ok(true);
+                    return Ok(());
                 }
-                Ok(Some(Some(other))) if !may_wait => {
+                Ok(Some(other)) if !may_wait => {
                     anyhow::bail!(
                         "the consumer name {} is held by {other}; stop that process first",
                         self.consumer
                     );
                 }
-                Ok(Some(Some(other))) => {
+                Ok(Some(other)) => {
                     if !is_standby {
                         log::warn!("standby: the consumer name {} is held by {other}", self.consumer);
                         is_standby = true;
@@ -130,11 +130,10 @@ impl Holder {
                             self.remedy(&error)
                         ));
                     }
-                    backoff.wait(stop);
+                    backoff.wait(stop)?;
                 }
             }
         }
-        Ok(false)
     }
 
     /// What to do about the key, where the error itself does not say it.

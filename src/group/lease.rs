@@ -4,7 +4,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::runtime::heartbeat;
-use crate::runtime::shutdown::Stop;
+use crate::runtime::shutdown::{Stop, Stopped};
 
 /// How often a waiting thread takes a turn.
 const POLL_INTERVAL: Duration = Duration::from_millis(500);
@@ -60,18 +60,16 @@ impl Lease {
         matches!(*self.lock(), LeaseState::Unbounded)
     }
 
-    /// Waits until the name is held; `false` if a stop is requested first.
-    pub fn wait(&self, stop: &Stop) -> bool {
+    /// Waits until the name is held; fails if a stop is requested first.
+    pub fn wait(&self, stop: &Stop) -> Result<(), Stopped> {
         let mut until = self.lock();
         while !until.holds() {
-            if stop.is_requested() {
-                return false;
-            }
+            stop.check()?;
             let waited = self.0.renewed.wait_timeout(until, POLL_INTERVAL);
             heartbeat::beat();
             until = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
-        true
+        Ok(())
     }
 
     pub fn set(&self, until: LeaseState) {

@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 use redis::RedisResult;
 
 use crate::dead_letter::DEAD_LETTERS;
+use crate::group::consumer::Consumer;
 use crate::group::stream_info::{self, StreamInfo};
 use crate::keys;
 use crate::metrics::{Metrics, Reads};
@@ -55,9 +56,7 @@ const SEEN: &str = "seen";
 
 pub struct Losses {
     link: Link,
-    stream: String,
-    group: String,
-    consumer: String,
+    consumer: Consumer,
     key: String,
     dead_letter_maxlen: u64,
     metrics: Arc<Metrics>,
@@ -68,7 +67,7 @@ pub struct Losses {
     /// The last look where Redis does not allow to keep it there.
     kept: Option<Seen>,
     may_keep: bool,
-    said: Said,
+    has_said_letters: bool,
     refusal: Refusal,
 }
 
@@ -80,21 +79,11 @@ struct Look {
     reads: Option<Reads>,
 }
 
-/// What has been said, so that it is said once.
-#[derive(Default)]
-struct Said {
-    old_redis: bool,
-    deletions: bool,
-    dead_letters: bool,
-}
-
 impl Losses {
     pub fn new(redis: &Redis, config: &Config, metrics: Arc<Metrics>, clock: Clock) -> Losses {
         Losses {
             link: redis.link(Duration::ZERO),
-            stream: config.stream.clone(),
-            group: config.group.clone(),
-            consumer: config.consumer.clone(),
+            consumer: Consumer::new(config),
             key: keys::losses(config),
             dead_letter_maxlen: config.dead_letter_maxlen as u64,
             metrics,
@@ -104,7 +93,7 @@ impl Losses {
             put_off: 0,
             kept: None,
             may_keep: true,
-            said: Said::default(),
+            has_said_letters: false,
             refusal: Refusal::default(),
         }
     }
@@ -135,11 +124,11 @@ impl Losses {
             Ok(()) => self.refusal.end("losses are counted"),
             // The next look comes in two seconds; an outage is said by the link.
             Err(error) if link::is_connection_error(error) || link::is_unready(error) => {
-                log::debug!("failed to look at {}: {}", self.stream, link::describe(error));
+                log::debug!("failed to look at {}: {}", self.consumer.stream, link::describe(error));
             }
             Err(error) => self.refusal.say(format!(
                 "cannot read or store what {} has lost, in {}: {}; losses are counted once redis allows it",
-                self.stream,
+                self.consumer.stream,
                 self.key,
                 link::describe(error)
             )),
@@ -155,7 +144,7 @@ impl Losses {
 
     fn sample(&mut self, is_before_reading: bool) -> RedisResult<()> {
         let was_connected = self.link.is_connected();
-        let info = stream_info::read(&mut self.link, &self.stream, &self.group);
+        let info = stream_info::read(&mut self.link, &self.consumer.stream, &self.consumer.group);
         let Some(info) = self.link.optional(info, NO_LOOK, "+xinfo +multi +exec")? else {
             return Ok(());
         };
@@ -165,7 +154,7 @@ impl Losses {
             if is_before_reading && kept.is_some() {
                 log::warn!(
                     "the group {} no longer exists: what was unread or pending in it is lost",
-                    self.group
+                    self.consumer.group
                 );
                 self.metrics.group_recreated();
             }
@@ -177,7 +166,7 @@ impl Losses {
         }
         let given = self.given(kept.as_ref(), &info, reads, was_connected);
         let Some((seen, lost)) = unread::compare(kept.as_ref(), given, &info) else {
-            if !std::mem::replace(&mut self.said.old_redis, true) {
+            if self.link.is_first("old redis") {
                 log::info!(
                     "redis before 7.0 does not report how many unread entries were trimmed: they are not counted"
                 );
@@ -215,7 +204,11 @@ impl Losses {
     fn is_alone(&self, info: &StreamInfo) -> bool {
         let Some(last) = &self.last else { return false };
         let since = (last.at.elapsed() + IDLE_MARGIN).as_millis();
-        let mut others = info.group.consumers.iter().filter(|other| other.name != self.consumer);
+        let mut others = info
+            .group
+            .consumers
+            .iter()
+            .filter(|other| other.name != self.consumer.name);
         others.all(|other| other.idle as u128 > since)
     }
 
@@ -295,17 +288,17 @@ impl Losses {
             log::error!(
                 "{lost} entries were trimmed from {} before they were read: lost; the worker is too slow for the \
                  producer's limit, or was away for too long",
-                self.stream
+                self.consumer.stream
             );
         }
     }
 
     fn say_deletions(&mut self, kept: Option<&Seen>, info: &StreamInfo) {
         let has_deletions = kept.is_some_and(|kept| kept.has_deletions(info));
-        if has_deletions && !std::mem::replace(&mut self.said.deletions, true) {
+        if has_deletions && self.link.is_first("deletions") {
             log::warn!(
                 "another program deletes entries of {} (XDEL): while that goes on, entries lost unread are not counted",
-                self.stream
+                self.consumer.stream
             );
         }
     }
@@ -316,11 +309,11 @@ impl Losses {
         match self.forecast.sample(Instant::now(), added, unread) {
             Some(News::Near(near)) => log::warn!(
                 "the backlog of {} grows, {unread} entries are unread: {near}, and entries are lost unread",
-                self.stream
+                self.consumer.stream
             ),
             Some(News::Passed) => log::info!(
                 "the backlog of {} is {unread} entries: the producer no longer nears it",
-                self.stream
+                self.consumer.stream
             ),
             None => {}
         }
@@ -334,14 +327,14 @@ impl Losses {
         };
         let limit = self.dead_letter_maxlen;
         if dead_letters_are_many(number, limit) {
-            if !std::mem::replace(&mut self.said.dead_letters, true) {
+            if !std::mem::replace(&mut self.has_said_letters, true) {
                 log::warn!(
                     "{DEAD_LETTERS} holds {number} of about {limit} dead letters, then the oldest are dropped: see `firehose-worker \
                      dead-letters list`, and replay or drop them"
                 );
             }
         } else if number * 10 < limit * 7 {
-            self.said.dead_letters = false;
+            self.has_said_letters = false;
         }
         Ok(())
     }

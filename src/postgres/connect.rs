@@ -88,7 +88,8 @@ impl r2d2::ManageConnection for Manager {
         };
         // The pool itself would try twice a second for each connection that is wanted. Of a server that is away or full they
         // are asked for by one at a time, who keeps the others waiting.
-        backoff.wait(&self.watch.stop);
+        // A last try is made after a stop: what was read is applied if it can be.
+        let _ = backoff.wait(&self.watch.stop);
         let connected = self.try_connect();
         if connected.is_ok() {
             *failing = None;

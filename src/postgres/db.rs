@@ -21,7 +21,7 @@ use crate::postgres::schema::{self, Table};
 use crate::postgres::sql;
 use crate::runtime::heartbeat;
 use crate::runtime::retry::{Backoff, Outage, Waiter};
-use crate::runtime::shutdown::Stop;
+use crate::runtime::shutdown::{Stop, Stopped};
 
 /// A connection out of the pool.
 type Connection = PooledConnection<Manager>;
@@ -169,15 +169,13 @@ impl Db {
         }
     }
 
-    /// Waits until the server answers, the worker's own tables are there and the AppView's tables too. `false` if a stop
-    /// was requested first.
-    pub fn wait_until_ready(&self, stop: &Stop) -> bool {
+    /// Waits until the server answers, the worker's own tables are there and the AppView's tables too; fails if a stop is
+    /// requested first.
+    pub fn wait_until_ready(&self, stop: &Stop) -> Result<(), Stopped> {
         let mut backoff = Backoff::default();
         let mut said = String::new();
         for tries in 1.. {
-            if stop.is_requested() {
-                return false;
-            }
+            stop.check()?;
             match self.with(missing) {
                 Ok(None) => break,
                 Ok(Some(missing)) if missing != said => {
@@ -187,10 +185,10 @@ impl Db {
                 Ok(Some(_)) => {}
                 Err(error) => self.say(&error, tries),
             }
-            backoff.wait(stop);
+            backoff.wait(stop)?;
         }
         self.report_up();
-        true
+        Ok(())
     }
 }
 

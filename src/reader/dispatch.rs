@@ -16,6 +16,7 @@ use crate::outcome::{Done, Outcome};
 use crate::partition::worker_of;
 use crate::reader::delivered::Delivered;
 use crate::runtime::heartbeat;
+use crate::runtime::shutdown::Stopped;
 
 pub struct Dispatcher {
     workers: Vec<Sender<Entry>>,
@@ -50,9 +51,9 @@ impl Dispatcher {
         (room / self.entry_weight).max(1)
     }
 
-    /// Gives each entry to its worker, in order, unless it is in flight already; how many were given. `None` if a worker
-    /// has given up; what was not taken stays pending.
-    pub fn dispatch(&mut self, mut delivered: Vec<Delivered>) -> Option<usize> {
+    /// Gives each entry to its worker, in order, unless it is in flight already; how many were given. Fails if a worker has
+    /// given up, as they do only after a stop; what was not taken stays pending.
+    pub fn dispatch(&mut self, mut delivered: Vec<Delivered>) -> Result<usize, Stopped> {
         // One that is in flight was read before, and before it was trimmed if it was.
         delivered.retain(|delivered| self.in_flight.add(delivered.id(), delivered.weight()));
         let mut given = 0;
@@ -65,7 +66,7 @@ impl Dispatcher {
                         let trimmed = trimmed.iter().map(|done: &Done| done.id);
                         let rest = rest.map(|delivered| delivered.id()).chain(trimmed);
                         self.in_flight.remove(rest.chain([back.id]));
-                        return None;
+                        return Err(Stopped);
                     }
                     given += 1;
                 }
@@ -74,11 +75,11 @@ impl Dispatcher {
             }
         }
         self.acknowledge_trimmed(trimmed)?;
-        Some(given)
+        Ok(given)
     }
 
-    /// Has entries counted that XAUTOCLAIM has dropped since they were trimmed, as `give` does. `None` if the acker has gone.
-    pub fn dispatch_dropped(&mut self, ids: Vec<EntryId>) -> Option<usize> {
+    /// Has entries counted that XAUTOCLAIM has dropped since they were trimmed, as `dispatch` does.
+    pub fn dispatch_dropped(&mut self, ids: Vec<EntryId>) -> Result<usize, Stopped> {
         self.dispatch(ids.into_iter().map(Delivered::Dropped).collect())
     }
 
@@ -102,7 +103,7 @@ impl Dispatcher {
         heartbeat::send(worker, entry)
     }
 
-    fn acknowledge_trimmed(&mut self, dones: Vec<Done>) -> Option<()> {
+    fn acknowledge_trimmed(&mut self, dones: Vec<Done>) -> Result<(), Stopped> {
         for done in dones {
             let id = done.id;
             let first = if self.trimmed.number == 0 {
@@ -115,9 +116,9 @@ impl Dispatcher {
                 first: first.min(id),
                 last: self.trimmed.last.max(id),
             };
-            heartbeat::send(&self.done, done).ok()?;
+            heartbeat::send(&self.done, done).map_err(|_| Stopped)?;
         }
-        Some(())
+        Ok(())
     }
 }
 
@@ -151,7 +152,7 @@ mod tests {
             std::thread::yield_now();
         }
         drop(inbox);
-        assert_eq!(giving.unwrap().join().unwrap(), None);
+        assert!(giving.unwrap().join().unwrap().is_err());
         assert!(in_flight.wait_until_empty(Duration::ZERO));
     }
 }

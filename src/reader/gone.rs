@@ -7,9 +7,7 @@
 
 use std::time::{Duration, Instant};
 
-use redis::RedisResult;
-
-use super::Reader;
+use super::{Reader, Reading};
 use crate::entry::EntryId;
 use crate::logging::shown;
 use crate::reader::claim::Cursor;
@@ -23,21 +21,21 @@ const POLL_INTERVAL: Duration = Duration::from_millis(200);
 impl Reader {
     /// Makes the entries of consumers that are gone the own consumer's, to be read with its own ones, all in the order of
     /// the stream. Who holds entries and shows no sign of life is waited for until they may be taken, so that after a
-    /// cutover from another worker nothing newer is applied before them. `false` if a stop was requested.
-    pub(super) fn adopt_gone(&mut self) -> RedisResult<bool> {
+    /// cutover from another worker nothing newer is applied before them.
+    pub(super) fn adopt_gone(&mut self) -> Reading<()> {
         let start = Instant::now();
         let mut has_said = false;
         loop {
             let waited = start.elapsed();
             // Before that, those that live may not have come back from an outage of Redis that this process did not see.
-            if waited >= self.claim.idle / 2 && !self.adopt()? {
-                return Ok(false);
+            if waited >= self.claim.idle / 2 {
+                self.adopt()?;
             }
             let Some(silent) = self.claim.silent(&mut self.link, waited)? else {
                 return self.adopt();
             };
             if silent.is_empty() || waited > self.claim.idle + POLL_INTERVAL {
-                return Ok(true);
+                return Ok(());
             }
             if !has_said {
                 log::info!(
@@ -47,39 +45,31 @@ impl Reader {
                 );
                 has_said = true;
             }
-            if self.stop.wait(POLL_INTERVAL) {
-                return Ok(false);
-            }
+            self.stop.wait(POLL_INTERVAL);
+            self.stop.check()?;
         }
     }
 
-    /// Claims all that may be claimed, without reading it. `false` if a stop was requested.
-    fn adopt(&mut self) -> RedisResult<bool> {
+    /// Claims all that may be claimed, without reading it.
+    fn adopt(&mut self) -> Reading<()> {
         let mut cursor = Cursor::start();
         while !cursor.is_at_end() {
-            if self.wait_for_room().is_none() {
-                return Ok(false);
-            }
+            self.wait_for_room()?;
             let claimed = self.claim.next(&mut self.link, &mut cursor, ADOPT_COUNT)?;
-            if self.dispatcher.dispatch_dropped(claimed.trimmed).is_none() {
-                return Ok(false);
-            }
+            self.dispatcher.dispatch_dropped(claimed.trimmed)?;
         }
-        Ok(true)
+        Ok(())
     }
 
     /// Takes over what consumers that are gone have left pending meanwhile, as much at a time as there is room for.
-    /// `false` if a stop was requested.
-    pub(super) fn claim_gone(&mut self) -> RedisResult<bool> {
+    pub(super) fn claim_gone(&mut self) -> Reading<()> {
         if self.claimed_at.elapsed() < self.claim.idle / 2 {
-            return Ok(true);
+            return Ok(());
         }
         self.claimed_at = Instant::now();
         let mut cursor = Cursor::start();
         while !cursor.is_at_end() {
-            let Some(room) = self.wait_for_room() else {
-                return Ok(false);
-            };
+            let room = self.wait_for_room()?;
             if self.is_out_of_touch() {
                 break;
             }
@@ -90,35 +80,29 @@ impl Reader {
             // What is in flight here and was claimed all the same is this process's again, if another had it.
             self.in_flight.set_taken(&claimed.ids, false);
             self.in_flight.set_taken(&claimed.trimmed, false);
-            if self.dispatcher.dispatch_dropped(claimed.trimmed).is_none() || !self.read_claimed(claimed.ids)? {
-                return Ok(false);
-            }
+            self.dispatcher.dispatch_dropped(claimed.trimmed)?;
+            self.read_claimed(claimed.ids)?;
         }
         self.dispatcher.say_trimmed();
-        Ok(true)
+        Ok(())
     }
 
-    /// Hands over claimed entries, which are among the own pending ones now. `false` if a stop was requested.
-    fn read_claimed(&mut self, mut ids: Vec<EntryId>) -> RedisResult<bool> {
+    /// Hands over claimed entries, which are among the own pending ones now.
+    fn read_claimed(&mut self, mut ids: Vec<EntryId>) -> Reading<()> {
         ids.retain(|id| !self.in_flight.holds(*id));
         let (Some(first), Some(last)) = (ids.first(), ids.last()) else {
-            return Ok(true);
+            return Ok(());
         };
         let mut after = first.before();
         let mut taken = 0;
         while after < *last {
-            let Some(room) = self.wait_for_room() else {
-                return Ok(false);
-            };
+            let room = self.wait_for_room()?;
             let delivered = self.read_own(after, self.count_for(room).min(ids.len()))?;
             let Some(read) = delivered.last() else { break };
             after = read.id();
-            let Some(given) = self.give_again(delivered)? else {
-                return Ok(false);
-            };
-            taken += given;
+            taken += self.give_again(delivered)?;
         }
         log::info!("took over {taken} pending entries of dead consumers");
-        Ok(true)
+        Ok(())
     }
 }

@@ -37,7 +37,7 @@ use crate::reader::delivered::{Delivered, entries_of_stream};
 use crate::reader::dispatch::Dispatcher;
 use crate::redis::link::{self, Link, Redis};
 use crate::runtime::retry::{Backoff, Refusal};
-use crate::runtime::shutdown::Stop;
+use crate::runtime::shutdown::{Stop, Stopped};
 use crate::settings::config::Config;
 
 /// How long a read waits for new entries; a stop is noticed within it.
@@ -87,23 +87,34 @@ pub struct Reader {
     refusal: Refusal,
 }
 
-/// Why reading has ended.
-enum End {
+/// What interrupts reading.
+enum Interrupt {
     /// A stop is requested, or all is drained.
-    Reading,
-    /// Another session is to begin.
-    Session,
+    End,
+    Redis(RedisError),
+}
+
+type Reading<T> = Result<T, Interrupt>;
+
+impl From<Stopped> for Interrupt {
+    fn from(_: Stopped) -> Interrupt {
+        Interrupt::End
+    }
+}
+
+impl From<RedisError> for Interrupt {
+    fn from(error: RedisError) -> Interrupt {
+        Interrupt::Redis(error)
+    }
 }
 
 /// What a read came to.
 enum Read {
     Entries(usize),
-    /// There was no room, or the consumer name is not held.
+    /// There was no room.
     Full,
     /// The session is over. What was read is pending.
     Over,
-    /// A worker has given up while the entries were handed over.
-    Stopped,
 }
 
 /// What the reader shares with other threads.
@@ -156,52 +167,56 @@ impl Reader {
             // What was lost is counted whatever else came of it.
             self.dispatcher.say_trimmed();
             match result {
-                Ok(End::Reading) => return Ok(()),
-                Ok(End::Session) => {}
-                Err(error) => self.recover(&error, &mut backoff),
+                Ok(()) => {}
+                Err(Interrupt::End) => break,
+                Err(Interrupt::Redis(error)) => {
+                    self.recover(&error);
+                    let _ = backoff.wait(&self.stop);
+                }
             }
         }
         Ok(())
     }
 
-    /// Reads in one session. What an answer that was lost had delivered is pending, and what was let go when the last
+    /// Reads until the session is over. What an answer that was lost had delivered is pending, and what was let go when the last
     /// session ended: so the own pending entries are read first, each time.
-    fn read_session(&mut self) -> RedisResult<End> {
-        if !self.begin_session()? {
-            return Ok(End::Reading);
-        }
+    fn read_session(&mut self) -> Reading<()> {
+        self.begin_session()?;
         self.make_group()?;
         // Nobody could renew what he holds while Redis was away.
         self.claimed_at = Instant::now();
         if self.is_first {
             // Who had the consumer name before may have acknowledgements on their way.
             self.claim.move_fence(&mut self.link)?;
-            let adopted = self.adopt_gone();
-            if self.link.optional(adopted, NO_CLAIMS, CLAIM_RULE)? == Some(false) {
-                return Ok(End::Reading);
-            }
+            self.where_allowed(Reader::adopt_gone)?;
             self.is_first = false;
         }
-        if !self.read_pending()? {
-            return Ok(End::Reading);
-        }
+        self.read_pending()?;
         self.group_refused = None;
         self.refusal.end("redis is read");
         while !self.session.is_over() {
-            let claimed = self.claim_gone();
-            if self.stop.is_requested() || self.link.optional(claimed, NO_CLAIMS, CLAIM_RULE)? == Some(false) {
-                return Ok(End::Reading);
-            }
+            self.where_allowed(Reader::claim_gone)?;
+            self.stop.check()?;
             match self.read_new()? {
-                Read::Stopped => return Ok(End::Reading),
-                Read::Entries(0) if self.is_drain && self.is_drained()? => return Ok(End::Reading),
+                Read::Entries(0) if self.is_drain && self.is_drained()? => return Err(Interrupt::End),
                 Read::Entries(_) | Read::Full | Read::Over => {}
             }
         }
-        Ok(End::Session)
+        Ok(())
     }
 
-    fn recover(&mut self, error: &RedisError, backoff: &mut Backoff) {
+    /// Claims entries, unless Redis does not allow that.
+    fn where_allowed(&mut self, claim: fn(&mut Reader) -> Reading<()>) -> Reading<()> {
+        match claim(self) {
+            Err(Interrupt::Redis(error)) => {
+                self.link.optional(Err::<(), _>(error), NO_CLAIMS, CLAIM_RULE)?;
+                Ok(())
+            }
+            claimed => claimed,
+        }
+    }
+
+    fn recover(&mut self, error: &RedisError) {
         self.metrics.read_unknown();
         if link::is_connection_error(error) && !self.link.is_connected() {
             log::debug!("reading failed: {}", link::describe(error));
@@ -228,7 +243,6 @@ impl Reader {
                 link::hint(error, &format!("~{} +xreadgroup", self.consumer.stream))
             ));
         }
-        backoff.wait(&self.stop);
     }
 
     /// Makes stream and group where they are not there, from the stream's first entry.
@@ -264,49 +278,45 @@ impl Reader {
         Ok(())
     }
 
-    /// Hands over the consumer's own pending entries, oldest first. `false` if a stop was requested.
-    fn read_pending(&mut self) -> RedisResult<bool> {
+    /// Hands over the consumer's own pending entries, oldest first.
+    fn read_pending(&mut self) -> Reading<()> {
         let mut after = EntryId::ZERO;
-        while let Some(room) = self.wait_for_room() {
+        while !self.session.is_over() {
+            let room = self.wait_for_room()?;
             let count = self.count_for(room);
             let _reading = self.in_flight.read_again();
             let delivered = self.read_own(after, count)?;
             let Some(last) = delivered.last().map(Delivered::id) else {
                 self.dispatcher.say_trimmed();
-                return Ok(true);
+                return Ok(());
             };
             after = last;
             self.adapt_count(delivered.len(), count);
-            if self.give_again(delivered)?.is_none() {
-                return Ok(false);
-            }
-            if self.session.is_over() {
-                return Ok(true);
-            }
+            self.give_again(delivered)?;
         }
-        Ok(false)
+        Ok(())
     }
 
-    /// Waits until there is room for entries, and nobody else can be reading under the consumer name; `None` if a stop is
+    /// Waits until there is room for entries, and nobody else can be reading under the consumer name; fails if a stop is
     /// requested first.
-    fn wait_for_room(&self) -> Option<usize> {
+    fn wait_for_room(&self) -> Result<usize, Stopped> {
         loop {
             let room = self.in_flight.room(BLOCK);
-            if self.stop.is_requested() || !self.lease.wait(&self.stop) {
-                return None;
-            }
+            self.stop.check()?;
+            self.lease.wait(&self.stop)?;
             if room > 0 {
-                return Some(room);
+                return Ok(room);
             }
         }
     }
 
-    fn read_new(&mut self) -> RedisResult<Read> {
+    fn read_new(&mut self) -> Reading<Read> {
         let room = self.in_flight.room(BLOCK);
-        if room == 0 || !self.lease.wait(&self.stop) {
+        if room == 0 {
             // Come back to look for a stop.
             return Ok(Read::Full);
         }
+        self.lease.wait(&self.stop)?;
         let count = self.count_for(room);
         let read = self.command(count).arg(">").to_owned();
         let delivered = self.ask(&read)?;
@@ -319,7 +329,7 @@ impl Reader {
             self.say_gone_back(first);
         }
         if first.is_some_and(|first| first <= self.last) {
-            return self.rewind(&delivered);
+            return Ok(self.rewind(&delivered)?);
         }
         if let Some(last) = delivered.last() {
             self.metrics.read(number, last.id());
@@ -327,10 +337,8 @@ impl Reader {
             self.metrics.readiness.progress_made();
         }
         self.adapt_count(number, count);
-        Ok(match self.dispatch(delivered) {
-            Some(_) => Read::Entries(number),
-            None => Read::Stopped,
-        })
+        self.dispatch(delivered)?;
+        Ok(Read::Entries(number))
     }
 
     /// More at a time while answers come back full.
@@ -388,13 +396,13 @@ impl Reader {
     }
 
     /// Hands over entries that have been delivered before.
-    fn give_again(&mut self, mut delivered: Vec<Delivered>) -> RedisResult<Option<usize>> {
+    fn give_again(&mut self, mut delivered: Vec<Delivered>) -> Reading<usize> {
         deliveries::look_up(&self.consumer, &mut self.link, &mut delivered)?;
-        Ok(self.dispatch(delivered))
+        Ok(self.dispatch(delivered)?)
     }
 
     /// Hands entries over, and keeps how far that is.
-    fn dispatch(&mut self, delivered: Vec<Delivered>) -> Option<usize> {
+    fn dispatch(&mut self, delivered: Vec<Delivered>) -> Result<usize, Stopped> {
         if let Some(last) = delivered.last() {
             self.last = self.last.max(last.id());
             self.newest = self.newest.max(last.id());
@@ -403,7 +411,7 @@ impl Reader {
     }
 
     /// Whether, with nothing new to read, everything read is acknowledged too.
-    fn is_drained(&mut self) -> RedisResult<bool> {
+    fn is_drained(&mut self) -> Reading<bool> {
         if !self.in_flight.wait_until_empty(BLOCK) {
             return Ok(false);
         }

@@ -7,46 +7,44 @@ use std::time::Duration;
 
 use redis::RedisResult;
 
-use super::{BLOCK, Read, Reader};
+use super::{BLOCK, Read, Reader, Reading};
 use crate::entry::EntryId;
 use crate::reader::delivered::Delivered;
+use crate::runtime::shutdown::Stopped;
 
 const NO_KEEPING: &str = "an entry that is delivered again in the moment in which it is acknowledged may be left out";
 
 impl Reader {
-    /// Ends the session that there was, waits until nothing of it is in flight, and begins another; `false` if a stop was
-    /// requested.
+    /// Ends the session that there was, waits until nothing of it is in flight, and begins another.
     ///
     /// What is read is read behind the opening of both connections: a server that is replaced between them does not answer
     /// over the first one any more.
-    pub(super) fn begin_session(&mut self) -> RedisResult<bool> {
+    pub(super) fn begin_session(&mut self) -> Reading<()> {
         self.session.leave();
         if !self.is_first {
             // An answer that came after the end was not taken.
             self.metrics.read_unknown();
         }
         self.last = EntryId::ZERO;
-        while self.finish() {
+        loop {
+            self.finish()?;
             self.link.close();
             self.link.reach()?;
             let mut link = self.redis.link(Duration::ZERO);
             link.reach()?;
             if self.session.begin(link) {
-                return Ok(true);
+                return Ok(());
             }
             self.stop.wait(BLOCK);
         }
-        Ok(false)
     }
 
-    /// Waits until nothing is in flight; `false` if a stop was requested.
-    fn finish(&self) -> bool {
+    /// Waits until nothing is in flight.
+    fn finish(&self) -> Result<(), Stopped> {
         while !self.in_flight.wait_until_empty(BLOCK) {
-            if self.stop.is_requested() {
-                return false;
-            }
+            self.stop.check()?;
         }
-        !self.stop.is_requested()
+        self.stop.check()
     }
 
     /// Ends the session, since Redis delivers what comes before entries that were read: the next one reads all of it in
@@ -54,7 +52,8 @@ impl Reader {
     /// more.
     pub(super) fn rewind(&mut self, delivered: &[Delivered]) -> RedisResult<Read> {
         self.session.end();
-        self.finish();
+        // At a stop the next process has to find the entries pending, too.
+        let _ = self.finish();
         let mut keep = self.consumer.claim(Duration::ZERO, delivered.iter().map(Delivered::id));
         let kept = self.link.query::<()>(keep.arg("FORCE"));
         self.link.optional(kept, NO_KEEPING, "+xclaim")?;

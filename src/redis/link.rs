@@ -28,8 +28,8 @@ pub struct Redis {
     pub outage: Arc<Outage>,
     /// Connections made so far.
     connections: Arc<AtomicU64>,
-    /// What it costs the worker that its user may not do all, each said once.
-    costs: Arc<Mutex<BTreeSet<&'static str>>>,
+    /// What is reported once in the process's life, and was: above all, what it costs that the user lacks a right.
+    said: Arc<Mutex<BTreeSet<&'static str>>>,
 }
 
 impl Redis {
@@ -51,7 +51,7 @@ impl Redis {
             address,
             outage: Outage::new("redis"),
             connections: Arc::default(),
-            costs: Arc::default(),
+            said: Arc::default(),
         }
     }
 
@@ -234,6 +234,12 @@ impl Link {
 }
 
 impl Link {
+    /// Whether this is asked for the first time in the process, over whichever link.
+    pub fn is_first(&self, what: &'static str) -> bool {
+        let mut said = self.redis.said.lock().unwrap_or_else(PoisonError::into_inner);
+        said.insert(what)
+    }
+
     /// The answer to a command that the worker can do without: `None` where its user may not send it, or the server does not
     /// know it. Says once what that costs, and what to do.
     ///
@@ -244,8 +250,7 @@ impl Link {
         match answer {
             Ok(answer) => Ok(Some(answer)),
             Err(error) if is_refused(&error) => {
-                let mut costs = self.redis.costs.lock().unwrap_or_else(PoisonError::into_inner);
-                if costs.insert(cost) {
+                if self.is_first(cost) {
                     log::warn!("{}: {cost}; to change that, {}", describe(&error), remedy(&error, rule));
                 }
                 Ok(None)

@@ -21,7 +21,7 @@ use crate::report::connections::Connections;
 use crate::report::exposition::{CONTENT_TYPE, Exposition};
 use crate::runtime::heartbeat::{self, Watch};
 use crate::runtime::retry::{Backoff, Refusal};
-use crate::runtime::shutdown::Stop;
+use crate::runtime::shutdown::{Stop, Stopped};
 
 /// How long the listener waits for a connection before it looks for a stop.
 const TICK: Duration = Duration::from_millis(500);
@@ -80,7 +80,7 @@ impl Http {
 
     /// Answers until `stop`, and closes the connections that are open then.
     pub fn run(mut self, stop: &Stop) -> anyhow::Result<()> {
-        let Some(listener) = self.listen(stop) else {
+        let Ok(listener) = self.listen(stop) else {
             return Ok(());
         };
         let mut connections = Connections::default();
@@ -103,16 +103,16 @@ impl Http {
         Ok(())
     }
 
-    /// Listens as soon as the address can be had; `None` if a stop comes before. Another process may have it, and is no
+    /// Listens as soon as the address can be had; fails if a stop comes before. Another process may have it, and is no
     /// reason to apply nothing.
-    fn listen(&self, stop: &Stop) -> Option<TcpListener> {
+    fn listen(&self, stop: &Stop) -> Result<TcpListener, Stopped> {
         let mut refusal = Refusal::default();
         let mut backoff = Backoff::default();
         loop {
             match bind(&self.address) {
                 Ok(listener) => {
                     log::info!("metrics are at http://{}/metrics", self.address);
-                    return Some(listener);
+                    return Ok(listener);
                 }
                 Err(error) => refusal.say(format!(
                     "cannot listen on METRICS_ADDR={}: {error}; retrying, entries are still processed; use a different address \
@@ -120,9 +120,7 @@ impl Http {
                     self.address
                 )),
             }
-            if backoff.wait(stop) {
-                return None;
-            }
+            backoff.wait(stop)?;
         }
     }
 

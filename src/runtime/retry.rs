@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::logging::repeats::Repeats;
-use crate::runtime::shutdown::Stop;
+use crate::runtime::shutdown::{Stop, Stopped};
 
 const FIRST: Duration = Duration::from_millis(50);
 const LONGEST: Duration = Duration::from_secs(5);
@@ -22,17 +22,17 @@ pub struct Backoff {
 }
 
 impl Backoff {
-    /// Waits before the next try; whether a stop was requested meanwhile.
-    pub fn wait(&mut self, stop: &Stop) -> bool {
+    /// Waits before the next try; fails if a stop is requested.
+    pub fn wait(&mut self, stop: &Stop) -> Result<(), Stopped> {
         // A try may itself take as long as its time limits allow.
         if self.waited_at.is_some_and(|at| at.elapsed() > 6 * LONGEST) {
             self.reset();
         }
         let full = (FIRST * 2u32.saturating_pow(self.failures)).min(LONGEST);
         self.failures = self.failures.saturating_add(1).min(16);
-        let is_stopped = stop.wait(full.mul_f64(1.0 - fastrand::f64() / 2.0));
+        stop.wait(full.mul_f64(1.0 - fastrand::f64() / 2.0));
         self.waited_at = Some(Instant::now());
-        is_stopped
+        stop.check()
     }
 
     pub fn reset(&mut self) {

@@ -16,6 +16,7 @@ use signal_hook::consts::signal::{
 };
 use signal_hook::iterator::Signals;
 use signal_hook::low_level::signal_name;
+use thiserror::Error;
 
 use crate::logging::stderr;
 use crate::runtime::heartbeat;
@@ -30,6 +31,11 @@ struct Shared {
     changed: Condvar,
 }
 
+/// A stop was requested. What waits fails with it, so that `?` ends all that waits for that.
+#[derive(Debug, Error)]
+#[error("a stop was requested")]
+pub struct Stopped;
+
 impl Stop {
     pub fn request(&self) {
         let mut requested_at = self.0.requested_at.lock().unwrap_or_else(PoisonError::into_inner);
@@ -39,6 +45,14 @@ impl Stop {
 
     pub fn is_requested(&self) -> bool {
         self.requested_at().is_some()
+    }
+
+    /// Fails once a stop is requested.
+    pub fn check(&self) -> Result<(), Stopped> {
+        match self.is_requested() {
+            true => Err(Stopped),
+            false => Ok(()),
+        }
     }
 
     /// When the stop was asked for.

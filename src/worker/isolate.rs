@@ -152,9 +152,7 @@ impl Worker {
             self.db
                 .report_blocked(&format!("{extent} of a batch is refused: {reason}"));
             // All of them are tried again: the effects of later ops of a repo must come after those of earlier ones.
-            if self.stop.is_requested() || self.patience.wait(&self.stop) {
-                return Err(Unfinished::GivenUp);
-            }
+            self.patience.wait(&self.stop)?;
             if is_whole {
                 return Err(Unfinished::Alone);
             }
@@ -249,9 +247,7 @@ impl Worker {
         let mut backoff = Backoff::default();
         let mut reason = None;
         for tries in 1.. {
-            if !self.lease.wait(&self.stop) {
-                return Err(Unfinished::GivenUp);
-            }
+            self.lease.wait(&self.stop)?;
             heartbeat::beat();
             let Err(error) = self.try_once(ops) else { break };
             if matches!(error, ApplyError::Removed) {
@@ -276,9 +272,7 @@ impl Worker {
             reason = error.sqlstate().is_some().then(|| error.describe()).or(reason);
             self.say(&error, tries, reason.as_deref());
             self.trials.suspend();
-            if self.stop.is_requested() || backoff.wait(&self.stop) {
-                return Err(Unfinished::GivenUp);
-            }
+            backoff.wait(&self.stop)?;
             if self.trials.is_on() {
                 self.wait_for_connection()?;
                 self.trials.resume();
@@ -291,9 +285,7 @@ impl Worker {
     pub(super) fn wait_for_connection(&self) -> Result<(), Unfinished> {
         let mut backoff = Backoff::default();
         while self.db.with(|_| Ok(())).is_err() {
-            if self.stop.is_requested() || backoff.wait(&self.stop) {
-                return Err(Unfinished::GivenUp);
-            }
+            backoff.wait(&self.stop)?;
         }
         Ok(())
     }

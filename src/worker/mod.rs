@@ -32,7 +32,7 @@ use crate::postgres::db::Db;
 use crate::rows::{Op, Source};
 use crate::runtime::heartbeat;
 use crate::runtime::retry::Backoff;
-use crate::runtime::shutdown::Stop;
+use crate::runtime::shutdown::{Stop, Stopped};
 use crate::settings::config::Switches;
 use crate::worker::poison::{Begun, Trials};
 use crate::worker::portion::Portion;
@@ -81,6 +81,12 @@ enum Unfinished {
     Removed,
     /// Everything in it is refused for a reason that may be the ops' or may not: only neighbours that pass can tell.
     Alone,
+}
+
+impl From<Stopped> for Unfinished {
+    fn from(_: Stopped) -> Unfinished {
+        Unfinished::GivenUp
+    }
 }
 
 impl Worker {

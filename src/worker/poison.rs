@@ -14,13 +14,13 @@
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use redis::{Cmd, Pipeline, RedisError};
+use redis::{Cmd, Pipeline};
 
 use crate::entry::{Entry, EntryId};
 use crate::keys;
 use crate::redis::link::{self, Link, Redis};
 use crate::runtime::heartbeat;
-use crate::runtime::retry::Backoff;
+use crate::runtime::retry::{Backoff, Refusal};
 use crate::runtime::shutdown::Stop;
 use crate::settings::config::Config;
 
@@ -180,7 +180,7 @@ pub struct Trials {
     limit: i64,
     stop: Stop,
     trial: Option<Arc<Mutex<Trial>>>,
-    has_said: bool,
+    refusal: Refusal,
 }
 
 /// What is to be done with the first of some entries.
@@ -200,7 +200,7 @@ impl Trials {
             limit: i64::try_from(config.max_deliveries).unwrap_or(i64::MAX),
             stop: stop.clone(),
             trial: None,
-            has_said: false,
+            refusal: Refusal::default(),
         }
     }
 
@@ -340,28 +340,22 @@ impl Trials {
         let mut backoff = Backoff::default();
         loop {
             match self.link.pipeline(commands) {
-                Ok(answer) => return Some(answer),
+                Ok(answer) => {
+                    self.refusal.end("redis takes the count of tries");
+                    return Some(answer);
+                }
                 Err(error) if link::is_unready(&error) => self.link.unserved(&error),
                 Err(error) if link::is_connection_error(&error) => {}
                 Err(error) => {
-                    self.say(&error);
+                    self.refusal.say(format!(
+                        "redis refuses the count of tries ({}): an entry that crashes the process does not become a dead letter{}",
+                        link::describe(&error),
+                        link::hint(&error, "~firehose:worker:* +get +set +del")
+                    ));
                     return None;
                 }
             }
-            if self.stop.is_requested() || backoff.wait(&self.stop) {
-                return None;
-            }
-        }
-    }
-
-    fn say(&mut self, error: &RedisError) {
-        if !self.has_said {
-            log::warn!(
-                "redis refuses the count of tries ({}): an entry that crashes the process does not become a dead letter{}",
-                link::describe(error),
-                link::hint(error, "~firehose:worker:* +get +set +del")
-            );
-            self.has_said = true;
+            backoff.wait(&self.stop).ok()?;
         }
     }
 }

@@ -29,7 +29,7 @@ use crate::postgres::fault::{ApplyError, Fault};
 use crate::postgres::row::Row;
 use crate::postgres::transaction::transaction;
 use crate::runtime::retry::Backoff;
-use crate::runtime::shutdown::{Stop, handle_signals};
+use crate::runtime::shutdown::{Stop, Stopped, handle_signals};
 use crate::settings::cli;
 use crate::settings::config::Config;
 use progress::{Hold, Place};
@@ -101,12 +101,6 @@ pub struct Slice {
 /// A short transaction that repairs rows; returns how many were wrong until then.
 type Fix = Box<dyn FnMut(&mut Client) -> Result<u64, ApplyError>>;
 
-/// Why the walk ends early.
-enum End {
-    Stopped,
-    Failed(anyhow::Error),
-}
-
 /// Repairs until the end or until a stop is requested; returns the report for people or, if that was asked for, as
 /// JSON.
 ///
@@ -130,9 +124,11 @@ pub fn run(config: Config, options: &cli::Repair) -> anyhow::Result<String> {
     };
     match repair.run() {
         Ok(()) => repair.report.finished = true,
-        Err(End::Stopped) if options.dry_run => log::info!("stopped; a dry run begins anew when it is started again"),
-        Err(End::Stopped) => log::info!("stopped; `firehose-worker repair` continues from here"),
-        Err(End::Failed(error)) => return Err(error),
+        Err(error) if error.is::<Stopped>() && options.dry_run => {
+            log::info!("stopped; a dry run begins anew when it is started again")
+        }
+        Err(error) if error.is::<Stopped>() => log::info!("stopped; `firehose-worker repair` continues from here"),
+        Err(error) => return Err(error),
     }
     Ok(if options.json {
         repair.report.json()
@@ -169,7 +165,7 @@ const READY_TRIES: u32 = 5;
 const QUIET_TRIES: u32 = 5;
 
 impl Repair<'_> {
-    fn run(&mut self) -> Result<(), End> {
+    fn run(&mut self) -> anyhow::Result<()> {
         self.check_ready()?;
         let place = self.begin()?;
         let steps = STEPS.iter().skip_while(|step| step.name != place.step);
@@ -194,7 +190,7 @@ impl Repair<'_> {
     }
 
     /// Fails where tables or rights are missing, before that is found out after hours.
-    fn check_ready(&self) -> Result<(), End> {
+    fn check_ready(&self) -> anyhow::Result<()> {
         let is_dry_run = self.options.dry_run;
         let mut backoff = Backoff::default();
         let mut tries = 0;
@@ -202,20 +198,18 @@ impl Repair<'_> {
         while !is_dry_run && let Some(missing) = self.attempt(db::missing)? {
             tries += 1;
             if tries == READY_TRIES {
-                return Err(End::Failed(anyhow::anyhow!(missing)));
+                anyhow::bail!(missing);
             }
-            if backoff.wait(&self.stop) {
-                return Err(End::Stopped);
-            }
+            backoff.wait(&self.stop)?;
         }
         match self.attempt(|client| rights::lacking(client, is_dry_run))? {
-            Some(lacking) => Err(End::Failed(anyhow::anyhow!(lacking))),
+            Some(lacking) => Err(anyhow::anyhow!(lacking)),
             None => Ok(()),
         }
     }
 
     /// Where to begin: where an unfinished repair has come to, or at the first key.
-    fn begin(&mut self) -> Result<Place, End> {
+    fn begin(&mut self) -> anyhow::Result<Place> {
         let Some(hold) = &self.hold else {
             return Ok(Place::first());
         };
@@ -232,7 +226,7 @@ impl Repair<'_> {
         Ok(place)
     }
 
-    fn walk(&mut self, step: &Step, mut after: Key) -> Result<(), End> {
+    fn walk(&mut self, step: &Step, mut after: Key) -> anyhow::Result<()> {
         self.report.begin(step);
         while let Some(last) = self.slice(step, &after)? {
             after = last;
@@ -242,16 +236,15 @@ impl Repair<'_> {
                 self.said = Instant::now();
                 log::info!("{}, at {}", self.report.line(step), after.join(" "));
             }
-            if self.stop.is_requested() || self.stop.wait(Duration::from_millis(self.options.pause_ms)) {
-                return Err(End::Stopped);
-            }
+            self.stop.wait(Duration::from_millis(self.options.pause_ms));
+            self.stop.check()?;
         }
         log::info!("{}, done", self.report.line(step));
         Ok(())
     }
 
     /// Reads the next slice and repairs what is wrong in it; `None` where there are no more.
-    fn slice(&mut self, step: &Step, after: &Key) -> Result<Option<Key>, End> {
+    fn slice(&mut self, step: &Step, after: &Key) -> anyhow::Result<Option<Key>> {
         let length = self.options.slice;
         let read = self.attempt(|client| transaction(client, |client| (step.read)(client, after, length)))?;
         let Some(slice) = read else {
@@ -267,7 +260,7 @@ impl Repair<'_> {
         Ok(Some(slice.last))
     }
 
-    fn save(&self, step: &Step, after: &Key) -> Result<(), End> {
+    fn save(&self, step: &Step, after: &Key) -> anyhow::Result<()> {
         let Some(hold) = &self.hold else {
             return Ok(());
         };
@@ -278,9 +271,7 @@ impl Repair<'_> {
         if self.attempt(|client| hold.save(client, &place, &self.report))? {
             return Ok(());
         }
-        Err(End::Failed(anyhow::anyhow!(
-            "another process has taken the repair over and continues it"
-        )))
+        anyhow::bail!("another process has taken the repair over and continues it")
     }
 
     fn seconds(&self) -> f64 {
@@ -288,7 +279,7 @@ impl Repair<'_> {
     }
 
     /// Tries until it works; for as long as it takes where trying can help.
-    fn attempt<T>(&self, mut work: impl FnMut(&mut Client) -> Result<T, ApplyError>) -> Result<T, End> {
+    fn attempt<T>(&self, mut work: impl FnMut(&mut Client) -> Result<T, ApplyError>) -> anyhow::Result<T> {
         let mut backoff = Backoff::default();
         let mut tries = 0;
         loop {
@@ -300,22 +291,20 @@ impl Repair<'_> {
                 Err(error) => error,
             };
             if error.sqlstate() == Some(&SqlState::QUERY_CANCELED) {
-                return Err(End::Failed(anyhow::anyhow!(
+                anyhow::bail!(
                     "{}; start it again with a smaller --slice, it continues from here",
                     error.describe()
-                )));
+                );
             }
             if error.fault() != Fault::Transient {
-                return Err(End::Failed(anyhow::anyhow!(error.describe())));
+                anyhow::bail!(error.describe());
             }
             tries += 1;
             // A server that is away is said once, by the pool.
             if tries == QUIET_TRIES && error.sqlstate().is_some() {
                 log::warn!("{}; retrying", error.describe());
             }
-            if backoff.wait(&self.stop) {
-                return Err(End::Stopped);
-            }
+            backoff.wait(&self.stop)?;
         }
     }
 }

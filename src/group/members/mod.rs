@@ -33,7 +33,7 @@ use crate::postgres::db::Db;
 use crate::postgres::fault::ApplyError;
 use crate::redis::link::{self, Link, Redis};
 use crate::runtime::retry::Backoff;
-use crate::runtime::shutdown::Stop;
+use crate::runtime::shutdown::{Stop, Stopped};
 use crate::settings::config::Config;
 use progress::GroupProgress;
 use table::MemberRow;
@@ -151,18 +151,19 @@ impl Members {
         self.member.clone()
     }
 
-    /// Joins, trying for as long as it takes. `false` if a stop was requested first.
-    pub fn join(&mut self, stop: &Stop) -> bool {
+    /// Joins, trying until it succeeds; fails if a stop is requested first.
+    pub fn join(&mut self, stop: &Stop) -> Result<(), Stopped> {
         let mut backoff = Backoff::default();
         let mut tries = 0;
-        while !stop.is_requested() {
+        loop {
+            stop.check()?;
             self.proof.lease_key().clone_into(&mut self.me.lease_key);
             match self.db.with(|client| table::join(client, &self.me)) {
                 Ok(lines) => {
                     self.db.report_up();
                     self.joined_at = Instant::now();
                     self.see(&lines);
-                    return true;
+                    return Ok(());
                 }
                 Err(error) => {
                     tries += 1;
@@ -170,9 +171,8 @@ impl Members {
                     self.db.make_missing_own_tables(&error);
                 }
             }
-            backoff.wait(stop);
+            backoff.wait(stop)?;
         }
-        false
     }
 
     /// Looks after the members until `stop`, then leaves.
@@ -232,7 +232,7 @@ impl Members {
         }
         self.me.id = fastrand::i64(1..);
         self.announced = None;
-        if self.join(stop) {
+        if self.join(stop).is_ok() {
             self.member.has_rejoined(self.me.id);
         }
         self.session.unbar();
