@@ -1,5 +1,9 @@
 //! The mark of a process, by which others tell it from all other processes, and on its own machine whether it runs.
 
+use nix::errno::Errno;
+use nix::sys::signal::kill;
+use nix::unistd::Pid;
+
 use crate::settings::config::hostname;
 
 /// Host and number of this process.
@@ -46,9 +50,8 @@ pub fn is_gone(other: &str) -> bool {
 
 /// Whether a process has that number, were it another user's and hidden in /proc.
 fn runs(pid: u32) -> bool {
-    // SAFETY: signal 0 is not sent; the call only says whether it could be.
-    let is_mine = unsafe { libc::kill(pid as libc::pid_t, 0) } == 0;
-    is_mine || std::io::Error::last_os_error().raw_os_error() != Some(libc::ESRCH)
+    // Sends no signal; the call only tells whether one could be sent.
+    kill(Pid::from_raw(pid as i32), None) != Err(Errno::ESRCH)
 }
 
 #[cfg(test)]

@@ -14,6 +14,8 @@
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use nix::time::ClockId;
+use nix::unistd::gettid;
 use redis::{Cmd, Pipeline};
 
 use crate::entry::{Entry, EntryId};
@@ -153,22 +155,19 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The clock that shows how long a thread has worked.
-struct Clock(Option<libc::clockid_t>);
+/// The clock that shows how much CPU time a thread has used.
+struct Clock(ClockId);
 
 impl Clock {
     fn of_this_thread() -> Clock {
-        let mut clock = 0;
-        // SAFETY: the call writes to the one integer that it is given.
-        let result = unsafe { libc::pthread_getcpuclockid(libc::pthread_self(), &raw mut clock) };
-        Clock((result == 0).then_some(clock))
+        // Linux's number for the scheduler's clock of a thread, as pthread_getcpuclockid makes it: the complement of the
+        // thread's number above three bits, of which 4 stands for a thread and 2 for that clock.
+        Clock(ClockId::from_raw((!gettid().as_raw() << 3) | 6))
     }
 
+    /// `None` once the thread has ended.
     fn worked(&self) -> Option<Duration> {
-        let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-        // SAFETY: the call writes to the structure that it is given, and fails where the thread has ended.
-        let result = unsafe { libc::clock_gettime(self.0?, &raw mut time) };
-        (result == 0).then(|| Duration::new(time.tv_sec.unsigned_abs(), time.tv_nsec.unsigned_abs() as u32))
+        self.0.now().ok().map(Duration::from)
     }
 }
 
@@ -389,6 +388,30 @@ fn set(key: &str, value: i64) -> Cmd {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_clock_of_a_thread_counts_its_work_and_not_its_waiting() {
+        let (clocks, clock) = std::sync::mpsc::channel();
+        let (stop, stopped) = std::sync::mpsc::channel();
+        let work = move || {
+            let own = Clock::of_this_thread();
+            while own.worked().unwrap() <= WORK {}
+            clocks.send(own).unwrap();
+            stopped.recv().unwrap();
+        };
+        let thread = std::thread::Builder::new().spawn(work).unwrap();
+        let clock = clock.recv().unwrap();
+        let worked = clock.worked().unwrap();
+        assert!(worked > WORK, "{worked:?}");
+        while Clock::of_this_thread().worked().unwrap() < worked {}
+        let waited = clock.worked().unwrap() - worked;
+        assert!(waited < WORK, "{waited:?}");
+        stop.send(()).unwrap();
+        thread.join().unwrap();
+        while clock.worked().is_some() {
+            std::thread::yield_now();
+        }
+    }
 
     #[test]
     fn a_group_that_the_process_did_not_survive_is_halved_until_its_entries_are_alone() {
