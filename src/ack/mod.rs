@@ -204,8 +204,7 @@ impl Acker {
         for tries in 1.. {
             match self.acks.were_taken_off(&mut self.link, batch) {
                 Ok(were_taken_off) => return were_taken_off.then(|| xack::all_of_batch(batch)),
-                Err(error) if link::is_unready(&error) => self.link.unserved(&error),
-                Err(error) if link::is_connection_error(&error) => {}
+                Err(error) if self.link.waits_out(&error) => {}
                 Err(error) => {
                     log::debug!("failed to look after an acknowledgement: {}", link::describe(&error));
                     return None;
@@ -316,24 +315,18 @@ fn ask<T>(
     if shared.session.is_over() {
         return None;
     }
-    let sent = send(link);
-    let error = match sent {
+    let error = match send(link) {
         Ok(answer) => return Some(Ok(answer)),
         Err(error) => error,
     };
-    let is_unready = link::is_unready(&error);
-    if is_unready {
-        link.unserved(&error);
-    }
+    let is_outage = link.waits_out(&error);
     // The next request would go over another connection.
     if !link.is_connected() {
         shared.session.end();
     }
-    match is_unready || link::is_connection_error(&error) {
-        true => {
-            log::debug!("acknowledging failed: {}", link::describe(&error));
-            None
-        }
-        false => Some(Err(error)),
+    if is_outage {
+        log::debug!("acknowledging failed: {}", link::describe(&error));
+        return None;
     }
+    Some(Err(error))
 }

@@ -120,9 +120,7 @@ impl Holder {
                     stop.wait(POLL_INTERVAL);
                 }
                 Err(error) => {
-                    if link::is_unready(&error) {
-                        self.link.unserved(&error);
-                    } else if !link::is_connection_error(&error) {
+                    if !self.link.waits_out(&error) {
                         refusal.say(format!(
                             "redis refuses the consumer name's key {}: {}; nothing is read before it takes it{}",
                             self.key,

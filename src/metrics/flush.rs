@@ -150,15 +150,12 @@ impl Flusher {
         let flushed = self.try_flush();
         match &flushed {
             Ok(()) => self.refusal.end("redis takes the counters"),
-            Err(error) if link::is_connection_error(error) => {}
-            Err(error) if link::is_unready(error) => self.link.unserved(error),
-            Err(error) => {
-                self.refusal.say(format!(
-                    "redis refuses the counters: {}; they are kept and sent again{}",
-                    link::describe(error),
-                    self.hint(error)
-                ));
-            }
+            Err(error) if self.link.waits_out(error) => {}
+            Err(error) => self.refusal.say(format!(
+                "redis refuses the counters: {}; they are kept and sent again{}",
+                link::describe(error),
+                self.hint(error)
+            )),
         }
         flushed
     }

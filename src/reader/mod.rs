@@ -218,10 +218,8 @@ impl Reader {
 
     fn recover(&mut self, error: &RedisError) {
         self.metrics.read_unknown();
-        if link::is_connection_error(error) && !self.link.is_connected() {
+        if self.link.waits_out(error) {
             log::debug!("reading failed: {}", link::describe(error));
-        } else if link::is_unready(error) {
-            self.link.unserved(error);
         } else if link::code(error) == "UNBLOCKED" {
             // What has happened to the stream or its server, the next read says.
             log::debug!("reading was interrupted: {}", link::describe(error));

@@ -223,9 +223,19 @@ impl Link {
         result
     }
 
+    /// Whether an error is one to wait out: Redis is away, or cannot serve at the moment. The link reports the outage itself.
+    /// All other errors are refusals of the command, which are for the caller to report.
+    pub fn waits_out(&mut self, error: &RedisError) -> bool {
+        let is_unready = is_unready(error);
+        if is_unready {
+            self.unserved(error);
+        }
+        is_unready || is_connection_error(error)
+    }
+
     /// Redis answers but cannot serve. Over a connection that has worked before that says little: after a failover the
     /// next one leads to another server.
-    pub fn unserved(&mut self, error: &RedisError) {
+    fn unserved(&mut self, error: &RedisError) {
         self.connection = None;
         if !self.has_worked {
             self.party.down(&describe(error));

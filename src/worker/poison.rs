@@ -343,8 +343,7 @@ impl Trials {
                     self.refusal.end("redis takes the count of tries");
                     return Some(answer);
                 }
-                Err(error) if link::is_unready(&error) => self.link.unserved(&error),
-                Err(error) if link::is_connection_error(&error) => {}
+                Err(error) if self.link.waits_out(&error) => {}
                 Err(error) => {
                     self.refusal.say(format!(
                         "redis refuses the count of tries ({}): an entry that crashes the process does not become a dead letter{}",
