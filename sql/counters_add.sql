@@ -1,4 +1,4 @@
--- Adds the batch's changes to the counters of their subjects, and makes the counter rows of new posts.
+-- Adds the batch's changes to the counters of their subjects, and creates the counter rows of new posts.
 -- $1 post_uri  $2 likes  $3 reposts  $4 replies  $5 bookmarks  $6 quotes: arrays of one length, sorted by post_uri;
 -- differences
 -- Safe twice: no, and it need not be: each difference comes from rows inserted or deleted in this transaction.

@@ -1,4 +1,4 @@
--- Makes a process a member.
+-- Adds a process to the members.
 -- $1 id  $2 consumer  $3 lease_key  $4 mark
 -- Safe twice: an existing row is kept.
 -- Locks: the new row; the caller holds the gate.

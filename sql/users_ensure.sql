@@ -1,4 +1,4 @@
--- Makes the users that do not exist yet. Their handle becomes known when an identity event names it.
+-- Creates the users that do not exist yet. Their handle becomes known when an identity event names it.
 -- $1 did  $2 indexed_at: arrays of one length, sorted by did
 -- Safe twice: an existing user is not changed.
 -- Locks: new rows in did order, in a short transaction of its own, because other workers' inserts of a user wait for

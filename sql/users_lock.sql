@@ -1,7 +1,7 @@
--- Locks the users whose handles and profiles change, and the users whose handle is assigned to another user. Makes
--- those of them that do not exist. The AppView may delete users at any time, so later statements can rely on a row
--- only while it is locked.
--- $1 did text[], $4 indexed_at timestamp[]: users to make  $2 did text[]: users to lock if they exist
+-- Locks the users whose handles and profiles change, and the users whose handle is assigned to another user. Creates
+-- those of the former that do not exist. The AppView may delete users at any time, so later statements can rely on a
+-- row only while it is locked.
+-- $1 did text[], $4 indexed_at timestamp[]: users to create  $2 did text[]: users to lock if they exist
 -- $3 handle text[]: handles whose users are locked
 -- Safe twice: an existing user is not changed.
 -- Locks: rows in did order. Later statements change only users that are locked here.

@@ -128,8 +128,8 @@ impl Memory {
         &self.page_keys
     }
 
-    /// The users made since the last call, as record counts. The caller takes them after every batch, including a
-    /// failed one: a retry finds the users already made and does not count them again.
+    /// The users created since the last call, as record counts. The caller takes them after every batch, including a
+    /// failed one: a retry finds the users already there and does not count them again.
     pub fn take_users_made(&mut self) -> RecordCounts {
         RecordCounts {
             users: std::mem::take(&mut self.users_made),
@@ -209,7 +209,7 @@ struct WithUsers<'o> {
     /// The ops to apply: no opt-out forbids them.
     kept: Vec<&'o Op<'o>>,
     changes: Changes<'o>,
-    /// The users to make, each with the time of the earliest op that needs it.
+    /// The users to create, each with the time of the earliest op that needs it.
     made: BTreeMap<&'o str, Micros>,
     new: i64,
     opted_out: usize,

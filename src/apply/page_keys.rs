@@ -256,7 +256,7 @@ impl State {
     }
 }
 
-/// A millisecond of a page key. Different milliseconds of one key are different slots.
+/// The key under which `taken` stores a millisecond of a page key. A page key has a slot for each millisecond.
 fn slot(page: u64, time: i64) -> u64 {
     page.wrapping_add((time as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15))
 }

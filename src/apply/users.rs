@@ -1,12 +1,12 @@
 //! Users rows: which must exist, opt-outs, handles and profiles.
 //!
-//! Owns `users` and the reading of opt-outs. Users are made in a short transaction of their own before the batch's
+//! Owns `users` and the reading of opt-outs. Users are created in a short transaction of their own before the batch's
 //! transaction, because other workers that insert the same user wait for it. A users row without further rows is
 //! harmless.
 //!
-//! Invariant: a DID counts as known only after the transaction that made its row has committed, and only for `ROW_AGE`
-//! from then on, because the AppView deletes users in bulk. Before a handle or a profile is written, the row is
-//! locked, and made if it is missing, whether or not the DID is known.
+//! Invariant: a DID counts as known only after the transaction that created its row has committed, and only for
+//! `ROW_AGE` from then on, because the AppView deletes users in bulk. Before a handle or a profile is written, the row
+//! is locked, and created if it is missing, whether or not the DID is known.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -54,7 +54,7 @@ const CAPACITY: usize = 50_000;
 const OPT_OUT_AGE: Seconds = 60;
 
 /// The maximum time in seconds for which a users row deleted by the AppView is still taken to exist. The first op on
-/// the user after that makes the row again.
+/// the user after that creates the row again.
 const ROW_AGE: Seconds = 50;
 
 impl Default for KnownUsers {
@@ -147,7 +147,7 @@ pub fn forbidden<'o>(
     Ok(forbidden)
 }
 
-/// Makes the missing users, then sets handles and profiles. Returns the number of new users.
+/// Creates the missing users, then sets handles and profiles. Returns the number of new users.
 pub fn write(
     client: &mut Client,
     ensured: &BTreeMap<&str, Micros>,
@@ -169,7 +169,7 @@ pub fn write(
     Ok(new as i64)
 }
 
-/// Locks the users to change, and makes those that are missing. Returns the number of new users.
+/// Locks the users to change, and creates those that are missing. Returns the number of new users.
 fn lock(client: &mut Client, changes: &[UserChange], handles: &Handles) -> Result<u64, ApplyError> {
     let made = || changes.iter().filter(|change| makes_user(change));
     Params::new()
@@ -191,7 +191,7 @@ fn take_handles(client: &mut Client, handles: &Handles) -> Result<(), ApplyError
     Ok(())
 }
 
-/// The users to make: those of `wanted` that are not known to exist, each with its earliest time.
+/// The users to create: those of `wanted` that are not known to exist, each with its earliest time.
 pub fn missing<'o>(wanted: impl Iterator<Item = (&'o str, Micros)>, known: &KnownUsers) -> BTreeMap<&'o str, Micros> {
     let now = known.now();
     let mut missing = BTreeMap::new();
@@ -211,7 +211,7 @@ impl KnownUsers {
     }
 }
 
-/// Whether the change makes a missing user. A handle or a profile does; the deletion of a profile does not.
+/// Whether the change creates a missing user. A handle or a profile does; the deletion of a profile does not.
 fn makes_user(change: &UserChange) -> bool {
     change.handle.is_some() || matches!(change.profile, Some(Some(_)))
 }

@@ -20,7 +20,7 @@ use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visi
 pub enum Json<'a> {
     Null,
     Bool(bool),
-    /// Most numbers; without memory of their own, since a record may consist of millions.
+    /// Most numbers. Needs no allocation, because a record may consist of millions of numbers.
     Integer(i64),
     /// Any other number, as its original text.
     Number(Cow<'a, str>),

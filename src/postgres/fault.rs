@@ -19,7 +19,7 @@ pub enum ApplyError {
         #[source]
         source: postgres::Error,
     },
-    /// A column has another type than the worker reads.
+    /// The type of a column is not the one that the worker reads.
     #[error("sql/{statement}.sql answers {name} as {kind}, which the worker does not read")]
     Column {
         statement: &'static str,

@@ -100,7 +100,7 @@ statements! {
 }
 
 statements! {
-    /// Templates, from which `templates` makes the statements of each table.
+    /// Templates, which `templates` expands into the statements of each table.
     TEMPLATES:
     PAIRS_INSERT = "pairs_insert";
     PAIRS_EXISTING = "pairs_existing";
@@ -152,7 +152,7 @@ statements! {
     DATABASE_ENCODING = "database_encoding";
 }
 
-/// All statements as text, each under its name and header.
+/// The text of all statements, each under its name and header.
 pub fn describe() -> String {
     let text = |statement: &Statement| {
         format!(

@@ -121,7 +121,7 @@ mod tests {
             "did:plc:alice",
             "bücher.example",
             "\u{130}stanbul.example",
-            // In lower case it is an ASCII k.
+            // The Kelvin sign, whose lower case is the ASCII k.
             "\u{212a}im.example",
             "alice\u{3002}example",
             "alice.example\n",

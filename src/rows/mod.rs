@@ -3,7 +3,7 @@
 //! Owns everything about a row that its record alone determines: the table, the values, and the reason why an op is
 //! ignored. Does not know what is in the database. Pure.
 //!
-//! Invariant: a row made here fits its table. Every value has the type of its column and does not exceed its length.
+//! Invariant: a row built here fits its table. Every value has the type of its column and does not exceed its length.
 
 mod actor;
 mod feed;
@@ -87,7 +87,7 @@ pub enum Row<'a> {
 
 impl Row<'_> {
     /// The time by which readers order rows. `None` if the table has no such column, and for users: ops of all kinds
-    /// make users rows.
+    /// create users rows.
     pub fn indexed_at(&mut self) -> Option<&mut Micros> {
         match self {
             Row::Handle(_) | Row::Profile(_) => None,
@@ -198,7 +198,7 @@ fn commit_seq(entry: &Entry) -> Cow<'_, str> {
     }
 }
 
-/// The data from which the row of one record is made.
+/// The data from which the row of one record is built.
 struct Record<'r, 'a> {
     source: &'r Source<'a>,
     position: Position,

@@ -154,7 +154,7 @@ fn read_waiting(
 
 /// Forgets records that no longer wait, and returns the others. A record no longer waits if it now has a row under
 /// another pair, if the table does not admit it, or if its repo forbids data collection. Deletes of an opted-out repo
-/// still apply, but must not make new rows.
+/// still apply, but must not create rows.
 fn forget_idle(client: &mut Client, table: PairTable, rows: Rows) -> Result<Rows, ApplyError> {
     if rows.is_empty() {
         return Ok(rows);
