@@ -8,7 +8,8 @@ use thiserror::Error;
 
 use crate::postgres::sql::Statement;
 
-/// Why a batch was not applied. None of its changes are in the database.
+/// Why a batch was not applied. Its transaction was rolled back; users that it needs may already have been created. If
+/// the connection broke during COMMIT, the transaction may nevertheless have been committed.
 #[derive(Debug, Error)]
 pub enum ApplyError {
     #[error("failed to get a connection to postgresql")]
