@@ -122,6 +122,7 @@ impl Outage {
             let reason = format!("waiting for {}: {}", self.server, state.reason);
             self.repeats
                 .count("outages", &reason, format_args!("over after {time:.1} s"));
+            log::debug!("{} is back after {time:.1} s, counted with other outages", self.server);
         } else if state.has_served {
             log::info!("{} is back after {time:.1} s", self.server);
         }
