@@ -3,16 +3,16 @@
 use crate::dead_letter::DeadLetter;
 use crate::entry::EntryId;
 
-/// An entry that is done with.
+/// A finished entry.
 pub struct Done {
     pub id: EntryId,
-    /// Which entries are of its DID, as `partition` tells them; `None` if it has no order to keep.
+    /// Identifies the entries of its DID, see `partition`. `None` if the entry has no order to keep.
     pub repo: Option<u64>,
     pub outcome: Outcome,
 }
 
 impl Done {
-    /// One that was trimmed from the stream.
+    /// An entry that was trimmed from the stream.
     pub fn trimmed(id: EntryId, outcome: Outcome) -> Done {
         Done {
             id,
@@ -24,13 +24,13 @@ impl Done {
 
 /// What became of an entry.
 pub enum Outcome {
-    /// All of it is applied or deliberately ignored.
+    /// The entry is applied, or deliberately ignored.
     Applied(Kind),
-    /// Some of it, or all, is set apart.
+    /// Part of the entry, or all of it, became dead letters.
     Dead(Vec<DeadLetter>),
-    /// It was trimmed from the stream before it was read.
+    /// The entry was trimmed from the stream before it was read.
     Lost,
-    /// The same, and it was taken off when that was found.
+    /// The same, and Redis has removed it from the pending entries list already.
     Dropped,
 }
 

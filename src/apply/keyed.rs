@@ -34,8 +34,8 @@ fn params<'p>(table: &KeyedTable, rows: &'p [(&str, &KeyedRow)]) -> Params<'p> {
     for (index, (_, kind)) in table.columns.iter().enumerate() {
         let values = rows.iter().map(|(_, row)| &row.values[index]);
         params = match kind {
-            Kind::Text => params.options(values.map(Value::as_text)),
-            Kind::Json => params.json_options(values.map(Value::as_json)),
+            Kind::Text => params.optional_texts(values.map(Value::as_text)),
+            Kind::Json => params.jsons(values.map(Value::as_json)),
             Kind::Bool => params.bools(values.map(|value| *value == Value::Bool(true))),
             Kind::Time => params.optional_times(values.map(Value::as_time)),
         };

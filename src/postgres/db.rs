@@ -38,7 +38,7 @@ pub struct Db {
     connections: Arc<AtomicU64>,
     last_error: LastError,
     pub outage: Arc<Outage>,
-    party: RefCell<Waiter>,
+    waiter: RefCell<Waiter>,
 }
 
 impl Clone for Db {
@@ -49,7 +49,7 @@ impl Clone for Db {
             connections: Arc::clone(&self.connections),
             last_error: self.last_error.clone(),
             outage: Arc::clone(&self.outage),
-            party: RefCell::new(Waiter::new(&self.outage)),
+            waiter: RefCell::new(Waiter::new(&self.outage)),
         }
     }
 }
@@ -73,7 +73,7 @@ impl Db {
             pool,
             connections,
             last_error,
-            party: RefCell::new(Waiter::new(&outage)),
+            waiter: RefCell::new(Waiter::new(&outage)),
             outage,
         }
     }
@@ -119,7 +119,7 @@ impl Db {
             Err(error) => {
                 // A try that has not ended yet ends with a reason, and that is what is worth a line.
                 if let Some(reason) = self.last_error.reason() {
-                    self.party.borrow_mut().down(&reason);
+                    self.waiter.borrow_mut().down(&reason);
                 }
                 Err(ApplyError::Connect(error))
             }
@@ -128,17 +128,17 @@ impl Db {
 
     /// The server has done what was asked. A connection alone says little: it may be a broken one, or end at once.
     pub fn report_up(&self) {
-        self.party.borrow_mut().up();
+        self.waiter.borrow_mut().up();
     }
 
     /// The server is there, but does not do what is asked.
     pub fn report_down(&self, reason: &str) {
-        self.party.borrow_mut().down(reason);
+        self.waiter.borrow_mut().down(reason);
     }
 
     /// The server does not do what is asked before somebody mends something.
     pub fn report_blocked(&self, reason: &str) {
-        self.party.borrow_mut().report_blocked(reason);
+        self.waiter.borrow_mut().blocked(reason);
     }
 
     /// Says why the server is waited for after `tries` that failed.

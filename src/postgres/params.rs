@@ -49,25 +49,18 @@ impl<'p> Params<'p> {
     }
 
     pub fn optional_texts<T: Borrow<str> + 'p>(self, values: impl Iterator<Item = &'p Option<T>>) -> Self {
-        self.options(values.map(|value| value.as_ref().map(Borrow::borrow)))
-    }
-
-    pub fn options(self, values: impl Iterator<Item = Option<&'p str>>) -> Self {
-        self.push(values.collect::<Vec<_>>(), Type::TEXT_ARRAY)
+        let values = values.map(|value| value.as_ref().map(Borrow::borrow));
+        self.push(values.collect::<Vec<Option<&str>>>(), Type::TEXT_ARRAY)
     }
 
     /// JSON text for jsonb columns.
-    pub fn jsons<T: AsRef<str> + 'p>(self, values: impl Iterator<Item = &'p T>) -> Self {
+    pub fn jsons<T: AsRef<str> + ?Sized + 'p>(self, values: impl Iterator<Item = &'p T>) -> Self {
         let values = values.map(|value| JsonText(value.as_ref()));
         self.push(values.collect::<Vec<_>>(), Type::JSONB_ARRAY)
     }
 
     pub fn optional_jsons<T: Borrow<str> + 'p>(self, values: impl Iterator<Item = &'p Option<T>>) -> Self {
-        self.json_options(values.map(|value| value.as_ref().map(Borrow::borrow)))
-    }
-
-    pub fn json_options(self, values: impl Iterator<Item = Option<&'p str>>) -> Self {
-        let values = values.map(|value| value.map(JsonText));
+        let values = values.map(|value| value.as_ref().map(|text| JsonText(text.borrow())));
         self.push(values.collect::<Vec<_>>(), Type::JSONB_ARRAY)
     }
 

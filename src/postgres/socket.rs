@@ -148,7 +148,7 @@ pub struct Stream {
     inner: Inner,
     limits: Limits,
     stop: Stop,
-    party: Waiter,
+    waiter: Waiter,
     is_started: bool,
     /// When bytes went over last, while something was sent and the server has not said since that it waits for more.
     silent_since: Option<Instant>,
@@ -169,7 +169,7 @@ impl Stream {
             inner,
             limits,
             stop: watch.stop,
-            party: Waiter::new(&watch.outage),
+            waiter: Waiter::new(&watch.outage),
             is_started: false,
             silent_since: None,
             next_look: Box::pin(tokio::time::sleep(POLL_INTERVAL)),
@@ -210,9 +210,9 @@ impl Stream {
                 return Poll::Ready(no_answer(limit));
             }
             // A connection that cannot be made has its own reason.
-            if self.is_started && !self.party.is_waiting() && self.is_silent_for_all(since) {
+            if self.is_started && !self.waiter.is_waiting() && self.is_silent_for_all(since) {
                 let reason = format!("no answer for {} s", SAID_AFTER.as_secs());
-                self.party.down_since(&reason, since);
+                self.waiter.down_since(&reason, since);
             }
             self.look_later();
         }
@@ -222,7 +222,7 @@ impl Stream {
     /// Whether the silence is long enough to be said. Where the outage that it began in is over, as another connection has
     /// heard, the answer may be on its way: what follows would be a second line about the same.
     fn is_silent_for_all(&self, since: Instant) -> bool {
-        let since = self.party.served_at().map_or(since, |served_at| since.max(served_at));
+        let since = self.waiter.served_at().map_or(since, |served_at| since.max(served_at));
         since.elapsed() >= SAID_AFTER
     }
 
@@ -238,7 +238,7 @@ impl Stream {
             self.wait_anew();
         }
         if !bytes.is_empty() {
-            self.party.up();
+            self.waiter.up();
         }
     }
 }

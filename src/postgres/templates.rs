@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
 use super::sql::{self, Statement};
-use crate::rows::keyed::IndexedAt;
+use crate::rows::keyed::{IndexedAt, Kind};
 use crate::rows::pairs::{Foreign, PairTableInfo, PairValue};
 use crate::rows::{KEYED_TABLES, KeyedTable, PairTable};
 
@@ -101,16 +101,13 @@ fn pair_names(table: &PairTableInfo) -> Names {
     let mut columns = vec!["uri"];
     columns.extend(&keys);
     columns.push("created_at");
-    columns.extend(table.values.iter().map(|value| column(*value).0));
-    let mut parameters = vec!["$1::text[]", "$2::text[]"];
-    parameters.extend(table.key_b.map(|_| "$3::text[]"));
-    parameters.push("$4::timestamp[]");
-    parameters.extend(table.values.iter().map(|value| column(*value).1));
+    columns.extend(table.values.iter().map(|value| value.column()));
+    let mut parameters = vec!["$1::text[]".to_owned(), "$2::text[]".to_owned()];
+    parameters.extend(table.key_b.map(|_| "$3::text[]".to_owned()));
+    parameters.push("$4::timestamp[]".to_owned());
+    parameters.extend(table.values.iter().map(|value| parameter(*value)));
     let assigned = columns[1..].iter().map(|column| format!("{column} = new.{column}"));
-    let values = ALL_VALUES.iter().map(|value| match table.has(*value) {
-        true => column(*value).2,
-        false => column(*value).3,
-    });
+    let values = PairValue::ALL.map(|value| read(table, value));
     let is_foreign = match table.foreign {
         Foreign::Never => "false",
         Foreign::WithoutCommitSeq => "commit_seq IS NULL",
@@ -125,35 +122,24 @@ fn pair_names(table: &PairTableInfo) -> Names {
         ("{assignments}", assigned.collect::<Vec<_>>().join(", ")),
         ("{columns}", columns.join(", ")),
         ("{parameters}", parameters.join(", ")),
-        ("{values}", values.collect::<Vec<_>>().join(", ")),
+        ("{values}", values.join(", ")),
         ("{is_foreign}", is_foreign.to_owned()),
     ]
 }
 
-const ALL_VALUES: [PairValue; 6] = [
-    PairValue::Cid,
-    PairValue::SubjectCid,
-    PairValue::Via,
-    PairValue::CommitSeq,
-    PairValue::Handle,
-    PairValue::VerifiedAt,
-];
+/// The parameters of `PairValue::ALL` follow those of the URI, the pair and created_at.
+fn parameter(value: PairValue) -> String {
+    format!("${}::{}[]", 5 + value as usize, value.kind().sql())
+}
 
-/// For a value: its column, its parameter, the expression that reads it, and the expression for a table without the
-/// column.
-fn column(value: PairValue) -> (&'static str, &'static str, &'static str, &'static str) {
-    match value {
-        PairValue::Cid => ("cid", "$5::text[]", "cid", "NULL::text AS cid"),
-        PairValue::SubjectCid => ("subject_cid", "$6::text[]", "subject_cid", "NULL::text AS subject_cid"),
-        PairValue::Via => ("via", "$7::jsonb[]", "via::text AS via", "NULL::text AS via"),
-        PairValue::CommitSeq => ("commit_seq", "$8::text[]", "commit_seq", "NULL::text AS commit_seq"),
-        PairValue::Handle => ("handle", "$9::text[]", "handle", "NULL::text AS handle"),
-        PairValue::VerifiedAt => (
-            "verified_at",
-            "$10::timestamp[]",
-            "verified_at",
-            "NULL::timestamp AS verified_at",
-        ),
+/// How a value is read; NULL from a table that lacks it. JSON is read as text.
+fn read(table: &PairTableInfo, value: PairValue) -> String {
+    let column = value.column();
+    match (table.has(value), value.kind()) {
+        (true, Kind::Json) => format!("{column}::text AS {column}"),
+        (true, _) => column.to_owned(),
+        (false, Kind::Time) => format!("NULL::timestamp AS {column}"),
+        (false, _) => format!("NULL::text AS {column}"),
     }
 }
 

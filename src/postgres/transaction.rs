@@ -18,7 +18,7 @@ pub fn transaction<T>(
             Ok(value)
         }
         Err(error) => {
-            // A rollback that fails means a broken connection, which the pool throws away; the server rolls back.
+            // If the rollback fails, the connection is broken: the pool drops it, and the server rolls back.
             let _ = client.batch_execute("ROLLBACK");
             Err(error)
         }

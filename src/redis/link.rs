@@ -59,7 +59,7 @@ impl Redis {
     pub fn link(&self, block: Duration) -> Link {
         Link {
             redis: self.clone(),
-            party: Waiter::new(&self.outage),
+            waiter: Waiter::new(&self.outage),
             block,
             connection: None,
             number: 0,
@@ -71,7 +71,7 @@ impl Redis {
 /// One connection, made again when it broke.
 pub struct Link {
     redis: Redis,
-    party: Waiter,
+    waiter: Waiter,
     block: Duration,
     connection: Option<Connection>,
     /// Of the connection: no other one of this process has the same.
@@ -155,7 +155,7 @@ impl Link {
 
     /// Whether this link waits for the server.
     pub fn is_down(&self) -> bool {
-        self.party.is_waiting()
+        self.waiter.is_waiting()
     }
 
     /// Whether the next command goes over a connection that earlier ones went over.
@@ -173,8 +173,8 @@ impl Link {
                 }
                 Err(error) => {
                     match is_cluster(&error) {
-                        true => self.party.report_blocked(&describe(&error)),
-                        false => self.party.down(&describe(&error)),
+                        true => self.waiter.blocked(&describe(&error)),
+                        false => self.waiter.down(&describe(&error)),
                     }
                     return Err(error);
                 }
@@ -208,14 +208,14 @@ impl Link {
         match &result {
             Ok(_) => {
                 self.has_worked = true;
-                self.party.up();
+                self.waiter.up();
             }
             Err(error) if is_connection_error(error) => {
                 self.connection = None;
                 // One that worked and breaks can mostly be made again at once. A server that hangs still takes connections,
                 // and what stands before a dead one may.
                 if error.is_timeout() || !self.has_worked {
-                    self.party.down(&describe(error));
+                    self.waiter.down(&describe(error));
                 }
             }
             Err(_) => {}
@@ -238,7 +238,7 @@ impl Link {
     fn unserved(&mut self, error: &RedisError) {
         self.connection = None;
         if !self.has_worked {
-            self.party.down(&describe(error));
+            self.waiter.down(&describe(error));
         }
     }
 }

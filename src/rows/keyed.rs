@@ -98,17 +98,17 @@ impl<'a> Value<'a> {
         Value::Text(Some(text))
     }
 
-    pub fn as_text(&self) -> Option<&str> {
+    pub fn as_text(&self) -> &Option<Cow<'a, str>> {
         match self {
-            Value::Text(text) => text.as_deref(),
-            _ => None,
+            Value::Text(text) => text,
+            _ => &None,
         }
     }
 
-    pub fn as_json(&self) -> Option<&str> {
+    pub fn as_json(&self) -> &str {
         match self {
-            Value::Json(json) => Some(json),
-            _ => None,
+            Value::Json(json) => json,
+            _ => "null",
         }
     }
 

@@ -6,6 +6,7 @@
 
 use std::borrow::Cow;
 
+use super::keyed::Kind;
 use super::{DID_MAX, Ignored, NAME_MAX, Record, URI_MAX, optional_cid};
 use crate::decode::json::Json;
 use crate::decode::text::{cut, fits};
@@ -96,7 +97,7 @@ const OF_ACCOUNT: PairTableInfo = PairTableInfo {
 };
 
 /// The defaults for a record without side effects.
-const OF_LIST: PairTableInfo = PairTableInfo {
+const WITHOUT_EFFECTS: PairTableInfo = PairTableInfo {
     values: &[],
     is_large: false,
     foreign: Foreign::Never,
@@ -145,7 +146,7 @@ static TABLES: [PairTableInfo; PairTable::ALL.len()] = [
         key_b: Some("list_uri"),
         users: PairUsers::Nobody,
         pair: of_list,
-        ..OF_LIST
+        ..WITHOUT_EFFECTS
     },
     PairTableInfo {
         name: "list_items",
@@ -154,7 +155,7 @@ static TABLES: [PairTableInfo; PairTable::ALL.len()] = [
         key_b: Some("subject_did"),
         values: &[PairValue::Cid],
         pair: of_list_item,
-        ..OF_LIST
+        ..WITHOUT_EFFECTS
     },
     PairTableInfo {
         name: "verifications",
@@ -164,7 +165,7 @@ static TABLES: [PairTableInfo; PairTable::ALL.len()] = [
         values: &[PairValue::Cid, PairValue::Handle, PairValue::VerifiedAt],
         users: PairUsers::Repo,
         pair: of_verification,
-        ..OF_LIST
+        ..WITHOUT_EFFECTS
     },
 ];
 
@@ -202,6 +203,37 @@ impl PairTable {
     /// another account's list. Such an item must not keep the list's owner from adding or removing the same subject.
     pub fn admits(self, row: &PairRow) -> bool {
         self != PairTable::ListItems || authority(&row.uri) == authority(&row.key_a)
+    }
+}
+
+impl PairValue {
+    /// In the order of the statements' parameters.
+    pub const ALL: [PairValue; 6] = [
+        PairValue::Cid,
+        PairValue::SubjectCid,
+        PairValue::Via,
+        PairValue::CommitSeq,
+        PairValue::Handle,
+        PairValue::VerifiedAt,
+    ];
+
+    pub fn column(self) -> &'static str {
+        match self {
+            PairValue::Cid => "cid",
+            PairValue::SubjectCid => "subject_cid",
+            PairValue::Via => "via",
+            PairValue::CommitSeq => "commit_seq",
+            PairValue::Handle => "handle",
+            PairValue::VerifiedAt => "verified_at",
+        }
+    }
+
+    pub fn kind(self) -> Kind {
+        match self {
+            PairValue::Via => Kind::Json,
+            PairValue::VerifiedAt => Kind::Time,
+            _ => Kind::Text,
+        }
     }
 }
 

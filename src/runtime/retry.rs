@@ -81,7 +81,7 @@ struct State {
     served_at: Option<Instant>,
     /// What was said last about why.
     reason: String,
-    /// Why, as far as somebody has to mend it.
+    /// The reasons reported that only an operator can fix.
     said: BTreeSet<String>,
 }
 
@@ -132,7 +132,7 @@ impl Outage {
 /// Reasons said in one outage at most: some servers put into them what differs from row to row.
 const MAX_SAID: usize = 20;
 
-/// One of those who need a server.
+/// One user of a server.
 pub struct Waiter {
     outage: Arc<Outage>,
     is_waiting: bool,
@@ -169,8 +169,9 @@ impl Waiter {
         }
     }
 
-    /// The server will not serve before somebody mends what the reason says: said even if an outage has been said.
-    pub fn report_blocked(&mut self, reason: &str) {
+    /// An operator must fix what `reason` names before the server can serve. Reported even during an outage that was
+    /// reported.
+    pub fn blocked(&mut self, reason: &str) {
         self.join(reason, Instant::now(), true);
         let is_new = {
             let mut state = self.outage.state();
@@ -215,7 +216,7 @@ impl Waiter {
 }
 
 impl Drop for Waiter {
-    /// Who is gone waits no longer, but has not seen the server serve either: that it is back is for others to tell.
+    /// Ends the wait without reporting recovery.
     fn drop(&mut self) {
         self.leave(false);
     }
@@ -289,17 +290,17 @@ mod tests {
     #[test]
     fn outages_without_lines_of_their_own_are_counted() {
         let outage = Outage::new("redis");
-        let mut party = Waiter::new(&outage);
+        let mut waiter = Waiter::new(&outage);
         let said = (0..30).filter(|_| {
-            let is_said = party.join("connection refused", Instant::now(), false);
-            party.up();
+            let is_said = waiter.join("connection refused", Instant::now(), false);
+            waiter.up();
             is_said
         });
         assert_eq!(said.count(), QUOTA);
         let long_ago = Instant::now().checked_sub(2 * LONG).unwrap();
-        assert!(party.join("connection refused", long_ago, false), "it has lasted");
-        assert!(!party.join("connection refused", long_ago, false), "it has been said");
-        party.up();
+        assert!(waiter.join("connection refused", long_ago, false), "it has lasted");
+        assert!(!waiter.join("connection refused", long_ago, false), "it has been said");
+        waiter.up();
         let lines = outage.repeats.take_lines(Instant::now(), Duration::ZERO);
         assert_eq!(
             lines,

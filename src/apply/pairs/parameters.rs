@@ -10,6 +10,7 @@ use crate::apply::copy::copy;
 use crate::postgres::fault::ApplyError;
 use crate::postgres::params::{JsonText, Params, Timestamp};
 use crate::postgres::sql::Statement;
+use crate::rows::keyed::Kind;
 use crate::rows::pairs::{PairTableInfo, PairValue};
 use crate::rows::{PairRow, PairTable};
 
@@ -35,10 +36,11 @@ pub(super) fn copy_rows(
     rows: &[&PairRow],
 ) -> Result<(), ApplyError> {
     let info = table.info();
-    let kind = |value: &PairValue| match value {
-        PairValue::Via => Type::JSONB,
-        PairValue::VerifiedAt => Type::TIMESTAMP,
-        _ => Type::TEXT,
+    let kind = |value: &PairValue| match value.kind() {
+        Kind::Text => Type::TEXT,
+        Kind::Json => Type::JSONB,
+        Kind::Bool => Type::BOOL,
+        Kind::Time => Type::TIMESTAMP,
     };
     let mut types = vec![Type::TEXT; if info.key_b.is_some() { 3 } else { 2 }];
     types.push(Type::TIMESTAMP);
@@ -78,11 +80,19 @@ pub(super) fn sorted<'e>(rows: &[&'e PairRow<'e>]) -> Vec<&'e PairRow<'e>> {
 
 /// The parameters of an update. An insert has `indexed_at` as an additional last parameter.
 pub(super) fn params<'p>(rows: &'p [&PairRow]) -> Params<'p> {
-    let rows = || rows.iter();
-    Params::new()
-        .texts(rows().map(|row| &row.uri))
-        .texts(rows().map(|row| &row.key_a))
-        .texts(rows().map(|row| &row.key_b))
+    let keys = Params::new()
+        .texts(rows.iter().map(|row| &row.uri))
+        .texts(rows.iter().map(|row| &row.key_a))
+        .texts(rows.iter().map(|row| &row.key_b));
+    values(keys, || rows.iter().copied())
+}
+
+/// Adds created_at and the values of `PairValue::ALL`.
+pub(super) fn values<'p, R>(params: Params<'p>, rows: impl Fn() -> R) -> Params<'p>
+where
+    R: Iterator<Item = &'p PairRow<'p>>,
+{
+    params
         .times(rows().map(|row| row.created_at))
         .texts(rows().map(|row| &row.cid))
         .optional_texts(rows().map(|row| &row.subject_cid))

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 
 use postgres::Client;
 
-use super::parameters::{params, sorted};
+use super::parameters::{params, sorted, values};
 use super::plan::{Plan, plan};
 use super::{Conflicts, FreedPair};
 use crate::apply::effects::{Effects, pair_notification_uri};
@@ -182,21 +182,14 @@ fn remember(client: &mut Client, table: PairTable, plan: &Plan) -> Result<(), Ap
     records.sort_unstable_by_key(|(row, _)| &row.uri);
     let rows = || records.iter().map(|(row, _)| *row);
     let places = || records.iter().map(|(_, place)| place);
-    Params::new()
+    let keys = Params::new()
         .texts(rows().map(|row| &row.uri))
         .text(table.name())
         .texts(rows().map(|row| &row.key_a))
         .texts(rows().map(|row| &row.key_b))
         .longs(places().map(|place| place.entry.ms as i64))
         .longs(places().map(|place| place.entry.n as i64))
-        .ints(places().map(|place| place.op as i32))
-        .times(rows().map(|row| row.created_at))
-        .texts(rows().map(|row| &row.cid))
-        .optional_texts(rows().map(|row| &row.subject_cid))
-        .optional_jsons(rows().map(|row| &row.via))
-        .optional_texts(rows().map(|row| &row.commit_seq))
-        .optional_texts(rows().map(|row| &row.handle))
-        .optional_times(rows().map(|row| row.verified_at))
-        .execute(client, sql::RIVALS_UPSERT)?;
+        .ints(places().map(|place| place.op as i32));
+    values(keys, rows).execute(client, sql::RIVALS_UPSERT)?;
     Ok(())
 }

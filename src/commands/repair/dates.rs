@@ -49,7 +49,7 @@ fn read(client: &mut Client, after: &Key, length: u32) -> Result<Option<Slice>, 
             .query(client, sql::REPAIR_DATES_FIND)?;
         let describe = |key: &String| format!("{table}: {key}");
         let fix = move |client: &mut Client, keys: &[String]| fix(client, table, keys);
-        Slice::of(&rows, &["last_key"], |row| row.get("key"), describe, (CHUNK, fix))
+        Slice::of(&rows, &["last_key"], |row| row.get("key"), describe, CHUNK, fix)
     })
 }
 

@@ -53,7 +53,8 @@ fn read(client: &mut Client, after: &Key, length: u32) -> Result<Option<Slice>, 
         &["last_uri"],
         Embed::read,
         |embed| embed.post.clone(),
-        (CHUNK, fix),
+        CHUNK,
+        fix,
     )
 }
 

@@ -28,7 +28,8 @@ fn read(client: &mut Client, after: &Key, length: u32) -> Result<Option<Slice>, 
         &["last_handle"],
         |row| row.get("handle"),
         String::clone,
-        (CHUNK, fix),
+        CHUNK,
+        fix,
     )
 }
 

@@ -27,7 +27,7 @@ fn read(client: &mut Client, after: &Key, length: u32) -> Result<Option<Slice>, 
         .text(&after[0])
         .long(length.into())
         .query(client, sql::REPAIR_LIST_ITEMS_FIND)?;
-    Slice::of(&rows, &["last_uri"], |row| row.get("uri"), String::clone, (CHUNK, fix))
+    Slice::of(&rows, &["last_uri"], |row| row.get("uri"), String::clone, CHUNK, fix)
 }
 
 fn read_remembered(client: &mut Client, after: &Key, length: u32) -> Result<Option<Slice>, ApplyError> {
@@ -40,7 +40,8 @@ fn read_remembered(client: &mut Client, after: &Key, length: u32) -> Result<Opti
         &["last_uri"],
         |row| row.get("uri"),
         String::clone,
-        (CHUNK, fix_remembered),
+        CHUNK,
+        fix_remembered,
     )
 }
 

@@ -1,11 +1,11 @@
-//! The command `repair`: makes rows right that other workers, or older versions of this one, have left wrong.
+//! The command `repair`: corrects rows that other workers, or older versions of this one, left wrong.
 //!
-//! Owns the walk: table after table, each in slices by key, that a stop, a lost server or a kill may interrupt. A slice
-//! is read without locks; only rows that it shows wrong are locked, and set right from the rows as they then are. So
-//! workers may run beside it.
+//! Owns the walk through the tables in slices by key. A stop, a lost server or a kill may interrupt it. A slice is read
+//! without locks. Only rows that it shows to be wrong are locked, and corrected from the state that they then have, so
+//! workers may run at the same time.
 //!
-//! Invariant: what is repaired is set from rows that are there, under the lock that workers take to change it; never from
-//! what the slice has read.
+//! Invariant: values are corrected from existing rows, under the lock that workers take to change them, never from what
+//! the slice has read.
 
 mod counters;
 mod dates;
@@ -39,16 +39,16 @@ use report::Report;
 pub struct Step {
     /// Its name in the report, the log and the stored progress.
     pub name: &'static str,
-    /// How many columns the key has by which the step walks.
+    /// The number of columns in the key by which the step walks.
     key_columns: usize,
-    /// Reads the slice of so many rows after a key; `None` where there are no more.
+    /// Reads the slice of that many rows after a key. `None` if no rows are left.
     read: fn(&mut Client, &Key, u32) -> Result<Option<Slice>, ApplyError>,
     needs: Needs,
-    /// What the rows do not tell, and was decided all the same where any was wrong.
+    /// What the stored rows cannot tell, although the repair of wrong rows had to decide it.
     pub not_known: Option<&'static str>,
 }
 
-/// What a step cannot do without.
+/// What a step requires.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Needs {
     Nothing,
@@ -74,7 +74,7 @@ pub static STEPS: [Step; 12] = [
     embeds::STEP,
 ];
 
-/// What most steps are.
+/// The values that most steps share.
 const USUAL: Step = Step {
     name: "",
     key_columns: 1,
@@ -86,7 +86,7 @@ const USUAL: Step = Step {
 /// The columns of a row's key in the order of the walk, which is the database's.
 pub type Key = Vec<String>;
 
-/// What a slice has shown.
+/// What a slice contained.
 pub struct Slice {
     /// Where the next begins.
     pub last: Key,
@@ -99,7 +99,7 @@ pub struct Slice {
 }
 
 /// A short transaction that repairs rows; returns how many were wrong until then.
-type Fix = Box<dyn FnMut(&mut Client) -> Result<u64, ApplyError>>;
+type Fix = Box<dyn Fn(&mut Client) -> Result<u64, ApplyError>>;
 
 /// Repairs until the end or until a stop is requested; returns the report for people or, if that was asked for, as
 /// JSON.
@@ -155,13 +155,13 @@ struct Repair<'a> {
 /// Between two lines about how far the walk is.
 const SAY_EVERY: Duration = Duration::from_secs(10);
 
-/// Rows that share a transaction, where a step has no number of its own.
+/// Rows per transaction, unless a step has its own limit.
 const CHUNK: usize = 500;
 
-/// Looks at a database that is not ready, before the repair fails: a worker may be making its own tables just then.
+/// Tries before the repair fails because tables are missing: a worker may be creating its own tables at that moment.
 const READY_TRIES: u32 = 5;
 
-/// Tries after which a line is written: who waits for a lock in vain usually gets it the next time.
+/// Tries before a retry is logged: a lock that times out is usually free the next time.
 const QUIET_TRIES: u32 = 5;
 
 impl Repair<'_> {
@@ -252,8 +252,8 @@ impl Repair<'_> {
         };
         self.report.found(step, &slice);
         if !self.options.dry_run {
-            for mut fix in slice.fixes {
-                let repaired = self.attempt(&mut fix)?;
+            for fix in &slice.fixes {
+                let repaired = self.attempt(fix)?;
                 self.report.repaired(step, repaired);
             }
         }
@@ -317,17 +317,15 @@ impl Step {
 }
 
 impl Slice {
-    /// A slice from the rows of a statement that finds what is wrong in one, each of which has its last key and its length;
-    /// `None` where there are no more. `fix` repairs up to `chunk` of what `read` takes from the rows.
+    /// Makes a slice from the rows of a statement that finds wrong rows. Each row repeats the last key and the length of the
+    /// slice. `None` if no rows are left. `fix` repairs at most `chunk` of the values that `read` takes from the rows.
     fn of<T: Ord + 'static>(
         rows: &[Row],
         last: &[&str],
         read: impl Fn(&Row) -> Result<Option<T>, ApplyError>,
         describe: impl Fn(&T) -> String,
-        (chunk, fix): (
-            usize,
-            impl Fn(&mut Client, &[T]) -> Result<u64, ApplyError> + Clone + 'static,
-        ),
+        chunk: usize,
+        fix: impl Fn(&mut Client, &[T]) -> Result<u64, ApplyError> + Clone + 'static,
     ) -> Result<Option<Slice>, ApplyError> {
         let Some(first) = rows.first() else { return Ok(None) };
         let last: Vec<Option<String>> = last.iter().map(|column| first.get(*column)).collect::<Result<_, _>>()?;
@@ -336,7 +334,7 @@ impl Slice {
         };
         let wrong: Vec<Option<T>> = rows.iter().map(read).collect::<Result<_, _>>()?;
         let mut wrong: Vec<T> = wrong.into_iter().flatten().collect();
-        // As workers sort their locks.
+        // The order in which workers lock rows.
         wrong.sort_unstable();
         Ok(Some(Slice {
             last,
@@ -349,7 +347,7 @@ impl Slice {
     }
 }
 
-/// Fixes in parts that a short transaction takes.
+/// Splits a repair into short transactions.
 fn fixes<T: 'static>(
     mut wrong: Vec<T>,
     chunk: usize,

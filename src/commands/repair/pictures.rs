@@ -61,7 +61,7 @@ fn read(client: &mut Client, after: &Key, length: u32) -> Result<Option<Slice>, 
             .query(client, sql::REPAIR_PICTURES_FIND)?;
         let describe = |picture: &Picture| format!("{}: {}", picture.key, picture.stored);
         let fix = move |client: &mut Client, pictures: &[Picture]| fix(client, table, pictures);
-        Slice::of(&rows, &["last_key"], Picture::read, describe, (CHUNK, fix))
+        Slice::of(&rows, &["last_key"], Picture::read, describe, CHUNK, fix)
     })
 }
 

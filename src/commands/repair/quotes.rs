@@ -21,7 +21,7 @@ fn read(client: &mut Client, after: &Key, length: u32) -> Result<Option<Slice>, 
         .text(&after[0])
         .long(length.into())
         .query(client, sql::REPAIR_QUOTES_FIND)?;
-    Slice::of(&rows, &["last_uri"], |row| row.get("uri"), String::clone, (CHUNK, fix))
+    Slice::of(&rows, &["last_uri"], |row| row.get("uri"), String::clone, CHUNK, fix)
 }
 
 /// Inserts the quotes of posts and counts them; returns how many were inserted.

@@ -57,7 +57,8 @@ fn read_states(client: &mut Client, after: &Key, length: u32) -> Result<Option<S
         &["last_post_uri", "last_viewer_did"],
         read_pair,
         describe,
-        (CHUNK, fix),
+        CHUNK,
+        fix,
     )
 }
 
@@ -67,7 +68,7 @@ fn read_rows(client: &mut Client, find: Statement, after: &Key, length: u32) -> 
         make(client, pairs)?;
         fix(client, pairs)
     };
-    Slice::of(&rows, &["last_uri"], read_pair, describe, (CHUNK, fix))
+    Slice::of(&rows, &["last_uri"], read_pair, describe, CHUNK, fix)
 }
 
 fn read_pair(row: &Row) -> Result<Option<Pair>, ApplyError> {
