@@ -60,7 +60,7 @@ mod histories;
 mod wire;
 // What other workers have left wrong is made right.
 mod repair;
-// The index of tests on rows and on faults that `check` names, and all other documentation.
+// The documentation, and the index of tests on rows.
 mod docs;
 mod index;
 // What a person does about dead letters.

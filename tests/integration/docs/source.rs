@@ -1,9 +1,13 @@
 //! The string literals of the program, without those of comments and unit tests.
 
-use crate::index::code_in;
+use std::fs;
+use std::path::Path;
 
-/// How the code of a call that writes a warning or an error ends before the message.
-const WARNINGS: [&str; 2] = ["log::warn!(", "log::error!("];
+use proc_macro2::{TokenStream, TokenTree};
+use syn::Lit;
+
+/// The calls that write a warning or an error.
+const WARNINGS: [&str; 2] = ["log::warn!", "log::error!"];
 
 /// A literal with fewer characters than this beside its placeholders has a text that is made elsewhere.
 pub(super) const SHORTEST: usize = 12;
@@ -47,92 +51,59 @@ fn has_in_order(text: &str, pieces: &[&str]) -> bool {
 
 /// The literals of the program.
 pub(super) fn literals() -> Vec<Literal> {
-    let files = code_in("src");
-    files.iter().flat_map(|file| literals_of(file)).collect()
+    let mut literals = Vec::new();
+    let mut folders = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("src")];
+    while let Some(folder) = folders.pop() {
+        for file in fs::read_dir(folder).expect("a folder of code") {
+            let path = file.expect("an entry of it").path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                literals.extend(literals_of(&fs::read_to_string(&path).expect("a file of code")));
+            }
+        }
+    }
+    literals
 }
 
 /// The literals of a file. Its unit tests are its last item, by this project's convention.
 fn literals_of(file: &str) -> Vec<Literal> {
     let code = file.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
     let mut literals = Vec::new();
-    let mut at = 0;
-    while let Some(found) = code[at..].find(['"', '\'', '/']) {
-        let start = at + found;
-        let rest = &code[start..];
-        at = start
-            + match rest.as_bytes() {
-                [b'/', b'/', ..] => rest.find('\n').unwrap_or(rest.len()),
-                [b'/', b'*', ..] => rest.find("*/").unwrap_or(rest.len()),
-                [b'\'', ..] => length_of_character(rest),
-                [b'"', ..] => {
-                    let hashes = hashes_before(&code[..start]);
-                    let length = length_of_string(rest, hashes);
-                    let text = &rest[1..length - 1];
-                    literals.push(Literal {
-                        text: printed(text, hashes.is_some()).replace("{DEAD_LETTERS}", "firehose:dead-letters"),
-                        is_warning: WARNINGS.iter().any(|call| code[..start].trim_end().ends_with(call)),
-                    });
-                    length + hashes.unwrap_or(0)
-                }
-                _ => 1,
-            };
-    }
-    for literal in &mut literals {
-        literal.text = with_ellipses(&literal.text);
-    }
+    collect(code.parse().expect("a file of Rust"), false, &mut literals);
     literals
 }
 
-/// The number of `#` of a raw string; `None` of another one.
-fn hashes_before(code: &str) -> Option<usize> {
-    let without = code.trim_end_matches('#');
-    let is_raw = without.ends_with('r') && !without[..without.len() - 1].ends_with(|c: char| c.is_alphanumeric());
-    is_raw.then_some(code.len() - without.len())
-}
-
-/// Bytes from a string's opening to its closing quote, both included.
-fn length_of_string(rest: &str, hashes: Option<usize>) -> usize {
-    if let Some(hashes) = hashes {
-        let end = format!("\"{}", "#".repeat(hashes));
-        return rest[1..].find(&end).expect("the end of a raw string") + 2;
-    }
-    let mut is_escaped = false;
-    let end = rest[1..].find(|character| match (is_escaped, character) {
-        (false, '"') => true,
-        (false, '\\') => {
-            is_escaped = true;
-            false
+/// Adds the literals of these tokens, which are the arguments of a warning or not. Only the first literal of a warning is
+/// its message.
+fn collect(tokens: TokenStream, mut is_warning: bool, literals: &mut Vec<Literal>) {
+    let mut before = String::new();
+    for token in tokens {
+        match &token {
+            TokenTree::Group(group) => {
+                let is_attribute = before.ends_with('#') || before.ends_with("#!");
+                if !(is_attribute && group.stream().to_string().starts_with("doc ")) {
+                    collect(
+                        group.stream(),
+                        WARNINGS.iter().any(|call| before.ends_with(call)),
+                        literals,
+                    );
+                }
+            }
+            TokenTree::Literal(literal) => {
+                if let Ok(Lit::Str(text)) = syn::parse_str(&literal.to_string()) {
+                    let text = text.value().replace("{DEAD_LETTERS}", "firehose:dead-letters");
+                    literals.push(Literal {
+                        text: with_ellipses(&text),
+                        is_warning,
+                    });
+                    is_warning = false;
+                }
+            }
+            TokenTree::Ident(_) | TokenTree::Punct(_) => {}
         }
-        _ => {
-            is_escaped = false;
-            false
-        }
-    });
-    end.expect("the end of a string") + 2
-}
-
-/// Bytes of a character's literal; 1, the quote, where it begins a lifetime.
-fn length_of_character(rest: &str) -> usize {
-    let mut characters = rest.char_indices().skip(1);
-    match characters.next() {
-        Some((_, '\\')) => rest[3..].find('\'').map_or(1, |end| end + 4),
-        Some(_) => match characters.next() {
-            Some((at, '\'')) => at + 1,
-            _ => 1,
-        },
-        None => 1,
+        before.push_str(&token.to_string());
     }
-}
-
-/// What an escaped literal stands for; a line that goes on in the next one is one.
-fn printed(text: &str, is_raw: bool) -> String {
-    if is_raw {
-        return text.to_owned();
-    }
-    let mut parts = text.split("\\\n");
-    let first = parts.next().unwrap_or_default().to_owned();
-    let joined = parts.fold(first, |joined, part| joined + part.trim_start());
-    joined.replace("\\\"", "\"").replace("\\\\", "\\")
 }
 
 /// A format string with `…` for each placeholder.
