@@ -80,73 +80,37 @@ fn a_follow_of_oneself_is_a_row_without_a_notification() {
 // Blocks
 
 #[test]
-fn a_block_becomes_a_row_and_both_users_and_notifies_nobody() {
-    let stack = Stack::new("block_create");
-    let block = block(ALICE, "b", BOB);
-    block.create(&stack);
-    stack.drain();
-    Expected::none()
-        .users(&[ALICE, BOB])
-        .row("blocks", block_row(&block, 1))
-        .assert(&stack);
-}
-
-#[test]
-fn a_deleted_block_is_gone_and_the_users_stay() {
-    let stack = Stack::new("block_delete");
-    let (gone, kept) = (block(ALICE, "b", BOB), block(CAROL, "b", BOB));
-    gone.create(&stack);
-    kept.create(&stack);
-    stack.drain();
-    gone.delete(&stack);
-    stack.drain();
-    Expected::none()
-        .users(&[ALICE, BOB, CAROL])
-        .row("blocks", block_row(&kept, 2))
-        .assert(&stack);
-}
-
-#[test]
-fn a_repeated_block_changes_nothing() {
-    let stack = Stack::new("block_repeat");
-    let block = block(ALICE, "b", BOB);
-    for _ in 0..2 {
-        block.create(&stack);
-        stack.drain();
+fn a_block_is_a_row_and_both_users_and_notifies_nobody() {
+    Life {
+        record: block(ALICE, "b", BOB),
+        updated: block(ALICE, "b", CAROL).with(json!({"createdAt": LATER})),
+        other: block(CAROL, "b", BOB),
+        rows: |block, seq| vec![("blocks", block_row(block, seq))],
+        changes: json!({}),
+        kept: json!({}),
+        indexed_at: IndexedAt::Kept,
+        users: &[ALICE, BOB],
+        users_later: &[ALICE, BOB, CAROL],
     }
-    any_seq_of_equals(&stack, "blocks", 1);
-    Expected::none()
-        .users(&[ALICE, BOB])
-        .row("blocks", block_row(&block, 1))
-        .assert(&stack);
-}
-
-#[test]
-fn an_updated_block_moves_to_the_other_person() {
-    let stack = Stack::new("block_update");
-    block(ALICE, "b", BOB).create(&stack);
-    stack.drain();
-    let after = block(ALICE, "b", CAROL).with(json!({"createdAt": LATER}));
-    after.update(&stack);
-    stack.drain();
-    Expected::none()
-        .users(&[ALICE, BOB, CAROL])
-        .row("blocks", block_row(&after, 2))
-        .assert(&stack);
+    .run(&Stack::new("block"));
 }
 
 // Verifications
 
 #[test]
-fn a_verification_becomes_a_row_and_its_creator_only() {
-    let stack = Stack::new("verification_create");
-    let verification = verification(ALICE, "v", BOB);
-    verification.create(&stack);
-    stack.drain();
-    Expected::none()
-        .users(&[ALICE])
-        .row("verifications", verification_row(&verification))
-        .assert(&stack);
+fn a_verification_is_a_row_and_its_creator_only() {
+    Life {
+        record: verification(ALICE, "v", BOB),
+        updated: verification(ALICE, "v", CAROL).with(json!({"handle": "carol.example", "createdAt": LATER})),
+        other: verification(ALICE, "w", DAVE),
+        rows: |verification, _| vec![("verifications", verification_row(verification))],
+        changes: json!({"handle": "carol.example"}),
+        kept: json!({}),
+        indexed_at: IndexedAt::Kept,
+        users: &[ALICE],
+        users_later: &[ALICE],
+    }
+    .run(&Stack::new("verification"));
 }
 
 #[test]
@@ -161,49 +125,5 @@ fn a_verification_with_a_time_and_no_handle_has_that_time_and_an_empty_handle() 
     Expected::none()
         .users(&[ALICE])
         .row("verifications", with(verification_row(&verification), columns))
-        .assert(&stack);
-}
-
-#[test]
-fn an_updated_verification_is_what_the_update_says() {
-    let stack = Stack::new("verification_update");
-    verification(ALICE, "v", BOB).create(&stack);
-    stack.drain();
-    let after = verification(ALICE, "v", CAROL).with(json!({"handle": "carol.example", "createdAt": LATER}));
-    after.update(&stack);
-    stack.drain();
-    let columns = json!({"handle": "carol.example"});
-    Expected::none()
-        .users(&[ALICE])
-        .row("verifications", with(verification_row(&after), columns))
-        .assert(&stack);
-}
-
-#[test]
-fn a_repeated_verification_changes_nothing() {
-    let stack = Stack::new("verification_repeat");
-    let verification = verification(ALICE, "v", BOB);
-    for _ in 0..2 {
-        verification.create(&stack);
-        stack.drain();
-    }
-    Expected::none()
-        .users(&[ALICE])
-        .row("verifications", verification_row(&verification))
-        .assert(&stack);
-}
-
-#[test]
-fn a_deleted_verification_is_gone() {
-    let stack = Stack::new("verification_delete");
-    let (gone, kept) = (verification(ALICE, "v", BOB), verification(ALICE, "w", CAROL));
-    gone.create(&stack);
-    kept.create(&stack);
-    stack.drain();
-    gone.delete(&stack);
-    stack.drain();
-    Expected::none()
-        .users(&[ALICE])
-        .row("verifications", verification_row(&kept))
         .assert(&stack);
 }

@@ -16,6 +16,22 @@ fn list_rule(list: &Record) -> Value {
 }
 
 #[test]
+fn a_thread_gate_is_a_row_of_its_post_and_makes_no_user() {
+    Life {
+        record: thread_gate(ALICE, "p", json!([])),
+        updated: thread_gate(ALICE, "p", json!([rule("followingRule")])).with(json!({"createdAt": LATER})),
+        other: thread_gate(ALICE, "q", json!([])),
+        rows: |gate, _| vec![("thread_gates", thread_gate_row(gate))],
+        changes: json!({"allow_following": true}),
+        kept: json!({}),
+        indexed_at: IndexedAt::Absent,
+        users: &[],
+        users_later: &[],
+    }
+    .run(&Stack::new("threadgate"));
+}
+
+#[test]
 fn a_thread_gate_becomes_a_row_that_names_each_rule() {
     let stack = Stack::new("threadgate_create");
     let (first, second) = (list(ALICE, "one"), list(ALICE, "two"));
@@ -50,22 +66,6 @@ fn a_thread_gate_with_an_empty_list_allows_nobody_and_one_without_a_list_is_no_r
 }
 
 #[test]
-fn an_updated_thread_gate_is_what_the_update_says() {
-    let stack = Stack::new("threadgate_update");
-    let list = list(ALICE, "one");
-    let before = thread_gate(ALICE, "p", json!([rule("mentionRule"), list_rule(&list)]));
-    let after = thread_gate(ALICE, "p", json!([rule("followingRule")])).with(json!({"createdAt": LATER}));
-    before.create(&stack);
-    stack.drain();
-    after.update(&stack);
-    stack.drain();
-    let columns = json!({"allow_following": true});
-    Expected::none()
-        .row("thread_gates", with(thread_gate_row(&after), columns))
-        .assert(&stack);
-}
-
-#[test]
 fn an_update_that_opens_a_thread_removes_the_gate() {
     let stack = Stack::new("threadgate_opened");
     let gate = thread_gate(ALICE, "p", json!([]));
@@ -74,36 +74,6 @@ fn an_update_that_opens_a_thread_removes_the_gate() {
     gate.without("allow").update(&stack);
     stack.drain();
     Expected::none().assert(&stack);
-}
-
-#[test]
-fn a_repeated_thread_gate_changes_nothing() {
-    let stack = Stack::new("threadgate_repeat");
-    let gate = thread_gate(ALICE, "p", json!([]));
-    for _ in 0..2 {
-        gate.create(&stack);
-        stack.drain();
-    }
-    Expected::none()
-        .row("thread_gates", thread_gate_row(&gate))
-        .assert(&stack);
-}
-
-#[test]
-fn a_deleted_thread_gate_is_gone() {
-    let stack = Stack::new("threadgate_delete");
-    let (gone, kept) = (
-        thread_gate(ALICE, "gone", json!([])),
-        thread_gate(ALICE, "kept", json!([])),
-    );
-    gone.create(&stack);
-    kept.create(&stack);
-    stack.drain();
-    gone.delete(&stack);
-    stack.drain();
-    Expected::none()
-        .row("thread_gates", thread_gate_row(&kept))
-        .assert(&stack);
 }
 
 #[test]
@@ -127,18 +97,23 @@ fn a_gate_belongs_to_the_post_of_its_own_repo_and_rkey_whatever_it_names() {
 // Post gates
 
 #[test]
-fn a_post_gate_becomes_a_row_of_its_post() {
-    let stack = Stack::new("postgate_create");
+fn a_post_gate_is_a_row_of_its_post_and_makes_no_user() {
     let detached = [uri(BOB, POST, "q"), uri(CAROL, POST, "q")];
-    let gate = post_gate(ALICE, "p", &detached);
-    gate.create(&stack);
-    stack.drain();
-    Expected::none()
-        .row(
-            "post_gates",
-            post_gate_row(&gate, json!({"detachedEmbeddingUris": detached})),
-        )
-        .assert(&stack);
+    Life {
+        record: post_gate(ALICE, "p", &detached),
+        updated: post_gate(ALICE, "p", &detached[1..]).with(json!({"createdAt": LATER})),
+        other: post_gate(ALICE, "q", &detached[..1]),
+        rows: |gate, _| {
+            let rules = json!({"detachedEmbeddingUris": gate.value["detachedEmbeddingUris"]});
+            vec![("post_gates", post_gate_row(gate, rules))]
+        },
+        changes: json!({}),
+        kept: json!({}),
+        indexed_at: IndexedAt::Absent,
+        users: &[],
+        users_later: &[],
+    }
+    .run(&Stack::new("postgate"));
 }
 
 #[test]
@@ -154,35 +129,6 @@ fn a_post_gate_that_forbids_embedding_has_a_disable_rule() {
     let rows = stack.rows("post_gates");
     let rule = rows.first().map(|row| &row["embedding_rules"]["disableRule"]);
     assert!(rule.is_some_and(Value::is_string), "no disableRule in {rows:?}");
-}
-
-#[test]
-fn an_updated_post_gate_is_what_the_update_says() {
-    let stack = Stack::new("postgate_update");
-    let before = post_gate(ALICE, "p", &[uri(BOB, POST, "q")]);
-    let after = post_gate(ALICE, "p", &[uri(CAROL, POST, "q")]).with(json!({"createdAt": LATER}));
-    before.create(&stack);
-    stack.drain();
-    after.update(&stack);
-    stack.drain();
-    let rules = json!({"detachedEmbeddingUris": [uri(CAROL, POST, "q")]});
-    Expected::none()
-        .row("post_gates", post_gate_row(&after, rules))
-        .assert(&stack);
-}
-
-#[test]
-fn a_repeated_post_gate_changes_nothing() {
-    let stack = Stack::new("postgate_repeat");
-    let gate = post_gate(ALICE, "p", &[uri(BOB, POST, "q")]);
-    for _ in 0..2 {
-        gate.create(&stack);
-        stack.drain();
-    }
-    let rules = json!({"detachedEmbeddingUris": [uri(BOB, POST, "q")]});
-    Expected::none()
-        .row("post_gates", post_gate_row(&gate, rules))
-        .assert(&stack);
 }
 
 #[test]

@@ -107,7 +107,9 @@ pub(crate) fn list_block_row(block: &Record) -> Value {
     })
 }
 
-pub(crate) fn starter_pack_row(pack: &Record, feeds: &[String]) -> Value {
+pub(crate) fn starter_pack_row(pack: &Record) -> Value {
+    let feeds = pack.value["feeds"].as_array().into_iter().flatten();
+    let feeds: Vec<&Value> = feeds.map(|feed| &feed["uri"]).collect();
     json!({
         "uri": pack.uri(), "cid": pack.cid, "creator_did": pack.repo, "name": "newcomers",
         "description": "where to begin", "list_uri": pack.value["list"], "feeds": feeds, "created_at": created(pack),

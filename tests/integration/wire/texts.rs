@@ -146,10 +146,7 @@ fn display_text_is_cut_at_the_last_character_that_fits() {
             "feed_generators",
             with(generator_row(&feed), json!({"display_name": cut})),
         )
-        .row(
-            "starter_packs",
-            with(starter_pack_row(&pack, &[]), json!({"name": cut})),
-        )
+        .row("starter_packs", with(starter_pack_row(&pack), json!({"name": cut})))
         .assert(&stack);
 }
 
@@ -201,7 +198,7 @@ fn references_too_long_for_their_column_are_absent() {
         .row("lists", with(list_row(&list), json!({"purpose": ""})))
         .row(
             "starter_packs",
-            with(starter_pack_row(&pack, &[]), json!({"list_uri": null})),
+            with(starter_pack_row(&pack), json!({"list_uri": null})),
         )
         .row("generic_records", generic_row(&custom))
         .assert(&stack);
@@ -315,7 +312,7 @@ fn members_of_the_wrong_type_are_absent_elsewhere() {
     expected
         .row("feed_generators", with(generator_row(&feed), no_feed))
         .row("lists", with(list_row(&list), no_list))
-        .row("starter_packs", with(starter_pack_row(&pack, &[]), no_pack))
+        .row("starter_packs", with(starter_pack_row(&pack), no_pack))
         .row("labeler_services", with(labeler_row(&labeler), policies))
         .row("labels", label_row(&label, &subject.uri()))
         .row("label_events", label_event_row(&label))
