@@ -37,10 +37,16 @@ pub enum Counter {
     Quotes,
 }
 
+impl Counter {
+    /// In the order of the statements' parameters, which is that of the variants.
+    const ALL: [Self; 5] = [Self::Likes, Self::Reposts, Self::Replies, Self::Bookmarks, Self::Quotes];
+}
+
+/// One value for each counter, at its place in [`Counter::ALL`].
 #[derive(Default)]
 struct Counters {
-    differences: [i32; 5],
-    recounted: [bool; 5],
+    differences: [i32; Counter::ALL.len()],
+    recounted: [bool; Counter::ALL.len()],
 }
 
 struct FeedItem<'e> {

@@ -133,14 +133,12 @@ impl Effects<'_> {
         if self.counters.is_empty() {
             return Ok(());
         }
-        let differences = |counter: Counter| self.counters.values().map(move |c| c.differences[counter as usize]);
-        let rows = Params::new()
-            .texts(self.counters.keys())
-            .ints(differences(Counter::Likes))
-            .ints(differences(Counter::Reposts))
-            .ints(differences(Counter::Replies))
-            .ints(differences(Counter::Bookmarks))
-            .ints(differences(Counter::Quotes))
+        let counters = Params::new().texts(self.counters.keys());
+        let rows = Counter::ALL
+            .iter()
+            .fold(counters, |params, counter| {
+                params.ints(self.counters.values().map(|c| c.differences[*counter as usize]))
+            })
             .query(client, sql::COUNTERS_ADD)?;
         self.record_counts.post_aggregations += first_number(&rows)?;
         let recounted = self
@@ -157,18 +155,16 @@ impl Effects<'_> {
 }
 
 /// Recounts counters from rows. `subjects` is sorted; the flags select which of the five counters to set.
-fn recount(client: &mut Client, subjects: Vec<(&str, [bool; 5])>) -> Result<(), ApplyError> {
+fn recount(client: &mut Client, subjects: Vec<(&str, [bool; Counter::ALL.len()])>) -> Result<(), ApplyError> {
     if subjects.is_empty() {
         return Ok(());
     }
-    let is_wanted = |counter: Counter| subjects.iter().map(move |(_, wanted)| wanted[counter as usize]);
-    Params::new()
-        .texts(subjects.iter().map(|(subject, _)| *subject))
-        .bools(is_wanted(Counter::Likes))
-        .bools(is_wanted(Counter::Reposts))
-        .bools(is_wanted(Counter::Replies))
-        .bools(is_wanted(Counter::Bookmarks))
-        .bools(is_wanted(Counter::Quotes))
+    let params = Params::new().texts(subjects.iter().map(|(subject, _)| *subject));
+    Counter::ALL
+        .iter()
+        .fold(params, |params, counter| {
+            params.bools(subjects.iter().map(|(_, wanted)| wanted[*counter as usize]))
+        })
         .execute(client, sql::COUNTERS_RECOUNT)?;
     Ok(())
 }
