@@ -136,7 +136,7 @@ impl Losses {
         if let Err(error) = self.check_dead_letters() {
             log::debug!("failed to look at {DEAD_LETTERS}: {}", link::describe(&error));
         }
-        if let Err(error) = self.clocks.look(&mut self.link) {
+        if let Err(error) = self.clocks.sample(&mut self.link) {
             log::debug!("failed to ask redis for its time: {}", link::describe(&error));
         }
         look.is_ok()

@@ -1,7 +1,7 @@
 //! REDIS_URL → how to reach Redis.
 //!
-//! Owns which addresses are accepted, as redis-py accepts them, and the files for TLS. The `redis` crate parses what stands
-//! before the `?`; this module handles redis-py's parameters. Certificates are read for each connection, so that renewed
+//! Owns which addresses are accepted (those that redis-py accepts) and the files for TLS. The `redis` crate parses the URL
+//! up to the `?`; this module handles redis-py's parameters. Certificates are read for each connection, so that renewed
 //! ones are used without a restart.
 
 use std::borrow::Cow;
@@ -41,11 +41,11 @@ struct Tls {
     accepts_any_name: bool,
 }
 
-/// The address in a URL, and warnings about what has no effect.
+/// Parses a URL; also returns warnings about parameters that have no effect.
 ///
 /// # Errors
 ///
-/// Why the text is unusable; holds none of its values.
+/// The reason why the URL is unusable. It never quotes a value of the URL, which may be part of a password.
 pub fn parse(text: &str) -> Result<(Address, Vec<String>), String> {
     let (plain, query) = text.split_once('?').unwrap_or((text, ""));
     ensure_encoded(plain, query)?;
@@ -56,15 +56,15 @@ pub fn parse(text: &str) -> Result<(Address, Vec<String>), String> {
     let mut warnings = Vec::new();
     for (name, value) in url::form_urlencoded::parse(query.as_bytes()) {
         match name.as_ref() {
-            name if address.take(name, &value)? => {}
+            name if address.apply(name, &value)? => {}
             name if WITHOUT_EFFECT.split(' ').any(|listed| listed == name) => {
                 warnings.push(format!("REDIS_URL: the parameter {name} has no effect"));
             }
-            // The name may be a piece of a password with a ? in it.
-            _ => warnings.push("REDIS_URL: a parameter that is none of redis-py's has no effect".to_owned()),
+            // The name is not quoted: it may be part of a password that contains a `?`.
+            _ => warnings.push("REDIS_URL: a parameter that redis-py does not know has no effect".to_owned()),
         }
     }
-    // Reads the files, to find out before anything starts whether they can be used.
+    // Reads the files, so that unusable ones are reported before anything starts.
     if address.is_tls() {
         address
             .client()
@@ -73,30 +73,30 @@ pub fn parse(text: &str) -> Result<(Address, Vec<String>), String> {
     Ok((address, warnings))
 }
 
-/// What stands before an unencoded /, ? or # in a password would be taken for a host, and what stands behind an @ before
-/// it too, and appear in errors.
+/// An unencoded `/`, `?` or `#` in a password ends the authority part of the URL early. The text before it, or between it
+/// and an `@`, would be parsed as a host and leak into error messages.
 fn ensure_encoded(plain: &str, query: &str) -> Result<(), String> {
     let (_, rest) = plain.split_once("://").unwrap_or(("", plain));
     let (authority, path) = rest.split_once(['/', '#']).unwrap_or((rest, ""));
     let is_socket = authority.is_empty();
     if !is_socket && (path.contains('@') || query.contains('@')) {
         return Err(
-            "there is an @ after the host: in a password / is to be written %2F, ? %3F, # %23 and @ %40, elsewhere @ is \
-             %40 too"
+            "there is an @ after the host: in a password write / as %2F, ? as %3F, # as %23 and @ as %40; elsewhere write \
+             @ as %40 too"
                 .to_owned(),
         );
     }
     Ok(())
 }
 
-/// What the redis crate makes of a URL without its query.
+/// Parses a URL without its query.
 fn connection_info(plain: &str) -> Result<ConnectionInfo, String> {
     let parse = |url: &str| {
         let url = Url::parse(url).map_err(|error| format!("{error}; {ALLOWED}"))?;
         url.into_connection_info()
             .map_err(|error| format!("{}; {ALLOWED}", error.category()))
     };
-    // The crate takes no user and password before a socket's path.
+    // The crate does not accept a user and password before a socket's path.
     let Some((scheme @ ("unix" | "redis+unix" | "valkey+unix"), rest)) = plain.split_once("://") else {
         return parse(plain);
     };
@@ -141,14 +141,14 @@ impl Address {
         self.info.redis_settings().username().unwrap_or("default")
     }
 
-    /// Whether the parameter is one of redis-py's that matter.
-    fn take(&mut self, name: &str, value: &str) -> Result<bool, String> {
+    /// Applies a parameter of redis-py; returns `false` if it has no effect here.
+    fn apply(&mut self, name: &str, value: &str) -> Result<bool, String> {
         let settings = self.info.redis_settings().clone();
         let settings = match name {
             "db" => settings.set_db(value.parse().map_err(|_| format!("db is not a number; {ALLOWED}"))?),
             "user" | "username" => settings.set_username(value),
             "pass" | "password" => settings.set_password(value),
-            _ => return self.tls.take(name, value),
+            _ => return self.tls.apply(name, value),
         };
         self.info = self.info.clone().set_redis_settings(settings);
         Ok(true)
@@ -158,7 +158,7 @@ impl Address {
         matches!(self.info.addr(), ConnectionAddr::TcpTls { .. })
     }
 
-    /// The same with other settings of the connection.
+    /// The address with changed connection settings.
     pub fn map(self, change: impl FnOnce(ConnectionInfo) -> ConnectionInfo) -> Address {
         Address {
             info: change(self.info),
@@ -166,11 +166,11 @@ impl Address {
         }
     }
 
-    /// What connects to it; with the files as they are at this moment.
+    /// A client for this address, with the certificate files as they are now.
     ///
     /// # Errors
     ///
-    /// Which file is of no use, and why.
+    /// Fails if a file is unusable; the error names the file and the reason.
     pub fn client(&self) -> RedisResult<Client> {
         if !self.is_tls() {
             return Client::open(self.info.clone());
@@ -194,7 +194,8 @@ fn unusable(reason: String) -> RedisError {
 }
 
 impl Tls {
-    fn take(&mut self, name: &str, value: &str) -> Result<bool, String> {
+    /// Applies a TLS parameter of redis-py; returns `false` if it is not one.
+    fn apply(&mut self, name: &str, value: &str) -> Result<bool, String> {
         let path = || Some(PathBuf::from(value));
         match name {
             "ssl_ca_certs" => self.authority = path(),
@@ -203,7 +204,7 @@ impl Tls {
             "ssl_cert_reqs" => self.accepts_any_certificate = accepts_any_certificate(value)?,
             "ssl_check_hostname" => self.accepts_any_name = matches!(value, "false" | "False" | "0" | "no"),
             "ssl_password" | "ssl_ca_path" | "ssl_ca_data" => {
-                return Err(format!("the parameter {name} cannot be kept here"));
+                return Err(format!("the parameter {name} is not supported"));
             }
             _ => return Ok(false),
         }
@@ -233,12 +234,12 @@ impl Tls {
     }
 }
 
-/// redis-py's names; with `optional`, its TLS library asks for a good certificate all the same.
+/// Parses `ssl_cert_reqs`. A client's TLS library demands a valid certificate for `optional` too.
 fn accepts_any_certificate(value: &str) -> Result<bool, String> {
     match value.to_ascii_lowercase().trim_start_matches("cert_") {
         "none" => Ok(true),
         "optional" | "required" => Ok(false),
-        _ => Err("ssl_cert_reqs is none of none, optional, required".to_owned()),
+        _ => Err("ssl_cert_reqs must be none, optional or required".to_owned()),
     }
 }
 
@@ -252,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn a_database_is_taken_from_path_or_query() {
+    fn the_database_is_read_from_path_or_query() {
         for (url, db) in [
             ("redis://h/3", 3),
             ("redis://h?db=4", 4),
@@ -265,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn users_and_passwords_are_taken_wherever_redis_py_takes_them() {
+    fn users_and_passwords_are_accepted_wherever_redis_py_accepts_them() {
         for url in [
             "redis://me:p%40ss@h",
             "redis://h?username=me&password=p%40ss",
@@ -289,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_kept_is_an_error_and_what_does_not_matter_a_warning() {
+    fn unsupported_values_are_errors_and_parameters_without_effect_are_warnings() {
         for (url, reason) in [
             ("http://h", "allowed"),
             ("redis://h:port", "allowed"),
@@ -298,15 +299,15 @@ mod tests {
             ("rediss://h?ssl_ca_certs=/not/there.crt", "/not/there.crt"),
             ("rediss://h?ssl_certfile=/x", "ssl_keyfile"),
         ] {
-            let said = parse(url).err().unwrap_or_default();
-            assert!(said.contains(reason), "{url}: {said}");
+            let error = parse(url).err().unwrap_or_default();
+            assert!(error.contains(reason), "{url}: {error}");
         }
         let (_, warnings) = parse("redis://h?socket_timeout=5&health_check_interval=30").unwrap();
         assert_eq!(warnings.len(), 2);
     }
 
     #[test]
-    fn pieces_of_a_password_that_was_not_encoded_are_in_no_message() {
+    fn no_error_quotes_part_of_an_unencoded_password() {
         for text in [
             "redis://me:12/secret@h",
             "redis://me:12?secret@h",
@@ -317,8 +318,8 @@ mod tests {
             "redis://me:p@secret?w=1@h",
             "redis://me:p@secret#w@h",
         ] {
-            let said = parse(text).err().unwrap_or_default();
-            assert!(!said.is_empty() && !said.contains("secret"), "{text}: {said}");
+            let error = parse(text).err().unwrap_or_default();
+            assert!(!error.is_empty() && !error.contains("secret"), "{text}: {error}");
         }
     }
 }

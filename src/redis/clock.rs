@@ -1,8 +1,8 @@
-//! What time it is.
+//! The current time, by this machine's clock or by Redis's.
 //!
-//! Owns the look at Redis's clock, from which entry IDs come. An entry ID a day ahead of the time is no time, unless the
-//! time is wrong: a small machine knows none until NTP tells it, and is behind until then. So where the two clocks differ by
-//! more than a minute the later one counts, and that they do is said.
+//! Owns the comparison with Redis's clock, which assigns the entry IDs. An entry ID a day ahead of this machine's clock is
+//! implausible as a time, unless this clock is wrong: a small machine without a battery-backed clock is behind until NTP
+//! sets it. If the two clocks differ by more than a minute, the later one is used, and the difference is logged.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -12,13 +12,13 @@ use redis::RedisResult;
 
 use crate::redis::link::Link;
 
-/// Differences that matter to nobody, and that a slow answer cannot make.
+/// Differences up to this many milliseconds have no effect. It is more than a slow reply can cause.
 const MARGIN_MS: i64 = 60_000;
 
-/// The time by this machine's clock, or by Redis's where that is far ahead. Clones share what is known.
+/// The time by this machine's clock, or by Redis's if that is far ahead. Clones share the measured difference.
 #[derive(Clone, Default)]
 pub struct Clock {
-    /// Milliseconds to add to this machine's.
+    /// Milliseconds to add to this machine's clock.
     ahead: Arc<AtomicI64>,
 }
 
@@ -34,7 +34,7 @@ fn own_ms() -> i64 {
     now.as_millis().try_into().unwrap_or(i64::MAX)
 }
 
-/// Compares the clocks, and says when they part and when they agree again.
+/// Compares the clocks, and logs when they begin to differ and when they agree again.
 pub struct Comparison {
     clock: Clock,
     differ: bool,
@@ -45,19 +45,20 @@ impl Comparison {
         Comparison { clock, differ: false }
     }
 
-    /// Asks Redis for its time.
+    /// Reads Redis's time and compares it with this machine's.
     ///
     /// # Errors
     ///
-    /// As Redis or the system says; that the user may not ask is none.
-    pub fn look(&mut self, link: &mut Link) -> RedisResult<()> {
+    /// Fails if Redis cannot be reached or returns an error. If the user may not send TIME, nothing is compared and the
+    /// call succeeds.
+    pub fn sample(&mut self, link: &mut Link) -> RedisResult<()> {
         let before = own_ms();
         let answer = link.query::<(i64, i64)>(&redis::cmd("TIME"));
         let cost = "a wrong clock of this machine goes unnoticed";
         let Some((seconds, micros)) = link.optional(answer, cost, "+time")? else {
             return Ok(());
         };
-        // Redis looked at its clock at some time in between.
+        // Redis read its clock at some time in between.
         let own = before + (own_ms() - before) / 2;
         let theirs = seconds.saturating_mul(1000).saturating_add(micros / 1000);
         self.compare(theirs.saturating_sub(own));
@@ -70,12 +71,12 @@ impl Comparison {
             .ahead
             .store(if differ { ahead.max(0) } else { 0 }, Ordering::Relaxed);
         if differ != std::mem::replace(&mut self.differ, differ) {
-            say(differ, ahead);
+            log_change(differ, ahead);
         }
     }
 }
 
-fn say(differ: bool, ahead: i64) {
+fn log_change(differ: bool, ahead: i64) {
     let seconds = ahead.saturating_abs() / 1000;
     match (differ, ahead > 0) {
         (true, true) => log::warn!(

@@ -1,36 +1,37 @@
-//! Transactions that Redis carries out once, whatever becomes of their answers.
+//! Transactions that Redis executes exactly once, even if their replies are lost.
 //!
-//! Each transaction sets its number in a key of ours in the same MULTI, and is sent only while the key holds what it held
-//! when that number was given out. So after an answer that did not come the key tells whether the transaction was carried
-//! out, and one that a stalled server or network delivers late, after it was sent again, changes nothing.
+//! Each transaction stores its number in a key of the worker within the same MULTI. WATCH makes it execute only while the
+//! key still holds the previous number. If a reply is lost, the key therefore shows whether the transaction was executed;
+//! and a copy that a stalled server or network delivers late, after the transaction was sent again, changes nothing.
 
 use redis::{Cmd, RedisResult, Value, from_redis_value};
 
 use crate::redis::link::{self, Link};
 
-/// The key goes by itself once no process has used it for a day.
+/// The key expires once no process has used it for a day.
 const TTL_SECONDS: u64 = 24 * 60 * 60;
 
-/// What a Redis user needs for the key.
+/// The ACL rules that the Redis user needs for the key.
 pub const RULE: &str = "~firehose:worker:* +watch +unwatch +get +set +multi +exec";
 
-/// The transactions of one thread, one after the other.
+/// The transactions of one thread, which are executed one after the other.
 pub struct Once {
     key: String,
-    /// Of this process: another one's numbers mean nothing to it.
+    /// A random prefix of this process's numbers, which distinguishes them from those of other processes.
     mark: String,
-    /// Of the last transaction that was carried out or given up.
+    /// The number of the last transaction that was executed or given up.
     number: u64,
     is_unclear: bool,
-    /// Redis has taken MULTI from this user.
+    /// Redis has accepted MULTI from this user.
     has_worked: bool,
 }
 
-/// A transaction that can begin, or needs not.
+/// The result of `Once::open`.
 pub enum Opened {
-    /// An earlier try, whose answer did not come, has carried it out.
+    /// An earlier attempt, whose reply was lost, has executed the transaction.
     CarriedOut,
-    /// It is carried out only if neither the own key nor the guard changes meanwhile. With what the guard holds.
+    /// The transaction can be closed, and executes only if neither its own key nor the guard changes in the meantime.
+    /// Contains the value of the guard.
     Ready(Option<String>),
 }
 
@@ -50,18 +51,19 @@ impl Once {
         &self.key
     }
 
-    /// Whether the last commands may have been carried out, or may be yet: none but the same may be given until they were.
+    /// Whether the outcome of the last commands is unknown: they may have been executed, or may still be. The caller must
+    /// then repeat exactly the same commands.
     pub fn is_unclear(&self) -> bool {
         self.is_unclear
     }
 
-    /// Carries out `commands`, and answers their answers; none if an earlier call, whose answer did not come, has carried
-    /// them out. After an error the same commands must be given again while `is_unclear`, also if this error is a plain
-    /// refusal: what an earlier call sent may arrive after it.
+    /// Executes `commands` and returns their replies; the replies are empty if an earlier call, whose reply was lost, has
+    /// executed them. After an error the caller must repeat the same commands while `is_unclear`, even if Redis refused
+    /// them: the commands of an earlier call may still arrive.
     ///
     /// # Errors
     ///
-    /// As Redis or the system says.
+    /// Fails if Redis cannot be reached or refuses the commands.
     pub fn execute(&mut self, link: &mut Link, commands: Vec<Cmd>) -> RedisResult<Vec<Value>> {
         loop {
             if let Opened::CarriedOut = self.open(link, None)? {
@@ -73,19 +75,20 @@ impl Once {
         }
     }
 
-    /// Begins a transaction, which a change of the key `guard` ends too. Commands may be sent before it is closed.
+    /// Begins a transaction that also fails if the key `guard` changes. The caller may send other commands before `close`.
     ///
     /// # Errors
     ///
-    /// As Redis or the system says.
+    /// Fails if Redis cannot be reached or refuses to watch or read the keys.
     pub fn open(&mut self, link: &mut Link, guard: Option<&str>) -> RedisResult<Opened> {
-        let mut look = redis::pipe();
-        look.cmd("WATCH").arg(&self.key).arg(guard);
-        look.cmd("GET")
+        let mut watch = redis::pipe();
+        watch.cmd("WATCH").arg(&self.key).arg(guard);
+        watch
+            .cmd("GET")
             .arg(&self.key)
             .cmd("GET")
             .arg(guard.unwrap_or(&self.key));
-        let answers: Vec<Value> = link.pipeline(look.ignore_errors())?;
+        let answers: Vec<Value> = link.pipeline(watch.ignore_errors())?;
         let mut texts = Vec::with_capacity(answers.len());
         for answer in answers {
             texts.push(from_redis_value::<Option<String>>(answer.extract_error()?)?);
@@ -99,7 +102,8 @@ impl Once {
         Ok(Opened::Ready(guard))
     }
 
-    /// Carries out `commands`, and answers their answers; `None` if one of the keys has changed: to be opened again.
+    /// Executes `commands` and returns their replies; `None` if one of the watched keys has changed, so that the caller
+    /// must `open` again.
     ///
     /// # Errors
     ///
@@ -119,7 +123,7 @@ impl Once {
             Err(error) => {
                 let is_refused = !link::is_connection_error(&error);
                 self.is_unclear |= !is_refused;
-                // Where MULTI itself was refused, the others were carried out one by one: the key tells.
+                // If MULTI itself was refused, the other commands were executed one by one: the key shows whether.
                 match std::mem::take(&mut self.has_worked) && is_refused {
                     true => Ok(None),
                     false => Err(error),
@@ -128,17 +132,17 @@ impl Once {
         }
     }
 
-    /// Leaves undone what was to be carried out. Of a try that may be under way the fate is not asked for any more.
+    /// Abandons the last commands. If they are still under way, they may be executed; their outcome no longer matters.
     pub fn give_up(&mut self) {
         self.end();
     }
 
-    /// Whether the last commands had no answer and were carried out all the same, as far as can be told now; then they are
-    /// done with.
+    /// Whether the last commands, whose reply was lost, have been executed by now. If so, they are finished. `false` does
+    /// not rule out that they are executed later.
     ///
     /// # Errors
     ///
-    /// As Redis or the system says.
+    /// Fails if Redis cannot be reached or refuses to read the key.
     pub fn was_carried_out(&mut self, link: &mut Link) -> RedisResult<bool> {
         if !self.is_unclear {
             return Ok(false);
@@ -151,11 +155,11 @@ impl Once {
         Ok(was_carried_out)
     }
 
-    /// Has the last commands, whose answer did not come, change nothing if they arrive yet.
+    /// Ensures that the last commands, whose reply was lost, change nothing if they still arrive.
     ///
     /// # Errors
     ///
-    /// As Redis or the system says.
+    /// Fails if Redis cannot be reached or refuses to write the key.
     pub fn void(&mut self, link: &mut Link) -> RedisResult<()> {
         let mut set = redis::cmd("SET");
         set.arg(&self.key).arg(&self.mark).arg("EX").arg(TTL_SECONDS);

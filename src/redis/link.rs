@@ -1,7 +1,7 @@
 //! A thread's own connection to Redis.
 //!
-//! Owns connecting, its time limits, the outage line in the log, and what a restricted user may do without. Each thread
-//! has its own link, since a blocking read holds its connection.
+//! Owns connecting, its time limits, the report of outages, and the commands that the worker can do without if its user may
+//! not send them. Each thread has its own link, because a blocking read occupies the connection.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -18,7 +18,7 @@ use crate::tls;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Beyond the time that a command may block: an answer that takes longer will not come.
+/// How long a reply may take, in addition to the time that the command may block. A later one is treated as lost.
 pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How to reach Redis.
@@ -28,7 +28,7 @@ pub struct Redis {
     pub outage: Arc<Outage>,
     /// Connections made so far.
     connections: Arc<AtomicU64>,
-    /// What is reported once in the process's life, and was: above all, what it costs that the user lacks a right.
+    /// The facts that are logged once per process and have been, such as the effect of a right that the user lacks.
     said: Arc<Mutex<BTreeSet<&'static str>>>,
 }
 
@@ -43,7 +43,7 @@ impl Redis {
             .set_keepalive(keepalive)
             .set_user_timeout(Duration::from_secs(10));
         let address = address.map(|info| {
-            // CLIENT SETINFO tells nobody anything here, and a restricted user may not send it.
+            // CLIENT SETINFO is of no use here, and a restricted user may not send it.
             let settings = info.redis_settings().clone().set_skip_set_lib_name();
             info.set_tcp_settings(tcp).set_redis_settings(settings)
         });
@@ -55,7 +55,7 @@ impl Redis {
         }
     }
 
-    /// A link whose commands block on the server for `block` at most. Connects when it is first used.
+    /// A link whose commands block on the server for at most `block`. It connects when it is first used.
     pub fn link(&self, block: Duration) -> Link {
         Link {
             redis: self.clone(),
@@ -68,15 +68,15 @@ impl Redis {
     }
 }
 
-/// One connection, made again when it broke.
+/// One connection, which is re-established after it breaks.
 pub struct Link {
     redis: Redis,
     waiter: Waiter,
     block: Duration,
     connection: Option<Connection>,
-    /// Of the connection: no other one of this process has the same.
+    /// The number of the connection, unique in this process.
     number: u64,
-    /// Whether a command has worked over the connection.
+    /// Whether a command has succeeded over the connection.
     has_worked: bool,
 }
 
@@ -85,25 +85,26 @@ impl Link {
     ///
     /// # Errors
     ///
-    /// As Redis or the system says. After one of the connection (`is_connection_error`) it is not known whether the
-    /// command was carried out, and the next call connects anew.
+    /// Fails if Redis cannot be reached or returns an error. After a connection error (`is_connection_error`) it is unknown
+    /// whether the command was executed, and the next call reconnects.
     pub fn query<T: FromRedisValue>(&mut self, command: &redis::Cmd) -> RedisResult<T> {
         let result = self.connect().and_then(|connection| command.query(connection));
         self.checked(result)
     }
 
-    /// Carries out commands as one MULTI; their answers, or `None` if a key that was watched has changed.
+    /// Executes commands as one MULTI and returns their replies, or `None` if a watched key has changed.
     ///
-    /// MULTI goes alone: after it was refused, the others would be carried out one by one.
+    /// MULTI is sent alone: if it were refused, Redis would execute the commands behind it one by one.
     ///
     /// # Errors
     ///
-    /// As for `query`. One that is not of the connection means that none of the commands was carried out.
+    /// As for `query`. After an error other than a connection error, none of the commands has been executed.
     pub fn transaction(&mut self, commands: &[Cmd]) -> RedisResult<Option<Vec<Value>>> {
         self.transaction_of(commands, false)
     }
 
-    /// The same; with `is_at_once` MULTI goes with the others, which saves a round trip where it is known to be taken.
+    /// Like `transaction`; `is_at_once` sends MULTI together with the commands. That saves a round trip and is safe if Redis
+    /// is known to accept MULTI from this user.
     ///
     /// # Errors
     ///
@@ -127,38 +128,38 @@ impl Link {
         }
     }
 
-    /// Sends commands in one go; their answers.
+    /// Sends commands in one round trip and returns their replies.
     ///
     /// # Errors
     ///
-    /// As for `query`. It is not known which of the commands were carried out.
+    /// As for `query`. After an error it is unknown which of the commands were executed.
     pub fn pipeline<T: FromRedisValue>(&mut self, commands: &redis::Pipeline) -> RedisResult<T> {
         let result = self.connect().and_then(|connection| commands.query(connection));
         self.checked(result)
     }
 
-    /// Connects if there is no connection: after an error nothing was sent. The connection's number: over another one it may
-    /// be another server that answers.
+    /// Connects if there is no connection, and returns the connection's number. A different number means that a different
+    /// server may be answering.
     ///
     /// # Errors
     ///
-    /// As Redis or the system says.
+    /// Fails if Redis cannot be reached; no command has been sent then.
     pub fn reach(&mut self) -> RedisResult<u64> {
         self.connect()?;
         Ok(self.number)
     }
 
-    /// Gives the connection up: the next command connects anew.
+    /// Closes the connection; the next command reconnects.
     pub fn close(&mut self) {
         self.connection = None;
     }
 
-    /// Whether this link waits for the server.
+    /// Whether this link is waiting for the server.
     pub fn is_down(&self) -> bool {
         self.waiter.is_waiting()
     }
 
-    /// Whether the next command goes over a connection that earlier ones went over.
+    /// Whether the next command will use the existing connection.
     pub fn is_connected(&self) -> bool {
         self.connection.is_some()
     }
@@ -190,11 +191,11 @@ impl Link {
         let mut connection = client.get_connection_with_timeout(CONNECT_TIMEOUT)?;
         connection.set_read_timeout(Some(ANSWER_TIMEOUT))?;
         connection.set_write_timeout(Some(ANSWER_TIMEOUT))?;
-        hear(&mut connection).map_err(|error| match error.is_timeout() && self.redis.address.is_tls() {
+        hello(&mut connection).map_err(|error| match error.is_timeout() && self.redis.address.is_tls() {
             true => (
                 redis::ErrorKind::Io,
                 "no answer in time",
-                "the port may be one without TLS".to_owned(),
+                "the port probably does not use TLS".to_owned(),
             )
                 .into(),
             false => error,
@@ -212,8 +213,8 @@ impl Link {
             }
             Err(error) if is_connection_error(error) => {
                 self.connection = None;
-                // One that worked and breaks can mostly be made again at once. A server that hangs still takes connections,
-                // and what stands before a dead one may.
+                // A connection that worked and then broke can usually be re-established at once. A server that hangs still
+                // accepts connections, though, and so may a proxy in front of a dead one.
                 if error.is_timeout() || !self.has_worked {
                     self.waiter.down(&describe(error));
                 }
@@ -223,8 +224,8 @@ impl Link {
         result
     }
 
-    /// Whether an error is one to wait out: Redis is away, or cannot serve at the moment. The link reports the outage itself.
-    /// All other errors are refusals of the command, which are for the caller to report.
+    /// Whether the caller should wait and retry: Redis is unreachable, or cannot serve at the moment. The link reports the
+    /// outage itself. All other errors are refusals of the command, which the caller reports.
     pub fn waits_out(&mut self, error: &RedisError) -> bool {
         let is_unready = is_unready(error);
         if is_unready {
@@ -233,8 +234,8 @@ impl Link {
         is_unready || is_connection_error(error)
     }
 
-    /// Redis answers but cannot serve. Over a connection that has worked before that says little: after a failover the
-    /// next one leads to another server.
+    /// Handles a server that answers but cannot serve. If the connection has worked before, this is not yet an outage:
+    /// after a failover the next connection reaches another server.
     fn unserved(&mut self, error: &RedisError) {
         self.connection = None;
         if !self.has_worked {
@@ -244,18 +245,18 @@ impl Link {
 }
 
 impl Link {
-    /// Whether this is asked for the first time in the process, over whichever link.
+    /// Whether this is the first call with `what` in the process, over any link.
     pub fn is_first(&self, what: &'static str) -> bool {
         let mut said = self.redis.said.lock().unwrap_or_else(PoisonError::into_inner);
         said.insert(what)
     }
 
-    /// The answer to a command that the worker can do without: `None` where its user may not send it, or the server does not
-    /// know it. Says once what that costs, and what to do.
+    /// Passes on the reply to a command that the worker can do without. `None` if its user may not send the command, or the
+    /// server does not know it; then logs once per process the consequence (`cost`) and the ACL rule that avoids it.
     ///
     /// # Errors
     ///
-    /// All others.
+    /// All other errors of `answer`.
     pub fn optional<T>(&self, answer: RedisResult<T>, cost: &'static str, rule: &str) -> RedisResult<Option<T>> {
         match answer {
             Ok(answer) => Ok(Some(answer)),
@@ -270,10 +271,10 @@ impl Link {
     }
 }
 
-/// What EXEC has answered.
+/// The result of EXEC.
 enum Executed {
     Answers(Vec<Value>),
-    /// A key that was watched has changed.
+    /// A watched key has changed.
     Nothing,
     Refused {
         error: RedisError,
@@ -281,7 +282,7 @@ enum Executed {
     },
 }
 
-/// Sends commands and EXEC behind a MULTI that was accepted, or goes with them.
+/// Sends commands and EXEC, preceded by MULTI if `with_multi`; otherwise MULTI has been accepted already.
 fn queue_and_execute(connection: &mut Connection, commands: &[Cmd], with_multi: bool) -> RedisResult<Executed> {
     let (multi, exec) = (redis::cmd("MULTI"), redis::cmd("EXEC"));
     let commands: Vec<&Cmd> = with_multi.then_some(&multi).into_iter().chain(commands).collect();
@@ -301,9 +302,9 @@ fn queue_and_execute(connection: &mut Connection, commands: &[Cmd], with_multi: 
         Value::ServerError(error) => {
             let error = RedisError::from(error);
             Executed::Refused {
-                // EXEC itself is refused, and not what it was to carry out.
+                // EXEC itself was refused, not one of the queued commands: the connection is still queueing.
                 is_queueing: code(&error) != "EXECABORT",
-                // That one of them was refused says more than that all were.
+                // The refusal of one command is more informative than that of the whole transaction.
                 error: refusal.unwrap_or(error),
             }
         }
@@ -311,30 +312,30 @@ fn queue_and_execute(connection: &mut Connection, commands: &[Cmd], with_multi: 
     })
 }
 
-/// Fails unless the server answers, and in cluster mode: a handshake for TLS waits for the first command, and who listens
-/// may say nothing. HELLO is allowed to every user.
-fn hear(connection: &mut Connection) -> RedisResult<()> {
+/// Fails if the server does not answer, or runs in cluster mode. The TLS handshake takes place with the first command, and
+/// a listener without TLS may never answer it. Every user may send HELLO.
+fn hello(connection: &mut Connection) -> RedisResult<()> {
     match redis::cmd("HELLO").query::<HashMap<String, Value>>(connection) {
         Err(error) if is_connection_error(&error) => Err(error),
         Ok(server) if server.get("mode") == Some(&Value::BulkString(b"cluster".to_vec())) => {
             Err((redis::ErrorKind::ClusterConnectionNotFound, CLUSTER).into())
         }
-        // That HELLO is refused, or unknown to a proxy, is an answer, too.
+        // A refusal of HELLO, also by a proxy that does not know it, proves that the server answers.
         _ => Ok(()),
     }
 }
 
-/// Counters and dead letters go into one MULTI each, whose keys a cluster keeps in different slots: rows would be written, and
-/// never be counted.
+/// Counters and dead letters are written in one MULTI each. A cluster keeps their keys in different slots and would refuse
+/// the MULTI, so that rows would be written but never counted.
 const CLUSTER: &str = "redis runs in cluster mode, which the worker does not support: its transactions span slots; set \
                        cluster-enabled no and restart redis, or let REDIS_URL name a redis that is not a cluster's";
 
-/// Whether the server is not worked with since it is part of a cluster.
+/// Whether the server was rejected because it is part of a cluster.
 pub fn is_cluster(error: &RedisError) -> bool {
     error.kind() == redis::ErrorKind::ClusterConnectionNotFound
 }
 
-/// Whether the connection is of no more use, so that the outcome of a command is unknown.
+/// Whether the connection is unusable, so that the outcome of the command is unknown.
 pub fn is_connection_error(error: &RedisError) -> bool {
     is_cluster(error)
         || error.is_io_error()
@@ -348,8 +349,8 @@ pub fn code(error: &RedisError) -> &str {
     error.code().unwrap_or_default()
 }
 
-/// Whether the user lacks a right, or the server the command: it may be renamed away, or unknown to a proxy. Refused inside a
-/// MULTI, EXEC's answer has a code of its own, and the reason behind it.
+/// Whether the user lacks a right, or the server lacks the command: redis.conf may rename it, or a proxy may not know it.
+/// If a command inside a MULTI is refused, EXEC fails with EXECABORT and gives the reason in its text.
 pub fn is_refused(error: &RedisError) -> bool {
     match code(error) {
         _ if is_database_refused(error) => false,
@@ -360,18 +361,18 @@ pub fn is_refused(error: &RedisError) -> bool {
     }
 }
 
-/// Whether the server does not know the command, which only the text of its answer tells.
+/// Whether the server does not know the command. There is no error code for it, only a text.
 pub fn is_unknown(error: &RedisError) -> bool {
-    let is_said = |detail: &str| {
+    let reports_unknown = |detail: &str| {
         let detail = detail.to_ascii_lowercase();
         let words = ["unknown command", "unknown subcommand", "unsupported command"];
         words.iter().any(|words| detail.contains(words))
     };
-    error.detail().is_some_and(is_said)
+    error.detail().is_some_and(reports_unknown)
 }
 
-/// What to do about an error that `is_refused`, for which a user with all rights needs none and a server without the
-/// command none that an ACL gives.
+/// How to fix an error that `is_refused`: by the ACL `rules`, or, if the server does not know the command, in redis.conf or
+/// at a proxy.
 pub fn remedy(error: &RedisError, rules: &str) -> String {
     match is_unknown(error) {
         true => "take its rename-command out of redis.conf and restart redis, or connect past the proxy that lacks it"
@@ -380,8 +381,8 @@ pub fn remedy(error: &RedisError, rules: &str) -> String {
     }
 }
 
-/// The same as the end of a line, which is empty for errors that are no lack of a right: `describe` says what to do about
-/// those.
+/// The `remedy` as the end of a log line. Empty for errors other than a missing right: for those, `describe` includes the
+/// advice.
 pub fn hint(error: &RedisError, rules: &str) -> String {
     match is_refused(error) {
         true => format!("; {}", remedy(error, rules)),
@@ -389,7 +390,8 @@ pub fn hint(error: &RedisError, rules: &str) -> String {
     }
 }
 
-/// Whether the server says no to writes as such: a replica, or one that loads its data.
+/// Whether the server as a whole cannot serve: it is a replica, is loading its data, refuses the password, or stopped
+/// accepting writes after a failed snapshot.
 pub fn is_unready(error: &RedisError) -> bool {
     use redis::ErrorKind::Server;
     matches!(
@@ -398,12 +400,12 @@ pub fn is_unready(error: &RedisError) -> bool {
     ) || matches!(code(error), "NOAUTH" | "WRONGPASS" | "MISCONF")
 }
 
-/// The error on one line, beginning with the server's code for it where it has one.
+/// The error on one line, beginning with the server's error code if there is one.
 pub fn describe(error: &RedisError) -> String {
     let text = match (error.code(), error.detail()) {
         _ if is_cluster(error) => CLUSTER.to_owned(),
         (Some(code), Some(detail)) => format!("{code} {detail}"),
-        // The system's own words for it are "resource temporarily unavailable".
+        // The system's text is "resource temporarily unavailable", which would mislead.
         (None, None) if error.is_timeout() => "no answer in time".to_owned(),
         _ => error.to_string(),
     };
@@ -414,11 +416,11 @@ pub fn describe(error: &RedisError) -> String {
     }
 }
 
-/// What to do about a refusal that concerns all writes, or all commands.
+/// How to fix a refusal that concerns all writes or all commands.
 fn advice(error: &RedisError) -> Option<&'static str> {
     Some(match code(error) {
         _ if is_database_refused(error) => "allow +select, or let REDIS_URL name database 0",
-        "MISCONF" => "see to its disk and its log, then redis-cli BGSAVE",
+        "MISCONF" => "check its disk and its log, then redis-cli BGSAVE",
         "NOREPLICAS" => "start its replicas, or redis-cli CONFIG SET min-replicas-to-write 0",
         "OOM" => "raise its maxmemory, or lower the producer's limit of entries",
         "READONLY" => "let REDIS_URL name the master",
@@ -426,11 +428,11 @@ fn advice(error: &RedisError) -> Option<&'static str> {
     })
 }
 
-/// Whether the address's database may not be chosen, which the client does first of all: without it there is no connection.
+/// Whether SELECT of the address's database was refused. The client sends it first, so there is no connection without it.
 pub fn is_database_refused(error: &RedisError) -> bool {
-    let is_said = |detail: &str| {
+    let names_select = |detail: &str| {
         let detail = detail.to_ascii_lowercase();
         detail.contains("'select' command") || detail.contains("unknown command 'select'")
     };
-    error.detail().is_some_and(is_said)
+    error.detail().is_some_and(names_select)
 }

@@ -1,4 +1,4 @@
-//! Redis as the rest of the program sees it: its address, connections, their limits of time, and its clock.
+//! Redis as the rest of the program sees it: its address, connections with their time limits, and its clock.
 
 pub mod address;
 pub mod clock;

@@ -25,8 +25,8 @@ thread_local! {
 /// Shows that the calling thread is alive.
 pub fn beat() {
     MINE.with_borrow(|mine| {
-        if let Some(taken) = mine {
-            taken.fetch_add(1, Relaxed);
+        if let Some(beats) = mine {
+            beats.fetch_add(1, Relaxed);
         }
     });
 }
@@ -51,11 +51,11 @@ pub fn send<T>(channel: &Sender<T>, mut value: T) -> Result<(), SendError<T>> {
 }
 
 impl Heartbeats {
-    /// Makes the calling thread one of those that must beat, until the result is dropped.
+    /// Registers the calling thread as one that must beat, until the result is dropped.
     pub fn enter(&self, name: &str) -> Entered {
-        let taken = Arc::default();
-        MINE.set(Some(Arc::clone(&taken)));
-        self.lock().insert(name.to_owned(), taken);
+        let beats = Arc::default();
+        MINE.set(Some(Arc::clone(&beats)));
+        self.lock().insert(name.to_owned(), beats);
         Entered {
             heartbeats: self.clone(),
             name: name.to_owned(),
@@ -78,20 +78,20 @@ impl Heartbeats {
 /// An observer of the threads.
 pub struct Watch {
     heartbeats: Heartbeats,
-    /// The heartbeats of each thread when none was last missing.
+    /// How often each thread had beaten when `missing` last returned no thread.
     seen: BTreeMap<String, u64>,
 }
 
 impl Watch {
-    /// The threads that have not beaten since this last returned none.
+    /// The threads that have not beaten since this last returned an empty list.
     pub fn missing(&mut self) -> Vec<String> {
         let threads = self.heartbeats.lock();
         let now: BTreeMap<_, _> = threads
             .iter()
-            .map(|(name, taken)| (name.clone(), taken.load(Relaxed)))
+            .map(|(name, beats)| (name.clone(), beats.load(Relaxed)))
             .collect();
         drop(threads);
-        let missing = now.iter().filter(|(name, taken)| self.seen.get(*name) == Some(taken));
+        let missing = now.iter().filter(|(name, beats)| self.seen.get(*name) == Some(beats));
         let missing: Vec<String> = missing.map(|(name, _)| name.clone()).collect();
         if missing.is_empty() {
             self.seen = now;
@@ -122,28 +122,28 @@ mod tests {
     fn a_thread_is_missing_until_it_beats_or_ends() {
         let heartbeats = Heartbeats::default();
         let (go, wait) = bounded::<()>(0);
-        let (said, hear) = bounded::<()>(0);
+        let (done, wait_done) = bounded::<()>(0);
         let thread = std::thread::Builder::new().spawn({
             let heartbeats = heartbeats.clone();
             move || {
                 let _entered = heartbeats.enter("other");
-                said.send(()).unwrap();
+                done.send(()).unwrap();
                 wait.recv().unwrap();
                 beat();
-                said.send(()).unwrap();
+                done.send(()).unwrap();
                 wait.recv().unwrap();
             }
         });
         let entered = heartbeats.enter("mine");
-        hear.recv().unwrap();
+        wait_done.recv().unwrap();
         let mut watch = heartbeats.watch();
         assert!(watch.missing().is_empty(), "entering is a heartbeat");
         assert_eq!(watch.missing(), ["mine", "other"]);
         beat();
         assert_eq!(watch.missing(), ["other"]);
-        assert_eq!(watch.missing(), ["other"], "observing is no heartbeat");
+        assert_eq!(watch.missing(), ["other"], "observing does not count as a heartbeat");
         go.send(()).unwrap();
-        hear.recv().unwrap();
+        wait_done.recv().unwrap();
         assert!(watch.missing().is_empty());
         drop(entered);
         assert_eq!(watch.missing(), ["other"]);
@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn each_watch_sees_every_heartbeat_however_often_others_look() {
+    fn each_watch_sees_every_heartbeat_whatever_other_watches_do() {
         let heartbeats = Heartbeats::default();
         let _entered = heartbeats.enter("mine");
         let (mut watchdog, mut health) = (heartbeats.watch(), heartbeats.watch());
@@ -162,7 +162,7 @@ mod tests {
         }
         beat();
         for watch in [&mut watchdog, &mut health] {
-            assert!(watch.missing().is_empty(), "the other has taken the heartbeat away");
+            assert!(watch.missing().is_empty(), "the other watch has consumed the heartbeat");
         }
         assert_eq!(watchdog.missing(), ["mine"]);
         assert_eq!(health.missing(), ["mine"]);

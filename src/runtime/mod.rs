@@ -1,4 +1,4 @@
-//! Threads, how they wait, and how they stop.
+//! Threads: how they start, wait, show that they are alive, and stop.
 
 pub mod heartbeat;
 pub mod retry;

@@ -1,7 +1,7 @@
-//! Waiting between tries, and saying so once.
+//! Waiting between attempts, and logging it once per outage.
 //!
-//! What comes and goes again and again has lines of its own three times a minute; the other times share one line a minute,
-//! unless they last.
+//! An outage or refusal that recurs is logged individually three times a minute. The others are summed up in one line a
+//! minute, unless they last more than five seconds.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,8 +13,8 @@ use crate::runtime::shutdown::{Stop, Stopped};
 const FIRST: Duration = Duration::from_millis(50);
 const LONGEST: Duration = Duration::from_secs(5);
 
-/// Waits that double from 50 ms to 5 s, each cut by a random part of up to half, so that processes that failed together do
-/// not try again together. They begin anew once nothing has failed for a while.
+/// Waits that double from 50 ms to 5 s, each shortened at random by up to half, so that processes that failed together do
+/// not retry together. They start at 50 ms again once nothing has failed for a while.
 #[derive(Default)]
 pub struct Backoff {
     failures: u32,
@@ -22,9 +22,13 @@ pub struct Backoff {
 }
 
 impl Backoff {
-    /// Waits before the next try; fails if a stop is requested.
+    /// Waits before the next attempt.
+    ///
+    /// # Errors
+    ///
+    /// Fails if a stop is requested.
     pub fn wait(&mut self, stop: &Stop) -> Result<(), Stopped> {
-        // A try may itself take as long as its time limits allow.
+        // Longer than LONGEST, because an attempt may itself take as long as its time limits allow.
         if self.waited_at.is_some_and(|at| at.elapsed() > 6 * LONGEST) {
             self.reset();
         }
@@ -40,31 +44,30 @@ impl Backoff {
     }
 }
 
-/// Times that have lines of their own within `QUOTA_TIME`.
+/// How many outages or refusals are logged individually within `QUOTA_TIME`.
 const QUOTA: usize = 3;
 const QUOTA_TIME: Duration = Duration::from_secs(60);
 
-/// What lasts this long has lines of its own in any case.
+/// An outage or refusal that lasts this long is always logged individually.
 const LONG: Duration = Duration::from_secs(5);
 
-/// When lines were written about the last times that something began.
+/// When the last outages or refusals that were logged individually began.
 #[derive(Default)]
 struct Quota([Option<Instant>; QUOTA]);
 
 impl Quota {
-    /// Whether lines are to be written about what begins now.
+    /// Whether an outage or refusal that begins now is logged individually.
     fn take(&mut self, now: Instant) -> bool {
         let is_free = |at: &&mut Option<Instant>| at.is_none_or(|at| now.saturating_duration_since(at) >= QUOTA_TIME);
         self.0.iter_mut().find(is_free).map(|at| *at = Some(now)).is_some()
     }
 }
 
-/// Whether a server serves: one line when the first of those who need it has to wait for it, one when the last no longer
-/// has to.
+/// The availability of a server. Logs one line when the first waiter starts waiting and one when the last stops.
 pub struct Outage {
     server: &'static str,
     state: Mutex<State>,
-    /// Outages without lines of their own.
+    /// Outages that are not logged individually.
     pub repeats: Repeats,
 }
 
@@ -73,15 +76,15 @@ struct State {
     waiting: usize,
     since: Option<Instant>,
     quota: Quota,
-    /// Whether the log tells of this outage.
+    /// Whether this outage has been logged individually.
     is_said: bool,
-    /// Somebody who waited was served, and nobody has failed since.
+    /// A waiter was served, and no waiter has failed since.
     has_served: bool,
-    /// When somebody who had waited was served last.
+    /// When a waiter was last served.
     served_at: Option<Instant>,
-    /// What was said last about why.
+    /// The last reported reason.
     reason: String,
-    /// The reasons reported that only an operator can fix.
+    /// The reasons logged in this outage that only an operator can fix.
     said: BTreeSet<String>,
 }
 
@@ -98,13 +101,13 @@ impl Outage {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Why the server is waited for, while it is.
+    /// The reason of the current outage, if any.
     pub fn reason(&self) -> Option<String> {
         let state = self.state();
         (state.waiting > 0).then(|| state.reason.clone())
     }
 
-    /// Takes back one who waited, and may have been served; says so if the outage is over.
+    /// Ends the wait of one waiter, which may have been served, and logs the recovery if it was the last.
     fn leave(&self, is_served: bool) {
         let mut state = self.state();
         if is_served {
@@ -129,10 +132,10 @@ impl Outage {
     }
 }
 
-/// Reasons said in one outage at most: some servers put into them what differs from row to row.
+/// At most so many reasons are logged per outage: some servers include text that differs from row to row.
 const MAX_SAID: usize = 20;
 
-/// One user of a server.
+/// A thread's use of a server, which waits while the server is down.
 pub struct Waiter {
     outage: Arc<Outage>,
     is_waiting: bool,
@@ -150,17 +153,17 @@ impl Waiter {
         self.is_waiting
     }
 
-    /// When somebody who had waited for the server was served last.
+    /// When the server last served a waiter, over any `Waiter` of the same outage.
     pub fn served_at(&self) -> Option<Instant> {
         self.outage.state().served_at
     }
 
-    /// The server could not be reached, or does not serve at the moment.
+    /// Reports that the server cannot be reached, or cannot serve at the moment.
     pub fn down(&mut self, reason: &str) {
         self.down_since(reason, Instant::now());
     }
 
-    /// The same, found out some time after it began.
+    /// Like `down`, for an outage that began at `since`.
     pub fn down_since(&mut self, reason: &str, since: Instant) {
         if self.join(reason, since, false) {
             log::warn!("waiting for {}: {reason}; nothing is lost", self.outage.server);
@@ -169,8 +172,8 @@ impl Waiter {
         }
     }
 
-    /// An operator must fix what `reason` names before the server can serve. Reported even during an outage that was
-    /// reported.
+    /// Reports a `reason` that an operator must fix before the server can serve. Logged even during an outage that has
+    /// been logged.
     pub fn blocked(&mut self, reason: &str) {
         self.join(reason, Instant::now(), true);
         let is_new = {
@@ -183,7 +186,8 @@ impl Waiter {
         }
     }
 
-    /// Whether the log is to tell of the outage now. `is_said`: the caller does.
+    /// Starts or continues waiting. Whether the caller is to log the outage now; with `is_said` the caller logs in any
+    /// case.
     fn join(&mut self, reason: &str, since: Instant, is_said: bool) -> bool {
         let mut state = self.outage.state();
         let state = &mut *state;
@@ -203,7 +207,7 @@ impl Waiter {
         state.is_said && !was_said
     }
 
-    /// The server has served.
+    /// Reports that the server has served.
     pub fn up(&mut self) {
         self.leave(true);
     }
@@ -222,12 +226,12 @@ impl Drop for Waiter {
     }
 }
 
-/// What a server refuses though it is there: one line when it begins to, one when it does no longer.
+/// A command that a server refuses although it is up. Logs one line when the refusals begin and one when they end.
 #[derive(Default)]
 pub struct Refusal {
     refused: Option<Refused>,
     quota: Quota,
-    /// Refusals without lines of their own.
+    /// Refusals that are not logged individually.
     repeats: Repeats,
 }
 
@@ -238,7 +242,7 @@ struct Refused {
 }
 
 impl Refusal {
-    /// `line` says what is refused, why, what becomes of it meanwhile, and what to do.
+    /// Reports a refusal. `line` states what is refused and why, what happens meanwhile, and what to do.
     pub fn say(&mut self, line: String) {
         let now = Instant::now();
         let (since, was_said) = match &self.refused {
@@ -275,7 +279,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn three_times_a_minute_have_lines_of_their_own() {
+    fn three_outages_a_minute_are_logged_individually() {
         let start = Instant::now();
         let mut quota = Quota::default();
         let mut taken = Vec::new();
@@ -288,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn outages_without_lines_of_their_own_are_counted() {
+    fn outages_that_are_not_logged_individually_are_counted() {
         let outage = Outage::new("redis");
         let mut waiter = Waiter::new(&outage);
         let said = (0..30).filter(|_| {
@@ -299,7 +303,10 @@ mod tests {
         assert_eq!(said.count(), QUOTA);
         let long_ago = Instant::now().checked_sub(2 * LONG).unwrap();
         assert!(waiter.join("connection refused", long_ago, false), "it has lasted");
-        assert!(!waiter.join("connection refused", long_ago, false), "it has been said");
+        assert!(
+            !waiter.join("connection refused", long_ago, false),
+            "it has been logged"
+        );
         waiter.up();
         let lines = outage.repeats.take_lines(Instant::now(), Duration::ZERO);
         assert_eq!(

@@ -1,11 +1,11 @@
-//! The stop request, and who hears it.
+//! The stop request, and the waits that it ends.
 //!
-//! Owns the thread that receives signals. The first that asks for the end, whether it comes from a service manager, a
-//! person or a terminal that closes, has every thread finish; a second ends the process at once. Whoever waits, waits here,
-//! so that a stop ends every wait.
+//! Owns the thread that receives signals. The first stop signal, whether from a service manager, a person or a closing
+//! terminal, makes every thread finish; a second ends the process at once. All threads sleep through `Stop::wait`, so that
+//! a stop ends every sleep.
 //!
-//! Invariant: no signal ends the process without a flush of its counts, but for SIGKILL, a second stop, and faults of the
-//! process itself.
+//! Invariant: no signal ends the process before its counts are flushed, except SIGKILL, a second stop signal, and signals
+//! for faults of the process itself.
 
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -21,7 +21,7 @@ use thiserror::Error;
 use crate::logging::stderr;
 use crate::runtime::heartbeat;
 
-/// Asked for once, heard by all threads.
+/// A stop request, shared by all threads. It cannot be withdrawn.
 #[derive(Clone, Default)]
 pub struct Stop(Arc<Shared>);
 
@@ -31,7 +31,7 @@ struct Shared {
     changed: Condvar,
 }
 
-/// A stop was requested. What waits fails with it, so that `?` ends all that waits for that.
+/// The error of a wait that a stop request has ended, so that `?` ends the callers as well.
 #[derive(Debug, Error)]
 #[error("a stop was requested")]
 pub struct Stopped;
@@ -47,6 +47,8 @@ impl Stop {
         self.requested_at().is_some()
     }
 
+    /// # Errors
+    ///
     /// Fails once a stop is requested.
     pub fn check(&self) -> Result<(), Stopped> {
         match self.is_requested() {
@@ -55,12 +57,12 @@ impl Stop {
         }
     }
 
-    /// When the stop was asked for.
+    /// When the stop was requested, if it was.
     pub fn requested_at(&self) -> Option<Instant> {
         *self.0.requested_at.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits for `time` or until a stop is requested; whether it is.
+    /// Waits for `time`, or until a stop is requested; returns whether one is.
     pub fn wait(&self, time: Duration) -> bool {
         let requested_at = self.0.requested_at.lock().unwrap_or_else(PoisonError::into_inner);
         let waited = self.0.changed.wait_timeout_while(requested_at, time, |at| at.is_none());
@@ -70,20 +72,21 @@ impl Stop {
     }
 }
 
-/// What a process ended by a second signal exits with, as shells count it for SIGTERM.
+/// The exit code after a second stop signal: 128 + 15, as shells report a process ended by SIGTERM.
 const EXIT_AT_ONCE: i32 = 143;
 
-/// Request a stop.
+/// Signals that request a stop.
 const STOPS: [i32; 4] = [SIGTERM, SIGINT, SIGHUP, SIGQUIT];
 
-/// Mean nothing to the program, but would end it if they were not handled: tools for logs and for timing send them.
+/// Signals without a meaning here, which would end the process if they were not handled. Log rotation and profiling tools
+/// send them.
 const IGNORED: [i32; 6] = [SIGUSR1, SIGUSR2, SIGALRM, SIGVTALRM, SIGPROF, SIGIO];
 
-/// Has signals request a stop; a second one ends the process.
+/// Makes the first stop signal request a stop, and a second one end the process.
 ///
 /// # Errors
 ///
-/// The system refuses the handlers or the thread.
+/// Fails if the system refuses the signal handlers or the thread.
 pub fn handle_signals(stop: &Stop) -> anyhow::Result<()> {
     let handled = STOPS
         .into_iter()
@@ -114,14 +117,14 @@ pub fn handle_signals(stop: &Stop) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Whether whoever started the process wants it to survive the signal, as nohup does, and shells with what they run in the
-/// background. SIGTERM and SIGINT stop it all the same: there must be a way to.
+/// Whether the process was started with the signal ignored, as nohup and shells (for background jobs) do, and so must
+/// survive it. SIGTERM and SIGINT always stop the process: there must be a way to.
 fn stays_ignored(signal: i32) -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     ![SIGTERM, SIGINT].contains(&signal) && is_ignored(&status, signal)
 }
 
-/// Whether a process of this /proc/…/status ignores the signal.
+/// Whether the process with this `/proc/<pid>/status` ignores the signal.
 fn is_ignored(status: &str, signal: i32) -> bool {
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
     let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
@@ -133,7 +136,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ignored_signals_are_those_of_the_mask() {
+    fn ignored_signals_are_read_from_the_mask() {
         // Of `nohup sh -c 'cat /proc/self/status'`.
         let status = "SigBlk:\t0000000000000000\nSigIgn:\t0000000000000001\nSigCgt:\t0000000000000002\n";
         assert!(is_ignored(status, SIGHUP));

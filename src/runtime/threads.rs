@@ -1,7 +1,7 @@
 //! The threads of the program.
 //!
-//! Owns their start and their end: a thread that ends early, by an error or a panic, requests the stop, and its failure is
-//! the program's.
+//! Owns their start and end. A thread that ends early, by an error or a panic, requests the stop, and its failure becomes
+//! the result of the program.
 
 use std::collections::HashMap;
 use std::thread::JoinHandle;
@@ -13,7 +13,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use crate::runtime::heartbeat::{self, Heartbeats};
 use crate::runtime::shutdown::Stop;
 
-/// All that run.
+/// The running threads.
 pub struct Threads {
     running: HashMap<String, Running>,
     /// Each thread sends its name when it ends, in whatever way.
@@ -26,14 +26,14 @@ pub struct Threads {
 
 struct Running {
     handle: JoinHandle<anyhow::Result<()>>,
-    /// It is on the data's way; the others serve those that are.
+    /// Whether the thread is on the data path. The other threads serve those on it.
     is_path: bool,
 }
 
-/// How often it is looked whether a stop was requested and is late.
+/// How often `join_path` checks whether a requested stop has timed out.
 const POLL_INTERVAL: Duration = Duration::from_millis(200);
 
-/// More threads than there are.
+/// More than the number of threads, so that the channel of ended threads is never full.
 const MAX_THREADS: usize = 128;
 
 impl Threads {
@@ -47,7 +47,7 @@ impl Threads {
         }
     }
 
-    /// Starts a thread on the data's way, whose error or panic requests the stop.
+    /// Starts a thread on the data path. Its error or panic requests the stop.
     pub fn spawn(
         &mut self,
         name: &str,
@@ -56,7 +56,7 @@ impl Threads {
         self.start(name, true, run)
     }
 
-    /// Starts a thread beside the data's way, which runs until `stop`. Its error or panic requests the stop of all as well.
+    /// Starts a thread beside the data path, which runs until `stop`. Its error or panic requests the stop of all threads.
     pub fn spawn_beside(
         &mut self,
         name: &str,
@@ -91,8 +91,8 @@ impl Threads {
         Ok(())
     }
 
-    /// Waits for the threads on the data's way, but after a stop is requested no longer than `stop_timeout`; sees to all
-    /// others meanwhile. Whether all ended.
+    /// Waits for the threads on the data path; once a stop is requested, for at most `stop_timeout`. Handles the end of all
+    /// other threads meanwhile. Returns whether all threads on the path ended.
     pub fn join_path(&mut self, stop_timeout: Duration) -> bool {
         while self.running.values().any(|running| running.is_path) {
             self.join_one(POLL_INTERVAL);
@@ -108,7 +108,7 @@ impl Threads {
         true
     }
 
-    /// Waits for all threads for `time` at most.
+    /// Waits for all threads, for at most `time`.
     pub fn join_within(&mut self, time: Duration) {
         let deadline = Instant::now() + time;
         while !self.running.is_empty() && Instant::now() < deadline {
@@ -116,7 +116,7 @@ impl Threads {
         }
     }
 
-    /// Waits for `time` at most for a thread to end, and sees how it did.
+    /// Waits for at most `time` until a thread ends, and records its failure if it failed.
     fn join_one(&mut self, time: Duration) {
         let ended = self.ended.1.recv_timeout(time);
         heartbeat::beat();
@@ -136,12 +136,15 @@ impl Threads {
         self.stop.request();
     }
 
+    /// # Errors
+    ///
+    /// The first failure of a thread.
     pub fn result(self) -> anyhow::Result<()> {
         self.failure.map_or(Ok(()), Err)
     }
 }
 
-/// Says that its thread has ended when it is dropped, as it is on a panic too.
+/// Reports the end of its thread when it is dropped, also by a panic.
 struct End {
     name: String,
     ended: Sender<String>,
@@ -149,7 +152,7 @@ struct End {
 
 impl Drop for End {
     fn drop(&mut self) {
-        // Never full: there is room for every thread. Closed only once nobody waits any more.
+        // Cannot fail for lack of room: the channel has room for every thread. It is closed only after the last join.
         let _ = self.ended.try_send(std::mem::take(&mut self.name));
     }
 }
@@ -173,7 +176,7 @@ mod tests {
             let mut threads = Threads::new(stop.clone(), Heartbeats::default());
             threads
                 .spawn("waits", move || {
-                    assert!(stop.wait(CEILING), "nobody requested the stop");
+                    assert!(stop.wait(CEILING), "the stop was not requested");
                     Ok(())
                 })
                 .unwrap();
@@ -192,7 +195,7 @@ mod tests {
             .spawn("waits", {
                 let stop = stop.clone();
                 move || {
-                    assert!(stop.wait(CEILING), "nobody requested the stop");
+                    assert!(stop.wait(CEILING), "the stop was not requested");
                     Ok(())
                 }
             })

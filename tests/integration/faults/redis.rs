@@ -136,7 +136,7 @@ fn a_first_write_that_a_failed_snapshot_refuses_is_said_at_once() {
         set.is_err()
     });
     let mut worker = world.worker().spawn();
-    wait_for_line(&mut worker, &["MISCONF", "see to its disk", "redis-cli BGSAVE"]);
+    wait_for_line(&mut worker, &["MISCONF", "check its disk", "redis-cli BGSAVE"]);
     std::fs::remove_dir(&in_the_way).expect("the folder goes");
     cmd("BGSAVE").exec(&mut world.stack.redis()).expect("BGSAVE");
     wait_until("writes are taken", || {
