@@ -1,6 +1,6 @@
-//! The program: reads the command line, runs what it asks for, and turns what came of it into an exit code.
+//! The program: parses the command line, runs the command, and maps its result to an exit code.
 
-#![warn(clippy::print_stdout, clippy::print_stderr)] // they panic where nobody reads, or wait for whoever does not
+#![warn(clippy::print_stdout, clippy::print_stderr)] // they panic if the reader has closed, and block if it stalls
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -20,7 +20,7 @@ const UNUSABLE_CONFIGURATION: u8 = 2;
 
 fn main() -> ExitCode {
     let settings = read_settings();
-    // No earlier: who the user is, and the environment, change only while there is no other thread.
+    // Not earlier: the user and the environment may change only while there is no other thread.
     let _flushed = stderr::start();
     let (cli, file) = match settings {
         Ok(read) => read,
@@ -57,8 +57,8 @@ fn main() -> ExitCode {
     }
 }
 
-/// The command line with the values of a settings file, if there is one, and that file. Who asks with the unit's settings
-/// asks as the unit's user.
+/// Parses the command line together with the settings file, if there is one, and returns both. A command that reads the
+/// unit's settings continues as the unit's user.
 fn read_settings() -> Result<(Cli, EnvFile), String> {
     let cli = Cli::try_parse().map_err(refused)?;
     let file = match (&cli.env_file, &cli.command) {
@@ -79,12 +79,12 @@ fn read_settings() -> Result<(Cli, EnvFile), String> {
     Ok((cli, file))
 }
 
-/// Why the command line cannot be used; ends the process with the text that it asks for, where it asks for help.
+/// The error text for an unusable command line. Prints help or version and exits if the command line requests that.
 fn refused(error: clap::Error) -> String {
     if !error.use_stderr() {
         error.exit();
     }
-    // A line of an argument must not look like one of clap's.
+    // A line feed in an argument must not forge a line of clap's message.
     let has_lines = std::env::args_os().any(|argument| argument.to_string_lossy().contains('\n'));
     match has_lines {
         true => shown::one_line(&error.to_string()),
@@ -97,7 +97,8 @@ fn unusable(fault: &str) -> ExitCode {
     ExitCode::from(UNUSABLE_CONFIGURATION)
 }
 
-/// What a person asks for: the answer on stdout, an error on stderr, no log. Whether all is well is the exit code.
+/// The exit code of a command that prints to stdout and does not log: 1 after an error, which it prints to stderr, or if the
+/// result is `false`.
 fn exit_code(result: anyhow::Result<bool>) -> ExitCode {
     match result {
         Ok(true) => ExitCode::SUCCESS,
@@ -109,7 +110,7 @@ fn exit_code(result: anyhow::Result<bool>) -> ExitCode {
     }
 }
 
-/// What runs for long: it and its failure are in the log.
+/// Runs a command that logs, and logs its failure.
 fn logged<T>(
     config: Config,
     run: impl FnOnce(Config) -> anyhow::Result<T>,
@@ -129,7 +130,7 @@ fn logged<T>(
 fn print(text: &str) -> ExitCode {
     use std::io::Write;
     let lines: String = text.lines().map(|line| shown::harmless(line) + "\n").collect();
-    // A reader that has gone, as `head` does, wants no more of it.
+    // Fails if the reader has closed the pipe, as `head` does.
     match std::io::stdout().write_all(lines.as_bytes()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(_) => ExitCode::from(FAILED),

@@ -1,7 +1,7 @@
-//! TLS to PostgreSQL, as libpq's parameters ask for it.
+//! TLS to PostgreSQL according to libpq's parameters.
 //!
-//! Owns which server certificate is good enough for which sslmode, and the files of certificates and keys. They are read
-//! for each connection, so that renewed ones are taken without a restart. `redis_url` has those of Redis.
+//! Owns which server certificate each sslmode accepts, and the files of certificates and keys. They are read for each
+//! connection, so that renewed ones are used without a restart. `redis::address` owns the TLS settings of Redis.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -39,12 +39,12 @@ impl TlsMode {
     }
 }
 
-/// Whose signature makes a server's certificate a good one.
+/// The certificate authorities that may have signed a server's certificate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Roots {
-    /// Nobody's is asked for.
+    /// Any: the certificate is not verified.
     None,
-    /// That of the authorities which the system trusts.
+    /// The authorities that the system trusts.
     System,
     File(PathBuf),
 }
@@ -54,16 +54,16 @@ pub enum Roots {
 pub struct TlsSettings {
     pub mode: TlsMode,
     pub roots: Roots,
-    /// The client's certificate and its key.
+    /// The files of the client's certificate and key.
     pub identity: Option<(PathBuf, PathBuf)>,
 }
 
 impl TlsSettings {
-    /// What a handshake needs; with the files as they are at this moment.
+    /// The settings of a handshake, with the files as they are now.
     ///
     /// # Errors
     ///
-    /// Which file is of no use, and why.
+    /// Fails if a file is unusable; the error names the file and the reason.
     pub fn client_config(&self) -> Result<ClientConfig, String> {
         let provider = Arc::new(ring::default_provider());
         let verifier = Verifier {
@@ -92,9 +92,9 @@ impl TlsSettings {
     }
 }
 
-/// Makes ring the library for all TLS of the process: the redis crate takes the process's.
+/// Makes ring the process's default TLS provider, which the redis crate uses.
 pub fn use_one_provider() {
-    // It is an error that there is one already, and that one is ours.
+    // Fails if there is a default already. It was set by an earlier call.
     let _ = CryptoProvider::install_default(ring::default_provider());
 }
 
@@ -102,7 +102,7 @@ pub fn use_one_provider() {
 ///
 /// # Errors
 ///
-/// Why it holds none.
+/// Fails if the file cannot be read or contains no certificate.
 pub fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
     let unusable = |error: &dyn std::fmt::Display| format!("no usable certificate in {}: {error}", path.display());
     let certificates = CertificateDer::pem_file_iter(path)
@@ -114,11 +114,11 @@ pub fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String>
     }
 }
 
-/// What the certificate of a server is held against.
+/// The trusted certificate authorities.
 #[derive(Debug)]
 struct Trusted {
     store: RootCertStore,
-    /// The same as they were read: a server may show one of them as its own, as self-signed ones are.
+    /// The same certificates as read from the file. A server may present one of them as its own if it is self-signed.
     certificates: Vec<CertificateDer<'static>>,
 }
 
@@ -139,7 +139,7 @@ impl Trusted {
     }
 }
 
-/// Judges a server's certificate as libpq does: by its issuer wherever one is to be trusted, by its name with verify-full.
+/// Verifies a server's certificate as libpq does: its issuer if authorities are given, and its name with verify-full.
 #[derive(Debug)]
 struct Verifier {
     roots: Option<Trusted>,

@@ -1,7 +1,7 @@
-//! Log lines that a storm would repeat for every entry.
+//! Log lines that could recur for every entry.
 //!
-//! Owns which of them are written: for each reason the first at once, and how many more there were once a minute. So a
-//! storm of bad entries costs the log a few lines a minute, and a journal with a rate limit keeps those that matter.
+//! Owns which of them are written: for each reason the first at once, and then the number of further ones once a minute.
+//! Many bad entries therefore cost the log a few lines a minute, and a rate limit of the journal does not drop other lines.
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
@@ -12,32 +12,32 @@ use crate::logging::shown::cut;
 
 const INTERVAL: Duration = Duration::from_secs(60);
 
-/// Reasons for one kind of line that are told apart: some quote what differs from entry to entry.
+/// How many reasons are distinguished for one kind of line: some quote text that differs from entry to entry.
 const MAX_REASONS: usize = 20;
 
-/// Characters of a reason that tell it from others.
+/// Reasons that agree in so many characters count as the same.
 const REASON_LENGTH: usize = 100;
 
-/// What is said of those that are not told apart.
+/// The common reason of those that are not distinguished.
 const OTHER_REASONS: &str = "for other reasons";
 
-/// Shared by all threads.
+/// The recent lines and how often each recurred. Shared by all threads.
 #[derive(Default)]
 pub struct Repeats(Mutex<BTreeMap<Key, Repeat>>);
 
-/// What the lines are about, and their reason without its numbers.
+/// The subject of the lines, and their reason without its digits.
 type Key = (&'static str, String);
 
 struct Repeat {
     since: Instant,
-    /// How many there were after the last line about them.
+    /// How many recurred since the last line about them.
     n_more: u64,
     reason: String,
     example: String,
 }
 
 impl Repeats {
-    /// Whether a line about `example`, one of `what`, is to be written now; else it is counted for the next line.
+    /// Whether to write a line about `example`, one of `what`, now. If not, it is counted for the next summary.
     pub fn is_first(&self, what: &'static str, reason: &str, example: impl Display) -> bool {
         self.is_first_at(Instant::now(), what, reason, example)
     }
@@ -64,29 +64,29 @@ impl Repeats {
         is_first
     }
 
-    /// Counts one for the next line, though none about its like was written.
+    /// Counts one for the next summary, even if no line with its reason was written.
     pub fn count(&self, what: &'static str, reason: &str, example: impl Display) {
         if self.is_first(what, reason, &example) {
             self.is_first(what, reason, &example);
         }
     }
 
-    /// Logs how many more there were of those whose minute is over.
+    /// Logs the summaries that are due.
     pub fn report_due(&self) {
         self.take_lines(Instant::now(), INTERVAL)
             .iter()
             .for_each(|line| log::warn!("{line}"));
     }
 
-    /// Logs how many more there were of all, at the end of the process.
+    /// Logs all summaries, at the end of the process.
     pub fn report_all(&self) {
         self.take_lines(Instant::now(), Duration::ZERO)
             .iter()
             .for_each(|line| log::warn!("{line}"));
     }
 
-    /// The lines about those that began at least `age` ago. One that has not been repeated since is forgotten, so that the
-    /// next is a first one; another minute begins for the rest.
+    /// The summaries of those that began at least `age` ago. One that has not recurred is forgotten, so that the next is
+    /// logged at once; a new minute begins for the others.
     pub fn take_lines(&self, now: Instant, age: Duration) -> Vec<String> {
         let mut lines = Vec::new();
         self.lock().retain(|(what, _), repeat| {
@@ -111,7 +111,7 @@ impl Repeats {
     }
 }
 
-/// Reasons that differ only in numbers, such as the column of a syntax error, are one.
+/// Removes the digits: reasons that differ only in numbers, such as the column of a syntax error, count as the same.
 fn without_numbers(reason: &str) -> String {
     let letters = reason.chars().filter(|character| !character.is_ascii_digit());
     cut(&letters.take(REASON_LENGTH).collect::<String>(), REASON_LENGTH)

@@ -1,12 +1,12 @@
-//! Text that people see: on a terminal, in the log, in a status line.
+//! Text for people: on a terminal, in the log, in a status line.
 //!
-//! Owns which characters may reach them. Records, names in Redis and messages of servers are written by strangers, so
-//! whatever a terminal obeys, or a reader cannot see, is shown as an escape.
+//! Owns which characters may appear in it. Records, names in Redis and messages of servers come from untrusted sources, so
+//! every character that controls a terminal or is invisible is shown as an escape.
 //!
 //! Invariant: all text from outside passes through this module on its way to stdout, stderr and the service manager. The
 //! only control characters there are the line feeds, colours and cursor movements of the program itself.
 
-/// The text with an escape, such as `\u{202e}`, for each character that is not for people; line feeds are among them.
+/// The text with each control or invisible character, including line feeds, replaced by an escape such as `\u{202e}`.
 pub fn harmless(text: &str) -> String {
     escaped(text, |out, character| out.extend(character.escape_unicode()))
 }
@@ -16,8 +16,8 @@ pub fn one_line(text: &str) -> String {
     harmless(&text.split_whitespace().collect::<Vec<_>>().join(" "))
 }
 
-/// JSON with the same values in harmless characters. Outside of its strings JSON has no character to escape but the line
-/// feeds between its lines, which stay.
+/// JSON with the same values in harmless characters. Line feeds stay: in JSON they occur only between tokens, where no other
+/// character needs an escape.
 pub fn json(text: &str) -> String {
     escaped(text, |out, character| {
         if character == '\n' {
@@ -41,9 +41,9 @@ fn escaped(text: &str, escape: impl Fn(&mut String, char)) -> String {
     out
 }
 
-/// Whether a character acts on a terminal or on the text around it, or shows nothing: Unicode's categories Cc, Cf, Zl and
-/// Zp, and its property Default_Ignorable_Code_Point. Control characters move the cursor; format characters turn the
-/// direction of text, hide parts of it, or carry a text of their own, as tags and variation selectors do.
+/// Whether a character controls a terminal, changes the text around it, or is invisible: Unicode's categories Cc, Cf, Zl and
+/// Zp, and its property Default_Ignorable_Code_Point. Control characters move the cursor. Format characters change the
+/// direction of text, hide parts of it, or encode hidden text, as tags and variation selectors can.
 fn is_harmful(character: char) -> bool {
     match character {
         ' '..='~' => false,
@@ -76,7 +76,7 @@ fn is_harmful(character: char) -> bool {
     }
 }
 
-/// The text cut to a number of characters, the last of which then says so.
+/// The text, truncated to `width` characters; the last one is then an ellipsis.
 pub fn cut(text: &str, width: usize) -> String {
     if text.len() <= width || text.chars().count() <= width {
         return text.to_owned();
@@ -85,13 +85,13 @@ pub fn cut(text: &str, width: usize) -> String {
     kept + "…"
 }
 
-/// Names of a list that are written out.
+/// How many names of a list are shown.
 const N_LISTED: usize = 10;
 
-/// Characters of a name that are written out.
+/// How many characters of a name are shown.
 const NAME_LENGTH: usize = 200;
 
-/// A list of any length in a line of limited length: the first names, and how many more there are.
+/// A list of any length in bounded space: the first names, and the number of the others.
 pub fn list<T: AsRef<str>>(names: &[T]) -> String {
     let listed = names.iter().take(N_LISTED).map(|name| cut(name.as_ref(), NAME_LENGTH));
     let listed = listed.collect::<Vec<_>>().join(", ");

@@ -1,10 +1,10 @@
-//! Thread `stderr`: lines for standard error, which nobody who writes them has to wait for.
+//! Thread `stderr`: writes lines to standard error, so that no other thread waits for it.
 //!
-//! Owns a queue, bounded in bytes, and the only thread that writes to standard error. A reader that stands still, such as a
-//! pipe that nobody reads or a journal that restarts, blocks that thread alone, so no watchdog expects signs of life of it.
-//! When the queue is full, the newest lines are dropped and counted; the log says how many as soon as lines flow again.
+//! Owns a queue, bounded in bytes, and the only thread that writes to standard error. A reader that stalls, such as a
+//! restarting journal or the other end of a pipe, blocks only this thread, which is therefore exempt from heartbeats.
+//! When the queue is full, the newest lines are dropped and counted; the number is logged once lines are written again.
 //!
-//! Invariant: `print` never waits for standard error, and `flush` does so for a limited time.
+//! Invariant: `print` never waits for standard error, and `flush` waits for a limited time.
 
 use std::fs::File;
 use std::io::{self, ErrorKind, Write};
@@ -15,18 +15,18 @@ use std::time::Duration;
 
 use crate::logging::shown;
 
-/// Bytes that wait in the queue at most; as many may be on their way out.
+/// The capacity of the queue in bytes. The thread may hold as many again while it writes them.
 const CAPACITY: usize = 128 << 10;
 
-/// How long the end of the process waits for the last lines.
+/// How long the process waits for its last lines to be written when it ends.
 const FLUSH_LIMIT: Duration = Duration::from_secs(1);
 
-/// Between two tries where standard error is a non-blocking file that takes no more.
+/// The wait before another attempt if standard error is non-blocking and full.
 const RETRY: Duration = Duration::from_millis(50);
 
 static QUEUE: Queue = Queue::new();
 
-/// Writes the lines of a text, each made harmless.
+/// Queues the lines of a text, with escapes for harmful characters.
 pub fn print(text: &str) {
     let mut lines = String::with_capacity(text.len() + 1);
     for line in text.lines() {
@@ -36,7 +36,7 @@ pub fn print(text: &str) {
     QUEUE.push(&lines);
 }
 
-/// Whole lines for `print`, where a writer is asked for.
+/// Passes whole lines to `print`, for code that needs a writer.
 pub struct Queued;
 
 impl Write for Queued {
@@ -50,20 +50,20 @@ impl Write for Queued {
     }
 }
 
-/// Waits until all lines are written, for a second at most.
+/// Waits until all lines are written, for at most a second.
 pub fn flush() {
     QUEUE.flush(FLUSH_LIMIT);
 }
 
-/// Starts the thread, before which lines only wait, and has panics reported through it. What is left over when the result is
-/// dropped is written then.
+/// Starts the thread, and reports panics through it. Lines printed earlier stay queued until then. Dropping the result
+/// flushes the queue.
 pub fn start() -> Flushed {
     let started = io::stderr().as_fd().try_clone_to_owned().and_then(|stderr| {
         let run = move || run(File::from(stderr));
         std::thread::Builder::new().name("stderr".into()).spawn(run)
     });
     if let Err(error) = started {
-        // Whoever reads this has nothing else to go by.
+        // Without the thread this is the only output.
         let _ = writeln!(io::stderr(), "failed to start the thread stderr: {error}");
     }
     panic::set_hook(Box::new(|panic| {
@@ -77,7 +77,7 @@ pub fn start() -> Flushed {
     Flushed(())
 }
 
-/// Flushes when it is dropped.
+/// Flushes the queue when it is dropped.
 pub struct Flushed(());
 
 impl Drop for Flushed {
@@ -91,12 +91,12 @@ fn run(mut stderr: File) {
         let text = QUEUE.take();
         let n_lost = write(&mut stderr, text.as_bytes());
         if let Some(number) = QUEUE.written(n_lost) {
-            log::warn!("{number} log lines were dropped, because standard error did not take them");
+            log::warn!("{number} log lines were dropped, because standard error did not accept them");
         }
     }
 }
 
-/// Writes all of it, for as long as it takes; the number of lines that an error kept from being written.
+/// Writes all bytes, however long it takes; returns the number of lines that an error prevented from being written.
 fn write(out: &mut impl Write, mut bytes: &[u8]) -> usize {
     while !bytes.is_empty() {
         match out.write(bytes) {
@@ -117,11 +117,11 @@ struct Queue {
 struct State {
     /// Whole lines.
     text: String,
-    /// What was taken out is not written yet.
+    /// Text that was taken out of the queue is not written yet.
     is_writing: bool,
-    /// Lines are dropped until what was queued before them is written, so that all of a gap is in one place.
+    /// Lines are dropped until all earlier ones are written, so that the log has one gap and not several.
     is_full: bool,
-    /// Lines that were dropped and not yet reported.
+    /// The number of dropped lines that is not reported yet.
     n_dropped: usize,
 }
 
@@ -153,7 +153,7 @@ impl Queue {
         self.changed.notify_all();
     }
 
-    /// Waits for lines, and takes all there are.
+    /// Waits for lines, and removes all from the queue.
     fn take(&self) -> String {
         let state = self.lock();
         let waited = self.changed.wait_while(state, |state| state.text.is_empty());
@@ -162,7 +162,8 @@ impl Queue {
         std::mem::take(&mut state.text)
     }
 
-    /// What was taken has been written, but for `n_lost` lines. How many lines were dropped, once lines flow again.
+    /// Records that the taken text was written, except `n_lost` lines. Returns the number of dropped lines once the queue is
+    /// empty and the last write succeeded.
     fn written(&self, n_lost: usize) -> Option<usize> {
         let mut state = self.lock();
         state.is_writing = false;
@@ -180,7 +181,7 @@ impl Queue {
 
     fn flush(&self, limit: Duration) {
         let is_busy = |state: &mut State| state.is_writing || !state.text.is_empty();
-        // After the limit the rest is given up: nobody reads it.
+        // After the limit the remaining lines are given up: standard error has stalled.
         drop(self.changed.wait_timeout_while(self.lock(), limit, is_busy));
     }
 }

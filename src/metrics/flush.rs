@@ -149,7 +149,7 @@ impl Flusher {
     fn flush(&mut self) -> RedisResult<()> {
         let flushed = self.try_flush();
         match &flushed {
-            Ok(()) => self.refusal.end("redis takes the counters"),
+            Ok(()) => self.refusal.end("redis accepts the counters"),
             Err(error) if self.link.waits_out(error) => {}
             Err(error) => self.refusal.say(format!(
                 "redis refuses the counters: {}; they are kept and sent again{}",
@@ -189,7 +189,7 @@ impl Flusher {
             }
         }
         match additions.is_empty() {
-            true => self.look(),
+            true => self.probe_outage(),
             false => self.send(additions),
         }
     }
@@ -242,7 +242,7 @@ impl Flusher {
     }
 
     /// Called when there is nothing to send. While Redis is down, checks whether it is back.
-    fn look(&mut self) -> RedisResult<()> {
+    fn probe_outage(&mut self) -> RedisResult<()> {
         if !self.link.is_down() {
             return Ok(());
         }

@@ -1,22 +1,22 @@
-//! The connections to METRICS_ADDR that are open.
+//! The open connections to METRICS_ADDR.
 //!
-//! Owns their threads, one each, named `http-connection`. They are not among the program's threads: they end soon, owe no
-//! turns, and a panic of one costs its peer the answer and nothing else.
+//! Owns their threads, one for each, named `http-connection`. They are not registered with `threads`: they end soon, send
+//! no heartbeats, and a panic of one deprives its peer of the answer and has no other effect.
 //!
-//! Invariant: there are never more than `MAX_OPEN` of them, and none outlives the list.
+//! Invariant: there are never more than `MAX_OPEN` of them, and none outlives `Connections`.
 
 use std::collections::VecDeque;
 use std::net::{Shutdown, TcpStream};
 use std::sync::{Arc, Weak};
 use std::thread::{Builder, JoinHandle};
 
-/// A client that asks for a page is done at once, so the oldest of so many is one that does not.
+/// A client that requests a page is finished at once, so the oldest of so many connections is one without a request.
 const MAX_OPEN: usize = 64;
 
-/// Bytes of a thread's stack, several times what a page takes.
+/// The stack of a thread in bytes, several times what a page needs.
 const STACK: usize = 256 << 10;
 
-/// The oldest first.
+/// The connections, oldest first.
 #[derive(Default)]
 pub struct Connections(VecDeque<Connection>);
 
@@ -27,7 +27,7 @@ struct Connection {
 }
 
 impl Connections {
-    /// Has a thread `answer` the peer and close the connection. If there are too many, the oldest makes room.
+    /// Starts a thread that calls `answer` and closes the connection. If `MAX_OPEN` are open, closes the oldest first.
     pub fn open(&mut self, peer: TcpStream, answer: impl FnOnce(&TcpStream) + Send + 'static) {
         self.0.retain(|connection| !connection.thread.is_finished());
         if self.0.len() >= MAX_OPEN
@@ -40,7 +40,7 @@ impl Connections {
         let thread = Builder::new().name("http-connection".into()).stack_size(STACK);
         match thread.spawn(move || answer(&owned)) {
             Ok(thread) => self.0.push_back(Connection { peer, thread }),
-            Err(error) => log::debug!("a connection to METRICS_ADDR could not be given a thread: {error}"),
+            Err(error) => log::debug!("failed to start a thread for a connection to METRICS_ADDR: {error}"),
         }
     }
 }
@@ -58,7 +58,7 @@ impl Connection {
             // Fails only where the peer has closed it already.
             let _ = peer.shutdown(Shutdown::Both);
         }
-        // A panic has been logged.
+        // A panic has been logged already.
         let _ = self.thread.join();
     }
 }

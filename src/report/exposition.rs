@@ -1,7 +1,7 @@
-//! The metrics as Prometheus reads them.
+//! The metrics in Prometheus' text format.
 //!
-//! Owns their names, help texts and types, by Prometheus' conventions: base units, `_total` for counters. The values are
-//! those of `metrics`; nothing is counted here.
+//! Owns their names, help texts and types, by Prometheus' conventions: base units, `_total` for counters. The values come
+//! from `metrics`; nothing is counted here.
 
 use std::fmt;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use crate::metrics::{Metrics, Totals};
 
 pub use prometheus_client::encoding::prometheus_text::CONTENT_TYPE;
 
-/// Everything there is to show.
+/// All metrics of the process.
 pub struct Exposition {
     registry: Registry,
 }
@@ -29,12 +29,12 @@ impl Exposition {
         let timings = &metrics.timings;
         registry.register(
             "batch_entries",
-            "Entries of a batch that was applied",
+            "Entries per applied batch",
             timings.batch_entries.clone(),
         );
         registry.register(
             "transaction_seconds",
-            "Time that a batch's transactions took, failed ones too",
+            "Duration of a batch's transactions, including failed ones",
             timings.transaction_seconds.clone(),
         );
         registry.register(
@@ -46,9 +46,11 @@ impl Exposition {
         Exposition { registry }
     }
 
+    /// The metrics as text.
+    ///
     /// # Errors
     ///
-    /// None is known: the text is written into memory.
+    /// Only a collector could return one, and those of this process do not: the text is written to memory.
     pub fn text(&self) -> Result<String, fmt::Error> {
         let mut text = String::new();
         prometheus_text::encode(&mut text, &self.registry)?;
@@ -86,7 +88,7 @@ impl Collector for Counted {
         )?;
         if let Some(newest) = totals.newest_committed {
             let age = newest.elapsed().unwrap_or_default();
-            let help = "Age of the newest entry that is committed";
+            let help = "Age of the newest committed entry";
             gauge(&mut encoder, "freshness_seconds", help, age.as_secs_f64())?;
         }
         let is_ready = f64::from(u8::from(self.metrics.readiness.check().is_ok()));
@@ -101,7 +103,7 @@ impl Collector for Counted {
 }
 
 fn encode_counters(encoder: &mut DescriptorEncoder, totals: &Totals) -> fmt::Result {
-    let help = "Entries acknowledged, all of them applied or deliberately ignored";
+    let help = "Entries acknowledged, each of them applied or deliberately ignored";
     labelled(encoder, "events", help, "type", &totals.by_type)?;
     let errors = ConstCounter::new(totals.errors);
     let help = "Entries of which a part became a dead letter";
@@ -118,7 +120,7 @@ fn encode_counters(encoder: &mut DescriptorEncoder, totals: &Totals) -> fmt::Res
         &lost,
     )?;
     let recreated = ConstCounter::new(totals.losses.groups_recreated);
-    let help = "How often the consumer group was gone and made again";
+    let help = "How often the consumer group was missing and recreated";
     recreated.encode(encoder.encode_descriptor("groups_recreated", help, None, recreated.metric_type())?)?;
     labelled(
         encoder,
@@ -129,7 +131,7 @@ fn encode_counters(encoder: &mut DescriptorEncoder, totals: &Totals) -> fmt::Res
     )
 }
 
-/// A counter with a label.
+/// Encodes a counter with one label.
 fn labelled(
     encoder: &mut DescriptorEncoder,
     name: &str,
@@ -156,7 +158,7 @@ fn process(encoder: &mut DescriptorEncoder) -> fmt::Result {
     Ok(())
 }
 
-/// Resident memory, as the system counts it; `None` where it does not say.
+/// Resident memory in bytes; `None` if the system does not report it.
 pub fn resident_bytes() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;

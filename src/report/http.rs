@@ -1,12 +1,13 @@
-//! Thread `http`: `/metrics`, `/healthz` and `/readyz`, where METRICS_ADDR asks for them.
+//! Thread `http`: serves `/metrics`, `/healthz` and `/readyz` if METRICS_ADDR is set.
 //!
-//! Owns the listener, and what is read of a request: its head, up to a limit of size and time. Changes nothing and knows no
-//! secrets; still it is meant for the machine itself or a network of one's own, since it answers whoever asks.
+//! Owns the listener, and the parsing of requests: only their head is read, up to a limit of size and time. The pages change
+//! nothing and contain no secrets. Still the address should be local or in a private network, because every client is
+//! answered.
 //!
-//! Invariant: nothing that a peer sends, or does not send, keeps others from an answer or stops this thread. Each connection
-//! has a thread and a time limit of its own. That is why there is no server crate here: tiny_http takes the room for a body
-//! as long as its head says, and waits for it without end; oxhttp and touche cannot be stopped, and start threads that
-//! nobody ends.
+//! Invariant: nothing that a peer sends, or fails to send, keeps others from an answer or stops this thread. Each connection
+//! has a thread and a time limit of its own. This rules out the server crates: tiny_http allocates as many bytes for a body
+//! as its head announces, and waits for them without a limit; oxhttp and touche cannot be stopped, and their threads are
+//! never joined.
 
 use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -23,16 +24,16 @@ use crate::runtime::heartbeat::{self, Watch};
 use crate::runtime::retry::{Backoff, Refusal};
 use crate::runtime::shutdown::{Stop, Stopped};
 
-/// How long the listener waits for a connection before it looks for a stop.
+/// How long the listener waits for a connection before it checks for a stop.
 const TICK: Duration = Duration::from_millis(500);
 
-/// How long a request may take to come, and its answer to go.
+/// How long a request and its answer may take together.
 const LIMIT: Duration = Duration::from_secs(2);
 
-/// Bytes of a request's head; no client that asks for one of the pages sends nearly as many.
+/// The largest accepted head of a request, in bytes. Clients of these pages send far fewer.
 const MAX_HEAD: u64 = 8 << 10;
 
-/// A thread that has taken no turn for so long hangs: PostgreSQL's answer is given up after 35 s.
+/// A thread without a heartbeat for this long is stuck: a reply of PostgreSQL is given up after 35 s.
 const PATIENCE: Duration = Duration::from_secs(90);
 
 pub struct Http {
@@ -42,7 +43,7 @@ pub struct Http {
     heartbeats: Watch,
 }
 
-/// What is answered.
+/// The pages and the state that they show.
 struct Pages {
     exposition: Exposition,
     metrics: Arc<Metrics>,
@@ -50,9 +51,9 @@ struct Pages {
 }
 
 struct Health {
-    /// The threads that had taken no turn when they were last looked at.
+    /// The threads without a heartbeat at the last check.
     missing: Vec<String>,
-    /// When none was missing last.
+    /// When a check last found no thread missing.
     sound_at: Instant,
 }
 
@@ -78,7 +79,7 @@ impl Http {
         }
     }
 
-    /// Answers until `stop`, and closes the connections that are open then.
+    /// Serves until `stop`, then closes the open connections.
     pub fn run(mut self, stop: &Stop) -> anyhow::Result<()> {
         let Ok(listener) = self.listen(stop) else {
             return Ok(());
@@ -95,7 +96,7 @@ impl Http {
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {}
                 Err(error) => {
-                    log::debug!("a connection to METRICS_ADDR could not be taken: {error}");
+                    log::debug!("failed to accept a connection to METRICS_ADDR: {error}");
                     stop.wait(TICK);
                 }
             }
@@ -103,8 +104,11 @@ impl Http {
         Ok(())
     }
 
-    /// Listens as soon as the address can be had; fails if a stop comes before. Another process may have it, and is no
-    /// reason to apply nothing.
+    /// Listens as soon as the address is free. If another process holds it, the worker still applies entries meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// Fails if a stop is requested first.
     fn listen(&self, stop: &Stop) -> Result<TcpListener, Stopped> {
         let mut refusal = Refusal::default();
         let mut backoff = Backoff::default();
@@ -133,7 +137,7 @@ impl Http {
     }
 }
 
-/// A listener that waits for a connection for a turn at most.
+/// A listener whose `accept` blocks for at most `TICK`.
 fn bind(address: &str) -> io::Result<TcpListener> {
     let listener = TcpListener::bind(address)?;
     SockRef::from(&listener).set_read_timeout(Some(TICK))?;
@@ -149,11 +153,11 @@ impl Pages {
         };
         let answered = request_line(&mut peer).and_then(|line| peer.write_all(self.answer(&line).as_bytes()));
         if let Err(error) = answered {
-            log::debug!("a request to METRICS_ADDR was not answered: {error}");
+            log::debug!("failed to answer a request to METRICS_ADDR: {error}");
         }
     }
 
-    /// The whole answer to a request that begins with this line.
+    /// The complete response to a request that begins with this line.
     fn answer(&self, line: &str) -> String {
         let mut words = line.split(' ');
         let (method, target) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
@@ -163,9 +167,13 @@ impl Pages {
             "" => (
                 "400 Bad Request",
                 TEXT,
-                "this is no request, or too long a one\n".to_owned(),
+                "this is not an HTTP request, or it is too long\n".to_owned(),
             ),
-            _ => ("405 Method Not Allowed", TEXT, "only GET is answered\n".to_owned()),
+            _ => (
+                "405 Method Not Allowed",
+                TEXT,
+                "only GET and HEAD are allowed\n".to_owned(),
+            ),
         };
         let mut answer = format!(
             "HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {}\r\nAllow: GET, HEAD\r\n\
@@ -185,7 +193,7 @@ impl Pages {
                 Err(error) => (
                     "500 Internal Server Error",
                     TEXT,
-                    format!("the metrics cannot be written: {error}\n"),
+                    format!("failed to encode the metrics: {error}\n"),
                 ),
             },
             "/healthz" => verdict(self.health()),
@@ -206,7 +214,7 @@ impl Pages {
             return Ok(());
         }
         Err(format!(
-            "no sign of {} for {} s",
+            "no heartbeat from {} for {} s",
             shown::list(&health.missing),
             time.as_secs()
         ))
@@ -220,7 +228,7 @@ fn verdict(result: Result<(), String>) -> Answer {
     }
 }
 
-/// The first line of a request whose head is whole; empty if it is not, or too long. A body is left unread.
+/// The first line of a request; empty if the head is incomplete or longer than `MAX_HEAD`. A body is not read.
 fn request_line(peer: impl Read) -> io::Result<String> {
     let mut lines = BufReader::new(peer.take(MAX_HEAD)).split(b'\n');
     let first = lines.next().transpose()?.unwrap_or_default();
@@ -232,7 +240,7 @@ fn request_line(peer: impl Read) -> io::Result<String> {
     Ok(String::new())
 }
 
-/// A connection that is given up once its time is over, however often a little comes or goes.
+/// A connection that fails at a deadline, even if it keeps transferring a little.
 struct Limited<'p> {
     peer: &'p TcpStream,
     until: Instant,

@@ -1,7 +1,7 @@
-//! Thread `notify`: what the service manager is told, if one listens at NOTIFY_SOCKET.
+//! Thread `notify`: reports to the service manager, if NOTIFY_SOCKET is set.
 //!
-//! Owns READY, STATUS, WATCHDOG and STOPPING of sd_notify(3). The watchdog is fed only when every thread has taken a turn
-//! since the last time, and no more once a stop is requested, when systemd has a time limit of its own for the worker.
+//! Owns READY, STATUS, WATCHDOG and STOPPING of sd_notify(3). The watchdog is fed only when every thread has sent a
+//! heartbeat since the last time. It is no longer fed once a stop is requested: systemd has a separate time limit for stops.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -18,22 +18,22 @@ use crate::redis::link::Redis;
 use crate::runtime::heartbeat::Watch;
 use crate::runtime::shutdown::Stop;
 
-/// Between two looks at the threads.
+/// How often the heartbeats are checked.
 const POLL_INTERVAL: Duration = Duration::from_millis(250);
 
-/// Between two figures in the status.
+/// How often the status is sent.
 const STATUS_INTERVAL: Duration = Duration::from_secs(5);
 
-/// PostgreSQL's answer may take 35 s, so a thread may be without a turn for as long.
+/// A reply of PostgreSQL may take 35 s, and a thread may send no heartbeat meanwhile.
 const SHORTEST_WATCHDOG: Duration = Duration::from_secs(90);
 
-/// Beyond the data path's own limit: the last flush, and the threads that outlive the path.
+/// How long a stop may take beyond the data path's limit, for the last flush and the threads that outlive the path.
 const STOP_MARGIN: Duration = Duration::from_secs(10);
 
-/// What the last warning may take of the status, in characters.
+/// The maximum length of the last warning in the status, in characters.
 const MAX_WARNING: usize = 200;
 
-/// How far the start has come.
+/// The progress of the start, shared by all threads.
 #[derive(Clone, Default)]
 pub struct Start(Arc<Reached>);
 
@@ -45,18 +45,18 @@ struct Reached {
 }
 
 impl Start {
-    /// The consumer name is this process's.
+    /// Records that this process holds the consumer name.
     pub fn name_is_held(&self) {
         self.0.holds_name.store(true, Relaxed);
     }
 
-    /// All threads run.
+    /// Records that all threads are running, and reports readiness.
     pub fn runs(&self) {
         self.0.runs.store(true, Relaxed);
         self.ready();
     }
 
-    /// What keeps the worker from applying entries: a server, with the reason, or a step of the start.
+    /// What keeps the worker from applying entries: a server with the reason, or a step of the start. `None` if nothing.
     pub fn awaits(&self, redis: &Redis, db: &Db) -> Option<String> {
         let outage = [("redis", &redis.outage), ("postgresql", &db.outage)]
             .into_iter()
@@ -71,7 +71,7 @@ impl Start {
         Some(step.to_owned())
     }
 
-    /// The configuration is good and signals are heard; servers may still be waited for. Says so once.
+    /// Reports readiness once: the configuration is valid and signals are handled. Servers may still be unavailable.
     fn ready(&self) {
         if !self.0.is_ready.swap(true, Relaxed) {
             send(&[NotifyState::Ready]);
@@ -79,7 +79,7 @@ impl Start {
     }
 }
 
-/// What the status is made from.
+/// The sources of the reports.
 pub struct Notifier {
     pub start: Start,
     pub redis: Redis,
@@ -89,24 +89,24 @@ pub struct Notifier {
     pub stop_timeout: Duration,
 }
 
-/// Whether a service manager listens.
+/// Whether a service manager receives the reports.
 pub fn is_heard() -> bool {
     std::env::var_os("NOTIFY_SOCKET").is_some()
 }
 
 impl Notifier {
-    /// Tells until `stop`, and then that it was requested.
+    /// Reports until `stop`, then reports the stop.
     pub fn run(mut self, stop: &Stop) -> anyhow::Result<()> {
         let mut watchdog = sd_notify::watchdog_enabled().map(Watchdog::new);
         let mut rates = Rates::default();
-        let mut said_wait = None;
+        let mut reported_wait = None;
         let mut status_at = None;
         while !stop.wait(POLL_INTERVAL) {
             let wait = self.wait();
             let is_due = status_at.is_none_or(|at: Instant| at.elapsed() >= STATUS_INTERVAL);
-            if is_due || wait != said_wait {
+            if is_due || wait != reported_wait {
                 send(&[NotifyState::Status(&self.status(&mut rates, wait.as_deref()))]);
-                said_wait = wait;
+                reported_wait = wait;
                 status_at = Some(Instant::now());
             }
             self.start.ready();
@@ -116,7 +116,7 @@ impl Notifier {
                 send(&[NotifyState::Watchdog]);
             }
         }
-        self.say_stopping();
+        self.report_stop();
         Ok(())
     }
 
@@ -145,16 +145,16 @@ impl Notifier {
             let time = chrono::DateTime::<chrono::Utc>::from(time).format("%F %T UTC");
             status += &format!("; last warning {time}: {}", shown::cut(&text, MAX_WARNING));
         }
-        // A line feed would begin another of the service manager's variables.
+        // A line feed would begin another variable of the notification.
         shown::one_line(&status)
     }
 
-    /// Asks for the time that a stop may take, should the unit allow less.
-    fn say_stopping(&self) {
+    /// Reports the stop, and requests the time that it may take in case the unit allows less.
+    fn report_stop(&self) {
         let time = self.stop_timeout + STOP_MARGIN;
         let micros = u32::try_from(time.as_micros()).unwrap_or(u32::MAX);
         let status = format!(
-            "stopping: finishing what was read, for {:.0} s at most",
+            "stopping: finishing the entries that were read, for at most {:.0} s",
             self.stop_timeout.as_secs_f64()
         );
         send(&[
@@ -175,9 +175,9 @@ fn freshness(totals: &Totals) -> String {
     }
 }
 
-/// Whether the watchdog is to be fed.
+/// Decides when to feed systemd's watchdog.
 struct Watchdog {
-    /// systemd ends a process that has not fed it for so long.
+    /// systemd ends a process that does not feed the watchdog for this long.
     limit: Duration,
     fed_at: Instant,
     has_warned: bool,
@@ -199,7 +199,7 @@ impl Watchdog {
         }
     }
 
-    /// `missing`: threads without a turn since it was last fed. Names them in the log before systemd ends the process.
+    /// `missing` are the threads without a heartbeat since the last feeding. Logs them before systemd ends the process.
     fn is_to_be_fed(&mut self, missing: &[String], now: Instant) -> bool {
         if missing.is_empty() {
             self.fed_at = now;
@@ -223,9 +223,9 @@ impl Watchdog {
 }
 
 fn send(states: &[NotifyState]) {
-    // Without it systemd's time limits hold, which it enforces and logs itself.
+    // If this fails, systemd's time limits apply, which systemd enforces and logs.
     if let Err(error) = sd_notify::notify(states) {
-        log::debug!("failed to tell the service manager: {error}");
+        log::debug!("failed to notify the service manager: {error}");
     }
 }
 

@@ -1,7 +1,7 @@
-//! Thread `status`: what the worker tells of itself, for who looks from elsewhere.
+//! Thread `status`: publishes the worker's state, so that it can be read from another machine.
 //!
-//! Owns the key that `firehose-worker status` reads, written every second beside the data's way. It goes by itself when the
-//! worker is gone; without the right to write it, the worker does without.
+//! Owns the key that `firehose-worker status` reads, which is written every second, beside the data path. It expires soon
+//! after the worker ends. If the user may not write it, the worker runs without it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -22,31 +22,31 @@ use crate::settings::config::Config;
 
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// A worker that has told nothing for so long is gone, or does not reach Redis.
+/// A worker that has published nothing for this long has ended, or does not reach Redis.
 const TTL: Duration = Duration::from_secs(10);
 
-/// The rate at the moment is taken over this time, so that a batch more or less does not show.
+/// The current rate is an average over this time, so that a single batch does not make it jump.
 const SHORT: Duration = Duration::from_secs(3);
 
 const LONG: Duration = rates::LONGEST;
 
-/// What a worker tells.
+/// The state that a worker publishes, as JSON.
 #[derive(Debug, Deserialize, Serialize)]
 pub struct Status {
     pub version: String,
-    /// Host and number of the process.
+    /// Host and process ID.
     pub process: String,
-    /// Times are milliseconds since 1970, by the worker's clock.
+    /// Milliseconds since 1970 by the worker's clock, as all times here.
     pub started_ms: u64,
     pub told_ms: u64,
     pub threads: usize,
-    /// Why nothing is applied.
+    /// Why nothing is being applied, if so.
     pub waiting_for: Option<String>,
     /// The time in the stream ID of the newest committed entry.
     pub newest_committed_ms: Option<u64>,
     pub events_per_second: f64,
     pub events_per_second_over_a_minute: f64,
-    /// Entries since the start, by type, with `errors`.
+    /// Entries since the start, by type; `errors` are those with a dead letter.
     pub events: BTreeMap<String, u64>,
     /// Ops since the start that are deliberately not applied, by reason.
     pub ignored: BTreeMap<String, u64>,
@@ -89,7 +89,7 @@ impl Publisher {
         }
     }
 
-    /// Writes until `stop`; then the status goes, since there is nobody of whom it tells.
+    /// Writes until `stop`, then deletes the key.
     pub fn run(mut self, stop: &Stop) -> anyhow::Result<()> {
         loop {
             self.publish();
@@ -98,7 +98,7 @@ impl Publisher {
             }
         }
         if self.is_allowed {
-            // Else it goes with its TTL.
+            // If this fails, the key expires.
             let _ = self.link.query::<()>(redis::cmd("DEL").arg(&self.key));
         }
         Ok(())
@@ -110,11 +110,11 @@ impl Publisher {
         };
         let mut set = redis::cmd("SET");
         set.arg(&self.key).arg(text).arg("PX").arg(TTL.as_millis() as u64);
-        let told = self.link.query::<()>(&set);
+        let written = self.link.query::<()>(&set);
         let cost = "`status` shows less of this process";
-        match self.link.optional(told, cost, "~firehose:worker:* +set +del") {
-            Ok(told) => self.is_allowed = told.is_some(),
-            // An outage is said by the link, and the next status comes in a second.
+        match self.link.optional(written, cost, "~firehose:worker:* +set +del") {
+            Ok(written) => self.is_allowed = written.is_some(),
+            // The link reports an outage, and the next status is written in a second.
             Err(error) => log::debug!("failed to write the status: {}", link::describe(&error)),
         }
     }

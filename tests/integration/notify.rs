@@ -60,7 +60,7 @@ fn readiness_figures_and_the_stop_are_told_and_an_idle_stream_starves_no_watchdo
     wait_until("the stop is told", || {
         equal(
             manager.status(),
-            "stopping: finishing what was read, for 25 s at most".to_owned(),
+            "stopping: finishing the entries that were read, for at most 25 s".to_owned(),
         )
     });
     let lines = manager.lines();
