@@ -1,4 +1,4 @@
-//! What a person asks of the program beside running it. Each command has its own links, and no thread of the worker's.
+//! The commands for operators, besides the worker itself. Each uses its own links and starts no thread of the worker.
 
 pub mod check;
 pub mod dead_letters;

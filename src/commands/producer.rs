@@ -1,11 +1,11 @@
-//! What a firehose consumer says of itself.
+//! The state that a firehose consumer publishes in Redis.
 
 use redis::RedisResult;
 use serde::{Deserialize, Serialize};
 
 use crate::redis::link::Link;
 
-/// The key goes by itself ten seconds after its writer.
+/// The key expires ten seconds after its writer has ended.
 pub const KEY: &str = "firehose:status";
 
 #[derive(Debug, Deserialize, Serialize)]
@@ -16,11 +16,11 @@ pub struct Producer {
     pub current_cursor: Option<String>,
 }
 
-/// Asks Redis for it; `None` where no firehose consumer lives.
+/// Reads the state from Redis; `None` if no firehose consumer is running.
 ///
 /// # Errors
 ///
-/// As for `Link::query`; the inner one where something else is in the key.
+/// As for `Link::query`. The inner result fails if the key holds something else.
 pub fn ask(link: &mut Link) -> RedisResult<Option<serde_json::Result<Producer>>> {
     let text: Option<String> = link.query(redis::cmd("GET").arg(KEY))?;
     Ok(text.map(|text| serde_json::from_str(&text)))

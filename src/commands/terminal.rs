@@ -1,13 +1,13 @@
-//! The terminal that a command writes to: how large it is, and how times are written there.
+//! The terminal that a command writes to: its size, and the format of durations.
 
 use std::io::{self, IsTerminal};
 
-/// Columns of the terminal that stdout is; `None` if it is none.
+/// The width of stdout's terminal in columns; `None` if stdout is not a terminal.
 pub fn terminal_width() -> Option<usize> {
     terminal_size().map(|(width, _)| width)
 }
 
-/// Columns and lines of the terminal that stdout is; `None` if it is none.
+/// Columns and lines of stdout's terminal; `None` if stdout is not a terminal.
 pub fn terminal_size() -> Option<(usize, usize)> {
     if !io::stdout().is_terminal() {
         return None;
@@ -15,7 +15,7 @@ pub fn terminal_size() -> Option<(usize, usize)> {
     terminal_size::terminal_size().map(|(width, height)| (width.0.into(), height.0.into()))
 }
 
-/// A time in its largest unit that leaves more than one of it.
+/// A duration in the largest unit of which it has at least two.
 pub fn duration(seconds: u64) -> String {
     match seconds {
         0..120 => format!("{seconds} s"),

@@ -1,7 +1,7 @@
-//! The user that the unit runs as.
+//! Switches root to the user of the systemd unit.
 //!
-//! Owns becoming it: with the unit's settings, root would be let in where that user is not, and the other way round, by
-//! peer authentication and by the rights of files.
+//! Peer authentication and file permissions depend on the user. With the unit's settings, root could succeed where the
+//! service fails, or fail where it succeeds.
 
 use std::ffi::CStr;
 use std::{env, io};
@@ -10,14 +10,15 @@ use nix::unistd::{User, geteuid, initgroups, setgid, setuid};
 
 use crate::logging::stderr;
 
-/// As in the unit and in sysusers.d.
+/// The name of the user, as in the unit and in sysusers.d.
 pub const NAME: &CStr = c"firehose-worker";
 
-/// Has this process be the unit's user, if it is root's and there is such a user. To be called before any thread starts.
+/// Switches this process to the unit's user, if it runs as root and the user exists. Must be called before any thread
+/// starts.
 ///
 /// # Errors
 ///
-/// As the system says.
+/// Fails if the system refuses to switch the user or its groups.
 pub fn become_it() -> io::Result<()> {
     let Some(user) = find().filter(|_| geteuid().is_root()) else {
         return Ok(());
@@ -27,11 +28,11 @@ pub fn become_it() -> io::Result<()> {
     setuid(user.uid)?;
     // SAFETY: no other thread runs yet.
     unsafe { env::set_var("HOME", user.dir) };
-    stderr::print(&format!("the user is the unit's, {}", user.name));
+    stderr::print(&format!("continuing as the unit's user, {}", user.name));
     Ok(())
 }
 
-/// Whether there is such a user, and this process is another's.
+/// Whether the unit's user exists and is not the user of this process.
 pub fn is_another() -> bool {
     find().is_some_and(|user| user.uid != geteuid())
 }

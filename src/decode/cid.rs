@@ -2,7 +2,7 @@
 //!
 //! Owns these forms. If a record refers to another record, the CID's text is not validated. If it refers to a blob,
 //! the CID is validated: the AppView's clients load the blob by its CID, and a URL in its place would make them
-//! contact a third waiter.
+//! contact a third party.
 
 use std::borrow::Cow;
 use std::sync::LazyLock;

@@ -79,7 +79,7 @@ const OTHER_NAMES: [(&str, &str); 28] = [
     ("updated_at", "updatedAt"),
 ];
 
-/// Each namespace that the SDK knows, with its names. A third waiter's member `updated_at` within a post keeps its
+/// Each namespace that the SDK knows, with its names. A third party's member `updated_at` within a post keeps its
 /// name, because only another namespace has that name.
 const NAMESPACES: [(&str, &Names); 9] = [
     ("app.bsky.", &NETWORK_NAMES),

@@ -1,7 +1,9 @@
 //! Opening a connection to PostgreSQL.
 //!
-//! Owns which servers and addresses are tried, with TLS or without, in libpq's order, how soon after tries that failed,
-//! and that a try ends: with a connection or with a reason, never with a panic, and within the address's time limits.
+//! Owns which servers and addresses are tried, with TLS or without, in libpq's order, and how long to wait after failed
+//! attempts.
+//!
+//! Invariant: an attempt ends with a connection or a reason, never with a panic, and within the address's time limits.
 
 use std::fs::File;
 use std::io;
@@ -26,16 +28,16 @@ use crate::runtime::retry::{Backoff, Outage};
 use crate::runtime::shutdown::Stop;
 use crate::tls::{self, TlsMode};
 
-/// How long an answer may take: longer than sql/begin.sql lets a statement run, so that only a peer that hangs reaches it.
+/// How long a reply may take. Longer than sql/begin.sql lets a statement run, so that only a peer that hangs exceeds it.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(35);
 
-/// A connection within the process takes no time, or cannot be made.
+/// The limit for a connection within the process, which succeeds at once or not at all.
 const STAND_IN_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// File descriptors that opening a connection takes at most at a time.
+/// The maximum number of file descriptors needed to open a connection.
 const DESCRIPTORS: usize = 8;
 
-/// Why no server could be connected to, on one line.
+/// The reasons why no server could be reached, on one line.
 #[derive(Debug, Error)]
 #[error("{0}")]
 pub struct ConnectError(String);
@@ -44,9 +46,9 @@ pub struct ConnectError(String);
 pub struct Manager {
     database: Database,
     watch: Watch,
-    /// Since a try has failed: what the next wait for, one after the other.
+    /// Set while the last attempt has failed. Further attempts wait for it, one at a time.
     backoff: Mutex<Option<Backoff>>,
-    /// Tries to make a connection so far.
+    /// The number of attempts to connect.
     pub made: Arc<AtomicU64>,
 }
 
@@ -66,8 +68,8 @@ impl Manager {
     fn try_connect(&self) -> Result<Client, ConnectError> {
         self.made.fetch_add(1, Ordering::Relaxed);
         ensure_descriptors()?;
-        // The postgres crate panics where the system refuses what its event loop needs. A panic would take away the pool's
-        // thread, and the pool would wait for ever for the connection that it has counted already.
+        // The postgres crate panics if the system refuses the resources of its event loop. A panic would end the pool's
+        // thread, and the pool would wait forever for the connection that it has already counted.
         catch_unwind(AssertUnwindSafe(|| self.database.connect(&self.watch)))
             .unwrap_or_else(|_| Err(ConnectError("the system refused what a connection needs".to_owned())))
     }
@@ -86,9 +88,9 @@ impl r2d2::ManageConnection for Manager {
                 lock().get_or_insert_default();
             });
         };
-        // The pool itself would try twice a second for each connection that is wanted. Of a server that is away or full they
-        // are asked for by one at a time, who keeps the others waiting.
-        // A last try is made after a stop: what was read is applied if it can be.
+        // The pool itself would retry twice a second for each connection that it wants. While a server is down or full, only
+        // one attempt is made at a time; the lock makes the others wait.
+        // After a stop one last attempt is made, so that the entries that were read are applied if possible.
         let _ = backoff.wait(&self.watch.stop);
         let connected = self.try_connect();
         if connected.is_ok() {
@@ -108,7 +110,7 @@ impl r2d2::ManageConnection for Manager {
     }
 }
 
-/// Finds out whether the process may open enough files, without a panic where it may not.
+/// Checks whether the process may open enough files, since the postgres crate would panic if it may not.
 fn ensure_descriptors() -> Result<(), ConnectError> {
     let opened: Result<Vec<File>, _> = (0..DESCRIPTORS).map(|_| File::open("/dev/null")).collect();
     match opened {
@@ -120,7 +122,7 @@ fn ensure_descriptors() -> Result<(), ConnectError> {
 }
 
 impl Database {
-    /// A connection to the first server that gives one.
+    /// Connects to the first server that accepts.
     fn connect(&self, watch: &Watch) -> Result<Client, ConnectError> {
         let transports = self.transports().map_err(ConnectError)?;
         let mut reasons: Vec<String> = Vec::new();
@@ -133,7 +135,7 @@ impl Database {
         Err(ConnectError(reasons.join("; ")))
     }
 
-    /// How to connect, in the order to try.
+    /// The transports in the order to try them.
     fn transports(&self) -> Result<Vec<Transport>, String> {
         let make = || self.tls.client_config().map(MakeRustlsConnect::new);
         Ok(match self.tls.mode {
@@ -173,8 +175,9 @@ impl Database {
         Err(reasons.join("; "))
     }
 
-    /// PostgreSQL has no TLS on Unix sockets. The postgres crate hands only TCP sockets over, so it is given one within the
-    /// process, in whose place the Unix socket comes. Where that cannot be made there are no time limits.
+    /// Connects to a Unix socket, on which PostgreSQL offers no TLS. The postgres crate passes only TCP sockets to a TLS
+    /// connector, and the time limits are enforced there. It is therefore given a TCP connection within the process, which
+    /// the connector replaces by the Unix socket. If that connection cannot be made, there are no time limits.
     fn connect_to_socket(&self, directory: &Path, port: u16, watch: &Watch) -> Result<Client, String> {
         let connected = match stand_in() {
             Ok(stand_in) => {
@@ -205,7 +208,7 @@ impl Database {
         watch: &Watch,
     ) -> Result<Client, postgres::Error> {
         let mut config = self.config.clone();
-        // Hands the socket over at once, see socket.rs.
+        // Makes the crate pass the socket to the connector at once, see socket.rs.
         config
             .ssl_mode(SslMode::Require)
             .ssl_negotiation(SslNegotiation::Direct);
@@ -225,14 +228,14 @@ impl Database {
     }
 }
 
-/// Somebody within the process who can be connected to.
+/// A listener within the process that accepts connections.
 fn stand_in() -> io::Result<TcpListener> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
     TcpStream::connect_timeout(&listener.local_addr()?, STAND_IN_TIMEOUT)?;
     Ok(listener)
 }
 
-/// A server that hangs lets nobody in once its queue is full.
+/// Connects to a Unix socket within `limit`. A server that hangs accepts no connection once its backlog is full.
 fn open_socket(path: &Path, limit: Duration) -> io::Result<UnixStream> {
     let socket = socket2::Socket::new(socket2::Domain::UNIX, socket2::Type::STREAM, None)?;
     socket.set_write_timeout(Some(limit))?;
@@ -262,7 +265,7 @@ fn resolve(name: &str, port: u16) -> Result<Vec<IpAddr>, String> {
     }
 }
 
-/// Whether the other of two transports may do: the server wants (or has) no TLS, or wants it and says so.
+/// Whether another transport may succeed: the server has no TLS, refuses it, or requires it.
 fn may_pass_otherwise(error: &postgres::Error) -> bool {
     match error.code() {
         Some(code) => *code == SqlState::INVALID_AUTHORIZATION_SPECIFICATION,
@@ -270,7 +273,7 @@ fn may_pass_otherwise(error: &postgres::Error) -> bool {
     }
 }
 
-/// Nobody is there, or nobody who answers in time.
+/// Whether no server is reachable at the address, or none that answers in time.
 fn is_unreachable(error: &postgres::Error) -> bool {
     use std::io::ErrorKind;
     let io = std::error::Error::source(error).and_then(|source| source.downcast_ref::<std::io::Error>());

@@ -1,7 +1,8 @@
 //! The pool of PostgreSQL connections.
 //!
-//! Owns when connections are opened (`connect` knows how), what is said of the server, and the wait for it and the schema
-//! at the start. A connection holds no state of ours; each transaction brings its settings (sql/begin.sql).
+//! Owns when connections are opened (`connect` owns how), how outages of the server are reported, and the wait for the
+//! server and the schema at the start. A session holds no state of the worker: each transaction sets what it needs
+//! (sql/begin.sql).
 
 use std::cell::RefCell;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -23,16 +24,16 @@ use crate::runtime::heartbeat;
 use crate::runtime::retry::{Backoff, Outage, Waiter};
 use crate::runtime::shutdown::{Stop, Stopped};
 
-/// A connection out of the pool.
+/// A connection from the pool.
 type Connection = PooledConnection<Manager>;
 
-/// How long a worker waits for a connection before it looks whether it is to stop.
+/// How long a thread waits for a connection before it checks for a stop.
 const CHECKOUT: Duration = Duration::from_secs(1);
 
-/// Tries that fail and are not worth a line: another process's commit, or a restart, passes by itself.
+/// How many failed attempts are not logged: a conflict with another process, or a restart, resolves itself.
 const QUIET_TRIES: u32 = 2;
 
-/// The pool, and whether its server serves who has this.
+/// A thread's use of the pool, with its own state of waiting for the server.
 pub struct Db {
     pool: r2d2::Pool<Manager>,
     connections: Arc<AtomicU64>,
@@ -42,7 +43,7 @@ pub struct Db {
 }
 
 impl Clone for Db {
-    /// The same pool for somebody else, who waits for himself.
+    /// Clones share the pool, but each tracks its own waiting.
     fn clone(&self) -> Db {
         Db {
             pool: self.pool.clone(),
@@ -55,7 +56,7 @@ impl Clone for Db {
 }
 
 impl Db {
-    /// Opens no connection yet: the server may not be there.
+    /// Creates the pool without opening a connection: the server may be down.
     pub fn new(database: Database, size: usize, stop: &Stop) -> Db {
         let outage = Outage::new("postgresql");
         let last_error = LastError::default();
@@ -64,7 +65,7 @@ impl Db {
         let pool = r2d2::Pool::builder()
             .max_size(size as u32)
             .min_idle(Some(0))
-            // Errors are classified and retried anyhow; a test would be a round trip per batch.
+            // Errors are classified and retried in any case, and a test would cost a round trip per batch.
             .test_on_check_out(false)
             .connection_timeout(CHECKOUT)
             .error_handler(Box::new(last_error.clone()))
@@ -78,15 +79,15 @@ impl Db {
         }
     }
 
-    /// Has `work` use a connection.
+    /// Calls `work` with a connection.
     ///
     /// # Errors
     ///
-    /// None could be had within a second, which is said in the log once per outage; or those of `work`.
+    /// Fails if no connection is available within a second, which is logged once per outage, or if `work` fails.
     pub fn with<T>(&self, work: impl FnOnce(&mut Client) -> Result<T, ApplyError>) -> Result<T, ApplyError> {
         let mut connection = self.get()?;
         let result = use_it(&mut connection, work);
-        // Before the connection goes, which may be the one that waits for the server.
+        // Before the connection is dropped: it may be the waiter that keeps the outage going.
         if let Err(error) = &result
             && error.is_of_connection()
             && (error.is_timeout() || self.outage.reason().is_some())
@@ -96,16 +97,16 @@ impl Db {
         result
     }
 
-    /// The same for what can wait: that there is no connection is not said.
+    /// Like `with`, for work that can wait: the lack of a connection is not logged.
     ///
     /// # Errors
     ///
-    /// None could be had within a second, or those of `work`.
+    /// Fails if no connection is available within a second, or if `work` fails.
     pub fn with_spare<T>(&self, work: impl FnOnce(&mut Client) -> Result<T, ApplyError>) -> Result<T, ApplyError> {
         use_it(&mut self.pool.get().map_err(ApplyError::Connect)?, work)
     }
 
-    /// How often a connection was asked for: once that is another number, an answer may come from another server.
+    /// The number of attempts to connect. If it has changed, a reply may come from a different server.
     pub fn connections(&self) -> u64 {
         self.connections.load(Ordering::Relaxed)
     }
@@ -117,7 +118,7 @@ impl Db {
                 Ok(connection)
             }
             Err(error) => {
-                // A try that has not ended yet ends with a reason, and that is what is worth a line.
+                // An attempt that is still under way has no reason yet. Its reason is logged when it ends.
                 if let Some(reason) = self.last_error.reason() {
                     self.waiter.borrow_mut().down(&reason);
                 }
@@ -126,30 +127,31 @@ impl Db {
         }
     }
 
-    /// The server has done what was asked. A connection alone says little: it may be a broken one, or end at once.
+    /// Reports that the server has executed a request. A connection alone does not prove that it serves: the connection may
+    /// be broken, or end at once.
     pub fn report_up(&self) {
         self.waiter.borrow_mut().up();
     }
 
-    /// The server is there, but does not do what is asked.
+    /// Reports that the server is reachable but does not execute requests.
     pub fn report_down(&self, reason: &str) {
         self.waiter.borrow_mut().down(reason);
     }
 
-    /// The server does not do what is asked before somebody mends something.
+    /// Reports that the server does not execute requests until an operator fixes something.
     pub fn report_blocked(&self, reason: &str) {
         self.waiter.borrow_mut().blocked(reason);
     }
 
-    /// Says why the server is waited for after `tries` that failed.
+    /// Reports why the work is retried, after `tries` failed attempts.
     pub fn say(&self, error: &ApplyError, tries: u32) {
         let description = error.describe();
-        log::debug!("try {tries} failed: {description}");
+        log::debug!("attempt {tries} failed: {description}");
         match error.fault() {
-            // Said when no connection could be had.
+            // Already reported by `get`.
             _ if matches!(error, ApplyError::Connect(_)) => {}
             Fault::Transient if tries <= QUIET_TRIES => {}
-            // A pooler's own words, which it may say once only: it hangs up with them, and its next answer is none.
+            // A pooler's own message, which it may send only once: it closes the connection, and later attempts get no reply.
             Fault::Transient if error.sqlstate() == Some(&SqlState::PROTOCOL_VIOLATION) => {
                 self.report_blocked(&description)
             }
@@ -158,29 +160,32 @@ impl Db {
         }
     }
 
-    /// Makes the worker's own tables again if an error says that one is not there, as after a failover to before they were
-    /// made.
+    /// Recreates the worker's own tables if the error is that one is missing, as after a failover to a state from before
+    /// they were created.
     pub fn make_missing_own_tables(&self, error: &ApplyError) {
         let is_missing = [&SqlState::UNDEFINED_TABLE, &SqlState::INVALID_SCHEMA_NAME].map(Some);
         if is_missing.contains(&error.sqlstate())
             && let Err(error) = self.with(make_own_tables)
         {
-            log::debug!("failed to make the worker's own tables: {}", error.describe());
+            log::debug!("failed to create the worker's own tables: {}", error.describe());
         }
     }
 
-    /// Waits until the server answers, the worker's own tables are there and the AppView's tables too; fails if a stop is
-    /// requested first.
+    /// Waits until the server answers and the AppView's and the worker's own tables exist.
+    ///
+    /// # Errors
+    ///
+    /// Fails if a stop is requested first.
     pub fn wait_until_ready(&self, stop: &Stop) -> Result<(), Stopped> {
         let mut backoff = Backoff::default();
-        let mut said = String::new();
+        let mut logged = String::new();
         for tries in 1.. {
             stop.check()?;
             match self.with(missing) {
                 Ok(None) => break,
-                Ok(Some(missing)) if missing != said => {
+                Ok(Some(missing)) if missing != logged => {
                     log::warn!("waiting for the schema: {missing}");
-                    said = missing;
+                    logged = missing;
                 }
                 Ok(Some(_)) => {}
                 Err(error) => self.say(&error, tries),
@@ -192,8 +197,8 @@ impl Db {
     }
 }
 
-/// Ends a session that turns out to be read-only: after a failover the next one leads to another server. A pooler ends one
-/// by itself that it cannot serve.
+/// Calls `work`, and ends the session if it turns out to be read-only: after a failover the next one reaches another server.
+/// A pooler ends a session that it cannot serve by itself.
 fn use_it<T>(
     connection: &mut Connection,
     work: impl FnOnce(&mut Client) -> Result<T, ApplyError>,
@@ -202,17 +207,17 @@ fn use_it<T>(
     let state = result.as_ref().err().and_then(ApplyError::sqlstate);
     let is_read_only = state == Some(&SqlState::READ_ONLY_SQL_TRANSACTION);
     if is_read_only {
-        // Fails by its nature: there is nobody left to answer.
+        // Always fails, because the statement ends the session.
         let _ = connection.batch_execute(sql::SESSION_END.text);
     }
     if is_read_only || state == Some(&SqlState::PROTOCOL_VIOLATION) {
-        // Finds the end of the connection, by which the pool knows that it is none any more.
+        // Notices that the connection has ended, so that the pool drops it.
         let _ = connection.is_valid(CHECKOUT);
     }
     result
 }
 
-/// Keeps the last connection error, which r2d2 hands over to this and not to who waits.
+/// Keeps the last connection error. r2d2 passes it to its error handler, not to the callers that wait for a connection.
 #[derive(Clone, Debug, Default)]
 struct LastError(Arc<Mutex<Option<String>>>);
 
@@ -232,11 +237,11 @@ impl HandleError<ConnectError> for LastError {
     }
 }
 
-/// What is missing for the worker to run; makes its own tables if it may.
+/// What the database lacks for the worker to run. Creates the worker's own tables if the role may.
 ///
 /// # Errors
 ///
-/// The server could not be asked, or will take the tables at another time.
+/// Fails if the server cannot be queried, or if the own tables could not be created for a transient reason.
 pub fn missing(client: &mut Client) -> Result<Option<String>, ApplyError> {
     let rows = Params::new().query(client, sql::DATABASE_ENCODING)?;
     let encoding: &str = rows.first().map_or(Ok("UTF8"), |row| row.get(0))?;
@@ -246,7 +251,7 @@ pub fn missing(client: &mut Client) -> Result<Option<String>, ApplyError> {
     let tables = missing_tables(client, schema::tables())?;
     if !tables.is_empty() {
         return Ok(Some(format!(
-            "tables are missing: {}; start the AppView, which makes them, or run `firehose-worker schema | psql`",
+            "tables are missing: {}; start the AppView, which creates them, or run `firehose-worker schema | psql`",
             tables.join(", ")
         )));
     }
@@ -263,12 +268,12 @@ pub fn missing(client: &mut Client) -> Result<Option<String>, ApplyError> {
     }
 }
 
-/// What is wrong with a database in another encoding than UTF-8, in which not every record can be stored.
+/// The fault of a database that is not encoded in UTF-8, which cannot store every record.
 pub fn encoding_fault(encoding: &str) -> Option<String> {
     (encoding != "UTF8").then(|| format!("the database's encoding is {encoding}, and records need UTF8"))
 }
 
-pub const ENCODING_REMEDY: &str = "make another database (createdb --template=template0 --encoding=UTF8 NAME), restore a dump of \
+pub const ENCODING_REMEDY: &str = "create another database (createdb --template=template0 --encoding=UTF8 NAME), restore a dump of \
                                    this one into it, and let DATABASE_URL name it";
 
 fn missing_tables(client: &mut Client, tables: Vec<Table>) -> Result<Vec<String>, ApplyError> {
@@ -280,8 +285,8 @@ fn missing_relations(client: &mut Client, names: Vec<&str>) -> Result<Vec<String
     rows.iter().map(|row| row.get(0)).collect()
 }
 
-/// Makes the worker's own tables, or indexes on them that earlier versions did not make: what needs those also works
-/// without, only slower.
+/// Creates the worker's own tables, or indexes on them that earlier versions did not create. Without such an index the
+/// worker still runs, only slower.
 fn make_own_tables(client: &mut Client) -> Result<(), ApplyError> {
     if !missing_tables(client, schema::own_tables())?.is_empty() {
         run_own_schema(client)?;

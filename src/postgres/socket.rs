@@ -1,11 +1,11 @@
 //! The stream under a connection to PostgreSQL.
 //!
-//! Owns the request for TLS and how long an answer may take: the postgres crate asks for TLS only as far as it knows
-//! sslmode, and waits for ever for a peer that is there but says nothing. It is told that TLS begins at once, so that it
-//! hands over the socket as soon as it is connected; what is negotiated on it is decided here.
+//! Owns the negotiation of TLS and the time limit of replies. The postgres crate does not know all of libpq's values of
+//! sslmode, and waits forever for a peer that is reachable but silent. It is configured for direct TLS, so that it passes
+//! on the socket as soon as it is connected; this module then negotiates TLS, or does without.
 //!
-//! Invariant: whoever waits for the server's answer finds it said after seconds, goes on after the limit, and is not held
-//! up by it once a stop is requested.
+//! Invariant: a caller that waits for the server's reply fails at the time limit, a few seconds after a stop request at the
+//! latest; the log reports the silence after ten seconds.
 
 use std::future::Future;
 use std::io;
@@ -26,49 +26,49 @@ use crate::runtime::shutdown::Stop;
 
 type RustlsStream = <MakeRustlsConnect as MakeTlsConnect<Socket>>::Stream;
 
-/// The message that asks a server for TLS: its length, and a number that is no protocol version.
+/// The SSLRequest message: its length, and a code in the place of a protocol version.
 const TLS_REQUEST: [u8; 8] = [0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f];
 
-/// What a server says when it waits for the next request: the message's type and length; its status follows.
+/// Type and length of the ReadyForQuery message, by which a server waits for the next request. A status byte follows.
 const READY: [u8; 5] = *b"Z\0\0\0\x05";
 
-/// After so long without an answer the server is said to be waited for.
-const SAID_AFTER: Duration = Duration::from_secs(10);
+/// After this long without a reply, the server is reported as down.
+const REPORT_AFTER: Duration = Duration::from_secs(10);
 
-/// A server that says nothing for so long holds up no stop.
+/// How long a silent server may delay a stop.
 const STOP_PATIENCE: Duration = Duration::from_secs(5);
 
-/// Between two looks at the time while an answer is waited for.
+/// How often the time limit is checked while a reply is awaited.
 const POLL_INTERVAL: Duration = Duration::from_millis(250);
 
-/// How a fresh socket becomes a connection.
+/// How a newly connected socket becomes a connection.
 #[derive(Clone)]
 pub enum Transport {
     Plain,
-    /// Over this socket, which takes the place of the fresh one.
+    /// Plain, over this socket, which replaces the new one.
     Local(Arc<std::os::unix::net::UnixStream>),
     /// TLS, or plain if the server has none.
     Prefer(MakeRustlsConnect),
     Tls(MakeRustlsConnect),
 }
 
-/// How long a peer may say nothing.
+/// How long a peer may be silent.
 #[derive(Clone, Copy)]
 pub struct Limits {
-    /// Until the server takes its first request.
+    /// Until the server is ready for its first request.
     pub start: Duration,
-    /// For an answer after that.
+    /// Until each later reply.
     pub answer: Duration,
 }
 
-/// Who is concerned by a server that says nothing.
+/// What a silent server affects: the report of its outage, and a stop that must not wait for it.
 #[derive(Clone)]
 pub struct Watch {
     pub outage: Arc<Outage>,
     pub stop: Stop,
 }
 
-/// Negotiates on each socket that is connected.
+/// Negotiates the transport on each newly connected socket.
 #[derive(Clone)]
 pub struct Negotiator {
     pub transport: Transport,
@@ -137,23 +137,23 @@ async fn negotiate(transport: Transport, host: &str, mut socket: Socket) -> io::
     Ok(Inner::Tls(Box::new(connect.connect(socket).await?)))
 }
 
-/// The error of a server that gave no answer in time.
+/// The error for a server that did not reply within `limit`.
 pub fn no_answer(limit: Duration) -> io::Error {
-    let reason = format!("the server is there, but gave no answer for {} s", limit.as_secs());
+    let reason = format!("the server is reachable, but gave no answer for {} s", limit.as_secs());
     io::Error::new(io::ErrorKind::TimedOut, reason)
 }
 
-/// A connection's bytes, encrypted or not. Fails when a request has had no answer for too long.
+/// The byte stream of a connection, encrypted or not. Fails when a request has had no reply for too long.
 pub struct Stream {
     inner: Inner,
     limits: Limits,
     stop: Stop,
     waiter: Waiter,
     is_started: bool,
-    /// When bytes went over last, while something was sent and the server has not said since that it waits for more.
+    /// When bytes were last transferred, while a request has been sent and no ReadyForQuery has arrived since.
     silent_since: Option<Instant>,
-    next_look: Pin<Box<Sleep>>,
-    /// The last bytes that came.
+    next_check: Pin<Box<Sleep>>,
+    /// The last bytes received.
     tail: [u8; READY.len() + 1],
 }
 
@@ -172,7 +172,7 @@ impl Stream {
             waiter: Waiter::new(&watch.outage),
             is_started: false,
             silent_since: None,
-            next_look: Box::pin(tokio::time::sleep(POLL_INTERVAL)),
+            next_check: Box::pin(tokio::time::sleep(POLL_INTERVAL)),
             tail: Default::default(),
         }
     }
@@ -188,45 +188,47 @@ impl Stream {
         }
     }
 
-    fn wait_anew(&mut self) {
+    fn restart_wait(&mut self) {
         self.silent_since = Some(Instant::now());
-        self.look_later();
+        self.schedule_check();
     }
 
-    fn look_later(&mut self) {
-        self.next_look
+    fn schedule_check(&mut self) {
+        self.next_check
             .as_mut()
             .reset(tokio::time::Instant::now() + POLL_INTERVAL);
     }
 
-    /// Says when the server has been silent for long; the error once it has been for too long.
-    fn look(&mut self, context: &mut Context<'_>) -> Poll<io::Error> {
+    /// Reports a server that has been silent for `REPORT_AFTER`. Ready with the error once it has been silent for the limit;
+    /// until then, wakes the task for the next check.
+    fn check_silence(&mut self, context: &mut Context<'_>) -> Poll<io::Error> {
         let Some(since) = self.silent_since else {
             return Poll::Pending;
         };
-        while self.next_look.as_mut().poll(context).is_ready() {
+        while self.next_check.as_mut().poll(context).is_ready() {
             let (silence, limit) = (since.elapsed(), self.limit());
             if silence >= limit {
                 return Poll::Ready(no_answer(limit));
             }
-            // A connection that cannot be made has its own reason.
+            // A connection that cannot be established is reported with its own reason.
             if self.is_started && !self.waiter.is_waiting() && self.is_silent_for_all(since) {
-                let reason = format!("no answer for {} s", SAID_AFTER.as_secs());
+                let reason = format!("no answer for {} s", REPORT_AFTER.as_secs());
                 self.waiter.down_since(&reason, since);
             }
-            self.look_later();
+            self.schedule_check();
         }
         Poll::Pending
     }
 
-    /// Whether the silence is long enough to be said. Where the outage that it began in is over, as another connection has
-    /// heard, the answer may be on its way: what follows would be a second line about the same.
+    /// Whether the silence is long enough to be reported. If another connection has been served since it began, it counts
+    /// only from then on: the reply may be on its way, and a line now would report the same outage twice.
     fn is_silent_for_all(&self, since: Instant) -> bool {
         let since = self.waiter.served_at().map_or(since, |served_at| since.max(served_at));
-        since.elapsed() >= SAID_AFTER
+        since.elapsed() >= REPORT_AFTER
     }
 
-    fn heard(&mut self, bytes: &[u8]) {
+    /// Records that `bytes` were received.
+    fn received(&mut self, bytes: &[u8]) {
         let kept = bytes.len().min(self.tail.len());
         self.tail.rotate_left(kept);
         let start = self.tail.len() - kept;
@@ -235,7 +237,7 @@ impl Stream {
             self.is_started = true;
             self.silent_since = None;
         } else if self.silent_since.is_some() {
-            self.wait_anew();
+            self.restart_wait();
         }
         if !bytes.is_empty() {
             self.waiter.up();
@@ -262,8 +264,8 @@ impl AsyncRead for Stream {
             Inner::Tls(stream) => Pin::new(stream).poll_read(context, buffer),
         };
         if read.is_ready() {
-            this.heard(&buffer.filled()[before..]);
-        } else if let Poll::Ready(error) = this.look(context) {
+            this.received(&buffer.filled()[before..]);
+        } else if let Poll::Ready(error) = this.check_silence(context) {
             return Poll::Ready(Err(error));
         }
         read
@@ -279,9 +281,9 @@ impl AsyncWrite for Stream {
             Inner::Tls(stream) => Pin::new(stream).poll_write(context, bytes),
         };
         if written.is_ready() {
-            this.wait_anew();
-            // Nobody reads before there is something to read: so this is what has the time looked at.
-            let _ = this.look(context);
+            this.restart_wait();
+            // The crate does not poll for reading until the socket is readable, so the timer must be registered here.
+            let _ = this.check_silence(context);
         }
         written
     }

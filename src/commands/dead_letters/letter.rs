@@ -1,4 +1,4 @@
-//! One dead letter, as Redis sends it.
+//! One dead letter, parsed from Redis's reply.
 
 use std::collections::HashMap;
 
@@ -8,10 +8,10 @@ use serde_json::json;
 
 use crate::entry::EntryId;
 
-/// ID and fields, as Redis sends an entry.
+/// The ID and fields of an entry in Redis's reply.
 pub type Raw = (String, HashMap<String, Vec<u8>>);
 
-/// One dead letter, whoever has written it: other workers leave out some fields.
+/// One dead letter. Those of other workers may lack some fields.
 pub struct Letter {
     pub id: EntryId,
     pub fields: HashMap<String, Vec<u8>>,
@@ -56,7 +56,8 @@ impl Letter {
         })
     }
 
-    /// What it was on the stream, as an XADD. A field that was not there stays away, so that the entry is judged as before.
+    /// The XADD that puts the original entry back on the stream. Fields that the entry did not have are not added, so that it
+    /// is processed as before.
     pub fn to_event(&self, stream: &str) -> redis::Cmd {
         let mut add = redis::cmd("XADD");
         add.arg(stream).arg("*");

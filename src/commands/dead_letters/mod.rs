@@ -1,10 +1,10 @@
 //! `dead-letters`: list, show, replay, drop.
 //!
-//! Owns what a person can do about an entry or op that was set apart. Reads the dead letters page by page, since there may
+//! Owns what an operator can do about entries and ops that became dead letters. Reads them page by page, because there may
 //! be gigabytes of them.
 //!
-//! Invariant: a replayed letter is on the stream once and out of the dead letters, or neither: both happen in one
-//! transaction, which fails if anybody has touched the dead letters since the letter was read.
+//! Invariant: a replayed letter is on the stream once and no longer among the dead letters, or neither. Both changes happen
+//! in one transaction, which fails if the dead letters have changed since the letter was read.
 
 mod letter;
 mod table;
@@ -25,17 +25,17 @@ use crate::settings::config::Config;
 use letter::{Letter, Raw};
 use table::{Columns, cells};
 
-/// Letters read at a time; each may hold a megabyte.
+/// How many letters are read at a time; each may have a megabyte.
 const PAGE: usize = 16;
 
-/// A worker that adds dead letters meanwhile makes a replay fail; it is tried this often.
+/// How often a replay is attempted. It fails if a worker adds a dead letter in the meantime.
 const TRIES: u32 = 200;
 
 /// Runs the command.
 ///
 /// # Errors
 ///
-/// Redis cannot be reached or refuses, or a letter that was asked for is not there.
+/// Fails if Redis cannot be reached or refuses a command, or if a requested letter does not exist.
 pub fn run(config: &Config, action: &DeadLetters) -> anyhow::Result<()> {
     let redis = Redis::new(config.redis.clone());
     let mut letters = Letters {
@@ -50,7 +50,7 @@ pub fn run(config: &Config, action: &DeadLetters) -> anyhow::Result<()> {
     }
 }
 
-/// A reader that has gone, as `head` does, wants no more.
+/// Ignores that the reader has closed the pipe, as `head` does.
 fn ended_pipe_is_fine(result: anyhow::Result<()>) -> anyhow::Result<()> {
     let is_ended = |error: &anyhow::Error| {
         let error = error.downcast_ref::<io::Error>();
@@ -63,7 +63,7 @@ type Page = Vec<Raw>;
 
 struct Letters {
     link: Link,
-    /// Where replayed letters go.
+    /// The stream to which letters are replayed.
     stream: String,
 }
 
@@ -142,7 +142,7 @@ impl Letters {
         Ok(())
     }
 
-    /// Those that are there, but not those that come back while it goes on.
+    /// Replays the letters that exist at the start, but not those that return while it runs.
     fn replay_all(&mut self, tally: &mut Tally) -> anyhow::Result<()> {
         let Some(end) = self.newest()? else { return Ok(()) };
         let mut start = "-".to_owned();
@@ -153,7 +153,7 @@ impl Letters {
         Ok(())
     }
 
-    /// Replays the first letter of the range; its ID and that of the new event, or `None` if there is no letter.
+    /// Replays the first letter of the range. Returns its ID and that of the new entry, or `None` if the range is empty.
     fn replay_first(&mut self, start: &str, end: EntryId) -> anyhow::Result<Option<(EntryId, String)>> {
         const RIGHTS: &str = "+xrange +xadd +xdel +watch +unwatch +multi +exec";
         for _ in 0..TRIES {
@@ -175,10 +175,10 @@ impl Letters {
                 Err(error) => return Err(explained(&error, RIGHTS)),
             }
         }
-        bail!("{DEAD_LETTERS} is written to too often to replay from it: stop what fails first");
+        bail!("cannot replay from {DEAD_LETTERS}: dead letters are being added too fast; fix their cause first");
     }
 
-    /// The first letter of the range; a transaction that follows fails if anybody touches the dead letters before it.
+    /// Reads the first letter of the range. A transaction after this fails if the dead letters change before it.
     fn watched(&mut self, start: &str, end: EntryId) -> RedisResult<Option<Raw>> {
         self.link.query::<()>(redis::cmd("WATCH").arg(DEAD_LETTERS))?;
         let mut range = redis::cmd("XRANGE");
@@ -224,7 +224,7 @@ impl Letters {
         Ok(())
     }
 
-    /// Those that are there now: what comes while a person thinks is not his to drop.
+    /// Drops the letters that exist now, and not those that arrive while the operator answers.
     fn drop_all(&mut self, is_sure: bool) -> anyhow::Result<()> {
         let number: u64 = self
             .link
@@ -248,7 +248,7 @@ impl Letters {
     }
 }
 
-/// The ID that the stream gave to the event, first of the transaction's answers.
+/// The ID of the new entry, which is the first reply of the transaction.
 fn event_id(answers: Vec<Value>) -> RedisResult<String> {
     let first = answers.into_iter().next().unwrap_or(Value::Nil).extract_error()?;
     Ok(redis::from_redis_value(first)?)
@@ -257,9 +257,9 @@ fn event_id(answers: Vec<Value>) -> RedisResult<String> {
 fn is_confirmed(number: u64) -> anyhow::Result<bool> {
     ensure!(
         io::stdin().is_terminal(),
-        "nobody can be asked here whether to drop {number} dead letters: say --yes"
+        "stdin is not a terminal, so dropping {number} dead letters cannot be confirmed: use --yes"
     );
-    write!(io::stderr(), "Drop {number} dead letters for good? [y/N] ").context("failed to ask")?;
+    write!(io::stderr(), "Drop {number} dead letters for good? [y/N] ").context("failed to print the question")?;
     let mut answer = String::new();
     io::stdin()
         .lock()
@@ -268,7 +268,7 @@ fn is_confirmed(number: u64) -> anyhow::Result<bool> {
     Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
 }
 
-/// What has been done so far: said as it happens, since what was done stays done if the rest fails.
+/// What has been done so far. Printed as it happens, because it remains done if a later step fails.
 struct Tally {
     verb: &'static str,
     done: u64,
@@ -302,7 +302,7 @@ impl Tally {
     }
 }
 
-/// A line on stdout. What is being done goes on when nobody reads it any more.
+/// Prints a line on stdout. The command continues if the reader has closed the pipe.
 fn say(line: &str) {
     let _ = writeln!(io::stdout(), "{}", shown::harmless(line));
 }

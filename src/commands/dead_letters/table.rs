@@ -1,11 +1,12 @@
-//! Dead letters → lines of a table.
+//! Formats dead letters as a table.
 //!
-//! Owns which columns there are and how wide they are. Pure: the terminal's width is given.
+//! Owns the columns and their widths. Pure: the caller passes the terminal's width.
 
 use super::letter::Letter;
 use crate::logging::shown::{cut, one_line};
 
-/// Widths of a table's columns; the last one takes what is left of the terminal's line, or all it needs.
+/// The widths of a table's columns. The last one takes the rest of the terminal's line, or as much as it needs if there is no
+/// terminal.
 pub struct Columns {
     widths: [usize; 6],
     line: Option<usize>,
@@ -28,7 +29,7 @@ impl Columns {
     pub fn line(&self, cells: [String; 7]) -> String {
         let mut line = String::new();
         for (cell, width) in cells.iter().zip(self.widths) {
-            // A program that reads the table wants whole values.
+            // A program that reads the table needs complete values.
             let cell = if self.line.is_some() {
                 cut(cell, width)
             } else {
@@ -44,7 +45,7 @@ impl Columns {
     }
 }
 
-/// What the table says of a letter.
+/// The cells of a letter.
 pub fn cells(letter: &Letter) -> [String; 7] {
     let text = |field| one_line(&letter.text(field));
     let (id, repo) = (letter.id.to_string(), one_line(&letter.repo()));

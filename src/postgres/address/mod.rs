@@ -28,7 +28,7 @@ const TCP_USER_TIMEOUT: Duration = Duration::from_secs(10);
 const PARSED_BY_CRATE: &str = "user password dbname options application_name connect_timeout keepalives keepalives_idle \
                                keepalives_interval keepalives_retries channel_binding load_balance_hosts";
 
-/// Parameters of libpq, and of other programs that share the address, that change nothing here.
+/// Parameters of libpq, and of other programs that share the address, that have no effect here.
 const WITHOUT_EFFECT: &str = "client_encoding connection_limit fallback_application_name gssdelegation gssencmode gsslib \
                               krbsrvname max_protocol_version min_protocol_version passfile pgbouncer pool_timeout \
                               replication schema service ssl_max_protocol_version ssl_min_protocol_version sslcertmode \
@@ -42,18 +42,18 @@ const ALLOWED: &str = "allowed is postgresql://user:password@host:port/database"
 /// How to reach PostgreSQL. Has no `Debug`: it holds a password.
 #[derive(Clone)]
 pub struct Database {
-    /// All but the servers and TLS.
+    /// All settings except the servers and TLS.
     pub config: Config,
-    /// In the order to try them.
+    /// The servers, in the order to try them.
     pub servers: Vec<Server>,
     pub tls: TlsSettings,
 }
 
-/// The connection settings in a URL or in key=value pairs, and warnings about what has no effect.
+/// Parses a URL or key=value pairs; also returns warnings about parameters that have no effect.
 ///
 /// # Errors
 ///
-/// Why the text is unusable; holds none of its values.
+/// The reason why the text is unusable. It never quotes a value of the text, which may be part of a password.
 pub fn parse(text: &str) -> Result<(Database, Vec<String>), String> {
     let mut parameters = Parameters::parse(text)?;
     let servers = servers::take(&mut parameters)?;
@@ -62,7 +62,7 @@ pub fn parse(text: &str) -> Result<(Database, Vec<String>), String> {
     let timeout = timeout.map_or(Ok(TCP_USER_TIMEOUT), |value| tcp_user_timeout(&value))?;
     let session = parameters.take("target_session_attrs");
     let session = session.map_or(Ok(TargetSessionAttrs::Any), |value| target_session(&value))?;
-    // libpq's name for what the crate calls retries.
+    // libpq's name for the crate's keepalives_retries.
     parameters.rename("keepalives_count", "keepalives_retries");
     let defaults = format!("{LIMITS} application_name=firehose-worker");
     let mut config = parameters.take_config(&defaults, PARSED_BY_CRATE)?;
@@ -71,21 +71,22 @@ pub fn parse(text: &str) -> Result<(Database, Vec<String>), String> {
     Ok((Database { config, servers, tls }, warnings))
 }
 
-/// Warnings about the parameters that are left over.
+/// Warnings about the parameters that are not used.
 fn warnings(parameters: Parameters) -> Result<Vec<String>, String> {
     let is_one_of = |names: &str, name: &str| names.split(' ').any(|listed| listed == name);
     let is_url = parameters.is_url;
     let warning = |name: String| match name.as_str() {
-        name if is_one_of(UNSUPPORTED, name) => Err(format!("the parameter {name} cannot be kept here")),
+        name if is_one_of(UNSUPPORTED, name) => Err(format!("the parameter {name} is not supported")),
         name if is_one_of(WITHOUT_EFFECT, name) => Ok(format!("DATABASE_URL: the parameter {name} has no effect")),
-        // The name may be a piece of a password with a ? or a space in it.
-        _ if is_url => Ok("DATABASE_URL: a parameter that is none of libpq's has no effect".to_owned()),
-        _ => Err("a parameter is none of libpq's; a value with blanks stands in quotes: password='a b'".to_owned()),
+        // The name is not quoted: it may be part of a password that contains a `?` or a space.
+        _ if is_url => Ok("DATABASE_URL: a parameter that libpq does not know has no effect".to_owned()),
+        _ => Err("libpq does not know a parameter; quote values that contain spaces: password='a b'".to_owned()),
     };
     parameters.into_names().map(warning).collect()
 }
 
-/// As in libpq, a certificate authority that is known is used in every mode; the files in ~/.postgresql are the default.
+/// Reads the TLS parameters. As in libpq, a certificate authority that is given is used in every mode, and the files in
+/// ~/.postgresql are the default.
 fn tls(parameters: &mut Parameters) -> Result<TlsSettings, String> {
     let roots = match parameters.take("sslrootcert").as_deref() {
         Some("system") => Roots::System,
@@ -124,19 +125,19 @@ fn home_file(name: &str) -> Option<PathBuf> {
 
 fn ssl_mode(value: &str) -> Result<TlsMode, String> {
     TlsMode::parse(value)
-        .ok_or_else(|| "sslmode is none of disable, allow, prefer, require, verify-ca, verify-full".to_owned())
+        .ok_or_else(|| "sslmode must be disable, allow, prefer, require, verify-ca or verify-full".to_owned())
 }
 
-/// Drivers of other languages have this in place of sslmode, as a switch or with the names of sslmode.
+/// Parses `ssl`, which drivers of other languages use in place of sslmode, as a switch or with sslmode's values.
 fn ssl(value: &str) -> Result<TlsMode, String> {
     match value {
         "true" | "1" => Ok(TlsMode::Require),
         "false" | "0" => Ok(TlsMode::Disable),
-        name => TlsMode::parse(name).ok_or_else(|| "ssl is none of true, false and what sslmode may be".to_owned()),
+        name => TlsMode::parse(name).ok_or_else(|| "ssl must be true, false or a value of sslmode".to_owned()),
     }
 }
 
-/// libpq counts milliseconds, with 0 for the default; the crate counts seconds.
+/// Parses tcp_user_timeout, which libpq gives in milliseconds, with 0 for the default.
 fn tcp_user_timeout(value: &str) -> Result<Duration, String> {
     match value.parse() {
         Ok(0) => Ok(TCP_USER_TIMEOUT),
@@ -148,9 +149,9 @@ fn tcp_user_timeout(value: &str) -> Result<Duration, String> {
 fn target_session(value: &str) -> Result<TargetSessionAttrs, String> {
     match value {
         "any" => Ok(TargetSessionAttrs::Any),
-        // A primary that takes no writes is of no use either.
+        // The worker could not use a primary that refuses writes either.
         "read-write" | "primary" => Ok(TargetSessionAttrs::ReadWrite),
-        _ => Err("target_session_attrs is none of any, primary, read-write: the worker writes".to_owned()),
+        _ => Err("target_session_attrs must be any, primary or read-write: the worker writes".to_owned()),
     }
 }
 
@@ -263,7 +264,7 @@ mod tests {
                 .unwrap()
                 .contains("write that instead")
         );
-        // As asyncpg takes it.
+        // As asyncpg accepts it.
         assert_eq!(database("POSTGRESQL://h/db").servers, [tcp("h", 5432)]);
     }
 

@@ -1,9 +1,9 @@
-//! The text of an address → its parameters, as libpq names them.
+//! Splits the text of an address into parameters, with libpq's names.
 //!
-//! Owns both forms, a URL and key=value pairs. What a parameter means is left to the parent.
+//! Owns both forms, a URL and key=value pairs. The parent module owns what a parameter means.
 //!
-//! Invariant: no error holds a piece of the text, and where a character that was not encoded may have cut a password in
-//! two, there is an error, not an address of which a part is the password.
+//! Invariant: no error quotes a part of the text. If an unencoded character may have split a password, the result is an
+//! error, and never an address that contains a part of the password.
 
 use std::collections::BTreeMap;
 
@@ -12,23 +12,24 @@ use postgres::Config;
 
 use super::ALLOWED;
 
-/// The parameters of one address. Of a parameter that is given twice the last one counts; an empty one counts as not given.
+/// The parameters of one address. If a parameter is given twice, the last one counts; an empty one counts as not given.
 pub struct Parameters {
     values: BTreeMap<String, String>,
     /// The hosts and ports before a URL's path.
     pub authority: Config,
-    /// URLs are shared with other programs, which add parameters of their own.
+    /// Whether the address is a URL. Other programs share URLs and add parameters of their own.
     pub is_url: bool,
 }
 
 impl Parameters {
     /// # Errors
     ///
-    /// Why the text is of neither form; holds nothing of it.
+    /// Fails if the text has neither form. The error quotes nothing of it.
     pub fn parse(text: &str) -> Result<Parameters, String> {
         match text.split_once("://") {
             Some((scheme, rest)) if is_ours(scheme) => url(rest),
-            // A driver's name in the scheme, another database's URL, quotes around it: no pair begins like that.
+            // A driver's name in the scheme, another database's URL, or quotes around the URL. Key=value pairs do not begin
+            // like that.
             Some((scheme, _)) if !scheme.contains('=') => Err(format!(
                 "it does not begin with postgresql://; write that instead of postgresql+asyncpg:// or jdbc:postgresql://, \
                  and no quotes around it; {ALLOWED}"
@@ -47,7 +48,7 @@ impl Parameters {
         }
     }
 
-    /// Takes the parameters of those names as the postgres crate parses them, on top of `defaults`.
+    /// Removes the parameters with those names, and parses them with the postgres crate on top of `defaults`.
     pub fn take_config(&mut self, defaults: &str, names: &str) -> Result<Config, String> {
         let malformed = |name: &str| format!("the parameter {name} is malformed; {ALLOWED}");
         let mut text = defaults.to_owned();
@@ -61,13 +62,13 @@ impl Parameters {
         Ok(config)
     }
 
-    /// The names of the parameters that nobody took.
+    /// The names of the parameters that were not removed.
     pub fn into_names(self) -> impl Iterator<Item = String> {
         self.values.into_keys()
     }
 }
 
-/// libpq takes no capitals; the drivers of other languages, which share the setting, do.
+/// Accepts capitals: libpq does not, but drivers of other languages, which share the setting, do.
 fn is_ours(scheme: &str) -> bool {
     ["postgresql", "postgres"]
         .iter()
@@ -78,9 +79,9 @@ fn url(rest: &str) -> Result<Parameters, String> {
     let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
     let (authority, database) = rest.split_once('/').unwrap_or((rest, ""));
     if database.contains('@') || query.contains('@') {
-        // What comes before it would be taken for a host, and appear in errors.
+        // The text before it would be parsed as a host and appear in error messages.
         return Err(
-            "there is an @ after the host: in a password / is to be written %2F, ? %3F and @ %40, elsewhere @ is %40 too"
+            "there is an @ after the host: in a password write / as %2F, ? as %3F and @ as %40; elsewhere write @ as %40 too"
                 .to_owned(),
         );
     }
@@ -127,10 +128,10 @@ fn key_value(text: &str) -> Result<Parameters, String> {
 }
 
 fn neither() -> String {
-    format!("it is neither a postgresql:// URL nor key=value pairs; a value with blanks stands in quotes; {ALLOWED}")
+    format!("it is neither a postgresql:// URL nor key=value pairs; quote values that contain spaces; {ALLOWED}")
 }
 
-/// A value, quoted or not, and what follows it.
+/// Splits off a value, quoted or not, from the text after it.
 fn value(text: &str) -> Result<(String, &str), String> {
     let is_quoted = text.starts_with('\'');
     let text = text.strip_prefix('\'').unwrap_or(text);

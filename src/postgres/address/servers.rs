@@ -10,14 +10,14 @@ use super::parameters::Parameters;
 
 const DEFAULT_PORT: u16 = 5432;
 
-/// Where Debian's servers have their socket, and its libpq looks for it.
+/// The directory in which Debian's servers have their socket, and the default of Debian's libpq.
 pub const DEFAULT_HOST: &str = "/var/run/postgresql";
 
 /// One of the servers in an address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Server {
     pub host: Host,
-    /// Where the host is, if its name is not to be looked up.
+    /// The host's address, if given; its name is then not resolved.
     pub address: Option<IpAddr>,
     pub port: u16,
 }
@@ -32,8 +32,8 @@ impl fmt::Display for Server {
     }
 }
 
-/// The servers, each from a host, an address and a port at the same place of their lists; a single port is for all. The
-/// parameters host and port override what stands before a URL's path.
+/// The servers, each from the host, address and port at the same index of their lists; a single port applies to all. The
+/// parameters `host` and `port` override the authority of a URL.
 pub fn take(parameters: &mut Parameters) -> Result<Vec<Server>, String> {
     let addresses = addresses(parameters.take("hostaddr"))?;
     let named = parameters.take_config("", "host port")?;
@@ -44,7 +44,7 @@ pub fn take(parameters: &mut Parameters) -> Result<Vec<Server>, String> {
     let fits = |length| length == count || length == 0;
     if !fits(hosts.len()) || !fits(addresses.len()) || !(fits(ports.len()) || ports.len() == 1) {
         return Err(format!(
-            "as many hosts, addresses and ports are needed as there are servers; {ALLOWED}"
+            "the lists of hosts, addresses and ports must be of the same length; {ALLOWED}"
         ));
     }
     let server = |index| {
@@ -68,7 +68,7 @@ fn given<'l, T>(named: &'l [T], authority: &'l [T]) -> &'l [T] {
     if named.is_empty() { authority } else { named }
 }
 
-/// The crate takes no empty place in this list.
+/// Parses the list of addresses, in which libpq allows empty items and the crate does not.
 fn addresses(list: Option<String>) -> Result<Vec<Option<IpAddr>>, String> {
     let parse = |text: &str| match text {
         "" => Ok(None),
