@@ -1,7 +1,7 @@
-//! Build script: what goes beside the code.
+//! The build script.
 //!
-//! Owns the git revision in the version, and the man pages and shell completions, which are made from `cli` into
-//! `assets` beside the binary (target/release/assets), where the package takes them from.
+//! Owns the git revision in the version, and the man pages and shell completions. Those are generated from `cli` into
+//! `assets` beside the binary (target/release/assets), from where they are packaged.
 
 use std::error::Error;
 use std::fs;
@@ -22,7 +22,7 @@ mod cli;
 #[path = "entry.rs"]
 mod entry;
 
-/// What the binary is built from: a change of these is looked for in git.
+/// The sources of the binary. Uncommitted changes to them mark the revision as modified.
 const SOURCES: [&str; 4] = ["src", "sql", "Cargo.toml", "Cargo.lock"];
 
 const NAME: &str = "firehose-worker";
@@ -45,14 +45,14 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// The folder of the binary: cargo gives a build script `<there>/build/<package>/out`.
+/// The directory of the binary. OUT_DIR is `build/<package>/out` below it.
 fn assets() -> Result<PathBuf, Box<dyn Error>> {
     let out = PathBuf::from(std::env::var_os("OUT_DIR").ok_or("cargo sets no OUT_DIR")?);
     let profile = out.ancestors().nth(3).ok_or("OUT_DIR is not below a build folder")?;
     Ok(profile.join("assets"))
 }
 
-/// The commit that is checked out, and whether the sources differ from it; `None` outside the project's own repository.
+/// The commit that is checked out, with a mark if the sources differ from it. `None` outside the project's own repository.
 fn revision() -> Option<String> {
     let top = PathBuf::from(git(&["rev-parse", "--show-toplevel"])?)
         .canonicalize()
@@ -66,7 +66,8 @@ fn revision() -> Option<String> {
     Some(commit + if changed.is_empty() { "" } else { ", modified" })
 }
 
-/// The files that change with a commit or a checkout. One that is not there would have cargo run this each time.
+/// The files that change with a commit or a checkout. A file that does not exist is left out: cargo would run this script
+/// at every build.
 fn watch_git() {
     let branch = git(&["symbolic-ref", "--quiet", "HEAD"]);
     let names = ["HEAD", "logs/HEAD", "packed-refs"]
@@ -78,14 +79,14 @@ fn watch_git() {
     }
 }
 
-/// What git answers; `None` where there is no git or it says no.
+/// The output of git; `None` if git is not installed or fails.
 fn git(arguments: &[&str]) -> Option<String> {
     let output = Command::new("git").args(arguments).output().ok()?;
     let text = output.status.success().then_some(output.stdout)?;
     Some(String::from_utf8(text).ok()?.trim_end().to_owned())
 }
 
-/// A page for each command, that of the program itself with what its options do not tell.
+/// Writes a man page for each command. That of the program itself also documents signals, exit codes and variables.
 fn write_man_pages(assets: &Path) -> Result<(), Box<dyn Error>> {
     let command = cli::Cli::command().disable_help_subcommand(true);
     for subcommand in command.get_subcommands() {
@@ -108,7 +109,7 @@ fn write_man_pages(assets: &Path) -> Result<(), Box<dyn Error>> {
     write_compressed(&assets.join(format!("{NAME}.1.gz")), &page)
 }
 
-/// Writes a page as packages carry it: compressed, and the same bytes for the same page.
+/// Writes a page compressed, as packages require it. The same page always gives the same bytes.
 fn write_compressed(path: &Path, page: &[u8]) -> Result<(), Box<dyn Error>> {
     let mut compressed = GzBuilder::new().write(fs::File::create(path)?, Compression::best());
     compressed.write_all(page)?;
@@ -116,7 +117,7 @@ fn write_compressed(path: &Path, page: &[u8]) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// The environment: the variable of each setting, and those that no setting stands for.
+/// The section on the environment: the variables of the settings, and those without a setting.
 fn variables() -> Vec<(String, String)> {
     let command = cli::Cli::command();
     let shown = command.get_arguments().filter(|argument| !argument.is_hide_set());
@@ -131,7 +132,7 @@ fn variables() -> Vec<(String, String)> {
         ),
         (
             "NOTIFY_SOCKET, WATCHDOG_USEC",
-            "Set by systemd. Readiness, status and signs of life are sent there.",
+            "Set by systemd. The worker sends its readiness, status and heartbeats there.",
         ),
     ];
     let others = others.map(|(name, text)| (name.to_owned(), text.to_owned()));
@@ -153,21 +154,24 @@ fn more_sections() -> Roff {
         &[
             (
                 "SIGTERM, SIGINT",
-                "Stop: what has been read is applied, acknowledged and counted, within STOP_TIMEOUT_MS. What does not \
-                 finish stays pending for the next start.",
+                "Stop: entries that have been read are applied, acknowledged and counted, within STOP_TIMEOUT_MS. Those \
+                 that are not finished by then stay pending for the next start.",
             ),
             (
-                "a second one",
-                "Exit at once with 143; what is unfinished stays pending.",
+                "a second stop signal",
+                "Exit at once with 143; unfinished entries stay pending.",
             ),
         ],
     );
     section(
         "EXIT STATUS",
         &[
-            ("0", "Stopped, or all is drained."),
-            ("1", "Failed; systemd starts it again."),
-            ("2", "The configuration is unusable; systemd does not start it again."),
+            ("0", "Stopped, or drained the stream."),
+            ("1", "Failed; systemd restarts the worker."),
+            (
+                "2",
+                "The configuration is unusable; systemd does not restart the worker.",
+            ),
         ],
     );
     let variables = variables();
@@ -177,11 +181,14 @@ fn more_sections() -> Roff {
         "FILES",
         &[(
             "/etc/default/firehose-worker",
-            "The variables for the systemd units. Lines are NAME=value; systemd takes no export. Readable by root \
-             alone, since it may hold passwords.",
+            "The variables of the systemd units, as lines of NAME=value; systemd ignores lines with export. Readable by \
+             root only, because it may contain passwords.",
         )],
     );
     roff.control("SH", ["SEE ALSO"]);
-    roff.text([roman("systemctl(1), journalctl(1), redis-cli(1), psql(1)")]);
+    roff.text([roman(
+        "The operations manual, OPERATIONS.md in /usr/share/doc/firehose-worker (the package) or \
+         /usr/local/share/doc/firehose-worker (install.sh). systemctl(1), journalctl(1), redis-cli(1), psql(1)",
+    )]);
     roff
 }

@@ -294,7 +294,7 @@ mod tests {
     use super::*;
     use crate::settings::config::Config;
 
-    /// Variable and default of each setting; no default where it is made from the machine's name.
+    /// The variable and default of each setting; empty if the default is derived from the machine's name.
     fn settings() -> Vec<(String, String)> {
         let command = Cli::command();
         let settings = command.get_arguments().filter_map(|argument| {
@@ -310,7 +310,7 @@ mod tests {
         settings.collect()
     }
 
-    /// What a number may be, in the words of the error about one that it may not be.
+    /// The allowed range of a number, taken from the error about a number outside it.
     fn allowed(variable: &str) -> Option<String> {
         let flag = variable.to_ascii_lowercase().replace('_', "-");
         let settings = Cli::parse_from(["firehose-worker", &format!("--{flag}=-1")]).settings;

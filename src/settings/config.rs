@@ -1,7 +1,7 @@
-//! Settings → configuration.
+//! Validates the settings.
 //!
-//! Owns what each value may be. All faults are reported at once, each with its variable, its value (never a password) and
-//! what is allowed, before anything touches a server.
+//! Owns the allowed values of each setting. All faults are reported at once, before any server is contacted. Each names the
+//! variable, its value (never a password), and what is allowed.
 
 use std::fmt::Write as _;
 use std::ops::RangeInclusive;
@@ -16,29 +16,29 @@ use crate::settings::cli::{DEFAULT_DATABASE_URL, DEFAULT_REDIS_URL, Settings};
 use crate::settings::secret::Secret;
 use crate::{postgres, redis};
 
-/// What the worker runs with. Has no `Debug`: it holds passwords.
+/// The validated configuration. Has no `Debug`: it holds passwords.
 #[derive(Clone)]
 pub struct Config {
     pub redis: redis::address::Address,
     pub postgres: Database,
-    /// What was accepted but has no effect, to be said at the start.
+    /// Warnings about values that are accepted but have no effect. Logged at the start.
     pub warnings: Vec<String>,
     pub stream: String,
     pub group: String,
     pub consumer: String,
     pub metrics_keys: Vec<String>,
     pub workers: usize,
-    /// PostgreSQL connections at most.
+    /// The maximum number of PostgreSQL connections.
     pub connections: usize,
     pub read_count: usize,
     pub max_batch_entries: usize,
-    /// Bytes.
+    /// In bytes.
     pub max_in_flight: usize,
     pub claim_idle: Duration,
-    /// Tries alone of an entry that ends the process each time.
+    /// How often an entry that crashes the process is tried alone before it becomes a dead letter.
     pub max_deliveries: u64,
     pub dead_letter_maxlen: usize,
-    /// Entries that the producer keeps in the stream.
+    /// The number of entries that the producer keeps in the stream.
     pub max_stream_len: usize,
     /// `host:port` for Prometheus.
     pub metrics_addr: Option<String>,
@@ -47,7 +47,7 @@ pub struct Config {
     pub log_level: LevelFilter,
 }
 
-/// Which side effects are written; what is there is taken back by deletes all the same.
+/// Which side effects are written. Deletes remove existing ones in any case.
 #[derive(Clone, Copy, Debug)]
 pub struct Switches {
     pub notifications: bool,
@@ -55,17 +55,17 @@ pub struct Switches {
     pub generic_records: bool,
 }
 
-/// The faults of a configuration, a line each.
+/// The faults of a configuration, one per line.
 #[derive(Debug, thiserror::Error)]
 #[error("{}", .0.join("\n"))]
 pub struct Faults(pub Vec<String>);
 
 impl Config {
-    /// Reads the settings.
+    /// Validates the settings.
     ///
     /// # Errors
     ///
-    /// All that is unusable about them.
+    /// All faults of the settings.
     pub fn new(settings: &Settings) -> Result<Config, Faults> {
         let mut check = Check::new();
         let postgres = check.database_url(settings);
@@ -84,7 +84,7 @@ impl Config {
             consumer: or_default(&settings.consumer_id, &format!("firehose-worker-{}", hostname())),
             metrics_keys: keys(&check.text("REDIS_METRICS_KEYS", &settings.redis_metrics_keys)),
             workers: workers.min(pool),
-            // One for each worker, and one to look for other processes.
+            // One for each worker, and one for the thread that checks for other processes.
             connections: (workers + 1).min(pool),
             read_count: check.number("BATCH_SIZE", &settings.batch_size, 1..=100_000),
             max_batch_entries: check.number("MAX_BATCH_ENTRIES", &settings.max_batch_entries, 1..=10_000),
@@ -117,9 +117,9 @@ impl Config {
     }
 }
 
-/// What has been found while the settings are read.
+/// Validates settings and collects their faults.
 struct Check {
-    /// Every setting with its default.
+    /// The defaults of all settings.
     cli: Command,
     faults: Vec<String>,
     warnings: Vec<String>,
@@ -134,7 +134,7 @@ impl Check {
         }
     }
 
-    /// A value, or the setting's default where it is empty, as a variable is that counts as unset.
+    /// The value, or the setting's default if it is empty: an empty variable counts as unset.
     fn text(&self, variable: &str, value: &str) -> String {
         let mut settings = self.cli.get_arguments();
         let setting = settings.find(|setting| setting.get_env().is_some_and(|name| name == variable));
@@ -144,7 +144,7 @@ impl Check {
 
     fn fault(&mut self, variable: &str, value: &str, allowed: &str) {
         let mut line = format!("{variable}=");
-        // A value from a file may hold anything; the message stays one line.
+        // A value from a file may contain anything, but the message must stay on one line.
         for character in value.chars().take(100) {
             let _ = write!(line, "{}", character.escape_debug());
         }
@@ -234,7 +234,7 @@ impl Check {
         )
     }
 
-    /// The address; after a fault, `stand_in`, which names no file and which nobody connects to.
+    /// Parses an address. After a fault returns `stand_in` parsed, which is never used to connect.
     fn address<T>(&mut self, secret: &Secret, default: &str, stand_in: &str, parse: Parse<T>) -> T {
         let parsed = secret.read().and_then(|value| {
             parse(value.as_deref().unwrap_or(default)).map_err(|reason| {
@@ -265,7 +265,7 @@ fn keys(list: &str) -> Vec<String> {
     keys.map(str::to_owned).collect()
 }
 
-/// The machine's name, for the default consumer name and the holder's mark.
+/// The machine's name, for the default consumer name and the process ID in Redis.
 pub fn hostname() -> String {
     let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     or_default(&name, "localhost")

@@ -1,6 +1,6 @@
-//! A file of settings, in the form of systemd's EnvironmentFile=.
+//! A file of settings, in the format of systemd's EnvironmentFile=.
 //!
-//! Owns that form, and which file a command of people reads when they name none. What a variable means is `cli`'s.
+//! Owns the format, and the file that commands read by default. `cli` owns the meaning of the variables.
 
 use std::collections::HashMap;
 use std::io::ErrorKind;
@@ -13,10 +13,10 @@ use clap::{ArgMatches, Command};
 
 use crate::logging::stderr;
 
-/// Where the package and the README put the settings of the unit.
+/// The file with the unit's settings, as the package and the README place it.
 pub const DEFAULT: &str = "/etc/default/firehose-worker";
 
-/// With any of these in the environment, it is known which servers are meant.
+/// If any of these is in the environment, the caller has chosen the servers, and the unit's settings are not used.
 const ADDRESSES: [&str; 5] = [
     "REDIS_URL",
     "REDIS_URL_FILE",
@@ -25,15 +25,15 @@ const ADDRESSES: [&str; 5] = [
     "CREDENTIALS_DIRECTORY",
 ];
 
-/// What a file sets.
+/// The contents of a file.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct EnvFile {
     pub variables: HashMap<String, String>,
-    /// Lines that are not quite in the form; hold no values.
+    /// Warnings about malformed lines. They quote no values.
     pub warnings: Vec<String>,
-    /// Numbers of the lines that begin with `export`, which systemd leaves out.
+    /// The numbers of the lines that begin with `export`, which systemd ignores.
     pub exports: Vec<usize>,
-    /// Where it is.
+    /// The path of the file; empty if none was read.
     pub path: PathBuf,
 }
 
@@ -42,7 +42,7 @@ impl EnvFile {
     ///
     /// # Errors
     ///
-    /// Why it cannot be read.
+    /// Fails if the file cannot be read.
     pub fn read(path: &Path) -> Result<EnvFile, String> {
         let text = fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
         Ok(EnvFile {
@@ -51,16 +51,16 @@ impl EnvFile {
         })
     }
 
-    /// Whether it is the unit's own.
+    /// Whether this is the file with the unit's settings.
     pub fn is_of_unit(&self) -> bool {
         self.path == Path::new(DEFAULT)
     }
 
-    /// Parses the command line with the file's values below those of flags and of the environment.
+    /// Parses the command line. Flags and the environment override the file's values.
     ///
     /// # Errors
     ///
-    /// As clap says.
+    /// Fails if clap rejects the command line.
     pub fn matches(&self, mut command: Command) -> clap::error::Result<ArgMatches> {
         let names: Vec<_> = command
             .get_arguments()
@@ -92,14 +92,14 @@ fn is_set(variable: &str) -> bool {
     env::var_os(variable).is_some_and(|value| !value.is_empty())
 }
 
-/// The unit's settings, for a person who names no servers; says on standard error that they are used.
+/// The unit's settings, for a caller that names no servers. Reports on standard error that they are used.
 pub fn of_the_unit() -> EnvFile {
     if ADDRESSES.iter().any(|variable| is_set(variable)) {
         return EnvFile::default();
     }
     match fs::read_to_string(DEFAULT) {
         Ok(text) => {
-            stderr::print(&format!("settings are those of {DEFAULT}"));
+            stderr::print(&format!("using the settings in {DEFAULT}"));
             EnvFile {
                 path: DEFAULT.into(),
                 ..parse(&text)
@@ -107,7 +107,7 @@ pub fn of_the_unit() -> EnvFile {
         }
         Err(error) if error.kind() == ErrorKind::PermissionDenied => {
             stderr::print(&format!(
-                "{DEFAULT} may not be read by this user, and its settings are not used: try sudo"
+                "this user may not read {DEFAULT}, so its settings are not used: try sudo"
             ));
             EnvFile::default()
         }
@@ -125,7 +125,7 @@ fn parse(text: &str) -> EnvFile {
         match rest.peek() {
             Some('#' | ';') => while rest.next_if(|next| *next != '\n').is_some() {},
             Some('\n') | None => {}
-            Some(_) => file.take(begin, &mut rest, &mut line),
+            Some(_) => file.parse_assignment(begin, &mut rest, &mut line),
         }
         rest.next();
         line += 1;
@@ -137,27 +137,27 @@ fn skip_blanks(rest: &mut Peekable<Chars>) {
     while rest.next_if(|next| is_blank(*next)).is_some() {}
 }
 
-/// A carriage return is one: files of another system end their lines with it.
+/// Includes the carriage return, with which lines of files from Windows end.
 fn is_blank(character: char) -> bool {
     matches!(character, ' ' | '\t' | '\r')
 }
 
 impl EnvFile {
-    /// One assignment, up to the end of its last line.
-    fn take(&mut self, begin: usize, rest: &mut Peekable<Chars>, line: &mut usize) {
+    /// Parses one assignment, up to the end of its last line.
+    fn parse_assignment(&mut self, begin: usize, rest: &mut Peekable<Chars>, line: &mut usize) {
         let mut name = String::new();
         while let Some(next) = rest.next_if(|next| !matches!(next, '=' | '\n')) {
             name.push(next);
         }
         if rest.next_if_eq(&'=').is_none() {
             self.warnings
-                .push(format!("line {begin} is no NAME=value, and is left out"));
+                .push(format!("line {begin} is not NAME=value and is ignored"));
             return;
         }
         let mut name = name.trim();
         if let Some(exported) = name.strip_prefix("export ") {
             self.warnings.push(format!(
-                "line {begin} begins with export: systemd leaves it out, so take the word away"
+                "line {begin} begins with export, so systemd ignores it: remove the word"
             ));
             self.exports.push(begin);
             name = exported.trim();
@@ -167,8 +167,9 @@ impl EnvFile {
     }
 }
 
-/// A value up to the end of its line. Quotes are quotes only where nothing but quoted text stands before them; what they
-/// hold stays as it is, and blanks between them go. Once a value has begun without, they are characters like others.
+/// Parses a value up to the end of its line. A quote opens quoted text at the start of the value or after other quoted text.
+/// Quoted text is kept as it is, and blanks between quoted parts are dropped. After unquoted text, a quote is an ordinary
+/// character.
 fn value(rest: &mut Peekable<Chars>, line: &mut usize) -> String {
     let mut value = String::new();
     loop {
@@ -182,7 +183,7 @@ fn value(rest: &mut Peekable<Chars>, line: &mut usize) -> String {
     value
 }
 
-/// Up to the closing quote, over the ends of lines.
+/// Reads up to the closing quote, across lines.
 fn take_quoted(quote: char, rest: &mut Peekable<Chars>, line: &mut usize, value: &mut String) {
     while let Some(next) = rest.next() {
         *line += usize::from(next == '\n');
@@ -200,7 +201,7 @@ fn take_quoted(quote: char, rest: &mut Peekable<Chars>, line: &mut usize, value:
     }
 }
 
-/// Up to the end of the line, without the blanks there, unless they are escaped.
+/// Reads up to the end of the line, without trailing blanks, unless they are escaped.
 fn take_unquoted(rest: &mut Peekable<Chars>, line: &mut usize, value: &mut String) {
     let mut kept = value.len();
     while let Some(next) = rest.next_if(|next| *next != '\n') {
@@ -244,7 +245,7 @@ mod tests {
             ("A='b", "b"),
             ("A=\"b\\\nc\"", "bc"),
             ("A=b  \\\n  c  ", "b    c"),
-            // Only at the beginning, or after others, are quotes quotes.
+            // A quote opens quoted text only at the start or after other quoted text.
             ("A=x'y z'", "x'y z'"),
             ("A='b' c", "bc"),
             ("A='b' 'c d' ", "bc d"),
@@ -265,14 +266,14 @@ mod tests {
     }
 
     #[test]
-    fn export_and_lines_without_a_value_are_said_by_their_numbers() {
+    fn warnings_number_the_lines_with_export_or_without_a_value() {
         let file = parse("A='1\n2'\nexport B=3\nhunter2\nC=4");
         assert_eq!(file.variables.len(), 3);
         assert_eq!(file.variables["B"], "3");
         assert_eq!(file.exports, [3]);
         let warnings = file.warnings.join("\n");
         assert!(warnings.contains("line 3 begins with export"), "{warnings}");
-        assert!(warnings.contains("line 4 is no NAME=value"), "{warnings}");
+        assert!(warnings.contains("line 4 is not NAME=value"), "{warnings}");
         assert!(!warnings.contains("hunter2"), "{warnings}");
     }
 }

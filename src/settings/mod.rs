@@ -1,6 +1,7 @@
-//! The command line, the environment, and what they say.
+//! The settings: command line, environment and settings file.
 //!
-//! Owns all of the program that reads settings: nothing else looks at the environment. No password leaves it but to a server.
+//! Owns reading and validating them. No other module reads a setting's variable. Passwords leave this module only within
+//! the addresses of servers.
 
 pub mod cli;
 pub mod config;

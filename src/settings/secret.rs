@@ -1,27 +1,27 @@
-//! The two addresses that hold passwords.
+//! The two addresses that contain passwords.
 //!
-//! Owns where each comes from: its variable, a file that another variable names, or systemd's folder of credentials. No
-//! message of this module holds a value.
+//! Owns where each comes from: its variable, a file named by another variable, or systemd's credentials directory. No
+//! message of this module quotes a value.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Where an address may stand.
+/// The possible sources of an address.
 pub struct Secret<'a> {
     pub variable: &'static str,
     pub value: &'a str,
-    /// The path in the variable of the same name with `_FILE`.
+    /// The path in the variable with the suffix `_FILE`.
     pub file: &'a str,
-    /// systemd's folder of credentials, in which its name in small letters is a file.
+    /// systemd's credentials directory, in which the file has the variable's name in lower case.
     pub credentials: Option<&'a Path>,
 }
 
 impl Secret<'_> {
-    /// The address; `None` if there is none.
+    /// The address; `None` if no source has one.
     ///
     /// # Errors
     ///
-    /// There are two, or the file cannot be used.
+    /// Fails if both the variable and the file are set, or if the file is unreadable or empty.
     pub fn read(&self) -> Result<Option<String>, String> {
         let (value, file) = (self.value.trim(), self.file.trim());
         match (value.is_empty(), file.is_empty()) {

@@ -1,5 +1,5 @@
-//! The counters of `post_aggregations` against the rows that they count, and posts without counters, which readers
-//! miss.
+//! Corrects the counters of `post_aggregations` from the rows that they count, and adds them to posts that have none, which
+//! readers do not show.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +13,7 @@ use crate::postgres::row::Row;
 use crate::postgres::sql;
 use crate::postgres::transaction::transaction;
 
-/// The columns, in the order in which statements have them.
+/// The counter columns, in the order of the statements' parameters.
 pub const NAMES: [&str; 5] = [
     "like_count",
     "repost_count",
@@ -31,25 +31,25 @@ pub const STEP: Step = Step {
 /// A subject whose counters are wrong.
 struct Miscount {
     subject: String,
-    /// Rows, in the order of `NAMES`.
+    /// The numbers of rows, in the order of `NAMES`.
     counted: [i64; NAMES.len()],
-    /// What the counters say; `None` where the subject has none.
+    /// The stored counters; `None` if the subject has none.
     stored: Option<[i64; NAMES.len()]>,
 }
 
-/// By how much counters differ from the rows that they count.
+/// How far counters differ from the rows that they count.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Differences {
-    /// Subjects without counters.
+    /// The number of subjects without counters.
     pub subjects_without_row: u64,
-    /// By counter, those that are wrong.
+    /// The wrong counters, by name.
     pub by_counter: BTreeMap<String, Difference>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Difference {
     pub subjects: u64,
-    /// The sum of the differences, each without its sign.
+    /// The sum of the absolute differences.
     pub difference: u64,
 }
 
@@ -69,7 +69,7 @@ impl Differences {
 }
 
 impl Miscount {
-    /// The counters that are wrong, with what they say and how many rows there are.
+    /// The wrong counters, each with its stored value and the number of rows.
     fn wrong(&self) -> impl Iterator<Item = (&'static str, i64, i64)> {
         let stored = self.stored.unwrap_or_default();
         let counters = NAMES.into_iter().zip(stored).zip(self.counted);
@@ -104,11 +104,11 @@ impl Miscount {
     }
 }
 
-/// Subjects that share a transaction at most.
+/// The maximum number of subjects in a transaction.
 const CHUNK: usize = 500;
 
-/// Rows that are counted in a transaction, unless one subject has more: what a worker that writes to one of its
-/// subjects waits for.
+/// The maximum number of rows counted in a transaction, unless a single subject has more. A worker that writes to one of
+/// the subjects waits that long.
 const CHUNK_ROWS: i64 = 50_000;
 
 fn read(client: &mut Client, after: &Key, length: u32) -> Result<Option<Slice>, ApplyError> {
@@ -159,7 +159,7 @@ fn miscount(row: &Row) -> Result<Option<Miscount>, ApplyError> {
     }))
 }
 
-/// Miscounts in parts that a transaction takes, each with little to count or one subject only.
+/// Splits miscounts into transactions, each within the two limits or with a single subject.
 fn chunks(miscounts: &[Miscount]) -> impl Iterator<Item = &[Miscount]> {
     let mut rest = miscounts;
     std::iter::from_fn(move || {
@@ -180,8 +180,8 @@ fn fix_of(miscounts: &[Miscount]) -> Fix {
     Box::new(move |client| fix(client, &subjects))
 }
 
-/// Counts subjects anew as workers do: adds nothing to their counters, which makes and locks them, and then sets them
-/// from the rows. Returns how many subjects those are.
+/// Recounts subjects with the workers' statements: adds zero to their counters, which creates and locks them, and then sets
+/// them from the rows. Returns the number of subjects.
 fn fix(client: &mut Client, subjects: &[String]) -> Result<u64, ApplyError> {
     transaction(client, |client| {
         let mut add = Params::new().texts(subjects.iter());

@@ -1,4 +1,4 @@
-//! Rows that are dated before the year 0100, which the AppView's readers take for another year or for no date.
+//! Corrects rows that are dated before the year 0100, which the AppView's readers misread as another year or as no date.
 
 use postgres::Client;
 
@@ -8,7 +8,7 @@ use crate::postgres::params::Params;
 use crate::postgres::sql;
 use crate::postgres::transaction::transaction;
 
-/// The tables with dates out of records.
+/// The tables with dates from records.
 pub const TABLES: [&str; 20] = [
     "posts",
     "likes",
@@ -36,7 +36,7 @@ pub const STEP: Step = Step {
     name: "dates",
     key_columns: 2,
     read,
-    not_known: Some("what such a record is dated: its row has the time at which it was written"),
+    not_known: Some("the dates in these records: their rows now have the time at which they were written"),
     ..USUAL
 };
 
@@ -53,7 +53,7 @@ fn read(client: &mut Client, after: &Key, length: u32) -> Result<Option<Slice>, 
     })
 }
 
-/// Dates rows as of when they were written; returns how many.
+/// Sets the dates of rows to the time at which they were written; returns the number of rows.
 fn fix(client: &mut Client, table: &str, keys: &[String]) -> Result<u64, ApplyError> {
     transaction(client, |client| {
         Params::new().query(client, sql::REPAIR_YIELD)?;

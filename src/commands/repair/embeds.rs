@@ -1,4 +1,4 @@
-//! Embeds that older versions stored under a type's name that readers do not know, or with an address in the place of a
+//! Corrects embeds that older versions stored under a type name that readers do not know, or with a URL in place of a
 //! blob's CID.
 
 use postgres::Client;
@@ -14,7 +14,7 @@ use crate::postgres::transaction::transaction;
 pub const STEP: Step = Step {
     name: "embeds",
     read,
-    not_known: Some("which accounts were not notified of a quote: no notifications are made afterwards"),
+    not_known: Some("which accounts were not notified of a quote: notifications are not created afterwards"),
     ..USUAL
 };
 
@@ -22,12 +22,12 @@ pub const STEP: Step = Step {
 struct Embed {
     post: String,
     stored: String,
-    /// None where nothing of it may be shown.
+    /// The corrected embed; `None` if nothing of it may be shown.
     embed: Option<String>,
 }
 
 impl Embed {
-    /// None where what is stored is what a worker would store.
+    /// `None` if the stored value is the one that a worker would store.
     fn read(row: &Row) -> Result<Option<Embed>, ApplyError> {
         let (post, stored): (Option<String>, Option<String>) = (row.get("uri")?, row.get("embed")?);
         Ok(post.zip(stored).and_then(|(post, stored)| Embed::of(post, stored)))
@@ -58,7 +58,7 @@ fn read(client: &mut Client, after: &Key, length: u32) -> Result<Option<Slice>, 
     )
 }
 
-/// Writes embeds as the worker does, with the quotes that they then turn out to be; returns how many.
+/// Writes embeds as the worker does, and the quotes that they contain; returns the number of embeds.
 fn fix(client: &mut Client, embeds: &[Embed]) -> Result<u64, ApplyError> {
     let posts = || embeds.iter().map(|embed| &embed.post);
     transaction(client, |client| {

@@ -1,7 +1,7 @@
-//! Handles that several users have, and what is stored as one and is none.
+//! Corrects handles that several users have, and removes texts that are not handles.
 //!
-//! Whose a handle is nobody can tell from the rows: they do not say when it was given. It is left to the newest of its
-//! users, since a handle that moves mostly moves to an account that is made for it.
+//! The rows do not show which user owns a handle, because they do not record when it was assigned. The newest user keeps it:
+//! a handle that moves usually moves to an account that was created for it.
 
 use postgres::Client;
 
@@ -14,7 +14,7 @@ use crate::postgres::transaction::transaction;
 pub const STEP: Step = Step {
     name: "handles",
     read,
-    not_known: Some("whose a handle is: the newest of its users keeps it, until an identity event gives it to another"),
+    not_known: Some("who owns a handle: the newest user keeps it until an identity event assigns it to another"),
     ..USUAL
 };
 
@@ -33,7 +33,7 @@ fn read(client: &mut Client, after: &Key, length: u32) -> Result<Option<Slice>, 
     )
 }
 
-/// Takes handles from all but one of their users; returns how many users lost one.
+/// Removes handles from all but one of their users; returns how many users lost one.
 fn fix(client: &mut Client, handles: &[String]) -> Result<u64, ApplyError> {
     transaction(client, |client| {
         Params::new().query(client, sql::REPAIR_YIELD)?;

@@ -1,4 +1,4 @@
-//! List items that somebody else than the list's owner wrote: anybody could put anybody on a list with them.
+//! Removes list items that an account put into another account's list. With them, any account could add any other to a list.
 
 use postgres::Client;
 
@@ -14,7 +14,7 @@ pub const STEP: Step = Step {
     ..USUAL
 };
 
-/// The records that wait for a pair's row: they may be such items, or dated before the year 0100.
+/// The remembered records of pairs, which may be such items, or dated before the year 0100.
 pub const REMEMBERED: Step = Step {
     name: "remembered",
     read: read_remembered,
@@ -45,7 +45,7 @@ fn read_remembered(client: &mut Client, after: &Key, length: u32) -> Result<Opti
     )
 }
 
-/// Deletes such items, and has the owner's own items take their places; returns how many were deleted.
+/// Deletes such items, and replaces them by items of the list's owner; returns how many were deleted.
 fn fix(client: &mut Client, uris: &[String]) -> Result<u64, ApplyError> {
     transaction(client, |client| {
         Params::new().query(client, sql::REPAIR_YIELD)?;
@@ -69,7 +69,7 @@ fn fix(client: &mut Client, uris: &[String]) -> Result<u64, ApplyError> {
     })
 }
 
-/// The same for remembered records; those that are only dated wrong are dated anew.
+/// The same for remembered records. Those with only a wrong date get a new one.
 fn fix_remembered(client: &mut Client, uris: &[String]) -> Result<u64, ApplyError> {
     let deleted = fix(client, uris)?;
     let dated = transaction(client, |client| {

@@ -125,7 +125,7 @@ pub fn run(config: Config, options: &cli::Repair) -> anyhow::Result<String> {
     match repair.run() {
         Ok(()) => repair.report.finished = true,
         Err(error) if error.is::<Stopped>() && options.dry_run => {
-            log::info!("stopped; a dry run begins anew when it is started again")
+            log::info!("stopped; the next dry run starts from the beginning")
         }
         Err(error) if error.is::<Stopped>() => log::info!("stopped; `firehose-worker repair` continues from here"),
         Err(error) => return Err(error),
@@ -142,26 +142,26 @@ struct Repair<'a> {
     stop: Stop,
     options: &'a cli::Repair,
     writes_viewers: bool,
-    /// None in a dry run, which stores nothing.
+    /// `None` in a dry run, which stores nothing.
     hold: Option<Hold>,
     report: Report,
     started: Instant,
-    /// What earlier processes have spent on the same repair.
+    /// The time that earlier processes have spent on the same repair.
     seconds_before: f64,
-    /// When the log was last told how far the walk is.
+    /// When the progress was last logged.
     said: Instant,
 }
 
-/// Between two lines about how far the walk is.
+/// How often the progress is logged.
 const SAY_EVERY: Duration = Duration::from_secs(10);
 
 /// Rows per transaction, unless a step has its own limit.
 const CHUNK: usize = 500;
 
-/// Tries before the repair fails because tables are missing: a worker may be creating its own tables at that moment.
+/// Attempts before the repair fails because tables are missing: a worker may be creating its own tables at that moment.
 const READY_TRIES: u32 = 5;
 
-/// Tries before a retry is logged: a lock that times out is usually free the next time.
+/// Attempts before a retry is logged: a lock that times out is usually free the next time.
 const QUIET_TRIES: u32 = 5;
 
 impl Repair<'_> {
@@ -189,12 +189,12 @@ impl Repair<'_> {
         }
     }
 
-    /// Fails where tables or rights are missing, before that is found out after hours.
+    /// Fails at once if tables or privileges are missing, instead of after hours.
     fn check_ready(&self) -> anyhow::Result<()> {
         let is_dry_run = self.options.dry_run;
         let mut backoff = Backoff::default();
         let mut tries = 0;
-        // A dry run needs no tables of the worker's own, and makes none.
+        // A dry run neither needs nor creates the worker's own tables.
         while !is_dry_run && let Some(missing) = self.attempt(db::missing)? {
             tries += 1;
             if tries == READY_TRIES {
@@ -208,7 +208,7 @@ impl Repair<'_> {
         }
     }
 
-    /// Where to begin: where an unfinished repair has come to, or at the first key.
+    /// The key at which to start: the end of an unfinished repair, or the first key.
     fn begin(&mut self) -> anyhow::Result<Place> {
         let Some(hold) = &self.hold else {
             return Ok(Place::first());
@@ -243,7 +243,7 @@ impl Repair<'_> {
         Ok(())
     }
 
-    /// Reads the next slice and repairs what is wrong in it; `None` where there are no more.
+    /// Reads the next slice and repairs the wrong rows in it; `None` if there are no more slices.
     fn slice(&mut self, step: &Step, after: &Key) -> anyhow::Result<Option<Key>> {
         let length = self.options.slice;
         let read = self.attempt(|client| transaction(client, |client| (step.read)(client, after, length)))?;
@@ -278,7 +278,7 @@ impl Repair<'_> {
         self.seconds_before + self.started.elapsed().as_secs_f64()
     }
 
-    /// Tries until it works; for as long as it takes where trying can help.
+    /// Calls `work` until it succeeds, for as long as a retry can help.
     fn attempt<T>(&self, mut work: impl FnMut(&mut Client) -> Result<T, ApplyError>) -> anyhow::Result<T> {
         let mut backoff = Backoff::default();
         let mut tries = 0;
@@ -300,7 +300,7 @@ impl Repair<'_> {
                 anyhow::bail!(error.describe());
             }
             tries += 1;
-            // A server that is away is said once, by the pool.
+            // The pool reports a server that is down.
             if tries == QUIET_TRIES && error.sqlstate().is_some() {
                 log::warn!("{}; retrying", error.describe());
             }
@@ -310,7 +310,7 @@ impl Repair<'_> {
 }
 
 impl Step {
-    /// The key that is before all others.
+    /// A key that sorts before all others.
     fn first(&self) -> Key {
         vec![String::new(); self.key_columns]
     }

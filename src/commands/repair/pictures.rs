@@ -1,7 +1,7 @@
-//! Avatars and banners that are named by something else than a CID as the AppView reads it.
+//! Corrects avatars and banners whose stored value is not a CID in the form that the AppView reads.
 //!
-//! An address in its place would have every reader's client load it from a stranger. Other forms of a CID are written as the
-//! worker writes them.
+//! A URL in its place would make every reader's client load a picture from an untrusted server. Other forms of a CID are
+//! rewritten as the worker writes them.
 
 use std::borrow::Cow;
 
@@ -34,7 +34,7 @@ struct Picture {
 }
 
 impl Picture {
-    /// None where what is stored is what a worker would store.
+    /// `None` if the stored value is the one that a worker would store.
     fn read(row: &Row) -> Result<Option<Picture>, ApplyError> {
         let Some(stored) = row.get::<_, Option<String>>("stored")? else {
             return Ok(None);
@@ -65,7 +65,7 @@ fn read(client: &mut Client, after: &Key, length: u32) -> Result<Option<Slice>, 
     })
 }
 
-/// Writes CIDs or none; returns how many.
+/// Writes CIDs, or NULL; returns the number of pictures.
 fn fix(client: &mut Client, table: &str, pictures: &[Picture]) -> Result<u64, ApplyError> {
     transaction(client, |client| {
         Params::new().query(client, sql::REPAIR_YIELD)?;

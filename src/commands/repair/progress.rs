@@ -1,7 +1,8 @@
-//! How far a repair has come, stored after each slice.
+//! The progress of a repair, stored after each slice.
 //!
-//! Owns the row in `firehose_worker.progress`. Whoever takes it last is the one that repairs; the one before finds its
-//! name gone when it saves, and stops. That needs no lease, so that after a kill the next start goes on at once.
+//! Owns the row in `firehose_worker.progress`. The process that wrote its name there last is the one that repairs; an
+//! earlier one finds another name when it saves, and stops. This needs no lease, so that the next start after a kill
+//! continues at once.
 
 use postgres::Client;
 use serde::{Deserialize, Serialize};
@@ -13,7 +14,7 @@ use crate::postgres::params::Params;
 use crate::postgres::sql;
 use crate::postgres::transaction::transaction;
 
-/// The end of the last slice that is done.
+/// The end of the last finished slice.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Place {
     pub step: String,
@@ -37,7 +38,7 @@ struct State {
     report: Report,
 }
 
-/// The same, to be written.
+/// The row to be written, which borrows its values.
 #[derive(Serialize)]
 struct StateRef<'a> {
     place: &'a Place,
@@ -61,7 +62,7 @@ impl Hold {
         }
     }
 
-    /// Becomes the one that repairs; answers how far an unfinished repair has come, and what it has found.
+    /// Makes this process the one that repairs. Returns the progress of an unfinished repair, with what it has found.
     pub fn take(&self, client: &mut Client) -> Result<(Place, Report), ApplyError> {
         let new = || (Place::first(), Report::new(false));
         let (place, report) = new();
@@ -76,13 +77,13 @@ impl Hold {
         Ok(match serde_json::from_str::<State>(stored) {
             Ok(State { place, report }) if STEPS.iter().any(|step| step.name == place.step) => (place, report),
             _ => {
-                log::warn!("the unfinished repair is of another version; it begins anew");
+                log::warn!("the unfinished repair was started by another version; repair starts from the beginning");
                 new()
             }
         })
     }
 
-    /// Stores how far the repair is; `false` if another process has taken it over.
+    /// Stores the progress; `false` if another process has taken over the repair.
     pub fn save(&self, client: &mut Client, place: &Place, report: &Report) -> Result<bool, ApplyError> {
         let state = text(place, report);
         let n_rows = transaction(client, |client| {
@@ -94,7 +95,7 @@ impl Hold {
         Ok(n_rows > 0)
     }
 
-    /// The repair is finished: the next start begins anew.
+    /// Deletes the progress of a finished repair, so that the next one starts from the beginning.
     pub fn end(&self, client: &mut Client) -> Result<(), ApplyError> {
         transaction(client, |client| {
             Params::new()

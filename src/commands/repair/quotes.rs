@@ -1,4 +1,4 @@
-//! Quotes of posts whose embed names a record, where other workers have written no row of `quotes`.
+//! Adds the rows of `quotes` that other workers did not write for posts whose embed names a record.
 
 use std::collections::BTreeMap;
 
@@ -24,7 +24,7 @@ fn read(client: &mut Client, after: &Key, length: u32) -> Result<Option<Slice>, 
     Slice::of(&rows, &["last_uri"], |row| row.get("uri"), String::clone, CHUNK, fix)
 }
 
-/// Inserts the quotes of posts and counts them; returns how many were inserted.
+/// Inserts and counts the quotes of posts; returns how many were inserted.
 fn fix(client: &mut Client, posts: &[String]) -> Result<u64, ApplyError> {
     transaction(client, |client| {
         Params::new().query(client, sql::REPAIR_YIELD)?;

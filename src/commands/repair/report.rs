@@ -1,4 +1,4 @@
-//! What a repair has found: how many rows were wrong, and by how much.
+//! The findings of a repair: how many rows were wrong, and by how much.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -9,16 +9,16 @@ use super::counters::Differences;
 use super::{STEPS, Slice, Step};
 use crate::logging::shown::{self, one_line};
 
-/// Examples of each kind.
+/// The number of examples kept for each step.
 pub const N_EXAMPLES: usize = 5;
 
-/// Also what is stored with the progress, so that a repair that was interrupted reports all of it.
+/// The findings so far. They are stored with the progress, so that a repair reports everything even if it was interrupted.
 #[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Report {
     pub dry_run: bool,
     pub finished: bool,
     pub seconds: f64,
-    /// By name, those that have begun.
+    /// The steps that have begun, by name.
     #[serde(flatten)]
     steps: BTreeMap<String, StepReport>,
 }
@@ -45,7 +45,7 @@ impl Report {
         self.steps.entry(step.name.to_owned()).or_default();
     }
 
-    /// Adds what a slice has shown.
+    /// Adds the findings of a slice.
     pub fn found(&mut self, step: &Step, slice: &Slice) {
         let report = self.steps.entry(step.name.to_owned()).or_default();
         report.examined += slice.examined;
@@ -61,7 +61,7 @@ impl Report {
         self.steps.entry(step.name.to_owned()).or_default().repaired += repaired;
     }
 
-    /// How far a step is.
+    /// One line about the progress of a step.
     pub fn line(&self, step: &Step) -> String {
         let none = StepReport::default();
         let StepReport {
@@ -93,14 +93,14 @@ impl Report {
         STEPS.iter().filter_map(|step| Some((step, self.steps.get(step.name)?)))
     }
 
-    /// What the rows do not tell, and was decided all the same.
+    /// What the stored rows cannot show, although the repair had to decide it.
     fn not_known(&self) -> impl Iterator<Item = &'static str> {
         let wrong = self.begun().filter(|(_, report)| report.wrong > 0);
         wrong.filter_map(|(step, _)| step.not_known)
     }
 }
 
-/// The report for people.
+/// The report as text for people.
 impl fmt::Display for Report {
     fn fmt(&self, out: &mut fmt::Formatter) -> fmt::Result {
         let end = if self.finished { "finished" } else { "stopped" };

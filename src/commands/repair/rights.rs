@@ -1,6 +1,6 @@
-//! The rights that a repair needs.
+//! The privileges that a repair needs.
 //!
-//! Owns the list, so that a role that lacks one is told at once, and of all of them.
+//! Owns the list, so that all missing privileges of a role are reported at the start.
 
 use postgres::Client;
 
@@ -10,10 +10,10 @@ use crate::postgres::params::Params;
 use crate::postgres::sql;
 use crate::postgres::transaction::transaction;
 
-/// What is read, in a dry run too, besides the tables with dates.
+/// The tables that are read, also by a dry run, besides those with dates.
 const READ: [&str; 3] = ["users", "post_aggregations", "post_viewer_states"];
 
-/// What is written besides the dates, whose right covers the locks of posts, lists and feed generators too.
+/// The privileges to write, besides those for dates. The latter also cover the locks of posts, lists and feed generators.
 const WRITTEN: [(&str, &str); 16] = [
     ("users", "UPDATE"),
     ("user_settings", "SELECT"),
@@ -33,7 +33,7 @@ const WRITTEN: [(&str, &str); 16] = [
     ("firehose_worker.progress", "DELETE"),
 ];
 
-/// What the role may not do of what it must, with the remedy.
+/// The privileges that the role lacks, with the remedy.
 pub fn lacking(client: &mut Client, is_dry_run: bool) -> Result<Option<String>, ApplyError> {
     let read = READ.iter().chain(&dates::TABLES);
     let mut needed: Vec<(&str, &str)> = read.map(|table| (*table, "SELECT")).collect();

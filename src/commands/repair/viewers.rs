@@ -1,7 +1,7 @@
-//! Viewer states against the likes, reposts and bookmarks that they name.
+//! Corrects viewer states from the likes, reposts and bookmarks that they name.
 //!
-//! Workers write the states that they take parts out of before the others, so their locks have no one order: here
-//! nobody waits for a lock for long, and a transaction that had to is done over.
+//! Workers first write the states from which they remove something and then the others, so there is no single order of
+//! locks. To avoid deadlocks, a repair gives up a wait for a lock after a short time and repeats the transaction.
 
 use postgres::Client;
 
@@ -12,7 +12,7 @@ use crate::postgres::row::Row;
 use crate::postgres::sql::{self, Statement};
 use crate::postgres::transaction::transaction;
 
-/// States that name a like, repost or bookmark that is not there.
+/// States that name a like, repost or bookmark that does not exist.
 pub const STALE: Step = Step {
     name: "viewer_states",
     key_columns: 2,
@@ -20,7 +20,7 @@ pub const STALE: Step = Step {
     ..USUAL
 };
 
-/// Likes that no state names.
+/// Likes that their viewer state does not name.
 pub const LIKES: Step = Step {
     name: "likes_without_state",
     read: |client, after, length| read_rows(client, sql::REPAIR_LIKES_FIND, after, length),
@@ -40,10 +40,10 @@ pub const BOOKMARKS: Step = Step {
     ..LIKES
 };
 
-/// Post and viewer.
+/// The key of a viewer state: post and viewer.
 type Pair = (String, String);
 
-/// States that share a transaction.
+/// The number of states in a transaction.
 const CHUNK: usize = 1000;
 
 fn read_states(client: &mut Client, after: &Key, length: u32) -> Result<Option<Slice>, ApplyError> {
@@ -80,7 +80,7 @@ fn describe((post, viewer): &Pair) -> String {
     format!("{viewer} on {post}")
 }
 
-/// Makes empty states where pairs have none.
+/// Inserts empty states for pairs that have none.
 fn make(client: &mut Client, pairs: &[Pair]) -> Result<(), ApplyError> {
     transaction(client, |client| {
         Params::new().query(client, sql::REPAIR_YIELD)?;
@@ -89,7 +89,7 @@ fn make(client: &mut Client, pairs: &[Pair]) -> Result<(), ApplyError> {
     Ok(())
 }
 
-/// Sets the states of pairs from what is there; returns how many were wrong until then.
+/// Sets the states of pairs from the existing rows; returns how many were wrong.
 fn fix(client: &mut Client, pairs: &[Pair]) -> Result<u64, ApplyError> {
     transaction(client, |client| {
         Params::new().query(client, sql::REPAIR_YIELD)?;

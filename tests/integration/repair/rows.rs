@@ -151,7 +151,7 @@ fn a_handle_of_several_users_is_left_to_the_newest_and_the_report_says_that_nobo
     stack.sql("UPDATE users SET handle = 'again.example' WHERE handle = 'handle.invalid'");
     let text = run(command(&stack, &["--dry-run"])).stdout;
     assert!(
-        text.contains("again.example") && text.contains("not known: whose a handle is"),
+        text.contains("again.example") && text.contains("not known: who owns a handle"),
         "{text}"
     );
 }
