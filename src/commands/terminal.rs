@@ -30,7 +30,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_time_is_told_in_its_largest_unit() {
+    fn a_duration_is_shown_in_its_largest_unit() {
         assert_eq!(
             [0, 119, 120, 7199, 7200, 172_800].map(duration),
             ["0 s", "119 s", "2 min", "119 min", "2 h", "2 d"]

@@ -294,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_cid_is_none_and_other_text_stays() {
+    fn invalid_cids_are_dropped_and_plain_text_is_kept() {
         for none in [
             "\"\"",
             "\"undefined\"",

@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_in_the_place_of_a_cid_is_none() {
+    fn a_url_in_place_of_a_cid_is_dropped() {
         for image in [
             r#""https://example.org/a.png""#,
             r#"{"$type":"blob","ref":{"$link":"https://example.org/a.png"}}"#,
@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn other_embeds_stay_and_what_is_no_object_goes() {
+    fn other_embeds_are_kept_and_non_objects_are_dropped() {
         let other = r#"{"$type":"com.example.embed","images":[]}"#;
         assert_eq!(sanitised(other), json(other));
         assert_eq!(sanitised("[]"), None);

@@ -316,7 +316,7 @@ mod tests {
     }
 
     #[test]
-    fn an_object_that_looks_like_serde_jsons_number_stays_harmless() {
+    fn an_object_in_the_form_of_serde_jsons_number_is_harmless() {
         let hostile = parse(r#"{"$serde_json::private::Number":"1],\"x\":["}"#);
         assert!(hostile.is_object());
         assert_eq!(parse(&hostile.to_text()), hostile);

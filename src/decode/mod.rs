@@ -278,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_the_envelope_is_an_error_that_says_why() {
+    fn a_malformed_envelope_is_an_error_with_its_reason() {
         assert_eq!(error("commit", "[]"), Some(EntryError::NotAnObject));
         assert_eq!(error("commit", r#"{"ops":[]}"#), Some(EntryError::NotADid("repo")));
         assert_eq!(
@@ -331,7 +331,7 @@ mod tests {
     }
 
     #[test]
-    fn dids_are_told_from_other_text() {
+    fn dids_are_distinguished_from_other_text() {
         for did in [
             "did:plc:abc",
             "did:web:example.com",

@@ -79,7 +79,7 @@ mod tests {
     }
 
     #[test]
-    fn dates_are_read_as_the_contract_says() {
+    fn dates_are_parsed_as_rfc_3339() {
         for (text, same) in [
             ("2024-02-29T09:00:00+09:00", "2024-02-29T00:00:00Z"),
             ("2024-02-29T09:00:00.1234567Z", "2024-02-29T09:00:00.123456Z"),
@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn an_id_that_is_no_time_says_nothing() {
+    fn an_implausible_id_is_not_used_as_a_time() {
         const NOW: u64 = 1_780_000_000_000;
         const DAY: u64 = 24 * 60 * 60 * 1000;
         let at = |ms| of_entry(EntryId { ms, n: 0 }, NOW as i64).millis() as u64;

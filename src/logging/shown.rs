@@ -111,7 +111,7 @@ mod tests {
         \u{feff}\u{ffa0}\u{fff9}\u{fffb}\u{1d173}\u{e0001}\u{e0041}\u{e007f}\u{e0100}\u{e01ef}";
 
     #[test]
-    fn nothing_that_a_terminal_obeys_or_a_reader_cannot_see_is_left() {
+    fn control_and_invisible_characters_are_escaped() {
         assert_eq!(
             harmless("a\x1b[31m\nb\u{202e}\u{7}é 漢 👍"),
             "a\\u{1b}[31m\\u{a}b\\u{202e}\\u{7}é 漢 👍"
@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_cut_says_so() {
+    fn a_truncated_text_ends_with_an_ellipsis() {
         assert_eq!(cut("abc", 3), "abc");
         assert_eq!(cut("abcd", 3), "ab…");
         assert_eq!(cut("äöüß", 2), "ä…");

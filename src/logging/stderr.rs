@@ -191,7 +191,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_full_queue_drops_the_newest_lines_and_reports_them_once_all_older_ones_are_written() {
+    fn a_full_queue_drops_the_newest_lines_and_reports_their_number() {
         let queue = Queue::new();
         let line = "x".repeat(1023) + "\n";
         for _ in 0..200 {
@@ -252,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flush_ends_though_nobody_writes() {
+    fn a_flush_ends_without_a_writer_thread() {
         let queue = Queue::new();
         queue.push("a line\n");
         queue.flush(Duration::from_millis(1));

@@ -250,7 +250,7 @@ mod tests {
 
     /// The headers serve database administrators, and only files in use describe what the worker does.
     #[test]
-    fn every_file_is_used_and_says_why_it_is_safe_twice_and_what_it_locks() {
+    fn every_file_is_used_and_its_header_states_safety_and_locks() {
         let used: Vec<&str> = QUERIES
             .iter()
             .chain(COPIES)

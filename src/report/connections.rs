@@ -88,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn the_oldest_of_too_many_connections_makes_room_and_the_others_end_with_the_list() {
+    fn the_oldest_of_too_many_connections_is_closed() {
         let mut connections = Connections::default();
         let clients = (0..MAX_OPEN + 2).map(|_| {
             let (client, peer) = connect();
@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn a_panic_closes_its_connection_and_holds_up_nothing() {
+    fn a_panic_closes_its_connection_and_blocks_no_other() {
         let mut connections = Connections::default();
         let (client, peer) = connect();
         connections.open(peer, |_| panic!("as this test wants"));

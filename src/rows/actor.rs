@@ -85,7 +85,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn handles_are_told_from_other_text() {
+    fn handles_are_distinguished_from_other_text() {
         let longest = format!("{0}.{0}.{0}.{1}", "a".repeat(63), "b".repeat(61));
         for handle in [
             "alice.example",

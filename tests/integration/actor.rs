@@ -33,7 +33,7 @@ fn a_profile_becomes_the_columns_of_its_user() {
 }
 
 #[test]
-fn an_updated_profile_clears_what_it_does_not_say_and_keeps_the_handle() {
+fn an_updated_profile_clears_absent_fields_and_keeps_the_handle() {
     let stack = Stack::new("profile_update");
     identity(&stack, ALICE, json!("alice.example"));
     profile(ALICE).create(&stack);
@@ -94,7 +94,7 @@ fn a_profile_of_another_rkey_than_self_is_ignored() {
 }
 
 #[test]
-fn what_other_records_say_about_a_user_leaves_profile_and_handle_alone() {
+fn records_about_a_user_leave_profile_and_handle_unchanged() {
     let stack = Stack::new("profile_kept");
     identity(&stack, ALICE, json!("alice.example"));
     let profile = profile(ALICE);
@@ -182,7 +182,7 @@ fn an_identity_event_without_a_handle_changes_nothing() {
 }
 
 #[test]
-fn what_is_no_handle_changes_nothing_and_makes_no_user() {
+fn an_invalid_handle_changes_nothing_and_creates_no_user() {
     let stack = Stack::new("identity_bad_handle");
     identity(&stack, ALICE, json!("alice.example"));
     let others = [
@@ -249,7 +249,7 @@ fn a_record_of_an_unknown_collection_is_kept_as_it_came() {
 }
 
 #[test]
-fn a_record_nested_as_deep_as_the_worker_reads_is_stored_and_a_deeper_one_is_set_apart() {
+fn a_record_at_the_nesting_limit_is_stored_and_a_deeper_one_becomes_a_dead_letter() {
     let stack = Stack::new("generic_deep");
     let nested = |depth: usize| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
     for (rkey, depth) in [("deep", 130), ("deeper", 980), ("deepest", 2000)] {

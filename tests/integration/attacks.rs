@@ -189,7 +189,7 @@ fn push_likes(stack: &Stack, n: usize) {
 }
 
 #[test]
-fn what_is_too_much_for_one_transaction_is_applied_in_smaller_ones_and_that_is_remembered() {
+fn a_batch_beyond_a_limit_is_split_and_the_size_is_remembered() {
     const N: usize = 400;
     for state in ["53200", "53400", "54000", "57014", "25P04"] {
         let stack = Stack::new(&format!("attack_size_{}", state.to_lowercase()));
@@ -223,7 +223,7 @@ fn a_batch_that_ends_its_session_again_and_again_is_tried_in_halves() {
 }
 
 #[test]
-fn one_op_that_is_too_much_alone_waits_for_whoever_raises_the_limit_and_is_told_which() {
+fn a_single_op_beyond_a_limit_waits_until_the_operator_raises_it() {
     for (state, setting) in [("53200", "max_locks_per_transaction"), ("25P04", "transaction_timeout")] {
         let stack = Stack::new(&format!("attack_alone_{}", state.to_lowercase()));
         stack.sql(&format!(
@@ -248,7 +248,7 @@ fn one_op_that_is_too_much_alone_waits_for_whoever_raises_the_limit_and_is_told_
 }
 
 #[test]
-fn an_op_that_passes_a_limit_of_postgresql_alone_is_set_apart_and_slows_nobody_down() {
+fn an_op_beyond_a_limit_of_postgresql_becomes_a_dead_letter_without_delaying_others() {
     const N: usize = 200;
     let stack = Stack::new("attack_limit");
     let refusal = "IF (SELECT bool_or(uri LIKE '%/l77') FROM added) THEN
@@ -360,7 +360,7 @@ fn two_refused_in_five(n_ops: usize, refused: fn(usize) -> Record) -> (Vec<Value
 }
 
 #[test]
-fn the_ops_that_are_refused_are_found_in_a_number_of_transactions_that_does_not_grow_with_theirs() {
+fn finding_refused_ops_takes_a_bounded_number_of_transactions() {
     for kind in &REFUSED_KINDS {
         let n_ops = if kind.name == "number" && is_full() {
             10_000
@@ -397,7 +397,7 @@ fn the_ops_that_are_refused_are_found_in_a_number_of_transactions_that_does_not_
 }
 
 #[test]
-fn an_author_whose_ops_are_all_refused_holds_up_nobody() {
+fn an_author_whose_ops_are_all_refused_delays_no_other() {
     const N: usize = 60;
     let stack = Stack::new("attack_refused");
     for n in 0..3 {

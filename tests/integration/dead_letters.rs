@@ -142,7 +142,7 @@ fn list_prints_json_lines_with_everything() {
 }
 
 #[test]
-fn show_prints_all_of_a_letter_and_nothing_that_a_terminal_obeys() {
+fn show_prints_a_whole_letter_without_control_characters() {
     let stack = with_dead_letters("letters_show");
     let ids = ids(&stack);
     let entry = run_well(&stack, &["show", &ids[0]]);
@@ -274,7 +274,7 @@ fn all_are_dropped_only_when_that_is_confirmed() {
 }
 
 #[test]
-fn wrong_arguments_an_unreachable_redis_and_missing_rights_are_errors_that_say_what_to_do() {
+fn wrong_arguments_outages_and_missing_rights_are_errors_with_a_remedy() {
     let stack = Stack::new("letters_errors");
     add(&stack, 1);
     for arguments in [

@@ -74,7 +74,7 @@ fn own_pending_entries_come_before_newer_ones() {
 }
 
 #[test]
-fn pending_entries_of_gone_consumers_are_taken_over_when_they_were_idle_long_enough() {
+fn idle_pending_entries_of_dead_consumers_are_taken_over() {
     let stack = Stack::new("claim_at_start");
     push_follows(&stack, 20);
     stack.create_group();
@@ -90,7 +90,7 @@ fn pending_entries_of_gone_consumers_are_taken_over_when_they_were_idle_long_eno
 }
 
 #[test]
-fn pending_entries_of_a_gone_consumer_are_waited_for_at_start_until_they_were_idle_long_enough() {
+fn the_start_waits_until_pending_entries_of_a_dead_consumer_may_be_claimed() {
     let stack = Stack::new("claim_after_a_wait");
     push_follows(&stack, 20);
     stack.create_group();
@@ -101,7 +101,7 @@ fn pending_entries_of_a_gone_consumer_are_waited_for_at_start_until_they_were_id
 }
 
 #[test]
-fn a_user_who_may_not_claim_by_id_still_takes_over_what_gone_consumers_left() {
+fn a_user_without_xclaim_still_takes_over_entries_of_dead_consumers() {
     let stack = Stack::new("no_xclaim");
     push_follows(&stack, 20);
     stack.create_group();
@@ -132,7 +132,7 @@ fn claim_for(stack: &Stack, consumer: &str, id: &str) {
 }
 
 #[test]
-fn pending_entries_of_a_gone_consumer_come_before_newer_ones() {
+fn pending_entries_of_a_dead_consumer_come_before_newer_ones() {
     let stack = Stack::new("claim_first");
     stack.create(&did("alice"), "app.bsky.feed.post/1", post("to be deleted"));
     stack.create_group();
@@ -171,7 +171,7 @@ fn a_running_worker_takes_over_what_a_consumer_leaves_behind_later() {
 }
 
 #[test]
-fn entries_that_were_trimmed_while_a_gone_consumer_held_them_are_acknowledged_and_the_rest_is_taken_over() {
+fn trimmed_entries_of_a_dead_consumer_are_acknowledged_and_its_others_taken_over() {
     let stack = Stack::new("claim_trimmed");
     push_follows(&stack, 20);
     stack.create_group();
@@ -187,7 +187,7 @@ fn entries_that_were_trimmed_while_a_gone_consumer_held_them_are_acknowledged_an
 }
 
 #[test]
-fn more_entries_of_gone_consumers_than_one_answer_holds_are_taken_over_in_order() {
+fn entries_of_dead_consumers_are_taken_over_in_order_across_several_replies() {
     let stack = Stack::new("claim_pages");
     for n in 0..500 {
         let path = format!("app.bsky.feed.post/{n}");
@@ -250,7 +250,7 @@ fn flush_number(stack: &Stack) -> String {
 }
 
 #[test]
-fn a_kill_takes_the_counts_along_of_what_was_acknowledged_since_the_last_flush_but_one() {
+fn a_kill_loses_at_most_the_counts_since_the_last_flush_but_one() {
     const N_FLUSHES: usize = 3;
     let stack = Stack::new("kill_counts");
     let mut worker = stack.worker().env("CONSUMER_ID", "worker-a").spawn();

@@ -129,7 +129,7 @@ fn an_updated_like_of_the_same_subject_takes_the_new_values_and_keeps_is_read() 
 }
 
 #[test]
-fn a_like_of_ones_own_post_notifies_nobody() {
+fn a_self_like_makes_no_notification() {
     let stack = Stack::new("like_self");
     let post = post(ALICE, "p", "hello");
     let like = like(ALICE, "l", &post);
@@ -145,7 +145,7 @@ fn a_like_of_ones_own_post_notifies_nobody() {
 }
 
 #[test]
-fn a_like_of_a_feed_counts_and_notifies_nobody() {
+fn a_like_of_a_feed_counts_without_a_notification() {
     let stack = Stack::new("like_feed");
     let feed = generator(ALICE, "feed");
     let like = like(BOB, "l", &feed);
@@ -260,7 +260,7 @@ fn an_updated_repost_of_the_same_subject_takes_the_new_values() {
 }
 
 #[test]
-fn a_repost_of_ones_own_post_notifies_nobody() {
+fn a_self_repost_makes_no_notification() {
     let stack = Stack::new("repost_self");
     let post = post(ALICE, "p", "hello");
     let repost = repost(ALICE, "r", &post);

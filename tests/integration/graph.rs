@@ -66,7 +66,7 @@ fn an_updated_follow_moves_to_the_other_person() {
 }
 
 #[test]
-fn a_follow_of_oneself_is_a_row_without_a_notification() {
+fn a_self_follow_is_a_row_without_a_notification() {
     let stack = Stack::new("follow_self");
     let follow = follow(ALICE, "f", ALICE);
     follow.create(&stack);
@@ -80,7 +80,7 @@ fn a_follow_of_oneself_is_a_row_without_a_notification() {
 // Blocks
 
 #[test]
-fn a_block_is_a_row_and_both_users_and_notifies_nobody() {
+fn a_block_is_a_row_and_two_users_without_a_notification() {
     Life {
         record: block(ALICE, "b", BOB),
         updated: block(ALICE, "b", CAROL).with(json!({"createdAt": LATER})),

@@ -38,7 +38,7 @@ fn number(name: &str, default: u64) -> u64 {
 }
 
 #[test]
-fn random_histories_end_as_the_model_says() {
+fn random_histories_match_the_model() {
     let (first, n) = (number("FIREHOSE_TEST_SEED", 1), number("FIREHOSE_TEST_HISTORIES", 2000));
     let next = Mutex::new(first);
     let (n_played, n_refused) = (AtomicU64::new(0), AtomicUsize::new(0));
@@ -82,7 +82,7 @@ fn random_histories_end_as_the_model_says() {
 
 /// The binary takes as long for a few histories as for many, so it gets them at once.
 #[test]
-fn random_histories_through_the_binary_end_as_the_model_says() {
+fn random_histories_through_the_binary_match_the_model() {
     let first = number("FIREHOSE_TEST_SEED", 1);
     let n = number("FIREHOSE_TEST_HISTORIES", 2000).clamp(20, 2000) / 20;
     let way = Way {

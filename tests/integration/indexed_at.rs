@@ -125,7 +125,7 @@ fn forty_likes_in_one_multi_and_three_hundred_in_a_moment_are_all_reached_by_pag
 }
 
 #[test]
-fn notifications_of_one_recipient_follow_each_other_in_stream_order_and_come_now() {
+fn notifications_of_one_recipient_are_in_stream_order_and_dated_now() {
     let stack = Stack::new("indexed_at_notifications");
     let posts: Vec<Record> = (0..N).map(|n| post(ALICE, &format!("p{n:02}"), "hello")).collect();
     // Against the order of their URIs, in which notifications are written.
@@ -206,7 +206,7 @@ fn assert_times(stack: &Stack, tables: &[&str], is_right: impl Fn(f64) -> bool) 
 }
 
 #[test]
-fn a_row_of_any_table_has_the_time_of_its_entry_and_keeps_it_when_that_is_delivered_again() {
+fn a_row_of_any_table_has_its_entrys_time_and_keeps_it_at_redelivery() {
     let stack = Stack::new("indexed_at_entry");
     let of_each = one_of_each();
     create_all_at(&stack, PAST, &of_each);
@@ -323,7 +323,7 @@ fn an_id_that_is_no_time_gives_the_wall_clock() {
 
 /// A machine whose clock was never set is behind that of Redis, from which the IDs come.
 #[test]
-fn a_clock_that_is_years_behind_rediss_neither_dates_rows_nor_goes_unsaid() {
+fn a_clock_that_is_years_behind_rediss_is_logged_and_dates_no_rows() {
     let stack = Stack::new("indexed_at_clock");
     let proxy = Proxy::to(stack.redis.port());
     let (seconds, _): (String, String) = redis::cmd("TIME").query(&mut stack.redis()).expect("TIME");

@@ -129,7 +129,7 @@ fn the_script_installs_keeps_settings_and_takes_all_away_again() {
 }
 
 #[test]
-fn the_version_names_the_revision_or_says_that_there_is_none() {
+fn the_version_names_the_revision_or_its_absence() {
     let output = run(BINARY, &["--version"]).expect("the worker runs");
     let version = text(&output);
     let (name, revision) = version.trim_end().split_once(" (").expect("a revision in parentheses");

@@ -42,7 +42,7 @@ fn wait_for_total(stack: &Stack, total: i64) {
 }
 
 #[test]
-fn sigterm_and_its_like_end_an_idle_worker_within_two_seconds_with_exit_code_0_and_all_counts() {
+fn stop_signals_end_an_idle_worker_within_two_seconds_with_all_counts() {
     for signal in [libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGQUIT] {
         let stack = Stack::new("idle_stop");
         stack.create(&did("alice"), "app.bsky.graph.follow/1", follow(&did("bob")));
@@ -59,7 +59,7 @@ fn sigterm_and_its_like_end_an_idle_worker_within_two_seconds_with_exit_code_0_a
 }
 
 #[test]
-fn signals_that_mean_nothing_to_the_worker_end_nothing() {
+fn signals_without_a_meaning_do_not_end_the_worker() {
     let stack = Stack::new("other_signals");
     let mut worker = stack.worker().spawn();
     wait_for_line(&mut worker, &["created the group"]);
@@ -151,7 +151,7 @@ fn drain_of_a_stream_that_is_not_there_ends_with_exit_code_0() {
 }
 
 #[test]
-fn a_worker_started_before_redis_says_so_and_waits() {
+fn a_worker_started_before_redis_logs_it_and_waits() {
     let redis = RedisServer::not_started(&[]);
     let stack = Stack::of(redis, Database::new(PostgresServer::shared(), "redis_later"));
     let mut worker = stack.worker().spawn();
@@ -163,7 +163,7 @@ fn a_worker_started_before_redis_says_so_and_waits() {
 }
 
 #[test]
-fn a_worker_started_before_postgresql_says_so_and_waits() {
+fn a_worker_started_before_postgresql_logs_it_and_waits() {
     let server = PostgresServer::start(PostgresOptions::default());
     let stack = Stack::with_postgres("postgres_later", server.clone());
     server.stop();
@@ -176,7 +176,7 @@ fn a_worker_started_before_postgresql_says_so_and_waits() {
 }
 
 #[test]
-fn a_worker_started_before_the_tables_are_made_says_so_and_waits() {
+fn a_worker_started_before_the_tables_exist_logs_it_and_waits() {
     let stack = Stack::of(
         RedisServer::start(),
         Database::empty(PostgresServer::shared(), "tables_later"),
@@ -263,7 +263,7 @@ fn python_environment(stack: &Stack) -> String {
 }
 
 #[test]
-fn a_move_from_the_python_worker_keeps_its_settings_its_pending_entries_their_order_and_its_counts() {
+fn a_move_from_the_python_worker_keeps_settings_pending_entries_and_counts() {
     let stack = Stack::new("python_move");
     let path = |n: usize| format!("app.bsky.feed.post/{n}");
     stack.create_group();

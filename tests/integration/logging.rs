@@ -65,7 +65,7 @@ fn stop(worker: &mut Worker) {
 }
 
 #[test]
-fn a_log_that_nobody_reads_holds_up_neither_entries_nor_health_nor_the_stop() {
+fn an_unread_log_delays_neither_entries_nor_health_nor_the_stop() {
     let stack = Stack::new("log_unread");
     let address = format!("127.0.0.1:{}", free_port());
     let (reader, writer) = small_pipe();
@@ -84,7 +84,7 @@ fn a_log_that_nobody_reads_holds_up_neither_entries_nor_health_nor_the_stop() {
 }
 
 #[test]
-fn a_second_signal_ends_a_process_whose_log_nobody_reads() {
+fn a_second_signal_ends_a_process_with_an_unread_log() {
     let stack = Stack::new("log_unread_twice");
     let mut lock = stack.database.client();
     let mut lock = lock.transaction().expect("a transaction");
@@ -106,7 +106,7 @@ fn a_second_signal_ends_a_process_whose_log_nobody_reads() {
 }
 
 #[test]
-fn once_the_log_is_read_again_it_says_how_many_lines_were_dropped() {
+fn a_log_that_is_read_again_reports_the_number_of_dropped_lines() {
     let stack = Stack::new("log_dropped");
     let (mut reader, writer) = small_pipe();
     push_wordy(&stack, 4000);
@@ -130,7 +130,7 @@ fn once_the_log_is_read_again_it_says_how_many_lines_were_dropped() {
 }
 
 #[test]
-fn a_standard_error_that_fails_ends_nothing_and_changes_no_exit_code() {
+fn a_failing_standard_error_neither_ends_the_process_nor_changes_its_exit_code() {
     let stack = Stack::new("log_failing");
     let full = || Stdio::from(File::options().write(true).open("/dev/full").expect("/dev/full"));
     let broken = || {

@@ -178,7 +178,7 @@ fn spawn_with(stack: &Stack, settings: &[(&str, &str)]) -> Worker {
 }
 
 #[test]
-fn deleted_entries_are_told_from_trimmed_ones() {
+fn deleted_entries_are_distinguished_from_trimmed_ones() {
     let stack = Stack::new("deleted");
     push_follows(&stack, 0, 10);
     stack.drain();
@@ -286,7 +286,7 @@ fn rewrite_log(stack: &Stack) {
 }
 
 #[test]
-fn a_backlog_that_the_producer_will_overtake_is_foretold_once_and_its_end_is_said() {
+fn a_backlog_that_the_producer_will_trim_is_forecast_once_until_it_shrinks() {
     let stack = Stack::new("foretold");
     let held_up = hold_up(&stack);
     let settings = [
@@ -313,7 +313,7 @@ fn a_backlog_that_the_producer_will_overtake_is_foretold_once_and_its_end_is_sai
 }
 
 #[test]
-fn dead_letters_that_near_their_limit_are_said() {
+fn dead_letters_near_their_limit_are_logged() {
     let stack = Stack::new("dead_letters_near_limit");
     for _ in 0..8 {
         stack.push_fields(&[("type", b"commit"), ("data", b"{"), ("seq", b"1")]);
@@ -325,7 +325,7 @@ fn dead_letters_that_near_their_limit_are_said() {
 }
 
 #[test]
-fn without_the_right_to_look_at_the_stream_the_worker_says_so_and_goes_on() {
+fn without_the_right_to_inspect_the_stream_the_worker_logs_it_and_continues() {
     let stack = Stack::new("no_xinfo");
     push_follows(&stack, 0, 5);
     cmd("ACL")
@@ -343,7 +343,7 @@ fn without_the_right_to_look_at_the_stream_the_worker_says_so_and_goes_on() {
 }
 
 #[test]
-fn without_the_right_to_keep_what_was_lost_it_is_said_all_the_same() {
+fn losses_are_logged_even_if_their_counts_may_not_be_stored() {
     let stack = Stack::new("no_losses_key");
     push_follows(&stack, 0, 5);
     stack.create_group();

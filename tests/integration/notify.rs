@@ -41,7 +41,7 @@ fn wait_for_food(manager: &Manager, worker: &Worker) {
 }
 
 #[test]
-fn readiness_figures_and_the_stop_are_told_and_an_idle_stream_starves_no_watchdog() {
+fn readiness_status_and_stop_are_reported_and_an_idle_worker_feeds_the_watchdog() {
     let stack = Stack::new("notify");
     let manager = Manager::new();
     let start = Instant::now();

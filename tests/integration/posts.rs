@@ -58,7 +58,7 @@ fn a_post_without_optional_members_has_null_columns_and_no_tags() {
 }
 
 #[test]
-fn an_updated_post_is_what_the_update_says() {
+fn an_updated_post_has_the_updates_values() {
     let stack = Stack::new("post_update");
     let first = post(ALICE, "a", "hello").with(json!({"tags": ["old"], "langs": ["de"]}));
     let second = post(ALICE, "a", "hello again")
@@ -170,7 +170,7 @@ fn a_delete_of_a_post_never_seen_changes_nothing() {
 }
 
 #[test]
-fn what_others_made_of_a_deleted_post_stays() {
+fn records_of_others_about_a_deleted_post_stay() {
     let stack = Stack::new("post_delete_keeps_others");
     let subject = post(ALICE, "a", "hello");
     let (like, repost) = (like(BOB, "l", &subject), repost(CAROL, "r", &subject));

@@ -165,7 +165,7 @@ fn a_worker_is_ready_once_it_has_acknowledged_something_or_seen_the_stream_empty
 }
 
 #[test]
-fn requests_that_never_end_and_bodies_that_never_come_hold_nobody_up() {
+fn endless_requests_and_missing_bodies_delay_no_other_client() {
     let stack = Stack::new("metrics_bodies");
     let address = format!("127.0.0.1:{}", free_port());
     let mut worker = stack.worker().env("METRICS_ADDR", &address).spawn();
@@ -200,7 +200,7 @@ fn requests_that_never_end_and_bodies_that_never_come_hold_nobody_up() {
 }
 
 #[test]
-fn fifty_slow_clients_keep_nobody_from_an_answer_and_are_cut_off() {
+fn fifty_slow_clients_delay_no_other_and_are_cut_off() {
     let stack = Stack::new("metrics_slow");
     let address = format!("127.0.0.1:{}", free_port());
     let _worker = stack.worker().env("METRICS_ADDR", &address).spawn();
@@ -236,7 +236,7 @@ fn is_open(mut stream: &TcpStream) -> bool {
 }
 
 #[test]
-fn an_address_that_is_taken_is_said_and_waited_for_while_the_worker_runs() {
+fn an_address_in_use_is_logged_and_waited_for_while_the_worker_runs() {
     let stack = Stack::new("metrics_taken");
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = listener.local_addr().expect("an address").to_string();

@@ -98,7 +98,7 @@ fn n_wrong(report: &Value) -> [u64; 4] {
 }
 
 #[test]
-fn counters_are_set_to_the_number_of_rows_whatever_they_said() {
+fn counters_are_set_to_the_number_of_rows_whatever_their_values() {
     let report = check(
         "repair_counters",
         "UPDATE post_aggregations SET like_count = like_count + 7 WHERE hashtext(post_uri) % 3 = 0;
@@ -144,7 +144,7 @@ fn counters_of_a_subject_that_nothing_counts_become_zeros() {
 }
 
 #[test]
-fn viewer_states_name_what_is_there_and_nothing_else() {
+fn viewer_states_name_exactly_the_existing_records() {
     let report = check(
         "repair_states",
         "DELETE FROM post_viewer_states WHERE hashtext(post_uri) % 4 = 0;
@@ -171,7 +171,7 @@ fn a_state_keeps_what_the_worker_does_not_write() {
 }
 
 #[test]
-fn quotes_that_another_worker_has_not_written_are_made_from_embeds_of_either_dialect() {
+fn missing_quotes_are_inserted_from_embeds_of_either_dialect() {
     let report = check(
         "repair_quotes",
         "UPDATE post_aggregations SET quote_count = 0;
@@ -243,7 +243,7 @@ fn states_are_not_added_where_they_are_switched_off_but_stale_ones_are_repaired(
 }
 
 #[test]
-fn the_report_says_what_was_wrong_and_by_how_much() {
+fn the_report_states_what_was_wrong_and_by_how_much() {
     let stack = Stack::new("repair_report");
     let liked = post(ALICE, "p", "hello");
     liked.create(&stack);
@@ -293,7 +293,7 @@ fn a_database_with_nothing_in_it_needs_no_repair() {
 }
 
 #[test]
-fn a_role_without_rights_is_told_what_it_lacks_and_may_look() {
+fn a_role_without_rights_gets_a_list_of_them_and_may_do_a_dry_run() {
     let stack = filled("repair_rights");
     stack.sql("UPDATE post_aggregations SET like_count = 99");
     let role = format!("{}_role", stack.database.name());

@@ -46,7 +46,7 @@ fn a_postgres_of_a_tests_own_survives_a_crash() {
 }
 
 #[test]
-fn the_guard_ends_what_a_killed_test_process_leaves_and_nothing_else() {
+fn the_guard_ends_only_the_children_of_a_killed_test_process() {
     let dir = scratch::directory("guarded");
     let sleep = || {
         let mut command = Command::new("sleep");

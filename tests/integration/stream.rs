@@ -53,7 +53,7 @@ fn a_made_up_stream_is_applied_whole_and_again_without_a_change() {
 }
 
 #[test]
-fn a_made_up_stream_in_the_second_dialect_is_applied_whole_and_again_without_a_change() {
+fn a_generated_stream_in_the_second_dialect_is_applied_and_idempotent() {
     check(
         "made_up_sdk",
         Events::new(2, 5000).map(|event| in_second_dialect(&event)),

@@ -219,7 +219,7 @@ fn passwords_client_certificates_and_peers_open_postgresql() {
 }
 
 #[test]
-fn a_postgresql_that_speaks_no_tls_or_says_nothing_is_waited_for_with_a_reason() {
+fn a_postgresql_without_tls_or_an_answer_is_waited_for_with_a_reason() {
     let stack = stack_on(RedisServer::start(), &PostgresServer::shared(), "no_tls");
     let silent = TcpListener::bind("127.0.0.1:0").expect("a port");
     let silent_port = silent.local_addr().expect("its address").port();

@@ -56,7 +56,7 @@ fn a_handle_that_is_given_twice_at_once_belongs_to_whom_it_was_given_last() {
 }
 
 #[test]
-fn users_who_swap_their_handles_keep_one_each_in_any_number_of_batches() {
+fn users_that_swap_handles_keep_one_each_in_any_number_of_batches() {
     let stack = Stack::new("handle_swap");
     let swap = |first: &str, second: &str| {
         identity(&stack, ALICE, json!(first));

@@ -45,7 +45,7 @@ fn records_covered() -> Vec<Record> {
 }
 
 #[test]
-fn nothing_of_a_user_who_opted_out_is_written() {
+fn no_record_of_an_opted_out_user_is_written() {
     let stack = stack_without_consent("opt_out");
     let records = records_covered();
     for record in &records {
@@ -64,7 +64,7 @@ fn nothing_of_a_user_who_opted_out_is_written() {
 }
 
 #[test]
-fn deletes_and_identity_of_a_user_who_opted_out_still_apply() {
+fn deletes_and_identity_of_an_opted_out_user_still_apply() {
     let stack = Stack::new("opt_out_deletes");
     let records = records_covered();
     for record in &records {
@@ -96,7 +96,7 @@ fn an_update_after_an_opt_out_leaves_the_old_row() {
 }
 
 #[test]
-fn labels_of_and_actions_upon_a_user_who_opted_out_are_written() {
+fn labels_of_and_actions_upon_an_opted_out_user_are_written() {
     let stack = stack_without_consent("opt_out_subject");
     let post = post(ALICE, "p", "hello");
     let (like, follow) = (like(BOB, "l", &post), follow(BOB, "f", ALICE));
@@ -115,7 +115,7 @@ fn labels_of_and_actions_upon_a_user_who_opted_out_are_written() {
 }
 
 #[test]
-fn a_user_with_settings_who_did_not_opt_out_is_written() {
+fn a_user_with_settings_but_no_opt_out_is_written() {
     let stack = stack_with_user("opt_out_not", ALICE);
     stack.sql(&format!("INSERT INTO user_settings (user_did) VALUES ('{ALICE}')"));
     let post = post(ALICE, "p", "hello");

@@ -43,7 +43,7 @@ fn a_profile_of_a_user_that_was_deleted_makes_the_user_again() {
 }
 
 #[test]
-fn a_deleted_profile_of_a_user_that_was_deleted_makes_nobody() {
+fn a_deleted_profile_of_a_deleted_user_creates_no_user() {
     let stack = with_pruned_users("pruned_no_profile", |stack| _ = profile(ALICE).delete(stack));
     assert_eq!(stack.count("users"), 0);
 }

@@ -55,7 +55,7 @@ fn a_second_process_of_one_name_waits_and_takes_over_when_the_first_is_killed() 
 }
 
 #[test]
-fn a_standby_takes_over_from_a_machine_that_is_gone_once_its_lease_has_ended() {
+fn a_standby_takes_over_from_a_dead_machine_once_its_lease_has_ended() {
     let stack = Stack::new("other_machine");
     let mut set = cmd("SET");
     set.arg(key())
@@ -149,7 +149,7 @@ fn wait_for_lease_key(stack: &Stack, key: &str) {
 }
 
 #[test]
-fn a_user_who_may_not_renew_the_mark_goes_on_without_it_and_says_so() {
+fn a_user_that_may_not_renew_the_mark_is_logged_and_does_without() {
     let stack = Stack::new("no_renewal");
     let acl = |rule: &str| {
         let rules = ["SETUSER", "feeder", "on", ">pw", "~*", "+@all", rule];
@@ -184,7 +184,7 @@ fn a_user_who_may_not_renew_the_mark_goes_on_without_it_and_says_so() {
 }
 
 #[test]
-fn a_process_without_a_mark_is_not_to_be_told_by_it_until_a_full_redis_takes_one() {
+fn a_process_without_a_mark_gets_one_once_a_full_redis_accepts_it() {
     let stack = Stack::new("no_mark");
     stack.create(&did("alice"), "app.bsky.graph.follow/1", follow(&did("bob")));
     stack.create_group();

@@ -22,7 +22,7 @@ fn holders(stack: &Stack) -> BTreeMap<String, String> {
 }
 
 #[test]
-fn what_live_workers_hold_is_taken_by_nobody_after_redis_was_away_for_longer_than_they_may_hold_it() {
+fn entries_of_live_workers_are_not_taken_over_after_a_long_outage_of_redis() {
     let stack = Stack::new("away_for_long");
     stack.create_group();
     let networks = [(); 2].map(|()| Proxy::to(stack.redis.port()));

@@ -67,7 +67,7 @@ fn kill_until_set_apart(stack: &Stack) -> (i64, Worker) {
 }
 
 #[test]
-fn an_entry_that_the_process_never_survives_is_set_apart_and_its_neighbours_are_applied() {
+fn an_entry_that_always_crashes_the_process_becomes_a_dead_letter() {
     let stack = Stack::new("fatal_entry");
     let follow_by = |name: &str, rkey: u32| {
         let path = format!("app.bsky.graph.follow/{rkey}");
@@ -233,7 +233,7 @@ fn kills_while_suspects_wait_for_a_lock_condemn_none() {
 }
 
 #[test]
-fn one_fatal_entry_among_many_suspects_is_found_by_halves_and_the_others_are_applied_once() {
+fn one_fatal_entry_among_many_suspects_is_found_by_halving() {
     const N: i64 = 500;
     let stack = Stack::new("fatal_suspect");
     stack.create_group();
@@ -276,7 +276,7 @@ fn one_fatal_entry_among_many_suspects_is_found_by_halves_and_the_others_are_app
 }
 
 #[test]
-fn a_suspect_that_is_set_apart_does_not_overtake_an_earlier_entry_of_its_repo_that_waits() {
+fn a_dead_suspect_does_not_overtake_an_earlier_waiting_entry_of_its_repo() {
     let stack = Stack::new("waiting_suspect");
     stack.sql(
         "create function refuse() returns trigger language plpgsql as $$ begin raise exception 'no posts'; end $$;
@@ -398,7 +398,7 @@ const REFUSE: &str = "
     alter table follows add constraint nobody_follows_it check (following_did <> 'did:web:refused')";
 
 #[test]
-fn one_percent_of_poison_of_twelve_kinds_is_set_apart_with_its_reasons_and_nothing_else() {
+fn twelve_kinds_of_poison_become_dead_letters_with_reasons_and_no_other_entry_does() {
     const N_POISON: usize = 24;
     let events: Vec<Event> = Events::new(31, 2400).collect();
     let stack = Stack::new("poisoned");

@@ -33,7 +33,7 @@ fn idle_and_deliveries(stack: &Stack, id: &str) -> (u64, u64) {
 }
 
 #[test]
-fn what_a_live_worker_holds_for_long_is_renewed_and_taken_by_nobody() {
+fn entries_that_a_live_worker_holds_for_long_are_renewed() {
     const IDLE_MS: u64 = 8000;
     let stack = Stack::new("renewal");
     let spawn = |name: &str| {
@@ -101,7 +101,7 @@ fn the_consumer_is_removed_at_a_stop_that_leaves_nothing_pending_and_only_then()
 }
 
 #[test]
-fn entries_that_another_program_reads_under_the_name_while_it_is_removed_are_said_to_be_lost() {
+fn entries_read_under_the_name_while_it_is_removed_are_reported_as_lost() {
     let stack = Stack::new("removal_lost");
     let proxy = Proxy::to(stack.redis.port());
     let worker = stack.worker().env("CONSUMER_ID", "worker-a");

@@ -61,7 +61,7 @@ pub(super) fn insert_counts(stack: &Stack, subject: &Record, like: i32, repost: 
 }
 
 #[test]
-fn a_like_of_the_app_gets_what_it_lacks_whoever_has_counted_it() {
+fn a_like_of_the_app_is_completed_whether_or_not_it_was_counted() {
     for counted in [None, Some(0), Some(1), Some(5)] {
         let stack = Stack::new("app_like");
         let post = post(ALICE, "p", "hello");
@@ -102,7 +102,7 @@ fn a_follow_of_the_app_gets_users_and_notification() {
 }
 
 #[test]
-fn a_post_of_the_app_becomes_what_the_record_says_with_all_side_effects() {
+fn a_post_of_the_app_gets_the_records_values_and_all_side_effects() {
     let stack = Stack::new("app_post");
     let (parent, quoted) = (post(BOB, "p", "parent"), post(CAROL, "q", "quoted"));
     let embed = json!({"$type": "app.bsky.embed.record", "record": strong_ref(&quoted)});
@@ -148,7 +148,7 @@ fn rows_of_the_app_are_counted_beside_ours_when_one_of_them_is_met() {
 }
 
 #[test]
-fn an_unlike_of_a_like_of_the_app_leaves_the_right_count_whoever_has_counted_it() {
+fn an_unlike_of_a_like_of_the_app_leaves_the_right_count_in_any_case() {
     for count in [0, 1, 2, 5] {
         let stack = Stack::new("app_unlike");
         let post = post(ALICE, "p", "hello");
@@ -208,7 +208,7 @@ fn an_app_like_created_and_deleted_at_once_or_one_by_one_leaves_nothing() {
 }
 
 #[test]
-fn an_unlike_after_the_app_has_deleted_the_row_recounts_and_removes_the_notification() {
+fn an_unlike_of_a_row_deleted_by_the_app_recounts_and_removes_the_notification() {
     let stack = Stack::new("app_deleted_like");
     let post = post(ALICE, "p", "hello");
     let (gone, kept) = (like(BOB, "l", &post), like(CAROL, "l", &post));
@@ -324,7 +324,7 @@ fn an_update_that_moves_a_reply_of_the_app_leaves_both_counts_right() {
 }
 
 #[test]
-fn a_delete_after_the_app_has_deleted_the_post_takes_back_feed_item_quote_and_notifications() {
+fn a_delete_of_a_post_deleted_by_the_app_removes_its_side_effects() {
     let stack = Stack::new("app_deleted_post");
     let target = post(BOB, "p", "parent");
     let embed = json!({"$type": "app.bsky.embed.record", "record": strong_ref(&target)});
@@ -353,7 +353,7 @@ fn silent_pairs() -> Vec<[Record; 2]> {
 }
 
 #[test]
-fn a_rival_takes_the_place_of_a_record_whose_row_the_app_has_deleted_though_nothing_else_tells_of_it() {
+fn a_rival_replaces_a_record_whose_row_the_app_deleted_without_a_trace() {
     let stack = Stack::new("app_deleted_holder");
     let pairs = silent_pairs();
     pairs.iter().flatten().for_each(|record| _ = record.create(&stack));

@@ -132,7 +132,7 @@ fn rows_of_records(stack: &Stack) -> Snapshot {
 }
 
 #[test]
-fn every_history_of_a_record_ends_as_its_last_op_in_one_batch_entry_by_entry_and_in_one_commit() {
+fn every_history_of_a_record_ends_as_its_last_op_however_it_is_batched() {
     let stacks = in_one_batch_and_entry_by_entry("histories", |stack, step| {
         for n in 0..3 {
             push_step(stack, n);
@@ -364,7 +364,7 @@ fn a_redelivery_from_any_step_of_every_history_gives_the_same_rows() {
 }
 
 #[test]
-fn the_last_of_two_writes_in_one_commit_counts_though_a_refused_op_is_applied_apart() {
+fn the_last_of_two_writes_in_a_commit_counts_beside_a_refused_op() {
     let stack = Stack::new("folding_refused");
     let subject = post(ALICE, "p", "hello");
     let first = repost(BOB, "r", &subject);

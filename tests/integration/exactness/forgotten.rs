@@ -80,7 +80,7 @@ fn a_repost_that_the_app_takes_back_is_counted_anew_by_its_feed_item_alone() {
 }
 
 #[test]
-fn a_like_that_the_app_takes_back_is_told_from_others_of_its_user() {
+fn a_like_removed_by_the_app_is_distinguished_from_others_of_its_user() {
     let stack = Stack::new("forgotten_others");
     let posts: Vec<Record> = (0..30).map(|n| post(BOB, &format!("p{n}"), "of his own")).collect();
     let likes: Vec<Record> = posts

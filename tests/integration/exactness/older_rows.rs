@@ -66,7 +66,7 @@ fn a_like_of_an_older_worker_gets_what_it_lacks_when_a_rival_meets_it() {
 }
 
 #[test]
-fn a_repost_of_an_older_worker_keeps_the_feed_item_that_it_has_when_a_rival_meets_it() {
+fn a_repost_of_an_older_worker_keeps_its_feed_item_beside_a_rival() {
     for has_item in [true, false] {
         let stack = Stack::new("older_repost_met");
         let post = post(ALICE, "p", "hello");
@@ -94,7 +94,7 @@ fn a_repost_of_an_older_worker_keeps_the_feed_item_that_it_has_when_a_rival_meet
 }
 
 #[test]
-fn a_bookmark_of_an_older_worker_gets_what_it_lacks_also_where_it_is_what_the_record_says() {
+fn a_bookmark_of_an_older_worker_is_completed_even_if_its_record_is_unchanged() {
     for created_at in [CREATED_ROW, OLDER] {
         let stack = Stack::new("older_bookmark");
         let post = post(ALICE, "p", "hello");
@@ -163,7 +163,7 @@ fn an_edit_of_a_quote_of_an_older_worker_leaves_both_counts_right() {
 }
 
 #[test]
-fn the_feed_item_of_a_repost_of_oneself_goes_with_its_delete_though_the_app_has_deleted_the_row() {
+fn a_deleted_self_repost_loses_its_feed_item_though_the_app_deleted_the_row() {
     let stack = Stack::new("app_deleted_own_repost");
     let repost = repost(ALICE, "r", &post(ALICE, "p", "hello"));
     repost.create(&stack);
@@ -175,7 +175,7 @@ fn the_feed_item_of_a_repost_of_oneself_goes_with_its_delete_though_the_app_has_
 }
 
 #[test]
-fn a_feed_item_whose_cid_nobody_knows_takes_no_more_of_a_long_uri_than_fits() {
+fn a_feed_item_without_a_known_cid_gets_a_long_uri_truncated() {
     let stack = Stack::new("older_repost_long_uri");
     let post = post(ALICE, "p", "hello");
     let (older, rival) = (repost(BOB, &"r".repeat(400), &post), repost(BOB, "r", &post));

@@ -252,7 +252,7 @@ fn list_items_of_one_pair_have_a_row_of_a_live_record_after_every_op() {
 }
 
 #[test]
-fn the_model_knows_who_comes_first() {
+fn the_model_orders_the_records_of_a_pair() {
     use Repeat::{ComesLast, KeepsItsPlace};
     let put = |record, subject| Op {
         record,

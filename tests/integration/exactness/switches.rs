@@ -66,17 +66,17 @@ fn switched_off(switch: &str, table: &'static str) {
 }
 
 #[test]
-fn without_notifications_none_are_written_and_old_ones_are_taken_back() {
+fn without_notifications_none_are_written_and_old_ones_are_removed() {
     switched_off("WRITE_NOTIFICATIONS", "notifications");
 }
 
 #[test]
-fn without_viewer_states_none_are_written_and_old_ones_are_taken_back() {
+fn without_viewer_states_none_are_written_and_old_ones_are_removed() {
     switched_off("WRITE_VIEWER_STATES", "post_viewer_states");
 }
 
 #[test]
-fn without_generic_records_none_are_written_and_old_ones_are_taken_back() {
+fn without_generic_records_none_are_written_and_old_ones_are_removed() {
     switched_off("WRITE_GENERIC_RECORDS", "generic_records");
 }
 
@@ -117,7 +117,7 @@ fn without_viewer_states_an_update_takes_the_old_state_back() {
 }
 
 #[test]
-fn without_notifications_those_for_somebody_who_is_no_longer_meant_are_taken_back() {
+fn without_notifications_those_for_a_former_recipient_are_removed() {
     let stack = Stack::new("notifications_off_moved");
     let [of_carol, of_dave] = [CAROL, DAVE].map(|did| post(did, "p", "hello"));
     let about = |subject: &Record| {

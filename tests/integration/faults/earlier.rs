@@ -232,7 +232,7 @@ fn a_snapshot_that_is_restored_under_load_leaves_the_rows_of_a_run_without_it() 
 }
 
 #[test]
-fn an_append_only_file_that_loses_its_end_under_load_leaves_the_rows_of_a_run_without_it() {
+fn an_append_only_file_that_loses_its_end_under_load_changes_no_result() {
     for n_workers in [1, 2] {
         let redis = RedisServer::start_with(&["--appendonly", "yes", "--appendfsync", "always"]);
         let load = Load::new(redis, super::events(), n_workers);
@@ -246,7 +246,7 @@ fn an_append_only_file_that_loses_its_end_under_load_leaves_the_rows_of_a_run_wi
 }
 
 #[test]
-fn a_failover_to_a_replica_that_lags_under_load_leaves_the_rows_of_a_run_without_it() {
+fn a_failover_to_a_lagging_replica_under_load_changes_no_result() {
     for n_workers in [1, 2] {
         let mut load = Load::new(RedisServer::start(), super::events(), n_workers);
         let replica = Earlier::replica(&load.world.stack.redis);
@@ -257,7 +257,7 @@ fn a_failover_to_a_replica_that_lags_under_load_leaves_the_rows_of_a_run_without
 }
 
 #[test]
-fn a_group_that_is_set_back_again_and_again_under_load_leaves_the_rows_of_a_run_without_it() {
+fn a_group_that_is_set_back_repeatedly_under_load_changes_no_result() {
     for n_workers in [1, 2] {
         let load = Load::new(RedisServer::start(), super::events(), n_workers);
         for _ in 0..10 {
@@ -296,7 +296,7 @@ fn a_large_backlog_whose_redis_is_killed_and_restored_again_and_again_ends_exact
 }
 
 #[test]
-fn a_like_that_a_snapshot_holds_as_pending_under_the_acknowledged_delete_of_another_process_stays_deleted() {
+fn a_like_that_a_snapshot_makes_pending_again_stays_deleted() {
     let world = World::new("earlier_pending");
     let (alice, subject) = (did("alice"), uri(&did("bob"), "app.bsky.feed.post/1"));
     world.stack.create_group();
@@ -337,7 +337,7 @@ fn a_like_that_a_snapshot_holds_as_pending_under_the_acknowledged_delete_of_anot
 }
 
 #[test]
-fn a_stream_that_two_processes_hold_entries_of_and_that_goes_under_its_producer_costs_no_row() {
+fn a_stream_deleted_while_two_processes_hold_entries_costs_no_row() {
     let mut world = World::new("earlier_flushall");
     world.stack.create_group();
     let workers =

@@ -68,7 +68,7 @@ fn wait_until_noted(world: &World) {
 }
 
 #[test]
-fn commits_that_a_failover_loses_are_reported_and_come_back_by_the_recipe_of_the_readme() {
+fn commits_lost_in_a_failover_are_reported_and_restored_by_the_manuals_recipe() {
     let mut world = World::with_postgres("failover", Vec::new());
     world.stack.create_group();
     let standby = Standby::of(&world);

@@ -109,7 +109,7 @@ fn a_server_that_comes_and_goes_has_a_few_lines_that_count_every_outage() {
 }
 
 #[test]
-fn a_server_that_resets_each_new_connection_is_said_to_be_away() {
+fn a_server_that_resets_each_new_connection_is_reported_as_down() {
     for server in SERVERS {
         let mut world = World::new("reset_new");
         world.push(200);
@@ -124,7 +124,7 @@ fn a_server_that_resets_each_new_connection_is_said_to_be_away() {
 }
 
 #[test]
-fn a_redis_that_takes_connections_and_never_answers_is_noticed_and_what_it_answers_late_changes_nothing() {
+fn a_redis_that_accepts_connections_but_never_answers_is_noticed() {
     let mut world = World::new("stalled_redis");
     world.push(200);
     let mut worker = world.worker().spawn();
@@ -149,7 +149,7 @@ fn a_postgresql_that_takes_connections_and_never_answers_is_noticed() {
 }
 
 #[test]
-fn a_postgresql_that_falls_silent_under_a_batch_is_said_once_and_goes_on() {
+fn a_postgresql_that_falls_silent_during_a_batch_is_logged_once() {
     let mut world = World::new("silent_postgres");
     world.push(200);
     let mut worker = world.worker().spawn();

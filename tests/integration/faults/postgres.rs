@@ -102,7 +102,7 @@ fn a_server_that_hangs_and_goes_on_loses_nothing() {
 }
 
 #[test]
-fn a_server_that_hangs_is_said_to_be_away_and_holds_up_no_stop_over_tcp_and_unix_sockets() {
+fn a_server_that_hangs_is_reported_as_down_and_delays_no_stop() {
     let server = PostgresServer::start(PostgresOptions::default());
     let stacks = ["pg_hangs_tcp", "pg_hangs_unix"].map(|name| Stack::with_postgres(name, server.clone()));
     let urls = [stacks[0].database_url(), local_url(&stacks[1])];
@@ -206,7 +206,7 @@ fn a_locked_table_is_waited_for_and_nothing_is_acknowledged() {
 
 #[test]
 #[ignore = "slow; tests/run.sh --all runs it"]
-fn a_table_that_stays_locked_is_said_once_and_waited_for() {
+fn a_table_that_stays_locked_is_logged_once_and_waited_for() {
     let mut world = World::new("pg_locked_long");
     let lock = hold(&world, "begin; lock table users in access exclusive mode");
     world.push(300);

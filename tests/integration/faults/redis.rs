@@ -88,7 +88,7 @@ const FIRST_WRITES: [(&[&str], &str, &[&str], &str); 6] = [
 ];
 
 #[test]
-fn a_first_write_that_redis_refuses_is_said_at_once_with_what_to_do() {
+fn a_first_write_that_redis_refuses_is_logged_at_once_with_a_remedy() {
     let run = |world: &World, command: &str| {
         let mut words = command.split(' ');
         let name = words.next().unwrap_or_default();
@@ -120,7 +120,7 @@ fn push_a_like(world: &World) {
 }
 
 #[test]
-fn a_first_write_that_a_failed_snapshot_refuses_is_said_at_once() {
+fn a_first_write_refused_after_a_failed_snapshot_is_logged_at_once() {
     let world = World::with_redis("first_snapshot", RedisServer::start_with(&["--save", "3600 1"]));
     let dir: Vec<String> = cmd("CONFIG")
         .arg("GET")
@@ -348,7 +348,7 @@ fn a_failover_to_a_replica_is_followed() {
 }
 
 #[test]
-fn a_stream_or_group_that_goes_under_a_blocked_reader_is_made_again_without_a_hot_loop() {
+fn a_stream_or_group_deleted_under_a_blocked_reader_is_recreated_without_a_hot_loop() {
     let mut world = World::new("redis_forgets");
     let worker = world.worker().env("LOG_LEVEL", "DEBUG").spawn();
     let gone: [&[&str]; 3] = [&["FLUSHALL"], &["XGROUP", "DESTROY", EVENTS, GROUP], &["DEL", EVENTS]];
@@ -391,7 +391,7 @@ fn a_stream_or_group_that_goes_under_a_blocked_reader_is_made_again_without_a_ho
 }
 
 #[test]
-fn a_stream_or_group_that_goes_while_entries_are_being_applied_costs_no_row_and_leaves_nothing_pending() {
+fn a_stream_or_group_deleted_while_entries_are_applied_costs_no_row() {
     for gone in [&["FLUSHALL"][..], &["XGROUP", "DESTROY", EVENTS, GROUP]] {
         let mut world = World::new("redis_forgets_in_flight");
         let worker = world.worker().env("CLAIM_IDLE_MS", "1000").spawn();

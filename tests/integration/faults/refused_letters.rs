@@ -75,7 +75,7 @@ fn no_acknowledgement_overtakes_that_of_a_refused_dead_letter_of_its_repo() {
 
 /// The network keeps the first try back, Redis refuses the second, and then the first arrives.
 #[test]
-fn a_dead_letter_that_is_stored_after_it_was_refused_is_not_taken_for_that_of_another_entry() {
+fn a_dead_letter_stored_after_a_refusal_is_not_confused_with_another() {
     let world = World::new("late_burial");
     let stack = &world.stack;
     stack.push_fields(&[("type", b"commit"), ("data", b"no json"), ("seq", b"")]);

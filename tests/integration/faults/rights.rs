@@ -18,7 +18,7 @@ fn redis_url_of(world: &World, user: &str) -> String {
 }
 
 #[test]
-fn a_redis_user_that_may_only_read_and_acknowledge_does_without_the_rest_one_line_each() {
+fn a_redis_user_that_may_only_read_and_acknowledge_is_enough() {
     let mut world = World::new("acl_least");
     let least = ["on", ">pw", "~firehose:events", "+xreadgroup", "+xack"];
     acl(&world.stack.redis, &least);
@@ -204,7 +204,7 @@ const OPTIONAL: [&str; 9] = [
 ];
 
 #[test]
-fn a_redis_that_does_not_know_some_commands_is_worked_with_and_no_right_is_asked_for() {
+fn a_redis_that_lacks_some_commands_is_enough_and_no_right_is_suggested() {
     let mut renamed: Vec<Vec<&str>> = vec![
         OPTIONAL.to_vec(),
         vec!["WATCH", "UNWATCH", "MULTI", "EXEC", "SET", "GET"],

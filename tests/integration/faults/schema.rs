@@ -268,7 +268,7 @@ fn an_error_of_any_kind_that_stays_with_one_op_sets_that_op_apart() {
 }
 
 #[test]
-fn a_user_who_was_deleted_after_all_is_made_again() {
+fn a_user_deleted_in_between_is_created_again() {
     let stack = Stack::new("schema_users");
     let (alice, bob) = (did("alice"), did("bob"));
     stack.sql("alter table likes add foreign key (user_did) references users");
@@ -283,7 +283,7 @@ fn a_user_who_was_deleted_after_all_is_made_again() {
 }
 
 #[test]
-fn published_tables_whose_rows_nothing_identifies_are_waited_for_with_what_to_do() {
+fn published_tables_without_replica_identity_are_waited_for_with_a_remedy() {
     let mut world = World::new("published");
     world.stack.sql(
         "create publication everything for all tables;

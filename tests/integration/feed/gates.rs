@@ -53,7 +53,7 @@ fn a_thread_gate_becomes_a_row_that_names_each_rule() {
 }
 
 #[test]
-fn a_thread_gate_with_an_empty_list_allows_nobody_and_one_without_a_list_is_no_row() {
+fn a_thread_gate_with_an_empty_list_is_a_row_and_one_without_a_list_is_not() {
     let stack = Stack::new("threadgate_allow");
     let nobody = thread_gate(ALICE, "nobody", json!([]));
     let everybody = thread_gate(ALICE, "everybody", json!([])).without("allow");
@@ -132,7 +132,7 @@ fn a_post_gate_that_forbids_embedding_has_a_disable_rule() {
 }
 
 #[test]
-fn a_deleted_post_gate_is_gone_and_its_post_stays() {
+fn a_deleted_post_gate_is_removed_and_its_post_stays() {
     let stack = Stack::new("postgate_delete");
     let post = post(ALICE, "p", "hello");
     let gate = post_gate(ALICE, "p", &[uri(BOB, POST, "q")]);

@@ -43,7 +43,7 @@ fn a_list_without_optional_members_has_empty_name_and_purpose() {
 }
 
 #[test]
-fn a_deleted_list_is_gone_and_its_items_and_blocks_stay() {
+fn a_deleted_list_is_removed_and_its_items_and_blocks_stay() {
     let stack = Stack::new("list_delete");
     let list = list(ALICE, "l");
     let item = list_item(ALICE, "i", &list, BOB);
@@ -80,7 +80,7 @@ fn a_list_item_is_a_row_creator_and_subject_though_its_list_is_not_there() {
 }
 
 #[test]
-fn an_item_of_somebody_elses_list_is_ignored_and_the_owner_can_still_remove_that_person() {
+fn an_item_of_another_accounts_list_is_ignored_and_blocks_no_owners_delete() {
     let stack = Stack::new("listitem_foreign");
     let of_alice = list(ALICE, "l");
     let strangers = list_item(BOB, "i", &of_alice, CAROL);
@@ -106,7 +106,7 @@ fn an_item_of_somebody_elses_list_is_ignored_and_the_owner_can_still_remove_that
 }
 
 #[test]
-fn an_update_that_moves_an_item_into_somebody_elses_list_leaves_the_old_row_and_a_delete_takes_it() {
+fn an_update_into_another_accounts_list_keeps_the_old_row_until_a_delete() {
     let stack = Stack::new("listitem_foreign_update");
     let own = list_item(ALICE, "i", &list(ALICE, "l"), CAROL);
     own.create(&stack);
@@ -122,7 +122,7 @@ fn an_update_that_moves_an_item_into_somebody_elses_list_leaves_the_old_row_and_
 }
 
 #[test]
-fn an_item_that_an_earlier_version_stored_in_somebody_elses_list_makes_way_for_its_owner() {
+fn an_item_stored_in_another_accounts_list_gives_way_to_the_owners() {
     let of_alice = list(ALICE, "l");
     let item = |repo: &str| list_item(repo, "i", &of_alice, CAROL);
     let stack = Stack::new("listitem_foreign_stored");

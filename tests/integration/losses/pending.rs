@@ -21,7 +21,7 @@ fn own_pending_entries_that_were_trimmed_are_acknowledged_and_counted_in_one_lin
 }
 
 #[test]
-fn pending_entries_of_a_gone_consumer_that_were_trimmed_are_counted() {
+fn trimmed_pending_entries_of_a_dead_consumer_are_counted() {
     let stack = Stack::new("trimmed_pending_of_gone");
     push_follows(&stack, 0, 20);
     stack.create_group();
@@ -80,7 +80,7 @@ fn entries_that_are_trimmed_while_a_live_worker_applies_them_are_not_lost() {
 }
 
 #[test]
-fn a_great_many_trimmed_entries_of_a_gone_consumer_are_counted_within_bounded_memory() {
+fn many_trimmed_entries_of_a_dead_consumer_are_counted_in_bounded_memory() {
     const N_ENTRIES: usize = 200_000;
     let stack = Stack::new("many_trimmed_pending");
     let mut connection = stack.redis();

@@ -49,7 +49,7 @@ fn a_reply_counts_for_its_parent_and_not_for_its_root() {
 }
 
 #[test]
-fn a_reply_to_oneself_counts_and_notifies_nobody() {
+fn a_self_reply_counts_without_a_notification() {
     let stack = Stack::new("reply_self");
     let parent = post(ALICE, "p", "parent");
     let reply = reply(ALICE, "a", &parent, &parent);
@@ -149,7 +149,7 @@ fn a_quote_beside_media_counts_like_a_plain_one() {
 }
 
 #[test]
-fn an_embedded_feed_is_a_quote_that_notifies_nobody() {
+fn an_embedded_feed_is_a_quote_without_a_notification() {
     let stack = Stack::new("quote_feed");
     let feed = generator(BOB, "feed");
     let quote = quote(ALICE, "a", &feed);
@@ -164,7 +164,7 @@ fn an_embedded_feed_is_a_quote_that_notifies_nobody() {
 }
 
 #[test]
-fn a_quote_of_oneself_counts_and_notifies_nobody() {
+fn a_self_quote_counts_without_a_notification() {
     let stack = Stack::new("quote_self");
     let quoted = post(ALICE, "q", "quoted");
     let quote = quote(ALICE, "a", &quoted);
@@ -253,7 +253,7 @@ fn mentions_come_from_the_facets_once_each_and_never_to_oneself() {
 }
 
 #[test]
-fn an_update_that_mentions_others_takes_back_the_old_mentions() {
+fn an_update_with_other_mentions_removes_the_old_ones() {
     let stack = Stack::new("mentions_moved");
     let before = mention(ALICE, "a", &[BOB, CAROL]);
     let after = mention(ALICE, "a", &[CAROL, DAVE]);
@@ -285,7 +285,7 @@ fn a_deleted_post_takes_back_its_mentions() {
 }
 
 #[test]
-fn references_whose_authority_is_no_did_count_and_notify_nobody() {
+fn references_without_a_did_count_without_a_notification() {
     let stack = Stack::new("references_by_handle");
     let named = post("alice.example", "p", "hello");
     let reply = reply(BOB, "r", &named, &named).with(json!({"embed": quote_embed(&named)}));

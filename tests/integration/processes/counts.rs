@@ -96,7 +96,7 @@ fn entries_that_another_process_has_acknowledged_during_a_cut_are_counted_once()
 }
 
 #[test]
-fn entries_that_another_process_has_taken_over_and_not_acknowledged_yet_are_counted_once() {
+fn entries_taken_over_but_not_yet_acknowledged_are_counted_once() {
     let mut cut = Cut::new("count_first", Network::Refuse, true);
     cut.users = None;
     wait_until("the first has written some", || cut.stack.count("posts") > 0);

@@ -56,7 +56,7 @@ fn a_killed_process_is_taken_out_once_what_it_left_is_applied() {
 /// One process has read a post when it freezes, another takes it over and applies it and its delete, and takes the first for
 /// gone: nothing in the database tells any more that there was something later.
 #[test]
-fn a_process_that_wakes_after_it_was_taken_for_gone_writes_nothing() {
+fn a_process_that_wakes_after_it_was_declared_dead_writes_nothing() {
     let stack = Stack::new("frozen");
     let mut frozen = start(&stack, "frozen", "1000");
     wait_for_members(&stack, 1);

@@ -261,12 +261,12 @@ fn joined_meanwhile(name: &str, isolation: &str) {
 }
 
 #[test]
-fn a_batch_that_was_begun_before_another_process_joined_is_written_over_with_versions() {
+fn a_batch_begun_before_another_process_joined_is_rewritten_with_versions() {
     joined_meanwhile("late_joined", "read committed");
 }
 
 #[test]
-fn who_joins_is_seen_whatever_isolation_the_database_has_by_default() {
+fn a_joining_process_is_seen_at_any_default_isolation_level() {
     joined_meanwhile("late_isolated", "repeatable read");
 }
 

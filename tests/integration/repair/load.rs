@@ -11,7 +11,7 @@ use crate::support::wait::equal;
 use crate::support::{Stack, wait_until};
 
 #[test]
-fn counters_are_made_right_while_workers_write_and_others_miscount() {
+fn counters_are_corrected_while_workers_write_and_others_miscount() {
     let stack = filled("repair_under_load");
     stack.sql("UPDATE post_aggregations SET like_count = 5, reply_count = -1; DELETE FROM quotes; DELETE FROM post_viewer_states");
     let mut worker = stack

@@ -77,7 +77,7 @@ fn remember_item(stack: &Stack, item: &Record, entry_ms: u64) {
 }
 
 #[test]
-fn items_of_somebody_elses_list_go_and_the_owners_take_their_places() {
+fn items_in_another_accounts_list_are_replaced_by_the_owners() {
     let stack = Stack::new("repair_list_items");
     let list = list(ALICE, "l");
     list.create(&stack);
@@ -107,7 +107,7 @@ fn items_of_somebody_elses_list_go_and_the_owners_take_their_places() {
 }
 
 #[test]
-fn an_owner_who_forbids_it_gets_no_item_in_anothers_place() {
+fn an_opted_out_owner_gets_no_item_in_place_of_anothers() {
     let stack = Stack::new("repair_list_items_opt_out");
     let list = list(ALICE, "l");
     list.create(&stack);
@@ -122,7 +122,7 @@ fn an_owner_who_forbids_it_gets_no_item_in_anothers_place() {
 }
 
 #[test]
-fn a_handle_of_several_users_is_left_to_the_newest_and_the_report_says_that_nobody_knows() {
+fn a_handle_of_several_users_is_left_to_the_newest_and_reported_as_a_guess() {
     let stack = Stack::new("repair_handles");
     stack.sql(&format!(
         "INSERT INTO users (did, handle, created_at) VALUES
@@ -157,7 +157,7 @@ fn a_handle_of_several_users_is_left_to_the_newest_and_the_report_says_that_nobo
 }
 
 #[test]
-fn pictures_that_are_addresses_go_and_other_forms_of_a_cid_are_written_as_ever() {
+fn pictures_that_are_urls_are_removed_and_other_forms_of_a_cid_rewritten() {
     let stack = Stack::new("repair_pictures");
     for record in [profile(ALICE), profile(BOB), list(ALICE, "l"), generator(ALICE, "g")] {
         record.create(&stack);

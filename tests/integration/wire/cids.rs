@@ -96,7 +96,7 @@ fn an_avatar_without_a_cid_is_null() {
 }
 
 #[test]
-fn an_avatar_that_is_an_address_or_other_text_is_null_in_every_table() {
+fn an_avatar_that_is_a_url_or_other_text_is_null_in_every_table() {
     let stack = Stack::new("cid_avatar_address");
     let forms = [
         json!("http://example.org/a.png"),
@@ -184,7 +184,7 @@ fn images_without_a_cid_are_dropped_and_the_embed_with_the_last_of_them() {
 }
 
 #[test]
-fn an_embed_whose_type_ends_in_main_is_stored_under_its_plain_name_and_causes_the_same() {
+fn an_embed_type_with_main_is_stored_under_its_plain_name() {
     let stack = Stack::new("cid_embed_main");
     let quoted = post(BOB, "q", "quoted");
     let typed = |name: &str| json!(format!("app.bsky.embed.{name}#main"));

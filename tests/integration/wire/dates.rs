@@ -208,7 +208,7 @@ fn assert_all_times_are_the_entrys(name: &str, change: impl Fn(&Record) -> Recor
 }
 
 #[test]
-fn an_id_that_says_nothing_gives_way_to_the_clock() {
+fn an_id_that_is_not_a_time_is_replaced_by_the_clock() {
     for (id, name) in [
         ("5-1", "dates_id_low"),
         ("1577836799999-0", "dates_id_2019"),

@@ -186,12 +186,12 @@ fn refused_op(name: &str, reason: &str) {
 }
 
 #[test]
-fn an_op_that_the_database_refuses_as_data_is_set_apart_with_its_path_and_its_neighbours_are_applied() {
+fn an_op_whose_data_the_database_refuses_becomes_a_dead_letter_with_its_path() {
     refused_op("refused_as_data", REFUSE_AS_DATA);
 }
 
 #[test]
-fn an_op_that_a_constraint_refuses_is_set_apart_with_its_path_and_its_neighbours_are_applied() {
+fn an_op_that_a_constraint_refuses_becomes_a_dead_letter_with_its_path() {
     refused_op("refused_by_check", REFUSE_BY_CHECK);
 }
 
