@@ -1,9 +1,9 @@
 //! The decoder under inputs that no producer sends: made-up events of both dialects, mutated.
 //!
-//! Seeded, so that a failure can be run again. Each input goes the whole way from an entry's bytes to rows, which must
-//! end without a panic and within memory that the input's length bounds.
+//! Seeded, so that a failure can be repeated. Each input is taken from an entry's bytes to rows, without a panic and within
+//! memory that is bounded by the input's length.
 //!
-//! `FIREHOSE_FUZZ_INPUTS` says how many inputs (100,000), `FIREHOSE_FUZZ_SEED` the seed (1).
+//! `FIREHOSE_FUZZ_INPUTS` is the number of inputs (100,000), `FIREHOSE_FUZZ_SEED` the seed (1).
 
 mod counting;
 #[allow(dead_code, reason = "shared with the example `generate`, which uses the rest")]

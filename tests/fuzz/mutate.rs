@@ -1,4 +1,4 @@
-//! Events → inputs: mutations of bytes, of tokens, and of what stands between two of them.
+//! Mutates events into inputs: bytes, tokens, and the text between two tokens.
 
 use std::ops::Range;
 

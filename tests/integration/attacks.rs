@@ -1,4 +1,4 @@
-//! What one author can make the worker do: as much as others with as many records, whatever is in them.
+//! The work that one author can cause: no more than others with as many records, whatever the records contain.
 //!
 //! Costs are counted in index entries that PostgreSQL has read, and in its transactions.
 

@@ -1,4 +1,4 @@
-//! What a person does about dead letters: through the binary, on real ones.
+//! The command `dead-letters`, on real dead letters.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! Entries that were read and never acknowledged: by this worker before it was killed, or by others that are gone.
+//! Entries that were read and never acknowledged, by this worker before it was killed or by dead consumers.
 
 mod holder;
 mod outage;

@@ -1,4 +1,4 @@
-//! The documentation is right about the program: its log lines, settings, metrics and keys; its paths, links and commands.
+//! The documentation agrees with the program: log lines, settings, metrics, keys, paths, links and commands.
 
 mod source;
 

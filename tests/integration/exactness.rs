@@ -1,5 +1,5 @@
-//! Rows are a function of the events: however they are cut into batches, repeated, or ordered across repos, and
-//! whoever else has written or deleted rows.
+//! Rows are a function of the events, however these are batched, repeated, or ordered across repos, and whichever rows
+//! other programs have written or deleted.
 
 mod app_rows;
 mod folding;

@@ -1,5 +1,5 @@
-//! Servers and networks that fail, for real: whatever happens, in the end the rows are those of a run without faults,
-//! nothing is pending, the dead letters are exactly the poison, and every count is exact.
+//! Real failures of servers and networks. Afterwards the rows are those of a run without faults, nothing is pending, the
+//! dead letters are exactly the poison entries, and every count is exact.
 //!
 //! Each fault has a short form here; FIREHOSE_TEST_ALL=1 adds the long ones.
 

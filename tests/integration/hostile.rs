@@ -1,4 +1,4 @@
-//! What strangers write into records, names and errors reaches nobody's terminal as it came.
+//! Untrusted text in records, names and errors reaches no terminal without escapes.
 
 use redis::cmd;
 use serde_json::{Value, json};

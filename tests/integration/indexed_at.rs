@@ -1,4 +1,5 @@
-//! When rows came: their entry's time, a millisecond apart where readers page through them, so that no page loses a row.
+//! The `indexed_at` of rows: their entry's time, at least a millisecond apart where readers page by it, so that no page
+//! misses a row.
 
 use serde_json::{Value, json};
 

@@ -1,4 +1,4 @@
-//! What is installed: the units and the script for those who do not take the package.
+//! The systemd units, and the script that installs without the package.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;

@@ -1,4 +1,4 @@
-//! The log: that it holds nobody up, whoever does not read it, and that a storm of entries is not one of lines.
+//! The log delays no thread, even if it is not read, and many bad entries do not flood it.
 
 use std::fs::File;
 use std::io::{PipeReader, PipeWriter, Read, pipe};

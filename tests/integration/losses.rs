@@ -1,4 +1,4 @@
-//! What the stream loses before it is read or applied: counted once, said, and foretold while there is time.
+//! Entries that are trimmed before they are read or applied: counted once, logged, and forecast while there is time.
 
 mod pending;
 

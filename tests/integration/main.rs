@@ -17,7 +17,7 @@ mod support;
 
 // The made-up events themselves, and their second dialect; without any server.
 mod generated;
-// The servers of the tests start, stop and go.
+// The test harness's servers start and stop.
 mod servers;
 // From start to stop: configuration, waiting for servers, signals, draining.
 mod lifecycle;
@@ -25,53 +25,52 @@ mod lifecycle;
 mod pgbouncer;
 mod secrets;
 mod tls;
-// What is installed, and what systemd is told.
+// Installation, and the reports to systemd.
 mod install;
 mod notify;
-// Pending entries: of an earlier run, of others that are gone.
-// Pending entries, of an earlier run, of others that are gone; kills, poison, one process for a name.
+// Pending entries of an earlier run and of dead consumers; kills, poison entries, one process per consumer name.
 mod delivery;
 // Large entries, a stalled database, long backlogs.
 mod memory;
-// What the stream loses before it is read: counted, said, foretold.
+// Entries trimmed before they are applied: counted, logged, forecast.
 mod losses;
 // Several workers on one group.
 mod processes;
 // Whole streams: totals, counters against rows, redelivery, dialects, real records.
 mod stream;
 mod structure;
-// What becomes of each collection's records, on whole rows.
+// The rows of each collection's records, compared in full.
 mod records;
 mod posts;
 mod feed;
 mod graph;
 mod actor;
-// When rows came, by which readers page.
+// indexed_at, by which readers page.
 mod indexed_at;
-// The same rows however the events come: folded, repeated, out of order, with rivals, beside the app.
+// The same rows however the events arrive: folded, repeated, out of order, with rivals, beside the AppView.
 mod exactness;
-// What one author can make the worker do, and what is too much for one transaction.
+// The work that one author can cause, and batches that are too large for one transaction.
 mod attacks;
 // Servers and networks that fail.
 mod faults;
-// The same of random histories, against a model.
+// Random histories against a model.
 mod histories;
-// Everything that may stand in an entry.
+// Everything that an entry may contain.
 mod wire;
-// What other workers have left wrong is made right.
+// Repair of rows that other workers left wrong.
 mod repair;
 // The documentation, and the index of tests on rows.
 mod docs;
 mod index;
-// What a person does about dead letters.
+// The command for dead letters.
 mod dead_letters;
 // Every statement finds its rows by key.
 mod plans;
-// What a scraper and a health check see.
+// Metrics and health checks over HTTP.
 mod prometheus;
-// What strangers write is harmless in a terminal; the log holds nobody up.
+// Untrusted text is harmless in a terminal; the log delays no thread.
 mod hostile;
 mod logging;
-// What a person asks: can it run, how does it fare.
+// The commands check and status.
 mod check;
 mod status;

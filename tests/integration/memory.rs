@@ -1,4 +1,4 @@
-//! Memory stays bounded whatever comes.
+//! Memory stays bounded whatever the entries.
 
 use serde_json::json;
 

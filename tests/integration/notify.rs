@@ -1,4 +1,4 @@
-//! What the service manager hears: readiness, status, signs of life, the stop.
+//! The reports to the service manager: readiness, status, heartbeats, the stop.
 
 use std::time::{Duration, Instant};
 

@@ -1,4 +1,4 @@
-//! Behind PgBouncer, which gives a connection to somebody else after each transaction.
+//! The worker behind PgBouncer, which gives a connection to another client after each transaction.
 
 use std::time::Duration;
 

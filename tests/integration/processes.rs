@@ -1,8 +1,8 @@
-//! Several workers with names of their own on one group: whoever applies which entry, and in what order, the rows are
-//! those of one worker alone.
+//! Several workers with different consumer names in one group: the rows are those of a single worker, whichever process
+//! applies which entry, and in whatever order.
 //!
-//! `Late` causes one order that otherwise only chance brings: one process has read entries, another applies what comes
-//! after them in the stream, and only then does the first go on.
+//! `Late` forces an order that otherwise occurs only by chance: one process has read entries, another applies later entries
+//! of the stream, and only then does the first continue.
 
 mod counts;
 mod gone;

@@ -1,4 +1,4 @@
-//! What METRICS_ADDR answers, to a scraper, to a health check and to Prometheus' own tool.
+//! The pages at METRICS_ADDR, as a scraper, a health check and Prometheus' own tool read them.
 
 use std::collections::BTreeSet;
 use std::io::{Read, Write};

@@ -1,7 +1,7 @@
-//! `repair`: what other workers have left wrong is found and made right, with workers beside it or without, whatever
-//! interrupts it.
+//! The command `repair` finds and corrects rows that other workers left wrong, with or without running workers, and after
+//! any interruption.
 //!
-//! The tables are filled by the worker, so they are right; then they are damaged as older workers do, or worse.
+//! The worker fills the tables, so they are correct; then the tests damage them as older workers do, or worse.
 
 mod interrupted;
 mod load;
@@ -16,7 +16,7 @@ use crate::records::{ALICE, BOB, CAROL, bookmark, like, post, repost};
 use crate::support::stack::shown;
 use crate::support::{Output, Stack, WorkerBuilder, assert_same};
 
-/// Far above what a repair takes to end once it has a reason to.
+/// Far longer than a repair takes to end once it has a reason to.
 const EXIT_LIMIT: Duration = Duration::from_secs(60);
 
 /// A stack with made-up rows of every kind that is repaired.

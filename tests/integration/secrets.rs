@@ -1,4 +1,4 @@
-//! Addresses with passwords: where they come from, and that none ends in a log.
+//! Addresses with passwords: their sources, and that no password reaches the log.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -123,7 +123,7 @@ fn passwords_in_parameters_and_in_key_value_pairs_are_in_no_log() {
         secrets.stack.database.name()
     );
     secrets.assert_runs(&[("REDIS_URL", &redis), ("DATABASE_URL", &database)]);
-    // What is no address may be a password in the wrong place.
+    // A text that is not an address may be a misplaced password.
     secrets.assert_unusable(&[("REDIS_URL", "hunter2"), ("DATABASE_URL", &database)], &["REDIS_URL"]);
     secrets.assert_unusable(
         &[

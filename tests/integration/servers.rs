@@ -1,4 +1,4 @@
-//! The harness's own claims: servers start where they are asked to, and do not stay behind.
+//! The test harness itself: servers start where they should, and none outlives the tests.
 
 use std::io::Write as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};

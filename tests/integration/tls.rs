@@ -1,4 +1,4 @@
-//! TLS to both servers, and who is let in how. Each server is a real one with certificates of the test's own.
+//! TLS to both servers, and authentication. Each server is a real one with the test's certificates.
 
 use std::net::TcpListener;
 use std::sync::{Arc, OnceLock};

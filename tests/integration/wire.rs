@@ -1,5 +1,5 @@
-//! Wire forms: two dialects of a record, forms of CIDs and blobs, odd dates and texts, wrong types, and what becomes
-//! of an entry that cannot be read.
+//! Wire formats: two dialects of a record, forms of CIDs and blobs, unusual dates and texts, wrong types, and unreadable
+//! entries.
 
 mod cids;
 mod dates;

@@ -1,4 +1,4 @@
-//! A handle belongs to one user: whoever is given it last in the stream has it, and nobody else.
+//! A handle belongs to one user: the one to which the stream assigned it last.
 
 use std::collections::BTreeMap;
 

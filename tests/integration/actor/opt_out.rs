@@ -1,4 +1,4 @@
-//! Users who have forbidden that their data be collected.
+//! Users that forbid data collection.
 
 use serde_json::json;
 

@@ -1,5 +1,5 @@
-//! Users rows that the AppView deletes: whoever is met again has a row again, with the handle and the profile that the
-//! stream tells.
+//! Users rows that the AppView deletes: a later op of the user creates the row again, with the handle and profile from the
+//! stream.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! One process under a consumer name, and one that waits for it.
+//! One process holds a consumer name, and a standby waits for it.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Redis away for longer than entries may be held: nobody can renew them meanwhile, and nobody is gone all the same.
+//! Redis is down for longer than CLAIM_IDLE_MS: no worker can renew its entries meanwhile, although all of them are alive.
 
 use std::collections::BTreeMap;
 

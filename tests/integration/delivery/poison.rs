@@ -1,4 +1,4 @@
-//! Entries that can never be applied: those that end the process, and ten other kinds among many good ones.
+//! Entries that can never be applied: those that crash the process, and ten other kinds among many good ones.
 
 use redis::cmd;
 use serde_json::{Value, json};

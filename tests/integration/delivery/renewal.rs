@@ -1,4 +1,4 @@
-//! Entries held for long, and what is left of a consumer that stops.
+//! Renewal of entries that are held for long, and the removal of a consumer that stops.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -1,7 +1,7 @@
-//! Rows that the app or an older worker has made, and rows that the app has deleted.
+//! Rows that the AppView or an older worker has inserted, and rows that the AppView has deleted.
 //!
-//! Rows of others have no commit_seq; ours always have one. Where an op meets a row without it, nobody knows who has
-//! counted it, so its missing side effects are added and the subject's counter is set to the number of rows.
+//! Rows of other programs have no commit_seq; the worker's always have one. If an op finds a row without it, it is unknown
+//! whether the row was counted. Its missing side effects are added, and the subject's counter is set to the number of rows.
 
 use serde_json::json;
 

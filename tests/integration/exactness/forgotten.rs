@@ -1,5 +1,4 @@
-//! Likes, reposts and bookmarks that the AppView has taken back by deleting nothing but their rows, where no notification
-//! tells what they were about.
+//! Likes, reposts and bookmarks of which the AppView has deleted only the row, and whose subject no notification reveals.
 
 use crate::records::*;
 use crate::support::Stack;

@@ -4,8 +4,8 @@
 //! order; the first of each subject holds the row. The states after one, two and three ops are checked on the way, where
 //! the worker sees the ops one by one.
 //!
-//! The contract does not say whether a record that is created once more as it was keeps its place or comes last, so the
-//! model knows both readings; all histories must follow the same one.
+//! The AppView does not define whether a record that is created again unchanged keeps its position or moves to the end. The
+//! model therefore knows both readings, and all histories must follow the same one.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};

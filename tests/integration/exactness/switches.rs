@@ -1,4 +1,4 @@
-//! The three switches that small machines may turn off, and the counts of rows that the dashboard shows.
+//! The three `WRITE_…` switches, which small machines may turn off, and the row counts that the dashboard shows.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! PostgreSQL loses commits: a standby is promoted that did not have them yet.
+//! PostgreSQL loses commits: a standby that does not have them yet is promoted.
 
 use std::sync::Arc;
 

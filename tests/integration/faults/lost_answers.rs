@@ -1,4 +1,4 @@
-//! The server has done it, but its answer never came.
+//! The server has executed a command, but its reply is lost.
 
 use super::{World, wait_for_line};
 use crate::support::proxy::Proxy;

@@ -1,4 +1,4 @@
-//! A network that refuses, stalls and resets, before either server.
+//! A network before either server that refuses, stalls and resets connections.
 
 use std::thread;
 use std::time::Duration;

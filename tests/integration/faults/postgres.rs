@@ -1,4 +1,4 @@
-//! PostgreSQL that stops, hangs, is read-only, or lacks something.
+//! PostgreSQL stops, hangs, is read-only, or lacks something.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

@@ -1,4 +1,4 @@
-//! Redis that stops, hangs, loads, is full, is a replica, or has forgotten everything.
+//! Redis stops, hangs, loads its data, is full, is a replica, or has lost everything.
 
 use std::time::Duration;
 

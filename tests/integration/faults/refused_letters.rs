@@ -1,4 +1,4 @@
-//! Dead letters that a full Redis refuses: what comes after them keeps its place.
+//! Dead letters that a full Redis refuses: later entries are not applied before them.
 
 use redis::cmd;
 use serde_json::json;

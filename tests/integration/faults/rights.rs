@@ -1,4 +1,4 @@
-//! A Redis user and a PostgreSQL role that may not do everything.
+//! A Redis user and a PostgreSQL role that lack rights.
 
 use redis::cmd;
 

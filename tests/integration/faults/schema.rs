@@ -1,4 +1,4 @@
-//! Tables that somebody has changed: waited for where no op is to blame.
+//! Tables with a changed definition: the worker waits if no op is at fault.
 
 use std::time::Duration;
 

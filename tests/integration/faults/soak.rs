@@ -1,4 +1,4 @@
-//! Minutes of random faults, every few seconds: nothing grows, and in the end everything is right.
+//! Minutes of random faults, every few seconds: nothing grows, and in the end all rows and counts are correct.
 
 use std::fs;
 use std::thread;

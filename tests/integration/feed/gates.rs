@@ -125,7 +125,7 @@ fn a_post_gate_that_forbids_embedding_has_a_disable_rule() {
         .with(json!({"embeddingRules": [rule]}));
     gate.create(&stack);
     stack.drain();
-    // The contract gives the rule's column a text and does not say which.
+    // The rule's column is a text without a defined format.
     let rows = stack.rows("post_gates");
     let rule = rows.first().map(|row| &row["embedding_rules"]["disableRule"]);
     assert!(rule.is_some_and(Value::is_string), "no disableRule in {rows:?}");

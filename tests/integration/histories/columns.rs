@@ -1,4 +1,4 @@
-//! Record → the columns of its row, as the record contract says it, for the records that histories are made of.
+//! Builds the expected columns of a record's row, for the records that occur in histories.
 
 use serde_json::{Value, json};
 

@@ -1,4 +1,4 @@
-//! The tables against the model, history by history.
+//! Compares the tables with the model, history by history.
 
 use std::collections::BTreeMap;
 
@@ -142,7 +142,7 @@ fn is_side_effect(table: &str) -> bool {
     matches!(table, "feed_items" | "notifications" | "post_viewer_states")
 }
 
-/// Whether the rows are equal but for what no contract names, and may have come when they did.
+/// Whether the rows are equal in all defined values, and have a possible `indexed_at`.
 fn is_same(model: &Model, expected: &Value, found: &Value) -> bool {
     match (expected, found) {
         (Value::Object(expected), Value::Object(found)) => {

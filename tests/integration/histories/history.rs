@@ -1,4 +1,4 @@
-//! Random histories: events of four users who keep meeting in the same few records, and what the app does in between.
+//! Random histories: events of four users about the same few records, and what the AppView does in between.
 //!
 //! A history is a function of its seed. Its users and keys carry the seed, so that many histories can share a database
 //! and a stream without touching each other.

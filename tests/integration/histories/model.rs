@@ -1,8 +1,8 @@
-//! What the tables must hold after a history, from the contracts alone: one event after the other, one op after the
-//! other, in memory. An update is a delete and a create. No batches, no folding, no SQL but the app's own.
+//! The expected contents of the tables after a history: an independent implementation that applies one op after the other
+//! in memory. An update is a delete and a create. It has no batches, no folding, and no SQL except the AppView's own.
 //!
-//! What nobody can know is left open (`Open`): the counter of a subject that the app has miscounted until an op meets
-//! one of the rows it made, and the side effects that such a row may or may not have got.
+//! Values that cannot be known are left open (`Open`): the counter of a subject that the AppView has miscounted, until an
+//! op finds one of the AppView's rows, and the side effects that such a row may or may not have.
 
 mod app;
 mod pairs;
@@ -18,7 +18,7 @@ use super::columns::Put;
 use super::history::{Event, History, Op, What, is_refused};
 use crate::records::*;
 
-/// Stands for a value that no contract names.
+/// Stands for a value that is not defined.
 pub(crate) const ANY: &str = "any value";
 
 /// Which side effects the worker is told to write.

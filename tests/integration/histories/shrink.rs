@@ -1,4 +1,4 @@
-//! Makes a history that fails smaller, as long as it fails.
+//! Shrinks a failing history as long as it still fails.
 
 use super::history::{History, What};
 

@@ -1,4 +1,4 @@
-//! Pending entries that were trimmed: lost if their consumer is gone, and only then.
+//! Pending entries that were trimmed: they are lost only if their consumer is dead.
 
 use super::*;
 

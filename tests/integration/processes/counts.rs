@@ -1,4 +1,4 @@
-//! What processes count that have taken entries over from one another: each entry once.
+//! The counts of processes that have taken entries over from one another: each entry is counted once.
 //!
 //! The first process has committed entries when its network to Redis breaks; the second takes them over.
 

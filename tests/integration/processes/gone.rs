@@ -1,4 +1,4 @@
-//! Processes that come and go: what becomes of the versions, and of one that was taken for gone.
+//! Processes that join, leave and die: what happens to the versions, and to a process that was declared dead.
 
 use serde_json::json;
 

@@ -1,4 +1,4 @@
-//! Ops that come too late, since another process has applied what comes after them.
+//! Ops that are applied late, after another process has applied later ones.
 
 use postgres::Client;
 use serde_json::{Value, json};

@@ -15,7 +15,7 @@ fn created(record: &Record) -> &'static str {
     }
 }
 
-/// A users row of somebody who was only mentioned by a record.
+/// The users row of an account that a record mentions.
 pub(crate) fn user_row(did: &str) -> Value {
     json!({
         "did": did, "handle": "handle.invalid", "display_name": null, "avatar_url": null, "banner_url": null,
@@ -131,7 +131,7 @@ pub(crate) fn generator_row(generator: &Record) -> Value {
     })
 }
 
-/// The row of a thread gate that allows nobody.
+/// The row of a thread gate that allows no replies.
 pub(crate) fn thread_gate_row(gate: &Record) -> Value {
     json!({
         "post_uri": uri(&gate.repo, POST, &gate.rkey), "owner_did": gate.repo, "allow_mentions": false,

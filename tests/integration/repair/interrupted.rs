@@ -1,4 +1,4 @@
-//! A repair that is stopped, killed, taken over, or left without its server goes on where it was.
+//! A repair that is stopped, killed, taken over, or loses its server continues where it was.
 
 use serde_json::{Value, json};
 
@@ -6,7 +6,7 @@ use super::{EXIT_LIMIT, command, filled, filled_in, repair, report, run};
 use crate::support::stack::shown;
 use crate::support::{PostgresOptions, PostgresServer, Stack, Worker, assert_same, wait_until};
 
-/// A repair that has done its first slice and takes its time before the next.
+/// A repair that has finished its first slice and pauses before the next.
 fn started(stack: &Stack, pause_ms: &str) -> Worker {
     let worker = command(stack, &["--json", "--slice", "20", "--pause-ms", pause_ms]).spawn();
     wait_until("the repair has stored that it has done a slice", || {
@@ -15,7 +15,7 @@ fn started(stack: &Stack, pause_ms: &str) -> Worker {
     worker
 }
 
-/// Where the unfinished repair is; null where there is none.
+/// The position of the unfinished repair; null if there is none.
 fn place(stack: &Stack) -> Value {
     let rows = stack.query("SELECT state -> 'place' AS place FROM firehose_worker.progress");
     rows.first().map_or_else(first_place, |row| row["place"].clone())

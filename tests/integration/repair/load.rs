@@ -58,7 +58,7 @@ impl Drop for Finally<'_> {
     }
 }
 
-/// Keeps the worker busy until it is told to end.
+/// Keeps the worker busy until `end` is requested.
 fn feed(stack: &Stack, done: &AtomicBool) {
     let mut events = Events::new(22, 1_000_000);
     while !done.load(Ordering::Relaxed) {
@@ -73,7 +73,7 @@ fn feed(stack: &Stack, done: &AtomicBool) {
     }
 }
 
-/// Counts wrong, as others do beside the worker, a row at a time, until it is told to end.
+/// Miscounts one row at a time, as other programs do beside the worker, until `end` is requested.
 fn miscount(stack: &Stack, done: &AtomicBool) {
     let mut client = stack.database.client();
     while !done.load(Ordering::Relaxed) {

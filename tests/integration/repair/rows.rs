@@ -1,5 +1,5 @@
-//! Rows that older versions of the worker have left as they should not be: items of somebody else's list, handles of several
-//! users, addresses in the place of pictures, dates of the first century, embeds under a name that readers do not know.
+//! Rows that older versions of the worker left wrong: items in another account's list, handles of several users, URLs in
+//! place of pictures, dates of the first century, embeds under a name that readers do not know.
 
 use serde_json::{Value, json};
 

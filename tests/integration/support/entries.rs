@@ -1,12 +1,12 @@
-//! Makings of entries: identifiers that look like the network's, and records of the common kinds.
+//! Parts of entries: identifiers in the network's format, and records of the common kinds.
 //!
-//! Everything here is made up deterministically, so that a test can say which row it expects.
+//! Everything here is deterministic, so that a test can state the row that it expects.
 
 use serde_json::{Value, json};
 
 use crate::generator::cid::{Codec, cid, digest};
 
-/// The DID of somebody by this name.
+/// The DID of an account with this name.
 pub(crate) fn did(name: &str) -> String {
     let text = cid(Codec::Raw, &digest(&[name.as_bytes()]));
     format!("did:plc:{}", &text[text.len() - 24..])

@@ -1,4 +1,4 @@
-//! One thread of a process, made to hang from outside while the others go on.
+//! Freezes one thread of a process from outside, while its other threads continue.
 //!
 //! Signals stop whole processes; ptrace stops a thread. All calls about a thread must come from the same one.
 

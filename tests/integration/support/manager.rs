@@ -1,4 +1,4 @@
-//! The service manager's end of NOTIFY_SOCKET: a datagram socket that keeps what a worker tells.
+//! The service manager's end of NOTIFY_SOCKET: a datagram socket that records a worker's reports.
 
 use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;

@@ -1,10 +1,10 @@
-//! What the tests stand on: real servers, the real binary, and ways to look at what came of it.
+//! The test harness: real servers, the real binary, and means to inspect the results.
 //!
 //! A test makes a `Stack` (its own Redis, its own database in one throw-away PostgreSQL cluster), puts entries in its
-//! stream, runs the worker's binary over them, and compares rows. Nothing here knows how the worker works inside, and
-//! nothing is mocked. In reading order: scratch (directories, and the guard that ends servers when the tests are
-//! gone), process (one child), certificates, postgres, pgbouncer, redis, proxy, worker, manager, freeze, skip, stack, snapshot,
-//! entries, wait.
+//! stream, runs the worker's binary over them, and compares rows. Nothing here depends on the worker's internals, and
+//! nothing is mocked. In reading order: scratch (directories, and the guard that ends servers when the tests have
+//! ended), process (one child), certificates, postgres, pgbouncer, redis, proxy, worker, manager, freeze, skip, stack,
+//! snapshot, entries, wait.
 
 #![allow(dead_code, reason = "a harness offers more than the tests of one day use")]
 

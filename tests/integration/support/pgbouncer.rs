@@ -1,4 +1,4 @@
-//! A PgBouncer of a test's own, before one of its PostgreSQL servers.
+//! A test's private PgBouncer, in front of one of its PostgreSQL servers.
 
 use std::fs;
 use std::os::unix::fs::chown;
@@ -10,7 +10,7 @@ use super::process::{Process, free_port, tail};
 use super::scratch;
 use super::wait::wait_until;
 
-/// Another process may take the port between the look and the start.
+/// How often to start: another process may take the port between the check and the start.
 const N_PORTS_TRIED: usize = 5;
 
 pub(crate) struct PgBouncer {

@@ -23,7 +23,7 @@ use super::worker;
 
 const TEMPLATE: &str = "app_template";
 
-/// Another process may take the port between the look and the start.
+/// How often to start: another process may take the port between the check and the start.
 const N_PORTS_TRIED: usize = 5;
 
 /// The server's own zone is none that anything is stored in: a worker that trusts it is found out.
@@ -344,7 +344,7 @@ impl Drop for Database {
     }
 }
 
-/// One of PostgreSQL's programs, to run in `dir` as somebody who may.
+/// One of PostgreSQL's programs, to be run in `dir` as a user that it accepts.
 fn program(name: &str, dir: &Path) -> Command {
     let mut command = Command::new(bin_dir().join(name));
     command.current_dir(dir).env("LC_ALL", "C.UTF-8").stdin(Stdio::null());
@@ -375,7 +375,7 @@ pub(crate) fn bin_dir() -> PathBuf {
         .1
 }
 
-/// The ids of `postgres` or `nobody` where we are root; nothing where we are not.
+/// The ids of `postgres` or `nobody` if the tests run as root; `None` if they do not.
 pub(crate) fn lesser_user() -> Option<(u32, u32)> {
     // SAFETY: geteuid takes nothing and cannot fail.
     if unsafe { libc::geteuid() } != 0 {

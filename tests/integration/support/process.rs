@@ -12,14 +12,14 @@ use std::time::{Duration, Instant};
 
 use super::scratch;
 
-/// Between two looks at something that is awaited.
+/// How often an awaited condition is polled.
 pub(crate) const POLL: Duration = Duration::from_millis(5);
 
 pub(crate) struct Process {
     name: String,
     child: Child,
     log: PathBuf,
-    /// What ends this process when nobody has: sent at the drop, or by the guard.
+    /// The signal that ends this process, sent at the drop or by the guard.
     last_signal: i32,
     status: Option<ExitStatus>,
 }
@@ -103,7 +103,7 @@ impl Process {
             .unwrap_or_else(|| panic!("{} survives SIGKILL", self.name))
     }
 
-    /// Whether the child has ended, without reaping it: until then nobody else can have its id.
+    /// Whether the child has ended, without reaping it: until it is reaped, its id is not reused.
     fn is_zombie(&self) -> bool {
         // SAFETY: siginfo_t is plain data for which zeros are valid, and waitid writes into it only.
         let (result, info) = unsafe {

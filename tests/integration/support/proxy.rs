@@ -1,7 +1,7 @@
 //! A network that a test can break: a TCP proxy before a server, on a port that stays.
 //!
-//! What it does to connections can be changed at any time, for those that are open too. Each direction of a connection
-//! is a thread that looks at the proxy's state every few milliseconds; all of them end with the proxy.
+//! Its behaviour can be changed at any time, also for open connections. Each direction of a connection is a thread that
+//! polls the proxy's state every few milliseconds; all of them end with the proxy.
 
 #![allow(
     clippy::disallowed_methods,

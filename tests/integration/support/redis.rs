@@ -1,4 +1,4 @@
-//! A Redis server of a test's own.
+//! A test's private Redis server.
 
 use std::io;
 use std::os::unix::process::CommandExt;
@@ -10,7 +10,7 @@ use super::process::{Process, free_port, tail};
 use super::scratch;
 use super::wait::wait_until;
 
-/// Another process may take the port between the look and the start.
+/// How often to start: another process may take the port between the check and the start.
 const N_PORTS_TRIED: usize = 5;
 
 pub(crate) struct RedisServer {

@@ -1,10 +1,10 @@
 //! The test process's temporary directory, and the guard that cleans up behind it.
 //!
-//! Everything that the tests start lives under one directory and is known to one guard: a `sh` of its own process group
-//! that holds a pipe from us. When this process ends in whatever way (done, panic, SIGKILL), the pipe closes; the
-//! guard then ends exactly the processes that it was told of, by their ids, and removes the directory.
+//! Everything that the tests start uses one directory and is registered with one guard: a `sh` in a separate process group
+//! that reads from a pipe. When this process ends in any way (normally, by a panic or SIGKILL), the pipe closes. The guard
+//! then ends exactly the registered processes, by their ids, and removes the directory.
 //!
-//! Invariant: an id is forgotten before it is reaped, so the guard never signals a process that is not ours.
+//! Invariant: an id is deregistered before it is reaped, so the guard never signals an unrelated process.
 
 use std::fs::{self, Permissions};
 use std::io::Write;

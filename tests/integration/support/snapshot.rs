@@ -1,7 +1,7 @@
-//! Rows as values: what a database holds, in a form that two runs can be compared by.
+//! The contents of a database as values, so that two runs can be compared.
 //!
-//! Left out is what depends on when a run took place (the columns that hold the wall clock, serial ids), and rows that
-//! say nothing: an aggregation of zeros without a post, a viewer state in which nothing is set.
+//! Excludes values that depend on the time of the run (columns with the wall clock, serial ids), and rows without
+//! information: an aggregation of zeros without a post, a viewer state in which nothing is set.
 
 use std::collections::BTreeMap;
 
@@ -47,7 +47,7 @@ const AGGREGATIONS: (&str, &str) = (
      or exists (select from posts p where p.uri = post_uri)",
 );
 
-/// Columns that depend on when a run took place, or on the IDs of its entries.
+/// Columns that depend on the time of the run, or on the IDs of its entries.
 const WALL_CLOCK: [&str; 3] = ["indexed_at", "updated_at", "id"];
 
 /// Rows shown of a table in each direction where two snapshots differ.

@@ -1,4 +1,4 @@
-//! One test's world: a Redis and a database of its own, what goes into the stream, and what comes out.
+//! A test's private Redis and database, with methods to fill the stream and inspect the results.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -296,7 +296,7 @@ impl Stack {
         blocked.and_then(|text| text.parse().ok()).expect("blocked_clients")
     }
 
-    /// What XINFO GROUPS says, as text; empty where there is no stream.
+    /// The reply to XINFO GROUPS as text; empty if there is no stream.
     pub(crate) fn groups(&self) -> Vec<BTreeMap<String, String>> {
         let answer: redis::RedisResult<Vec<BTreeMap<String, Option<String>>>> =
             cmd("XINFO").arg("GROUPS").arg(EVENTS).query(&mut self.redis());
@@ -328,7 +328,7 @@ impl Stack {
             .collect()
     }
 
-    /// Both metrics hashes say that exactly these events were processed, and none failed.
+    /// Asserts that both metrics hashes count exactly these events and no errors.
     #[track_caller]
     pub(crate) fn assert_counted(&self, sent: Sent) {
         for key in ["firehose:metrics", "cluster:metrics"] {
@@ -350,7 +350,7 @@ impl Stack {
         }
     }
 
-    /// Every entry has been read and acknowledged, and none was set apart.
+    /// Asserts that every entry has been read and acknowledged, and that there is no dead letter.
     #[track_caller]
     pub(crate) fn assert_all_acknowledged(&self) {
         assert_eq!(

@@ -1,17 +1,17 @@
 //! Waiting for a condition, never for a time.
 //!
-//! A test that sleeps is either slow or wrong. These look again every few milliseconds, under a ceiling that only a
-//! real fault reaches, and then say what was awaited and how it stood last.
+//! A test that sleeps is either slow or wrong. These functions poll every few milliseconds, up to a ceiling that only a real
+//! fault reaches, and then report the condition and its last state.
 
 use std::thread;
 use std::time::{Duration, Instant};
 
 use super::process::POLL;
 
-/// Far above what anything here takes, also on a slow and busy machine.
+/// Far longer than any wait here takes, even on a slow and busy machine.
 const CEILING: Duration = Duration::from_secs(60);
 
-/// What a condition may answer: yes or no, or where it stands while it does not hold.
+/// The result of a condition: yes or no, or its state while it does not hold.
 pub(crate) trait Condition {
     fn holds(self) -> Result<(), String>;
 }
@@ -38,7 +38,7 @@ pub(crate) fn wait_until<C: Condition>(what: &str, condition: impl FnMut() -> C)
     wait_until_within(what, CEILING, condition);
 }
 
-/// The same with a ceiling of the caller's, for what has to happen in time. Answers how long it took.
+/// The same with the caller's ceiling, for conditions that must hold in time. Returns how long it took.
 #[track_caller]
 pub(crate) fn wait_until_within<C: Condition>(
     what: &str,
@@ -56,7 +56,7 @@ pub(crate) fn wait_until_within<C: Condition>(
     }
 }
 
-/// A condition that says both values while they differ.
+/// A condition that reports both values while they differ.
 pub(crate) fn equal<T: PartialEq + std::fmt::Debug>(got: T, wanted: T) -> Result<(), String> {
     if got == wanted {
         Ok(())

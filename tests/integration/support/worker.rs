@@ -1,7 +1,7 @@
 //! The worker's binary as a child process.
 //!
-//! It runs with an environment of exactly what the test gives it. Its stderr (the log) and stdout are files, so that
-//! a test can look into them while it runs and a failure can show them.
+//! Its environment contains exactly what the test sets. Its stderr (the log) and stdout are files, so that a test can read
+//! them while it runs, and a failure can show them.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -16,7 +16,7 @@ const BINARY: &str = env!("CARGO_BIN_EXE_firehose-worker");
 
 const NAME: &str = "firehose-worker";
 
-/// How long a run that has to end by itself may take.
+/// How long a run that must end by itself may take.
 const RUN_LIMIT: Duration = Duration::from_secs(120);
 
 /// Lines of the log that a failing test shows.
@@ -132,7 +132,7 @@ impl Worker {
         self.process.signal(signal);
     }
 
-    /// Kills it with SIGKILL and waits until it is gone.
+    /// Kills the process with SIGKILL and waits until it has ended.
     pub(crate) fn kill(&mut self) {
         self.process.stop(libc::SIGKILL);
     }

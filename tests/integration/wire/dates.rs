@@ -1,4 +1,4 @@
-//! The record's own time: which forms are one, and what stands for those that are none.
+//! The date of a record: which texts are dates, and what replaces the others.
 
 use serde_json::{Value, json};
 

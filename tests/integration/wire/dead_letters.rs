@@ -1,4 +1,4 @@
-//! Entries that can never succeed: set apart one by one, while everything around them is applied.
+//! Entries that can never be applied become dead letters one by one, while all others are applied.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! The app and workers of other kinds: what they do to the tables, and the SQL that does it.
+//! The AppView and other workers: their changes to the tables, and the SQL for these.
 
 use serde_json::{Value, json};
 

@@ -1,4 +1,4 @@
-//! Records of pairs: of several live ones the first holds the row, and causes what such a row causes.
+//! Records of pairs: the first of several live ones holds the row and causes the side effects.
 
 use serde_json::{Value, json};
 

@@ -1,4 +1,4 @@
-//! Posts, and all that one causes.
+//! Posts and their side effects.
 
 use serde_json::json;
 

@@ -1,4 +1,4 @@
-//! The tables as they must be in the end.
+//! The expected tables at the end.
 
 use std::collections::BTreeMap;
 

@@ -1,8 +1,8 @@
-//! When rows came, as far as it can be known: their `indexed_at`.
+//! The expected `indexed_at` of rows, as far as it can be known.
 //!
-//! A row has the time of the op that made it, a millisecond or a few later where its commit made others of its page key.
-//! It may be any of several where a batch may have seen a row go and come, or may not. The wall clock is known by the time
-//! that a phase took.
+//! A row has the time of the op that created it, or a few milliseconds later if its commit created other rows of its page
+//! key. There are several possible times if a row was deleted and created again, since one batch may have folded both ops.
+//! The wall clock is known to be between the start and the end of a phase.
 
 use std::collections::{BTreeMap, BTreeSet};
 
