@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use postgres::Client;
 use serde::{Deserialize, Serialize};
 
-use super::{Fix, Key, Slice, Step, USUAL, report};
+use super::{Fix, Key, Slice, Step, USUAL, find, report};
 use crate::postgres::fault::ApplyError;
 use crate::postgres::params::Params;
 use crate::postgres::row::Row;
@@ -112,10 +112,7 @@ const CHUNK: usize = 500;
 const CHUNK_ROWS: i64 = 50_000;
 
 fn read(client: &mut Client, after: &Key, length: u32) -> Result<Option<Slice>, ApplyError> {
-    let bound = Params::new()
-        .text(&after[0])
-        .long(length.into())
-        .query(client, sql::REPAIR_COUNTERS_BOUND)?;
+    let bound = find(client, sql::REPAIR_COUNTERS_BOUND, after, length)?;
     let Some(bound) = bound.first() else {
         return Ok(None);
     };

@@ -2,11 +2,10 @@
 
 use postgres::Client;
 
-use super::{CHUNK, Key, Slice, Step, USUAL, in_tables};
+use super::{CHUNK, Key, Slice, Step, USUAL, find, in_tables, repairing};
 use crate::postgres::fault::ApplyError;
 use crate::postgres::params::Params;
 use crate::postgres::sql;
-use crate::postgres::transaction::transaction;
 
 /// The tables with dates from records.
 pub const TABLES: [&str; 20] = [
@@ -42,11 +41,7 @@ pub const STEP: Step = Step {
 
 fn read(client: &mut Client, after: &Key, length: u32) -> Result<Option<Slice>, ApplyError> {
     in_tables(&TABLES, after, |table, after| {
-        let rows = Params::new()
-            .text(table)
-            .text(after)
-            .long(length.into())
-            .query(client, sql::REPAIR_DATES_FIND)?;
+        let rows = find(client, sql::REPAIR_DATES_FIND, &[table, after], length)?;
         let describe = |key: &String| format!("{table}: {key}");
         let fix = move |client: &mut Client, keys: &[String]| fix(client, table, keys);
         Slice::of(&rows, &["last_key"], |row| row.get("key"), describe, CHUNK, fix)
@@ -55,8 +50,7 @@ fn read(client: &mut Client, after: &Key, length: u32) -> Result<Option<Slice>, 
 
 /// Sets the dates of rows to the time at which they were written; returns the number of rows.
 fn fix(client: &mut Client, table: &str, keys: &[String]) -> Result<u64, ApplyError> {
-    transaction(client, |client| {
-        Params::new().query(client, sql::REPAIR_YIELD)?;
+    repairing(client, |client| {
         let rows = Params::new()
             .text(table)
             .texts(keys.iter())

@@ -3,13 +3,12 @@
 
 use postgres::Client;
 
-use super::{CHUNK, Key, Slice, Step, USUAL, quotes};
+use super::{CHUNK, Key, Slice, Step, USUAL, find, quotes, repairing};
 use crate::decode::{dialect, embed, json};
 use crate::postgres::fault::ApplyError;
 use crate::postgres::params::Params;
 use crate::postgres::row::Row;
 use crate::postgres::sql;
-use crate::postgres::transaction::transaction;
 
 pub const STEP: Step = Step {
     name: "embeds",
@@ -44,10 +43,7 @@ impl Embed {
 }
 
 fn read(client: &mut Client, after: &Key, length: u32) -> Result<Option<Slice>, ApplyError> {
-    let rows = Params::new()
-        .text(&after[0])
-        .long(length.into())
-        .query(client, sql::REPAIR_EMBEDS_FIND)?;
+    let rows = find(client, sql::REPAIR_EMBEDS_FIND, after, length)?;
     Slice::of(
         &rows,
         &["last_uri"],
@@ -61,8 +57,7 @@ fn read(client: &mut Client, after: &Key, length: u32) -> Result<Option<Slice>, 
 /// Writes embeds as the worker does, and the quotes that they contain; returns the number of embeds.
 fn fix(client: &mut Client, embeds: &[Embed]) -> Result<u64, ApplyError> {
     let posts = || embeds.iter().map(|embed| &embed.post);
-    transaction(client, |client| {
-        Params::new().query(client, sql::REPAIR_YIELD)?;
+    repairing(client, |client| {
         let set = Params::new()
             .texts(posts())
             .jsons(embeds.iter().map(|embed| &embed.stored))

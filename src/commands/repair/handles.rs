@@ -5,11 +5,10 @@
 
 use postgres::Client;
 
-use super::{CHUNK, Key, Slice, Step, USUAL};
+use super::{CHUNK, Key, Slice, Step, USUAL, find, repairing};
 use crate::postgres::fault::ApplyError;
 use crate::postgres::params::Params;
 use crate::postgres::sql;
-use crate::postgres::transaction::transaction;
 
 pub const STEP: Step = Step {
     name: "handles",
@@ -19,10 +18,7 @@ pub const STEP: Step = Step {
 };
 
 fn read(client: &mut Client, after: &Key, length: u32) -> Result<Option<Slice>, ApplyError> {
-    let rows = Params::new()
-        .text(&after[0])
-        .long(length.into())
-        .query(client, sql::REPAIR_HANDLES_FIND)?;
+    let rows = find(client, sql::REPAIR_HANDLES_FIND, after, length)?;
     Slice::of(
         &rows,
         &["last_handle"],
@@ -35,8 +31,7 @@ fn read(client: &mut Client, after: &Key, length: u32) -> Result<Option<Slice>, 
 
 /// Removes handles from all but one of their users; returns how many users lost one.
 fn fix(client: &mut Client, handles: &[String]) -> Result<u64, ApplyError> {
-    transaction(client, |client| {
-        Params::new().query(client, sql::REPAIR_YIELD)?;
+    repairing(client, |client| {
         Params::new()
             .texts(handles.iter())
             .execute(client, sql::REPAIR_HANDLES_SET)

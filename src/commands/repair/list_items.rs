@@ -2,11 +2,10 @@
 
 use postgres::Client;
 
-use super::{CHUNK, Key, Needs, Slice, Step, USUAL};
+use super::{CHUNK, Key, Needs, Slice, Step, USUAL, find, repairing};
 use crate::postgres::fault::ApplyError;
 use crate::postgres::params::Params;
 use crate::postgres::sql;
-use crate::postgres::transaction::transaction;
 
 pub const STEP: Step = Step {
     name: "list_items",
@@ -23,18 +22,12 @@ pub const REMEMBERED: Step = Step {
 };
 
 fn read(client: &mut Client, after: &Key, length: u32) -> Result<Option<Slice>, ApplyError> {
-    let rows = Params::new()
-        .text(&after[0])
-        .long(length.into())
-        .query(client, sql::REPAIR_LIST_ITEMS_FIND)?;
+    let rows = find(client, sql::REPAIR_LIST_ITEMS_FIND, after, length)?;
     Slice::of(&rows, &["last_uri"], |row| row.get("uri"), String::clone, CHUNK, fix)
 }
 
 fn read_remembered(client: &mut Client, after: &Key, length: u32) -> Result<Option<Slice>, ApplyError> {
-    let rows = Params::new()
-        .text(&after[0])
-        .long(length.into())
-        .query(client, sql::REPAIR_REMEMBERED_FIND)?;
+    let rows = find(client, sql::REPAIR_REMEMBERED_FIND, after, length)?;
     Slice::of(
         &rows,
         &["last_uri"],
@@ -47,8 +40,7 @@ fn read_remembered(client: &mut Client, after: &Key, length: u32) -> Result<Opti
 
 /// Deletes such items, and replaces them by items of the list's owner; returns how many were deleted.
 fn fix(client: &mut Client, uris: &[String]) -> Result<u64, ApplyError> {
-    transaction(client, |client| {
-        Params::new().query(client, sql::REPAIR_YIELD)?;
+    repairing(client, |client| {
         Params::new().execute(client, sql::REPAIR_LIST_ITEMS_LOCK)?;
         let gone = Params::new()
             .texts(uris.iter())
@@ -72,8 +64,7 @@ fn fix(client: &mut Client, uris: &[String]) -> Result<u64, ApplyError> {
 /// The same for remembered records. Those with only a wrong date get a new one.
 fn fix_remembered(client: &mut Client, uris: &[String]) -> Result<u64, ApplyError> {
     let deleted = fix(client, uris)?;
-    let dated = transaction(client, |client| {
-        Params::new().query(client, sql::REPAIR_YIELD)?;
+    let dated = repairing(client, |client| {
         Params::new()
             .texts(uris.iter())
             .execute(client, sql::REPAIR_REMEMBERED_SET)

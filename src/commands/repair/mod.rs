@@ -26,7 +26,9 @@ use postgres::error::SqlState;
 
 use crate::postgres::db::{self, Db};
 use crate::postgres::fault::{ApplyError, Fault};
+use crate::postgres::params::Params;
 use crate::postgres::row::Row;
+use crate::postgres::sql::{self, Statement};
 use crate::postgres::transaction::transaction;
 use crate::runtime::retry::Backoff;
 use crate::runtime::shutdown::{Stop, Stopped, handle_signals};
@@ -314,6 +316,27 @@ impl Step {
     fn first(&self) -> Key {
         vec![String::new(); self.key_columns]
     }
+}
+
+/// Runs a statement that reads the slice of `length` rows after a key.
+fn find<K: AsRef<str>>(
+    client: &mut Client,
+    statement: Statement,
+    after: &[K],
+    length: u32,
+) -> Result<Vec<Row>, ApplyError> {
+    let params = after
+        .iter()
+        .fold(Params::new(), |params, column| params.text(column.as_ref()));
+    params.long(length.into()).query(client, statement)
+}
+
+/// Runs `work` in a transaction that fails after a short wait for a lock, so that the repair gives way to workers.
+fn repairing<T>(client: &mut Client, work: impl FnOnce(&mut Client) -> Result<T, ApplyError>) -> Result<T, ApplyError> {
+    transaction(client, |client| {
+        Params::new().query(client, sql::REPAIR_YIELD)?;
+        work(client)
+    })
 }
 
 impl Slice {

@@ -7,14 +7,13 @@ use std::borrow::Cow;
 
 use postgres::Client;
 
-use super::{CHUNK, Key, Slice, Step, USUAL, in_tables};
+use super::{CHUNK, Key, Slice, Step, USUAL, find, in_tables, repairing};
 use crate::decode::cid;
 use crate::decode::json::Json;
 use crate::postgres::fault::ApplyError;
 use crate::postgres::params::Params;
 use crate::postgres::row::Row;
 use crate::postgres::sql;
-use crate::postgres::transaction::transaction;
 
 const TABLES: [&str; 3] = ["users", "lists", "feed_generators"];
 
@@ -54,11 +53,7 @@ impl Picture {
 
 fn read(client: &mut Client, after: &Key, length: u32) -> Result<Option<Slice>, ApplyError> {
     in_tables(&TABLES, after, |table, after| {
-        let rows = Params::new()
-            .text(table)
-            .text(after)
-            .long(length.into())
-            .query(client, sql::REPAIR_PICTURES_FIND)?;
+        let rows = find(client, sql::REPAIR_PICTURES_FIND, &[table, after], length)?;
         let describe = |picture: &Picture| format!("{}: {}", picture.key, picture.stored);
         let fix = move |client: &mut Client, pictures: &[Picture]| fix(client, table, pictures);
         Slice::of(&rows, &["last_key"], Picture::read, describe, CHUNK, fix)
@@ -67,8 +62,7 @@ fn read(client: &mut Client, after: &Key, length: u32) -> Result<Option<Slice>, 
 
 /// Writes CIDs, or NULL; returns the number of pictures.
 fn fix(client: &mut Client, table: &str, pictures: &[Picture]) -> Result<u64, ApplyError> {
-    transaction(client, |client| {
-        Params::new().query(client, sql::REPAIR_YIELD)?;
+    repairing(client, |client| {
         let rows = Params::new()
             .text(table)
             .texts(pictures.iter().map(|picture| &picture.key))

@@ -4,11 +4,10 @@ use std::collections::BTreeMap;
 
 use postgres::Client;
 
-use super::{CHUNK, Key, Slice, Step, USUAL};
+use super::{CHUNK, Key, Slice, Step, USUAL, find, repairing};
 use crate::postgres::fault::ApplyError;
 use crate::postgres::params::Params;
 use crate::postgres::sql;
-use crate::postgres::transaction::transaction;
 
 pub const STEP: Step = Step {
     name: "quotes",
@@ -17,19 +16,13 @@ pub const STEP: Step = Step {
 };
 
 fn read(client: &mut Client, after: &Key, length: u32) -> Result<Option<Slice>, ApplyError> {
-    let rows = Params::new()
-        .text(&after[0])
-        .long(length.into())
-        .query(client, sql::REPAIR_QUOTES_FIND)?;
+    let rows = find(client, sql::REPAIR_QUOTES_FIND, after, length)?;
     Slice::of(&rows, &["last_uri"], |row| row.get("uri"), String::clone, CHUNK, fix)
 }
 
 /// Inserts and counts the quotes of posts; returns how many were inserted.
 fn fix(client: &mut Client, posts: &[String]) -> Result<u64, ApplyError> {
-    transaction(client, |client| {
-        Params::new().query(client, sql::REPAIR_YIELD)?;
-        insert(client, posts.iter())
-    })
+    repairing(client, |client| insert(client, posts.iter()))
 }
 
 /// The same within a transaction.

@@ -5,12 +5,11 @@
 
 use postgres::Client;
 
-use super::{Key, Needs, Slice, Step, USUAL};
+use super::{Key, Needs, Slice, Step, USUAL, find, repairing};
 use crate::postgres::fault::ApplyError;
 use crate::postgres::params::Params;
 use crate::postgres::row::Row;
 use crate::postgres::sql::{self, Statement};
-use crate::postgres::transaction::transaction;
 
 /// States that name a like, repost or bookmark that does not exist.
 pub const STALE: Step = Step {
@@ -47,11 +46,7 @@ type Pair = (String, String);
 const CHUNK: usize = 1000;
 
 fn read_states(client: &mut Client, after: &Key, length: u32) -> Result<Option<Slice>, ApplyError> {
-    let rows = Params::new()
-        .text(&after[0])
-        .text(&after[1])
-        .long(length.into())
-        .query(client, sql::REPAIR_STATES_FIND)?;
+    let rows = find(client, sql::REPAIR_STATES_FIND, after, length)?;
     Slice::of(
         &rows,
         &["last_post_uri", "last_viewer_did"],
@@ -62,8 +57,8 @@ fn read_states(client: &mut Client, after: &Key, length: u32) -> Result<Option<S
     )
 }
 
-fn read_rows(client: &mut Client, find: Statement, after: &Key, length: u32) -> Result<Option<Slice>, ApplyError> {
-    let rows = Params::new().text(&after[0]).long(length.into()).query(client, find)?;
+fn read_rows(client: &mut Client, statement: Statement, after: &Key, length: u32) -> Result<Option<Slice>, ApplyError> {
+    let rows = find(client, statement, after, length)?;
     let fix = |client: &mut Client, pairs: &[Pair]| {
         make(client, pairs)?;
         fix(client, pairs)
@@ -82,17 +77,13 @@ fn describe((post, viewer): &Pair) -> String {
 
 /// Inserts empty states for pairs that have none.
 fn make(client: &mut Client, pairs: &[Pair]) -> Result<(), ApplyError> {
-    transaction(client, |client| {
-        Params::new().query(client, sql::REPAIR_YIELD)?;
-        params(pairs).execute(client, sql::REPAIR_STATES_MAKE)
-    })?;
+    repairing(client, |client| params(pairs).execute(client, sql::REPAIR_STATES_MAKE))?;
     Ok(())
 }
 
 /// Sets the states of pairs from the existing rows; returns how many were wrong.
 fn fix(client: &mut Client, pairs: &[Pair]) -> Result<u64, ApplyError> {
-    transaction(client, |client| {
-        Params::new().query(client, sql::REPAIR_YIELD)?;
+    repairing(client, |client| {
         params(pairs).execute(client, sql::REPAIR_STATES_LOCK)?;
         params(pairs).execute(client, sql::REPAIR_STATES_SET)
     })
