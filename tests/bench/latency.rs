@@ -19,7 +19,7 @@ use generator::{Event, Events};
 /// Entries that go ahead uncounted: connections, plans and caches are cold for them.
 const N_WARM_UP: usize = 20;
 
-/// Between looks whether the entry is acknowledged: what a result may be too long by.
+/// How often the acknowledgement is polled, and so how much a result may be too long.
 const LOOK: Duration = Duration::from_micros(100);
 
 const MAX_WAIT: Duration = Duration::from_secs(30);

@@ -130,7 +130,7 @@ impl World {
         data
     }
 
-    /// A commit. What needs something that is not there yet (a list, say) makes it instead.
+    /// A commit. If it needs something that does not exist yet, such as a list, it creates that instead.
     fn commit(&mut self, happening: Happening) -> String {
         match happening {
             Happening::Delete => self.delete(),

@@ -49,7 +49,7 @@ pub(crate) struct Post {
     pub(crate) root: Option<Key>,
 }
 
-/// Posts: those of late, and the few that everybody looks at.
+/// Posts: recent ones, and the few that are popular.
 pub(crate) struct Posts {
     recent: Recent<Post>,
     hot: Vec<Post>,

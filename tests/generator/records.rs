@@ -190,7 +190,7 @@ fn list_item(world: &mut World, out: &mut String, list: Key) {
     push_uri(world, out, "list", LIST, list);
 }
 
-/// A list of somebody else's to block; where there is none yet, one that the stream never shows.
+/// Another person's list to block; if there is none yet, one that never occurs in the stream.
 fn list_subject(world: &mut World, out: &mut String, key: Key) {
     let list = world.lists.pick(&mut world.rng);
     push_uri(world, out, "subject", LIST, list.unwrap_or(Key { owner: 0, ..key }));

@@ -63,7 +63,7 @@ impl World {
         self.clock
     }
 
-    /// A new record of somebody's.
+    /// The key of a new record of `owner`.
     pub(super) fn new_key(&mut self, owner: u32) -> Key {
         self.clock += 1;
         Key {
@@ -72,10 +72,10 @@ impl World {
         }
     }
 
-    /// Somebody who does something: some do much.
+    /// A random person as the author of an event; some are far more active than others.
     pub(super) fn actor(&mut self) -> u32 {
         let n = self.person(self.n_users / 20);
-        // Who writes most is not whom most follow.
+        // The most active people are not the most followed ones.
         ((n * 7919 + 13) % self.n_users) as u32
     }
 

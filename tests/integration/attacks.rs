@@ -28,12 +28,12 @@ fn rival(kind: &str, n: usize) -> Record {
     }
 }
 
-/// Bob's like number `n`, of a post of its own.
+/// Bob's like number `n`; each is of a different post.
 fn single_like(n: usize) -> Record {
     like(BOB, &format!("r{n}"), &post(ALICE, &format!("p{n}"), "hello"))
 }
 
-/// A number of PostgreSQL's statistics, once nobody works any more.
+/// A value from PostgreSQL's statistics, once no session is active.
 fn statistic(stack: &Stack, query: &str) -> i64 {
     let others = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()
         AND backend_type = 'client backend'";
@@ -386,7 +386,7 @@ fn finding_refused_ops_takes_a_bounded_number_of_transactions() {
             assert_eq!(stack.count(table), fifth, "{table}; {}: {}", kind.name, shown(&log));
         }
         stack.assert_counters_equal_rows();
-        // The worker looks at other things every few hundred milliseconds, and takes a while in a debug build.
+        // The worker runs other statements every few hundred milliseconds, and a debug build is slow.
         assert!(
             ended < 60 + fifth / 20,
             "{}: {ended} transactions; {}",

@@ -31,7 +31,7 @@ fn push_follows_from(stack: &Stack, first: usize, number: usize) {
     }
 }
 
-/// How many pending entries nobody has touched for so long.
+/// The number of pending entries that have been idle for this long.
 fn n_idle(stack: &Stack, millis: u64) -> usize {
     let mut command = cmd("XPENDING");
     command

@@ -69,7 +69,7 @@ fn rows(text: &str) -> Vec<Vec<String>> {
     rows.map(|(_, line)| cells(line)).collect()
 }
 
-/// What stands between backticks.
+/// The texts between backticks.
 fn quoted(text: &str) -> impl Iterator<Item = &str> {
     text.split('`').skip(1).step_by(2)
 }
@@ -354,7 +354,7 @@ fn the_redis_user_of_the_manual_may_do_all_that_the_worker_does() {
     rule.split_whitespace().skip(1).for_each(|word| {
         command.arg(word);
     });
-    // With it `check` sees all, as the manual says.
+    // With it `check` finds nothing missing, as the manual states.
     command.arg("+info").exec(&mut stack.redis()).expect("ACL SETUSER");
     let url = stack
         .redis_url()

@@ -49,8 +49,8 @@ fn random_histories_match_the_model() {
                 let mut player = Player::new();
                 loop {
                     let group = {
-                        let mut next = next.lock().expect("nobody panics with it");
-                        if *next >= first + n || failure.lock().expect("nobody panics with it").is_some() {
+                        let mut next = next.lock().expect("no thread panics with the lock");
+                        if *next >= first + n || failure.lock().expect("no thread panics with the lock").is_some() {
                             break;
                         }
                         let way = Way::of_seed(*next);
@@ -64,13 +64,13 @@ fn random_histories_match_the_model() {
                             n_played.fetch_add(group.1.len() as u64, Ordering::Relaxed);
                             n_refused.fetch_add(refused, Ordering::Relaxed);
                         }
-                        Err(text) => *failure.lock().expect("nobody panics with it") = Some(text),
+                        Err(text) => *failure.lock().expect("no thread panics with the lock") = Some(text),
                     }
                 }
             });
         }
     });
-    if let Some(text) = failure.into_inner().expect("nobody panics with it") {
+    if let Some(text) = failure.into_inner().expect("no thread panics with the lock") {
         panic!("{text}");
     }
     assert_eq!(n_played.into_inner(), n);

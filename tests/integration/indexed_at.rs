@@ -8,7 +8,7 @@ use crate::support::proxy::Proxy;
 use crate::support::wait::equal;
 use crate::support::{Stack, assert_same, wait_until};
 
-/// A time in 2025, which is the entries' own and nobody's clock.
+/// A time in 2025: the entries' time, which differs from every clock.
 const PAST: u64 = 1_750_000_000_000;
 
 const N: usize = 40;
@@ -88,7 +88,8 @@ fn rows_of_one_page_key_and_one_millisecond_are_moved_apart_across_workers() {
     }
 }
 
-/// Whom somebody follows is paged like who follows them, and a starter pack follows all of its people in one commit.
+/// Readers page through the accounts that an actor follows as they do through followers, and a client follows all accounts
+/// of a starter pack in one commit.
 #[test]
 fn all_that_one_commit_follows_is_moved_apart() {
     let stack = Stack::new("indexed_at_follows");
@@ -139,7 +140,7 @@ fn notifications_of_one_recipient_are_in_stream_order_and_dated_now() {
     assert!(in_stream_order.is_sorted_by(|a, b| a < b), "{in_stream_order:?}");
     assert_indexed_now(&stack, "notifications");
     let last = in_stream_order[N - 1];
-    // An older entry that comes late is not sorted below what has been seen.
+    // An older entry that arrives late is not sorted below rows that readers have already seen.
     create_at(&stack, PAST, N, &follow(CAROL, "f", ALICE));
     stack.drain();
     let newest = times_of("indexed_at")[N];

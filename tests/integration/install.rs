@@ -18,7 +18,7 @@ fn unit(name: &str) -> String {
     fs::read_to_string(Path::new(PROJECT).join("systemd").join(name)).expect("a unit file")
 }
 
-/// The lines that say something to systemd.
+/// The lines that systemd interprets.
 fn settings(unit: &str) -> Vec<&str> {
     unit.lines()
         .filter(|line| !line.is_empty() && !line.starts_with('#'))

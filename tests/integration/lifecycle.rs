@@ -82,7 +82,7 @@ fn sigterm_under_load_loses_no_count() {
     let mut sent = Sent::default();
     let mut n_stopped_while_busy = 0;
     for n in 0..n_stops {
-        // More than what is done until the stop, so that it comes under load.
+        // More than is applied until the stop, so that it comes under load.
         sent = sent.plus(stack.push_events(Events::new(11 + n, 12_000)));
         let before = stack.count("likes");
         let mut worker = stack.worker().spawn();
@@ -244,7 +244,7 @@ fn an_empty_variable_counts_as_unset() {
     assert_eq!(stack.count("follows"), 1);
 }
 
-/// As it stands in the Python worker's installation.
+/// As in the Python worker's installation.
 fn python_environment(stack: &Stack) -> String {
     format!(
         "# Python worker\n\
@@ -287,7 +287,7 @@ fn a_move_from_the_python_worker_keeps_settings_pending_entries_and_counts() {
         .arg("--drain")
         .arg("--env-file")
         .arg(file.to_str().expect("a path of ASCII"))
-        // Half a minute unless it is said.
+        // The default is half a minute.
         .env("CLAIM_IDLE_MS", "1000")
         .run_to_exit();
     assert_eq!(output.status.code(), Some(0), "{}", shown(&output.log));

@@ -29,7 +29,7 @@ fn small_pipe() -> (PipeReader, PipeWriter) {
     (reader, writer)
 }
 
-/// Reads what the pipe has taken, once its worker has ended; it must be less than the worker had to say.
+/// Reads what the pipe contains, once its worker has ended. It must be less than the worker had to log.
 #[track_caller]
 fn assert_blocked(mut reader: PipeReader) {
     let mut log = String::new();
@@ -120,7 +120,7 @@ fn a_log_that_is_read_again_reports_the_number_of_dropped_lines() {
     stop(&mut worker);
     let log = reading.expect("a thread").join().expect("what it has read");
     let line = log.lines().find(|line| line.contains("log lines were dropped"));
-    let line = line.unwrap_or_else(|| panic!("nothing is said of it; {}", shown(&log)));
+    let line = line.unwrap_or_else(|| panic!("the reason is not logged; {}", shown(&log)));
     let number = line.split_whitespace().find_map(|word| word.parse::<usize>().ok());
     let ignored = log.lines().filter(|line| line.contains("ignored an op")).count();
     assert!(

@@ -275,7 +275,7 @@ fn a_redis_that_counts_wrongly_after_a_restart_makes_up_no_loss() {
     assert_eq!(lost(&stack, "unread_trimmed"), 0, "{}", shown(&log));
 }
 
-/// Has Redis write down where it stands, entries-read included.
+/// Makes Redis save its state, including entries-read.
 fn rewrite_log(stack: &Stack) {
     let mut connection = stack.redis();
     cmd("BGREWRITEAOF").exec(&mut connection).expect("BGREWRITEAOF");

@@ -45,7 +45,7 @@ fn readiness_status_and_stop_are_reported_and_an_idle_worker_feeds_the_watchdog(
     let stack = Stack::new("notify");
     let manager = Manager::new();
     let start = Instant::now();
-    // However long entries may be held, who renews them wakes often enough.
+    // However long entries may be held, the thread that renews them beats often enough.
     let builder = stack.worker().env("CLAIM_IDLE_MS", "86400000");
     let mut worker = notifying(builder, &manager, WATCHDOG);
     wait_until("the worker is ready", || manager.count("READY=1") == 1);
@@ -57,7 +57,7 @@ fn readiness_status_and_stop_are_reported_and_an_idle_worker_feeds_the_watchdog(
     worker.signal(libc::SIGTERM);
     let status = worker.wait_exit(STOP_LIMIT);
     assert_eq!(status.code(), Some(0), "{}", shown(&worker.log()));
-    wait_until("the stop is told", || {
+    wait_until("the stop is reported", || {
         equal(
             manager.status(),
             "stopping: finishing the entries that were read, for at most 25 s".to_owned(),
@@ -76,7 +76,7 @@ fn servers_that_are_away_are_named_and_starve_no_watchdog() {
     let manager = Manager::new();
     let builder = WorkerBuilder::new()
         .env("REDIS_URL", &redis.url())
-        // The discard port, where nobody listens.
+        // The discard port, on which no program listens.
         .env("DATABASE_URL", "postgresql://nobody@127.0.0.1:9/nothing");
     let mut worker = notifying(builder, &manager, WATCHDOG);
     wait_until("the worker is ready", || manager.count("READY=1") == 1);
@@ -147,10 +147,10 @@ fn a_thread_that_hangs_starves_the_watchdog_until_it_is_back() {
     });
     let fed = manager.count("WATCHDOG=1");
     let told = manager.count("STATUS=");
-    wait_until("the other threads go on", || manager.count("STATUS=") > told);
+    wait_until("the other threads continue", || manager.count("STATUS=") > told);
     assert_eq!(manager.count("WATCHDOG=1"), fed, "fed while a thread hangs");
     drop(frozen);
-    wait_until("the log says that it is back", || {
+    wait_until("the log reports that it is back", || {
         worker.log().contains("all threads respond again")
     });
     wait_for_food(&manager, &worker);

@@ -104,7 +104,7 @@ fn a_pgbouncer_that_allows_no_transactions_is_named_as_the_reason() {
         .worker()
         .env("DATABASE_URL", &bouncer.url(&stack.database))
         .spawn();
-    wait_until("the worker says why it waits", || {
+    wait_until("the worker logs why it waits", || {
         let log = worker.log();
         if log.contains("statement pooling") {
             Ok(())

@@ -23,7 +23,7 @@ const N_OTHER_ROWS: usize = 20_000;
 /// Elements of each array parameter: a usual batch.
 const N_ELEMENTS: usize = 200;
 
-/// The tables with a key of two columns, each of which has an index of its own too.
+/// The tables with a key of two columns, each of which also has a separate index.
 const WITH_HALF_KEYS: [&str; 8] = [
     "likes",
     "reposts",
@@ -43,7 +43,8 @@ const OF_WHOLE_SUBJECTS: [&str; 4] = [
     "repair_counters_find",
 ];
 
-/// Statements that name no rows: settings, locks, a look into the catalogue, and those that read all members, who are few.
+/// Statements that name no rows: settings, locks, queries of the catalogue, and those that read all members, of which there
+/// are few.
 const WITHOUT_ROWS: [&str; 9] = [
     "begin",
     "own_schema_lock",
@@ -62,7 +63,7 @@ fn no_statement_scans_a_table_of_a_million_rows() {
     let mut client = database.client();
     make_tables(&mut client);
     client.batch_execute(sql::SCHEMA).expect("the schema makes its indexes");
-    // Scans cost nothing here and are planned anew when there are rows; a wrong index would be taken for ever.
+    // Scans cost nothing here and are planned anew when there are rows, but a wrong index would be used forever.
     explain_all(&mut client, "while the tables are empty", &[half_key]);
     drop_all(&mut client);
     make_tables(&mut client);

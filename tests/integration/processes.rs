@@ -19,10 +19,10 @@ use crate::support::stack::shown;
 use crate::support::wait::equal;
 use crate::support::{EVENTS, GROUP, Stack, Worker, wait_until};
 
-/// Longer than any test: nobody takes entries over.
+/// Longer than any test, so that no entry is taken over.
 const NEVER: &str = "600000";
 
-/// A worker under a name of its own.
+/// A worker with its own consumer name.
 fn start(stack: &Stack, consumer: &str, claim_idle_ms: &str) -> Worker {
     let worker = stack.worker().env("CONSUMER_ID", consumer);
     worker.env("CLAIM_IDLE_MS", claim_idle_ms).spawn()
@@ -58,7 +58,7 @@ fn wait_for_members(stack: &Stack, n: i64) {
     wait_until("the group is made", || !stack.groups().is_empty());
 }
 
-/// Entries that each consumer has read and nobody has acknowledged.
+/// The number of pending entries of a consumer.
 fn pending_of(stack: &Stack, consumer: &str) -> i64 {
     number_of(stack, consumer, "pending").unwrap_or(0)
 }
@@ -80,7 +80,7 @@ fn wait_for_readers(stack: &Stack, n: i64) {
     wait_until("the workers wait for new entries", || equal(stack.blocked_clients(), n));
 }
 
-/// Stops the process where it stands, and waits until nothing is delivered to it any more.
+/// Freezes the process, and waits until Redis delivers nothing more to it.
 fn freeze(stack: &Stack, worker: &Worker, consumer: &str) {
     worker.signal(libc::SIGSTOP);
     // A read waits in the server for half a second.
@@ -91,7 +91,7 @@ fn freeze(stack: &Stack, worker: &Worker, consumer: &str) {
     });
 }
 
-/// Entries that nobody has read, as Redis says it.
+/// The number of unread entries, as Redis reports it.
 fn lag(stack: &Stack) -> String {
     stack.groups()[0]["lag"].clone()
 }

@@ -20,7 +20,7 @@ use crate::support::{PostgresOptions, PostgresServer, RedisServer, Stack, wait_u
 /// The time in which a worker has to end after SIGTERM.
 const STOP_LIMIT: Duration = Duration::from_secs(45);
 
-/// Status and body of a GET; `None` while nobody listens.
+/// Status and body of a GET; `None` while the worker does not listen.
 pub(crate) fn get(address: &str, path: &str) -> Option<(u16, String)> {
     answer(ask(address, &format!("GET {path}"), "")?)
 }
@@ -208,7 +208,7 @@ fn fifty_slow_clients_delay_no_other_and_are_cut_off() {
         equal(get(&address, "/healthz").map(|(status, _)| status), Some(200))
     });
     let mut slow: Vec<TcpStream> = Vec::new();
-    // Again, should this machine be so slow that the first are cut off before the answer comes.
+    // Repeated in case this machine is so slow that the first clients are cut off before the answer arrives.
     wait_until("there is an answer while all slow clients are connected", || {
         slow = (0..50)
             .filter_map(|_| {
@@ -229,7 +229,7 @@ fn fifty_slow_clients_delay_no_other_and_are_cut_off() {
     assert_eq!(get(&address, "/healthz").map(|(status, _)| status), Some(200));
 }
 
-/// Whether the worker has not closed the connection, on which it has nothing to say.
+/// Whether the connection, on which the worker sends nothing, is still open.
 fn is_open(mut stream: &TcpStream) -> bool {
     stream.set_nonblocking(true).expect("a mode of the socket");
     matches!(stream.read(&mut [0]), Err(error) if error.kind() == std::io::ErrorKind::WouldBlock)

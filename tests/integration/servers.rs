@@ -62,10 +62,7 @@ fn the_guard_ends_only_the_children_of_a_killed_test_process() {
     drop(guard); // as the end of the test process would
     wait_until("the guard has ended the process", || left_behind.ended().is_some());
     wait_until("the guard has removed the directory", || !dir.exists());
-    assert!(
-        reaped.ended().is_none(),
-        "the guard ended a process that it was told to forget"
-    );
+    assert!(reaped.ended().is_none(), "the guard ended a deregistered process");
 }
 
 #[test]

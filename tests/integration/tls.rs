@@ -76,7 +76,7 @@ fn stack_on(redis: RedisServer, server: &Arc<PostgresServer>, name: &str) -> Sta
     stack
 }
 
-/// The worker's address of the stack's database: `localhost` unless the parameters say something else.
+/// The worker's address of the stack's database: `localhost` unless the parameters name another host.
 fn address(stack: &Stack, user: &str, parameters: &str) -> String {
     format!(
         "host=localhost hostaddr=127.0.0.1 port={} dbname={} user={user} {parameters}",
@@ -96,11 +96,11 @@ fn assert_connects(worker: WorkerBuilder, what: &str) {
     );
 }
 
-/// The worker waits, and says why and what to do in one line with these words; then it can be stopped.
+/// Asserts that the worker waits, logs the reason and the remedy in one line with these words, and can then be stopped.
 #[track_caller]
 fn assert_waits(worker: WorkerBuilder, what: &str, words: &[&str]) {
     let mut worker = worker.spawn();
-    wait_until(&format!("the worker waits ({what}) and says {words:?}"), || {
+    wait_until(&format!("the worker waits ({what}) and logs {words:?}"), || {
         let log = worker.log();
         let has = |line: &str| line.contains("waiting for") && words.iter().all(|word| line.contains(word));
         if log.lines().any(has) { Ok(()) } else { Err(shown(&log)) }

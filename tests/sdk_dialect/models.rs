@@ -9,7 +9,7 @@ pub(super) enum Kind {
     Blob,
     One(&'static Model),
     Many(&'static Model),
-    /// An object that says itself what it is.
+    /// An object whose `$type` determines its model.
     Union,
     Unions,
 }

@@ -53,7 +53,7 @@ fn no_record_of_an_opted_out_user_is_written() {
         record.update(&stack);
     }
     stack.drain();
-    // Bob, whom some of these name, is nobody's business either: their checks come before he is ensured.
+    // There is no row for Bob, whom some of the records name: the check for an opt-out precedes the creation of users.
     Expected::none().users(&[ALICE]).assert(&stack);
     assert_counted(
         &stack,

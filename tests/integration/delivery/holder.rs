@@ -9,7 +9,7 @@ use crate::support::stack::shown;
 use crate::support::wait::equal;
 use crate::support::{GROUP, Stack, Worker, wait_until};
 
-/// Far above what a process takes to end that nothing keeps.
+/// Far longer than a process takes to end if nothing delays it.
 const STOP_LIMIT: Duration = Duration::from_secs(60);
 
 fn spawn(stack: &Stack) -> Worker {
@@ -22,7 +22,7 @@ fn key() -> String {
 
 #[track_caller]
 fn wait_for_line(worker: &Worker, words: &str) {
-    wait_until(&format!("the worker says {words:?}"), || {
+    wait_until(&format!("the worker logs {words:?}"), || {
         match worker.log().contains(words) {
             true => Ok(()),
             false => Err(shown(&worker.log())),
@@ -120,7 +120,7 @@ fn a_process_frozen_for_longer_than_its_lease_changes_nothing_when_it_wakes() {
     assert_eq!(stack.pending(), 0);
 }
 
-/// One more event goes through the process that runs, and nothing was counted twice.
+/// Asserts that the running process applies one more event, and that nothing was counted twice.
 #[track_caller]
 fn follow_and_counted(stack: &Stack) {
     stack.create(&did("alice"), "app.bsky.graph.follow/2", follow(&did("friend 2")));

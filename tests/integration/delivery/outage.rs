@@ -48,7 +48,7 @@ fn entries_of_live_workers_are_not_taken_over_after_a_long_outage_of_redis() {
     let before = holders(&stack);
 
     networks.iter().for_each(|network| network.set(Network::Stall));
-    wait_until("nobody has renewed anything", || {
+    wait_until("no entry has been renewed", || {
         equal(super::n_idle(&stack, IDLE_MS), sent)
     });
     networks[1].set(Network::Forward);

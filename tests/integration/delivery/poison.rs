@@ -81,7 +81,7 @@ fn an_entry_that_always_crashes_the_process_becomes_a_dead_letter() {
     );
     (5..10).for_each(|n| drop(follow_by("fatal", n)));
 
-    // What ends the process as soon as the entry is being applied is this test: posts cannot be written meanwhile.
+    // The test itself kills the process as soon as it applies the entry. The lock keeps it from writing the post before.
     let mut lock = stack.database.client();
     let mut lock = lock.transaction().expect("a transaction");
     lock.batch_execute("lock table posts").expect("the lock");
@@ -214,7 +214,7 @@ fn kills_while_suspects_wait_for_a_lock_condemn_none() {
     let mut lock = lock.transaction().expect("a transaction");
     lock.batch_execute("lock table posts").expect("the lock");
     for _ in 0..3 {
-        // One thread, so that none begins a try while another one's is looked at.
+        // One thread, so that no other begins an attempt during the check.
         let worker = stack.worker().env("CONSUMER_ID", WORKER).env("PARALLEL_CONSUMERS", "1");
         let mut worker = worker.env("REDIS_MAX_DELIVERIES", "1").spawn();
         wait_until("the entries wait, and are not taken for fatal", || {
@@ -257,7 +257,7 @@ fn one_fatal_entry_among_many_suspects_is_found_by_halving() {
     let (n_kills, survivor) = kill_until_set_apart(&stack);
     let log = survivor.log();
     println!("{n_kills} kills");
-    // 500 are halved nine times. A kill that comes too late, when the try has been taken back, does not count.
+    // 500 are halved nine times. A kill that comes too late, after the attempt was reverted, does not count.
     assert!(
         (max_deliveries()..=2 * (9 + max_deliveries())).contains(&n_kills),
         "set apart after {n_kills} kills; {}",

@@ -26,7 +26,8 @@ impl Literal {
         has_in_order(&self.text, pieces)
     }
 
-    /// Whether a text may have been made from it. What it has beside placeholders must be enough to tell it by.
+    /// Whether a text may have been formatted from this literal. Its parts beside the placeholders must be long enough to
+    /// identify it.
     pub(super) fn may_make(&self, text: &str) -> bool {
         let pieces = pieces(&self.text);
         pieces.concat().len() >= SHORTEST && has_in_order(text, &pieces)

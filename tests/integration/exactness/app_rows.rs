@@ -51,7 +51,7 @@ pub(super) fn insert_post(stack: &Stack, post: &Record) {
     ));
 }
 
-/// The aggregation row of `subject` as somebody else has counted.
+/// The aggregation row of `subject` as another program has counted.
 pub(super) fn insert_counts(stack: &Stack, subject: &Record, like: i32, repost: i32, reply: i32, quote: i32) {
     stack.sql(&format!(
         "INSERT INTO post_aggregations (post_uri, like_count, repost_count, reply_count, quote_count)
@@ -136,7 +136,7 @@ fn rows_of_the_app_are_counted_beside_ours_when_one_of_them_is_met() {
     let likes = [like(BOB, "l", &post), like(CAROL, "l", &post), like(DAVE, "l", &post)];
     insert_like(&stack, &likes[0], &post);
     insert_like(&stack, &likes[1], &post);
-    // Not counted by anybody so far; Carol's stays bare, since no op has met it.
+    // Not counted so far; Carol's row has no side effects, since no op has found it.
     likes[0].create(&stack);
     likes[2].create(&stack);
     stack.drain();
@@ -339,7 +339,7 @@ fn a_delete_of_a_post_deleted_by_the_app_removes_its_side_effects() {
     }
 }
 
-/// Bob's two records of one pair, of each kind that notifies nobody, and how many rows count for their subject.
+/// Bob's two records of one pair, for each kind without a notification, and the number of rows that count for their subject.
 fn silent_pairs() -> Vec<[Record; 2]> {
     let own = post(BOB, "p", "of his own");
     let both = |record: &dyn Fn(&str) -> Record| ["a", "b"].map(record);

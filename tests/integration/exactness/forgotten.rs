@@ -12,7 +12,8 @@ fn of_bob(subject: &Record) -> [Record; 3] {
     ]
 }
 
-/// Stores Bob's records and somebody else's of one subject, has the AppView delete Bob's rows, and then the stream.
+/// Stores records of Bob and of another account about one subject. Then the AppView deletes Bob's rows, and the stream
+/// deletes his records.
 fn taken_back(name: &str, subject: &Record, env: &[(&str, &str)]) -> Stack {
     let stack = Stack::new(name);
     let kept = [

@@ -7,7 +7,7 @@ use super::app_rows::{insert_counts, insert_like, insert_post, insert_repost};
 use crate::records::*;
 use crate::support::Stack;
 
-/// What the row of a record holds that nobody but an older worker has written.
+/// The row of a record that only an older worker has written.
 const OLDER: &str = "2025-12-31T00:00:00";
 
 fn insert_bookmark(stack: &Stack, bookmark: &Record, subject: &Record, created_at: &str) {

@@ -64,7 +64,7 @@ fn repos() -> Vec<Repo> {
     ]
 }
 
-/// Pushes the repos in this order; each entry has a seq of its own whatever the order.
+/// Pushes the repos in this order; the seq of an entry does not depend on the order.
 fn push_in_order(stack: &Stack, order: impl Iterator<Item = usize>) {
     let repos = repos();
     for n in order {

@@ -38,7 +38,7 @@ fn histories() -> Vec<Vec<Op>> {
     histories
 }
 
-/// What becomes of the place of a record that is created again as it was.
+/// What happens to the position of a record that is created again unchanged.
 #[derive(Clone, Copy, Debug)]
 enum Repeat {
     KeepsItsPlace,
@@ -117,7 +117,7 @@ fn play(name: &str, make: Make, check: impl Fn(&Stack, usize)) -> [Stack; 2] {
     [together, apart]
 }
 
-/// A like by somebody who does nothing else.
+/// A like by an account that does nothing else.
 fn make_like(n: usize, record: usize, subject: usize) -> Record {
     let subject = post(ALICE, ["one", "two"][subject], "hello");
     like(&entries::did(&format!("liker {n}")), ["a", "b"][record], &subject)

@@ -39,10 +39,10 @@ impl Subject {
     }
 }
 
-/// The kinds whose pair has one actor, so that the stream says which record comes first.
+/// The kinds whose pair has one actor, so that the stream determines which record comes first.
 const KINDS: [&str; 6] = [LIKE, REPOST, BOOKMARK, FOLLOW, BLOCK, LISTBLOCK];
 
-/// Bob's record of that kind. The one called `a` is older than the others, so that each has values of its own.
+/// Bob's record of that kind. The one called `a` is older than the others, so that their values differ.
 fn record(kind: &str, rkey: &str, subject: Subject) -> Record {
     let record = match kind {
         LIKE => like(BOB, rkey, &subject.post("like")),

@@ -15,17 +15,17 @@ use crate::support::{
     Database, EVENTS, GROUP, PostgresServer, RedisServer, Stack, Worker, assert_same, wait_until, wait_until_within,
 };
 
-/// What Redis goes back to.
+/// The state to which Redis returns.
 enum Earlier {
     Snapshot,
     /// The append-only file up to here.
     Log(u64),
     Replica {
         server: RedisServer,
-        /// What the replica does not hear of.
+        /// The connection over which the replica no longer receives anything.
         link: Proxy,
     },
-    /// The group's place, while all connections stay.
+    /// An earlier position of the group, while all connections stay open.
     Place,
 }
 
@@ -127,7 +127,7 @@ fn like_comes_again_under_its_delete(redis: RedisServer, keep: impl FnOnce(&Worl
     earlier.come_back(&mut world);
     wait_until("the worker has found it so", || match is_place {
         true => equal(place(&world.stack).0, last.clone()),
-        // The mark of who holds the consumer name is renewed every two seconds.
+        // The holder of the consumer name renews its key every two seconds.
         false => equal(holders(&world.stack), 1),
     });
     lock.rollback().expect("the lock goes");

@@ -44,7 +44,7 @@ impl Standby {
     }
 }
 
-/// As the README says.
+/// Follows the recipe in OPERATIONS.md.
 fn deliver_all_again(world: &mut World) {
     set_place(&world.stack, "0");
     let worker = world.worker().spawn();
@@ -56,7 +56,7 @@ fn deliver_all_again(world: &mut World) {
     assert!(!log.contains("dead letter"), "{}", shown(&log));
 }
 
-/// Waits until the database says how far the only worker is: as far as the stream.
+/// Waits until the settled position of the only worker in the database is the end of the stream.
 #[track_caller]
 fn wait_until_noted(world: &World) {
     let (newest, _) = place(&world.stack);

@@ -99,7 +99,7 @@ fn a_server_that_comes_and_goes_has_a_few_lines_that_count_every_outage() {
         let down = lines_with(&log, &["waiting for", server, "nothing is lost"]);
         let back = lines_with(&log, &[server, "is back after"]);
         let counted = outages_counted(&log, server);
-        println!("{server}: {down} said, {back} back, {counted} counted together");
+        println!("{server}: {down} outages logged, {back} recoveries, {counted} counted together");
         // Three a minute.
         assert!((1..=9).contains(&down), "{server}: {log}");
         assert_eq!(back, down, "{server}: {log}");

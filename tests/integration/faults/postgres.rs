@@ -71,7 +71,7 @@ fn sessions_that_are_terminated_again_and_again_lose_nothing() {
     assert_eq!(lines_with(&log, &["ERROR"]), 0, "{log}");
 }
 
-/// A server that hangs until this is dropped: the system takes what is sent to it, and it says nothing.
+/// A server that hangs until this is dropped: the system accepts what is sent to it, and the server does not answer.
 struct Frozen<'s>(&'s PostgresServer);
 
 impl<'s> Frozen<'s> {
@@ -108,7 +108,7 @@ fn a_server_that_hangs_is_reported_as_down_and_delays_no_stop() {
     let urls = [stacks[0].database_url(), local_url(&stacks[1])];
     let start = || -> Vec<Worker> {
         let both = stacks.iter().zip(&urls);
-        // Long enough to be taken for ever.
+        // Longer than any time limit of the worker.
         both.map(|(stack, url)| {
             stack
                 .worker()
@@ -222,7 +222,7 @@ fn a_table_that_stays_locked_is_logged_once_and_waited_for() {
 #[test]
 fn a_transaction_that_is_the_victim_of_a_deadlock_is_done_again_without_a_line() {
     let mut world = World::new("pg_deadlock");
-    // It never looks for a deadlock itself, so that the worker is the one that does.
+    // This session never checks for deadlocks, so that the worker's does.
     let mut other = hold(
         &world,
         "set deadlock_timeout = '1min'; begin; lock table feed_items in access exclusive mode",
@@ -350,7 +350,7 @@ fn files_that_are_used_up_are_waited_for() {
     world.finish(worker);
 }
 
-/// A small disk, which goes with this.
+/// A small disk, which is removed when this is dropped.
 struct Disk(PathBuf);
 
 impl Disk {

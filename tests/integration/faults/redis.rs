@@ -10,7 +10,7 @@ use crate::support::stack::shown;
 use crate::support::wait::equal;
 use crate::support::{EVENTS, GROUP, RedisServer, wait_until};
 
-/// A server that keeps what it has answered, and takes its time to load it.
+/// A server that has persisted every command that it has answered, and loads its data slowly.
 fn durable() -> RedisServer {
     RedisServer::start_with(&[
         "--appendonly",
@@ -41,7 +41,7 @@ fn a_redis_in_cluster_mode_is_waited_for_in_one_line() {
     assert!(stack.groups().is_empty(), "{:?}", stack.groups());
 }
 
-/// What refuses the first write, what the worker says of it, and what ends it.
+/// The cause of a refused first write, the worker's log line, and the remedy.
 const FIRST_WRITES: [(&[&str], &str, &[&str], &str); 6] = [
     (
         &["--min-replicas-to-write", "1"],

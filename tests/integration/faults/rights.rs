@@ -190,7 +190,7 @@ fn a_role_without_a_right_is_waited_for_with_what_to_grant() {
     world.finish(worker);
 }
 
-/// What the worker does without where Redis does not know the command, as far as nobody waits for it.
+/// The commands that the worker does without if Redis does not know them, except those that this test would wait for.
 const OPTIONAL: [&str; 9] = [
     "XAUTOCLAIM",
     "XCLAIM",

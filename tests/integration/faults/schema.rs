@@ -247,7 +247,7 @@ fn an_error_of_any_kind_that_stays_with_one_op_sets_that_op_apart() {
         stack.dead_letters()
     );
     assert_eq!(stack.count("likes"), 7);
-    // Alone it may be to blame or not; its neighbours tell.
+    // Whether the op itself is at fault shows only when others are applied.
     stack.create(
         &did("carol"),
         "app.bsky.feed.like/a3",
@@ -305,7 +305,7 @@ fn published_tables_without_replica_identity_are_waited_for_with_a_remedy() {
     world.finish(worker);
 }
 
-/// The tables of which all keys that the worker goes by share a column.
+/// The tables in which all keys that the worker uses share a column.
 const PARTITIONED: [(&str, &str); 15] = [
     ("users", "did"),
     ("posts", "uri"),

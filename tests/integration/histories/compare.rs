@@ -62,7 +62,7 @@ impl Found {
     }
 }
 
-/// The tag in a row; subjects that nobody owns have none.
+/// The tag in a row. Subjects without an owner have none.
 fn tag_of(text: &str) -> String {
     let Some(at) = text.find("did:plc:h") else {
         return String::new();
@@ -71,7 +71,7 @@ fn tag_of(text: &str) -> String {
     text[at..end].to_owned()
 }
 
-/// Every difference, table by table; empty where there is none.
+/// All differences, table by table; empty if there are none.
 pub(crate) fn differences(model: &Model, seed: u64, found: &Found) -> String {
     let expected = model.rows();
     let mut text = String::new();
@@ -204,7 +204,7 @@ fn counter_difference(model: &Model, seed: u64, found: &[Value]) -> String {
     }
     let own = tag(seed);
     for (subject, counted) in expected {
-        // Rows of subjects that are nobody's cannot be told apart.
+        // Rows of subjects without an owner cannot be distinguished.
         let is_own = subject.contains(&own);
         let is_open = |counter: &&'static str| model.open.counters.contains(&(subject.clone(), *counter));
         let is_wanted = counted.is_empty() || is_own && !counted.keys().all(is_open);

@@ -16,8 +16,8 @@ pub(crate) struct History {
     pub(crate) phases: Vec<Phase>,
 }
 
-/// Acts of the app, then events. Entries are redelivered within their phase only: what the app does in between is not
-/// part of the stream, so nobody can say what a repeat from before it should do.
+/// Acts of the AppView, then events. Entries are redelivered within their phase only: the AppView's acts are not part of the
+/// stream, so the effect of a repeat from before them is undefined.
 #[derive(Clone, Default)]
 pub(crate) struct Phase {
     pub(crate) acts: Vec<Act>,
@@ -44,7 +44,7 @@ impl Phase {
 
 #[derive(Clone)]
 pub(crate) struct Event {
-    /// Its place in the stream, in seconds; it stays when other events are left out.
+    /// Its position in the stream, in seconds, which does not change when other events are left out.
     pub(crate) second: u64,
     pub(crate) has_seq: bool,
     pub(crate) what: What,
@@ -81,13 +81,13 @@ pub(crate) enum Act {
         record: Value,
         is_counted: bool,
     },
-    /// The row alone goes, as with the app's un-like.
+    /// Deletes only the row, as an unlike in the AppView does.
     Delete {
         repo: String,
         path: String,
         is_counted: bool,
     },
-    /// The row of a record goes for which rivals wait, and its delete is the first that the stream tells of it.
+    /// Deletes the row of a record that has waiting rivals. The record's delete is the next event about it in the stream.
     Undo {
         repo: String,
         path: String,
@@ -105,7 +105,7 @@ const SECONDS_PER_PHASE: u64 = 1000;
 
 const USERS: [char; 4] = ['a', 'b', 'c', 'd'];
 
-/// The part of the DIDs by which rows are told from those of other histories.
+/// The part of the DIDs that distinguishes rows from those of other histories.
 pub(crate) fn tag(seed: u64) -> String {
     format!("did:plc:h{seed}x")
 }

@@ -21,7 +21,7 @@ use crate::records::*;
 /// Stands for a value that is not defined.
 pub(crate) const ANY: &str = "any value";
 
-/// Which side effects the worker is told to write.
+/// The side effects that the worker is configured to write.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Switched {
     pub(crate) notifications: bool,
@@ -92,9 +92,10 @@ pub(crate) struct Model {
     notifications: BTreeMap<String, Value>,
     viewers: BTreeMap<(String, String), Viewer>,
     thread_contexts: BTreeSet<String>,
-    /// Notifications of the record at hand that somebody has read, as far as that is known.
+    /// Notifications of the current record that have been read, as far as that is known.
     read: BTreeMap<String, Value>,
-    /// Those that were read before an op of this phase: if one goes and comes again, a batch may have seen both or neither.
+    /// Those that were read before an op of this phase: if one is deleted and created again, a batch may have seen both ops
+    /// or neither.
     read_before: BTreeSet<String>,
     /// Rows of others that a rival has met in this phase, with the rival.
     met: Vec<(String, String)>,
@@ -251,8 +252,8 @@ impl Model {
         }
     }
 
-    /// At the end of a phase: rows of others that a rival has met are complete; if the rival has gone again, nobody
-    /// knows whether it was ever seen.
+    /// Ends a phase. Rows of other programs are complete if a rival was applied beside them. If the rival was deleted again,
+    /// it is unknown whether a batch ever saw it.
     pub(crate) fn end_phase(&mut self) {
         for (uri, rival) in std::mem::take(&mut self.met) {
             let Some(holder) = self.pairs.get(&uri).filter(|holder| holder.is_foreign).cloned() else {
@@ -291,7 +292,8 @@ impl Model {
             .collect();
     }
 
-    /// Side effects that may have come in earlier phases are known from here on, but for when they came, and who has read them.
+    /// Side effects that may have been written in earlier phases are known from here on, except for their time and whether
+    /// they have been read.
     fn close_effects(&mut self, uri: &str) {
         if let Some(times) = self.open.effects.remove(uri) {
             let own = format!("{uri}#notification");
@@ -300,7 +302,7 @@ impl Model {
         }
     }
 
-    /// A delete takes them for good: what comes after it is new.
+    /// A delete removes them for good: later ones are new.
     fn forget_read(&mut self, uri: &str) {
         let own = format!("{uri}#notification");
         self.times.deleted(uri);

@@ -166,8 +166,9 @@ pub(crate) fn play(database: &Database, client: &mut Client, histories: &[Histor
     Played { models, wrong }
 }
 
-/// Plays histories with the binary: in each phase one whose Redis goes back to before the phase as soon as something is
-/// read, twice, and that is killed then; then one that finishes, then one to which the whole phase is delivered again.
+/// Plays histories with the binary, with three workers in each phase. Redis returns to the state before the phase twice, as
+/// soon as the first worker has read something, and then this worker is killed. The second one finishes the phase. The third
+/// receives the whole phase again.
 pub(crate) fn play_by_binary(stack: &Stack, histories: &[History], way: &Way) -> Vec<Model> {
     let mut models: Vec<Model> = histories
         .iter()
@@ -212,7 +213,7 @@ pub(crate) fn play_by_binary(stack: &Stack, histories: &[History], way: &Way) ->
         wait_for_read();
         worker.kill();
         // What it has sent may still be carried out; the next one must not start beside that.
-        wait_until("the killed worker's sessions are gone", || n_others(&mut client) == 0);
+        wait_until("the killed worker's sessions have ended", || n_others(&mut client) == 0);
         stack.drain_with(&env);
         assert_eq!(stack.pending(), 0, "entries still pending before a redelivery");
         redeliver_after(stack, &before);
@@ -259,8 +260,8 @@ fn add_entry(stack: &Stack, entry: &Entry) {
     command.exec(&mut stack.redis()).expect("XADD");
 }
 
-/// The runs of a worker that see to the entries: all at once, or with a crash after some of them, after which all that
-/// was not acknowledged comes again; and some twice in one run. What comes again is never less than all that follows.
+/// The runs of a worker that apply the entries: all at once, or with a crash after some of them, after which all
+/// unacknowledged entries are redelivered; and some twice in one run. A redelivery includes all later entries.
 fn deliveries(entries: &[Entry], repeats: bool, rng: &mut Rng) -> Vec<Vec<Entry>> {
     let mut runs = vec![Vec::new()];
     let (mut at, mut last) = (0, Vec::new());
@@ -279,7 +280,7 @@ fn deliveries(entries: &[Entry], repeats: bool, rng: &mut Rng) -> Vec<Vec<Entry>
     runs
 }
 
-/// Applies entries as the worker's threads do, each with a connection of its own.
+/// Applies entries as the worker's threads do, each with a separate connection.
 fn run_workers(database: &Database, entries: &[Entry], way: &Way) -> RecordCounts {
     let page_keys = PageKeys::default();
     let run = |worker: usize| {

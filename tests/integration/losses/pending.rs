@@ -56,7 +56,7 @@ fn entries_that_are_trimmed_while_a_live_worker_applies_them_are_not_lost() {
         .arg(&gone_from_stream)
         .exec(&mut stack.redis())
         .expect("XDEL");
-    // Something to take over, so that the other one claims.
+    // An entry to take over, so that the other worker claims.
     cmd("XCLAIM")
         .arg(&[EVENTS, GROUP, "python-worker-0", "0", &first[0].0])
         .arg(&["IDLE", "60000", "JUSTID", "FORCE"])

@@ -53,8 +53,8 @@ fn a_killed_process_is_taken_out_once_what_it_left_is_applied() {
     stop(&mut first);
 }
 
-/// One process has read a post when it freezes, another takes it over and applies it and its delete, and takes the first for
-/// gone: nothing in the database tells any more that there was something later.
+/// One process freezes after it has read a post. Another takes the post over, applies it and its delete, and declares the
+/// first dead. Nothing in the database then shows that there was a later op.
 #[test]
 fn a_process_that_wakes_after_it_was_declared_dead_writes_nothing() {
     let stack = Stack::new("frozen");
@@ -94,8 +94,8 @@ fn a_process_that_wakes_after_it_was_declared_dead_writes_nothing() {
     stack.assert_all_acknowledged();
 }
 
-/// The same, but the frozen one is not yet taken for gone when it wakes: what it holds was acknowledged meanwhile, and the
-/// version that tells so is there for as long as it may hold that.
+/// The same, but the frozen process is not yet declared dead when it wakes. Its entries have been acknowledged meanwhile,
+/// and the version that shows this is kept as long as the process may hold them.
 #[test]
 fn a_process_that_wakes_with_entries_that_others_have_applied_writes_nothing() {
     let stack = Stack::new("woken");

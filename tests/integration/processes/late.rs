@@ -7,8 +7,8 @@ use super::*;
 use crate::records::*;
 use crate::support::{assert_same, entries};
 
-/// What happens to one repo: the first part is read by one process, and applied after another has applied the second. The
-/// third comes when both are through.
+/// The events of one repo. One process reads the first part, and applies it after another has applied the second. The third
+/// part follows when both have finished.
 struct History {
     repo: String,
     parts: [Vec<Event>; 3],
@@ -41,7 +41,7 @@ fn later(record: &Record) -> Record {
     record.with(json!({"createdAt": LATER}))
 }
 
-/// Records of every kind of a repo; `n` tells two of one kind and pair apart.
+/// Records of every kind of a repo; `n` distinguishes two of one kind and pair.
 fn records(repo: &str, n: usize) -> Vec<Record> {
     let subject = post(ALICE, "p", "hello");
     let own_list = list(repo, "l");
@@ -168,7 +168,7 @@ fn one_worker(stack: &Stack, consumer: &str) -> Worker {
         .spawn()
 }
 
-/// How the process goes on that has read the first parts.
+/// How the process that has read the first parts continues.
 #[derive(Clone, Copy, PartialEq)]
 enum Then {
     GoesOn,
@@ -228,8 +228,8 @@ fn ops_that_a_killed_process_left_behind_change_nothing_that_came_later() {
     between_members("late_restart", Then::Restarts);
 }
 
-/// The first process began alone, so without versions. Another takes the first parts over, and applies the second, before
-/// the first goes on.
+/// The first process started alone and therefore without versions. Another takes the first parts over, and applies the
+/// second, before the first continues.
 fn joined_meanwhile(name: &str, isolation: &str) {
     let stack = Stack::new(name);
     let database = stack.database.name();

@@ -42,7 +42,7 @@ fn uncounted(stack: &Stack) -> i64 {
     stack.acknowledged() - counted
 }
 
-/// Has a worker end for good while entries are pending for it. How many counts it took along at most.
+/// Kills a worker while entries are pending for it. Returns the maximum number of counts that are lost with it.
 fn kill_busy(stack: &Stack, worker: &mut Worker, consumer: &str, source: &mut Source) -> i64 {
     worker.signal(libc::SIGSTOP);
     while pending_of(stack, consumer) == 0 {
@@ -57,7 +57,7 @@ fn kill_busy(stack: &Stack, worker: &mut Worker, consumer: &str, source: &mut So
     uncounted(stack)
 }
 
-/// Every entry was counted once, but for those counts that a kill took along.
+/// Asserts that every entry was counted once, except for the counts that were lost with a kill.
 fn assert_counted(stack: &Stack, n_events: usize, n_lost: i64) {
     let sent = i64::try_from(n_events).expect("few events");
     for key in ["firehose:metrics", "cluster:metrics"] {

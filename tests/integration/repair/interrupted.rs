@@ -101,7 +101,7 @@ fn a_read_only_session_is_left_for_one_that_may_write() {
              where datname = '{database}' and application_name = 'firehose-worker'"
         ))
         .expect("a database that may not be written");
-    wait_until("the repair says why it waits", || worker.log().contains("25006"));
+    wait_until("the repair logs why it waits", || worker.log().contains("25006"));
     // Only new sessions take over the setting.
     client
         .batch_execute(&format!(
@@ -109,7 +109,7 @@ fn a_read_only_session_is_left_for_one_that_may_write() {
         ))
         .expect("a database that may be written");
     let before = place(&stack);
-    wait_until("the repair goes on", || place(&stack) != before);
+    wait_until("the repair continues", || place(&stack) != before);
     drop(worker);
     repair(&stack, &[]);
     assert_same(&good, &stack.snapshot());
@@ -123,12 +123,12 @@ fn a_restart_of_postgresql_is_waited_for() {
     stack.sql(DAMAGE);
     let mut worker = started(&stack, "100");
     server.stop();
-    wait_until("the repair says that it waits", || {
+    wait_until("the repair logs that it waits", || {
         worker.log().contains("waiting for postgresql")
     });
     server.restart();
     let before = place(&stack);
-    wait_until("the repair goes on", || place(&stack) != before);
+    wait_until("the repair continues", || place(&stack) != before);
     worker.signal(libc::SIGTERM);
     assert_eq!(worker.wait_exit(EXIT_LIMIT).code(), Some(0), "{}", shown(&worker.log()));
     repair(&stack, &[]);

@@ -68,7 +68,10 @@ impl Drop for Manager {
             let _ = reader.join();
         }
         if thread::panicking() {
-            eprintln!("--- told to the service manager ---\n{}\n---", self.lines().join("\n"));
+            eprintln!(
+                "--- reported to the service manager ---\n{}\n---",
+                self.lines().join("\n")
+            );
         }
     }
 }

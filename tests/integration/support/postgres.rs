@@ -26,7 +26,7 @@ const TEMPLATE: &str = "app_template";
 /// How often to start: another process may take the port between the check and the start.
 const N_PORTS_TRIED: usize = 5;
 
-/// The server's own zone is none that anything is stored in: a worker that trusts it is found out.
+/// A time zone in which nothing is stored, so that a worker that relies on the server's zone fails the tests.
 const SETTINGS: [(&str, &str); 7] = [
     ("listen_addresses", "127.0.0.1"),
     ("max_connections", "300"),
@@ -337,7 +337,7 @@ impl Drop for Database {
         if thread::panicking() {
             return;
         }
-        // The server may be one that the test has stopped; then everything of it goes anyway.
+        // The test may have stopped the server; then the whole cluster is removed anyway.
         if let Ok(mut client) = self.server.try_client("postgres") {
             let _ = client.batch_execute(&format!("drop database {} with (force)", self.name));
         }

@@ -25,7 +25,7 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    /// Starts the command; its stdout goes where the caller has put it, its stderr to the end of `log`.
+    /// Starts the command. The caller has set its stdout; its stderr is appended to `log`.
     pub(crate) fn spawn(name: &str, command: &mut Command, log: &Path, last_signal: i32) -> Self {
         let stderr = File::options().create(true).append(true).open(log).expect("a log file");
         Self::spawn_with_stderr(name, command, stderr.into(), log, last_signal)

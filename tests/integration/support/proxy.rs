@@ -20,30 +20,30 @@ use socket2::SockRef;
 use super::process::free_port;
 use super::wait::wait_until;
 
-/// How often a thread looks at the proxy's state.
-const LOOK: Duration = Duration::from_millis(5);
+/// How often a thread polls the proxy's state.
+const POLL_INTERVAL: Duration = Duration::from_millis(5);
 
-/// What becomes of connections.
+/// What happens to connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Network {
-    /// Everything goes through.
+    /// Everything is forwarded.
     Forward,
-    /// Nobody listens; open connections are reset.
+    /// New connections are refused; open ones are reset.
     Refuse,
-    /// Connections are taken and kept, but nothing goes through until that changes: then what was held back does.
+    /// Connections are accepted and kept, but their data is held back until this changes.
     Stall,
-    /// Connections are taken and reset, open ones too.
+    /// Connections are accepted and reset, open ones too.
     Reset,
 }
 
-/// What becomes of a request.
+/// What happens to a request.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Fate {
     /// It arrives, its answer does not.
     AnswerLost,
     /// It arrives once it is released.
     Held,
-    /// The same, and its sender is told that the connection is broken.
+    /// The same, and its sender's end of the connection is reset.
     Late,
 }
 
@@ -132,7 +132,7 @@ impl Proxy {
         *lock(&self.shared.fate) = Some((word, Fate::AnswerLost, number));
     }
 
-    /// Has answers say something else in as many bytes: what only a server of another version or clock would say.
+    /// Rewrites replies with a text of the same length, to imitate a server with another version or clock.
     pub(crate) fn rewrite(&self, from: &str, to: &str) {
         assert_eq!(from.len(), to.len(), "{from} and {to}");
         lock(&self.shared.rewrites).push((from.to_owned(), to.to_owned()));
@@ -148,12 +148,12 @@ impl Proxy {
         *lock(&self.shared.fate) = Some((word, Fate::Late, 1));
     }
 
-    /// Has the request that is held back arrive.
+    /// Forwards the request that is held back.
     pub(crate) fn release(&self) {
         self.shared.is_released.store(true, SeqCst);
     }
 
-    /// The same, and loses its answer, once `is_carried_out` says that the server has done what it asks for.
+    /// The same, and loses its reply once the server has executed the request, as `is_carried_out` reports.
     pub(crate) fn lose_held(&self, is_carried_out: impl FnMut() -> bool) {
         self.set(Network::Stall);
         self.release();
@@ -200,7 +200,7 @@ impl Shared {
             if let Some(listener) = &listener {
                 self.accept(listener);
             }
-            thread::sleep(LOOK);
+            thread::sleep(POLL_INTERVAL);
         }
     }
 
@@ -220,7 +220,7 @@ impl Shared {
             match self.network() {
                 _ if self.is_cut(generation) => return reset(&client),
                 Network::Forward => break,
-                Network::Stall => thread::sleep(LOOK),
+                Network::Stall => thread::sleep(POLL_INTERVAL),
                 Network::Refuse | Network::Reset => return reset(&client),
             }
         }
@@ -230,7 +230,7 @@ impl Shared {
         for stream in [&client, &server] {
             stream.set_nonblocking(false).expect("a blocking stream");
             stream.set_nodelay(true).expect("a stream without delay");
-            stream.set_read_timeout(Some(LOOK)).expect("a time limit");
+            stream.set_read_timeout(Some(POLL_INTERVAL)).expect("a time limit");
         }
         let connection = Arc::new(Ends {
             client,
@@ -259,7 +259,7 @@ impl Shared {
                 return ends.reset();
             }
             if self.network() != Network::Forward {
-                thread::sleep(LOOK);
+                thread::sleep(POLL_INTERVAL);
                 continue;
             }
             let read = match from.read(&mut buffer) {
@@ -270,10 +270,10 @@ impl Shared {
             };
             // The network may have changed while this was read: then it is held back.
             while self.network() != Network::Forward && !self.is_cut(ends.generation) {
-                thread::sleep(LOOK);
+                thread::sleep(POLL_INTERVAL);
             }
             if is_request {
-                self.look_at(ends, &buffer[..read]);
+                self.handle(ends, &buffer[..read]);
             } else if ends.loses_answer.load(SeqCst) {
                 self.lost.fetch_add(1, SeqCst);
                 return ends.reset();
@@ -297,8 +297,8 @@ impl Shared {
         }
     }
 
-    /// Has a request meet its fate.
-    fn look_at(&self, ends: &Ends, request: &[u8]) {
+    /// Decides what happens to a request, and carries it out.
+    fn handle(&self, ends: &Ends, request: &[u8]) {
         let fate = self.fate_of(request);
         match fate {
             None => return,
@@ -308,7 +308,7 @@ impl Shared {
         }
         self.lost.fetch_add(1, SeqCst);
         while !self.is_released.load(SeqCst) && !self.is_cut(ends.generation) {
-            thread::sleep(LOOK);
+            thread::sleep(POLL_INTERVAL);
         }
     }
 
@@ -338,7 +338,7 @@ impl Ends {
     }
 }
 
-/// Has a stream end with a reset, for whoever reads it too.
+/// Ends a stream with a reset, also for a blocked reader.
 fn reset(stream: &TcpStream) {
     let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
     let _ = stream.shutdown(Shutdown::Both);

@@ -43,7 +43,7 @@ struct Scratch {
     n_directories: AtomicU32,
 }
 
-/// A new, empty directory; it goes when this process goes, at the latest.
+/// A new, empty directory, which is removed when this process ends, if not earlier.
 pub(crate) fn directory(name: &str) -> PathBuf {
     let scratch = scratch();
     let n = scratch.n_directories.fetch_add(1, Ordering::Relaxed);
@@ -64,7 +64,7 @@ pub(crate) fn forget(pid: u32, signal: i32) {
 
 fn tell(line: &str) {
     let mut guard = scratch().guard.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-    writeln!(guard, "{line}").expect("the guard of the test process is gone");
+    writeln!(guard, "{line}").expect("the guard of the test process has ended");
 }
 
 fn scratch() -> &'static Scratch {
@@ -85,7 +85,7 @@ fn scratch() -> &'static Scratch {
     })
 }
 
-/// The usual place for temporary files, unless other users cannot reach it (root's own, say).
+/// The usual directory for temporary files, unless other users cannot reach it, as with root's private one.
 fn base() -> PathBuf {
     let usual = std::env::temp_dir();
     let reachable = |dir: &Path| fs::metadata(dir).is_ok_and(|m| m.permissions().mode() & 0o001 != 0);

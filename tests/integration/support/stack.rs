@@ -61,7 +61,7 @@ impl Stack {
     }
 }
 
-/// What goes into the stream. Everything answers the new entry's ID.
+/// Methods that fill the stream. All return the ID of the new entry.
 impl Stack {
     /// Appends an event, with the next seq of 1, 2, 3 …
     pub(crate) fn push(&self, kind: &str, data: Value) -> String {
@@ -280,7 +280,7 @@ impl Stack {
 
     /// Entries delivered and acknowledged; 0 where there is no group.
     pub(crate) fn acknowledged(&self) -> i64 {
-        // Redis does not say how many where nothing was delivered yet.
+        // Redis reports no number before the first delivery.
         let is_new = |group: &BTreeMap<String, String>| group["entries-read"].is_empty();
         let read = |group: &BTreeMap<String, String>| match is_new(group) {
             true => 0,

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::records::*;
 use crate::support::Stack;
 
-/// Ten good entries of different repos, in which `bad` comes in the middle; answers what must be stored.
+/// Pushes ten good entries of different repos with `bad` among them. Returns the expected rows and the ID of `bad`.
 fn push_among_good(stack: &Stack, bad: impl FnOnce(&Stack) -> String) -> (Expected, String) {
     let post = |n: u32| post(&format!("did:web:good{n}.example"), "p", "hello");
     let mut expected = Expected::none();
@@ -207,7 +207,7 @@ fn a_refused_record_leaves_nothing_of_its_side_effects() {
     });
     stack.drain();
     only_dead_letter(&stack);
-    // Whether the author of a refused record is a user is not said.
+    // Whether a refused record creates its author's users row is undefined.
     stack.sql(&format!("DELETE FROM users WHERE did = '{ALICE}'"));
     expected.users(&[BOB]).post(&parent, 1).assert_rows(&stack);
 }

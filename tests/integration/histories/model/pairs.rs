@@ -50,9 +50,9 @@ impl Model {
         self.holder(&pair.collection, &pair.pair).as_deref() == Some(uri)
     }
 
-    /// A record's row keeps its time as long as it is there. Whether it was is open where others than its repo are of the
-    /// pair, and for a record that moves where entries are delivered again: when its earlier put comes again, another may
-    /// hold the old pair by then, and the row is made anew by the later put.
+    /// A record's row keeps its time as long as it exists. Whether it existed throughout is open if other repos have records
+    /// of the pair, and for a record that moves while entries are redelivered: when its earlier put is redelivered, another
+    /// record may hold the old pair, and the later put creates the row anew.
     fn keep_time(&self, uri: &str, new: &mut Pair, held: bool, old: &Pair) {
         let holds = self
             .holder(&new.collection, &new.pair)
@@ -120,7 +120,7 @@ impl Model {
                 return;
             }
         }
-        // The app has deleted the row that the record once held; the notification still tells whose it was.
+        // The AppView has deleted the row that the record once held; the notification still shows whose it was.
         if let Some(told) = self.notifications.get(&format!("{uri}#notification")) {
             let subject = told["reason_subject"]
                 .as_str()

@@ -18,8 +18,8 @@ const PHASE: &str = "phase";
 
 #[derive(Default)]
 pub(super) struct Times {
-    /// Whether entries are delivered again: what goes and comes within them may have the time of any phase, and what
-    /// moves may have that of its last op.
+    /// Whether entries are redelivered: a row that is deleted and created again within them may have the time of any of
+    /// these ops, and a row that moves may have that of its last op.
     pub(super) repeats: bool,
     /// When each phase began and ended, in milliseconds since 1970.
     phases: Vec<(i64, i64)>,
@@ -53,7 +53,7 @@ impl Put<'_> {
     /// The time of a row that the record makes.
     pub(crate) fn time(&self) -> Value {
         let is_moved = matches!(self.collection, LIKE | REPOST | FOLLOW | BLOCK | LISTITEM);
-        // What nobody owns is liked in other histories in the same millisecond, and all events are a second apart.
+        // Subjects without an owner are liked in other histories in the same millisecond; all events are a second apart.
         let is_nobodys = self.record["subject"]["uri"]
             .as_str()
             .is_some_and(|uri| !uri.contains("did:"));
@@ -99,8 +99,8 @@ impl Times {
         puts.clone()
     }
 
-    /// Where a put before the delete is delivered again, it makes a new post, whose side effects a batch may keep that sees
-    /// no delete but what comes of it.
+    /// If a put before the delete is redelivered, it creates a new post. A batch that contains only the result of the delete
+    /// may keep the post's side effects.
     pub(super) fn deleted(&mut self, uri: &str) {
         self.kept.clear();
         let Some(puts) = self.puts.remove(uri).filter(|_| self.repeats) else {
@@ -112,7 +112,8 @@ impl Times {
         }
     }
 
-    /// The time of a row that counts as new with every change. Where it is again what it was, a batch may have seen none.
+    /// The time of a row that counts as new with every change. If it has its old values again, a batch may have seen no
+    /// change.
     pub(super) fn replace(&mut self, key: &(&'static str, String), old: &Value, new: &Value) -> Value {
         let content = |row: &Value| with(row.clone(), json!({"indexed_at": null, "like_count": null}));
         if content(old) == content(new) {
