@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Measures the worker: how fast it clears a full stream, against how fast COPY loads the same rows, and what that takes.
-# The files of bench/ in reading order: contenders (who runs), databases, run, cpu, limit, trips, latency, profile, report.
+# Measures how fast the worker clears a full stream, compared with COPY of the same rows, and which resources it uses.
+# The files of bench/ in reading order: contenders (what is run), databases, run, cpu, limit, trips, latency, profile,
+# report.
 set -euo pipefail
 
 usage() {

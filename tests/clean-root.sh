@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Runs the demo and the tests where nothing is installed: in a new root of this machine's Debian or Ubuntu release, made
-# with debootstrap. Not part of the tests, which take what they find.
+# Runs the demo and the tests in a new root of this machine's Debian or Ubuntu release, made with debootstrap, in which
+# nothing is installed. Not part of the tests, which use what is installed.
 set -euo pipefail
 
 usage() {
@@ -10,8 +10,8 @@ usage: bash tests/clean-root.sh [demo [OPTION…] | run [OPTION…]]
   demo, run   only tests/demo.sh or only tests/run.sh, with their options; without a name both, demo first
   --help      this text
 
-Needs root, 3 GB in $TMPDIR or /var/tmp, and a quarter of an hour or more: the toolchain and all crates are fetched and
-built anew. Package sources, proxies and cargo's registry settings are this machine's own, since it may reach no others.
+Needs root, 3 GB in $TMPDIR or /var/tmp, and a quarter of an hour or more: the toolchain and all crates are downloaded and
+built. Package sources, proxies and cargo's registry settings are copied from this machine, which may reach no others.
 USAGE
 }
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Shows the worker at work: a stream of made-up events goes into a throw-away Redis, the worker turns it into rows of a
-# throw-away PostgreSQL, and at the end everything is counted again.
+# Demonstrates the worker: fills a stream in a temporary Redis with made-up events, lets the worker apply it to a temporary
+# PostgreSQL, and verifies all counts at the end.
 set -euo pipefail
 
 usage() {
@@ -110,14 +110,15 @@ fill_stream() {
 # --- the worker
 
 start_worker() {
-    # A session of its own: Ctrl-C is for this script, which stops the worker before the servers.
+    # A separate session: Ctrl-C must reach only this script, which stops the worker before the servers.
     CONSUMER_ID=demo REDIS_STREAM_KEY=$stream REDIS_CONSUMER_GROUP=firehose-processors \
         setsid "$worker_dir/firehose-worker" >>"$servers_dir/worker.log" 2>&1 &
     worker_pid=$!
     started_ms=$(now_ms)
 }
 
-# stop_worker STATE: with SIGTERM; sets stop_ms, the time it took. The state is for the message where it exits badly.
+# stop_worker STATE: stops the worker with SIGTERM and sets stop_ms, the time that it took. STATE is for the message if the
+# worker fails.
 stop_worker() {
     local status=0 asked_ms
     asked_ms=$(now_ms)
@@ -160,7 +161,7 @@ read_progress() {
     lag=${group[lag]:-} entries_read=${group[entries-read]:-}
 }
 
-# The same as no lag and nothing pending, for a Redis that has no lag to tell.
+# Equivalent to no lag and nothing pending, for a Redis that reports no lag.
 is_drained() { [[ $delivered_id == "$last_id" && $pending == 0 ]]; }
 
 is_counted() { ((total + errors >= sent_known)); }
@@ -173,7 +174,7 @@ print_header() {
     printf '\n'
 }
 
-# Row counts from PostgreSQL's statistics, up to a second old: counting for real would take the worker's time.
+# Row counts from PostgreSQL's statistics, up to a second old: counting the rows would slow down the worker.
 live_rows() {
     local table columns=''
     for table in "${watched_tables[@]}"; do
@@ -192,7 +193,7 @@ print_progress() {
     printf '\n'
 }
 
-# Until all is read, acknowledged and counted. Sets worked_ms, the time that took.
+# Watches until all entries are read, acknowledged and counted. Sets worked_ms, the time that it took.
 watch_worker() {
     local now start shown_ms shown_total=0 moved_ms seen=''
     start=$(now_ms) shown_ms=$start moved_ms=$start worked_ms=0 busy_stop=''
@@ -220,7 +221,7 @@ watch_worker() {
     print_progress $((now - start)) $((total - shown_total)) $((now - shown_ms))
 }
 
-# Counters follow the rows by half a second. Not waited for without end: what is missing is for the summary to say.
+# Counters follow the rows by half a second. The wait is limited: the summary reports what is missing.
 await_counters() {
     local tries=50
     until is_counted || ((tries-- == 0)); do
@@ -289,8 +290,8 @@ WHERE schemaname NOT IN ('pg_catalog', 'information_schema') \gexec
 SQL
 }
 
-# Every counter against the rows that it counts. A subject that is no at:// URI has no counters, and a row of zeros is
-# as good as none.
+# Compares every counter with the rows that it counts. A subject that is not an at:// URI has no counters, and a row of
+# zeros is equivalent to no row.
 wrong_aggregations() {
     ask_postgres <<'SQL'
 WITH counted AS (

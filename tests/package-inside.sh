@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# The package's life in a machine of its own, booted by tests/package.sh: installed, started, watched, stopped, upgraded,
-# removed, purged; then that of what systemd/install.sh installs. Prints each thing that it saw, and PASS if all was as it should be.
+# Runs in the machine that tests/package.sh boots: installs, starts, watches, stops, upgrades, removes and purges the
+# package, and then does the same with systemd/install.sh. Prints each check, and PASS if all of them held.
 set -uo pipefail
 export LC_ALL=C.UTF-8
 
 unit=firehose-worker.service
 failures=0
 
-# check WHAT COMMAND…: runs it, and says whether it held.
+# check WHAT COMMAND…: runs the command, and prints whether it succeeded.
 check() {
     local what=$1 output
     if output=$("${@:2}" 2>&1); then
@@ -76,7 +76,7 @@ verified() { # UNIT…
 # Microseconds from the process's start to its READY.
 ready_after() { echo $(($(property ActiveEnterTimestampMonotonic) - $(property ExecMainStartTimestampMonotonic))); }
 
-# The best of five starts; under emulation it says nothing about the worker.
+# The best of five starts; under emulation it is not a measurement of the worker.
 ready_in_time() {
     local best=999999999 number time
     for number in 1 2 3 4 5; do

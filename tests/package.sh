@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Builds the .deb and sees it through its life under a real systemd: a clean Debian root, booted with its own kernel in an
-# emulated machine. Not part of the tests: it fetches packages and takes a quarter of an hour.
+# Builds the .deb and tests its installation, upgrade and removal under a real systemd: a clean Debian root, booted with its
+# own kernel in an emulated machine. Not part of the tests: it downloads packages and takes a quarter of an hour.
 set -euo pipefail
 
 usage() {
@@ -95,7 +95,7 @@ check_binary() {
     say "the binary has $(stat -c %s "$binary") bytes, links to glibc and libgcc_s alone, and has one TLS stack"
 }
 
-# Kernel and servers, none of them started here.
+# Installs the kernel and the servers, without starting them.
 fill_root() {
     say "installing kernel and servers in the root"
     printf '#!/bin/sh\nexit 101\n' >"$root/usr/sbin/policy-rc.d"

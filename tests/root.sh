@@ -8,7 +8,8 @@ source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
 
 root=''
 
-# All mounts are made in a namespace that is gone by then, so there is nothing to unmount; --one-file-system all the same.
+# All mounts were made in a namespace that no longer exists, so there is nothing to unmount. --one-file-system is only a
+# safeguard.
 clean_up() {
     stop_group
     [[ -z $root ]] || rm -rf --one-file-system "$root"
@@ -72,7 +73,7 @@ passed_on() {
     done < <(compgen -e | grep -iE '^((https?|no|all)_proxy|CARGO_(HTTP|NET|REGISTR|SOURCE)[A-Z_]*)$' | grep -v TOKEN)
 }
 
-# run_inside COMMAND…: in namespaces of its own, which take the mounts and every left-over process with them.
+# run_inside COMMAND…: runs the command in separate namespaces, whose end removes the mounts and all remaining processes.
 run_inside() {
     local -a environment
     mapfile -d '' environment < <(passed_on)

@@ -1,6 +1,6 @@
 # shellcheck shell=bash
-# A throw-away Redis and PostgreSQL, to be sourced after setup.sh: `start_servers`, and `stop_servers` at the end.
-# They listen on 127.0.0.1 only, on free ports, and keep everything in one folder that goes with them.
+# A temporary Redis and PostgreSQL, to be sourced after setup.sh: `start_servers`, and `stop_servers` at the end.
+# They listen only on 127.0.0.1, on free ports, and keep everything in one directory that `stop_servers` removes.
 
 redis_pid='' redis_port='' postgres_pid='' postgres_port='' servers_dir=''
 
@@ -27,7 +27,7 @@ stop_server() {
     await_exit "$1" 10 || kill -KILL "$1" 2>/dev/null || true
 }
 
-# Below the ports that the kernel hands out to clients, so that none of those takes it before the server does.
+# A port below the kernel's range for outgoing connections, so that none of those uses it before the server does.
 free_port() {
     local port
     while :; do
@@ -55,7 +55,7 @@ ask_redis() { "$REDIS_CLI" -h 127.0.0.1 -p "$redis_port" "$@"; }
 start_redis() {
     for _ in 1 2 3; do # someone else may take the port first
         redis_port=$(free_port)
-        # A session of its own, here and below: Ctrl-C is for the script, which stops the servers last.
+        # A separate session, here and below: Ctrl-C must reach only the script, which stops the servers last.
         setsid "$REDIS_SERVER" --port "$redis_port" --bind 127.0.0.1 --dir "$servers_dir" \
             --save '' --appendonly no >"$servers_dir/redis.log" 2>&1 &
         redis_pid=$!
@@ -98,7 +98,7 @@ init_postgres() {
     }
 }
 
-# More settings of the server, NAME=VALUE each, for who sets this before the start.
+# Additional settings of the server, as NAME=VALUE. A script may set them before the start.
 postgres_settings=()
 
 start_postgres() {

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
 # Finds or installs what the tests and the demo need: a Redis and a PostgreSQL server, a C compiler, a Rust toolchain.
 #
-#   bash tests/setup.sh      set up, and say what is used
+#   bash tests/setup.sh      set up, and print what is used
 #   source tests/setup.sh    for the scripts beside this one: `setup` then sets REDIS_SERVER, REDIS_CLI, PG_BIN, CARGO
 #
-# For Debian 12 and Ubuntu 24.04, as root or as a user who may use sudo. Only what is missing is installed, and where
-# nothing is missing apt is not asked at all. No service is started or enabled, and none that runs is touched.
+# For Debian 12 and Ubuntu 24.04, as root or as a user that may use sudo. Installs only what is missing, and does not call
+# apt if nothing is missing. Starts and enables no service, and leaves running services alone.
 set -euo pipefail
 export LC_ALL=C.UTF-8
 
@@ -21,7 +21,7 @@ die() {
     exit 1
 }
 
-# at_exit FUNCTION: runs it however the script ends, Ctrl-C in the middle of anything included.
+# at_exit FUNCTION: runs the function however the script ends, including by Ctrl-C at any time.
 at_exit() {
     # shellcheck disable=SC2064 # the name is wanted as it is now
     trap "trap '' INT TERM HUP; $1" EXIT
@@ -32,8 +32,8 @@ at_exit() {
 
 group_pid=
 
-# in_group COMMAND…: runs it in a process group of its own and waits. A foreground child would hold up our traps until
-# it ends, and killing a cargo alone would leave its compilers and test servers behind; the group can be ended whole.
+# in_group COMMAND…: runs the command in a separate process group and waits. A foreground child would delay the traps until
+# it ends, and killing cargo alone would leave its compilers and test servers behind; a group can be ended as a whole.
 in_group() {
     local status=0
     setsid "$@" &
@@ -146,7 +146,7 @@ use_rust() {
     fi
 }
 
-# The distribution's packages of a toolchain that is new enough; nothing where it has none.
+# The distribution's packages of a toolchain that is new enough; empty if it has none.
 rust_packages() {
     local suffix
     for suffix in -web $(versioned_rusts) ''; do
@@ -201,8 +201,8 @@ install_missing() {
     as_root bash "$tests_dir/setup.sh" --install "$@"
 }
 
-# As root, in a process of its own, whose end takes back what keeps the packages from starting servers. apt is not cut
-# short: it knows itself when an interruption does no harm.
+# Runs as root in a separate process, whose exit removes what keeps the packages from starting servers. apt is not killed:
+# it handles interruptions itself.
 install_packages() {
     at_exit remove_guards
     guard_services
@@ -291,7 +291,7 @@ setup_test_programs() {
 # Debian has some where only root's PATH leads.
 is_program() { [[ -x /usr/sbin/$1 ]] || command -v "$1" >/dev/null; }
 
-# rustfmt and clippy, which only the tests need. Where they cannot be had, `have_lint` goes on saying no.
+# Installs rustfmt and clippy, which only the tests need. If they are not available, `have_lint` continues to fail.
 setup_lint() {
     ! have_lint || return 0
     local -a packages

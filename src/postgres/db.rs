@@ -144,7 +144,7 @@ impl Db {
     }
 
     /// Reports why the work is retried, after `tries` failed attempts.
-    pub fn say(&self, error: &ApplyError, tries: u32) {
+    pub fn report_retry(&self, error: &ApplyError, tries: u32) {
         let description = error.describe();
         log::debug!("attempt {tries} failed: {description}");
         match error.fault() {
@@ -188,7 +188,7 @@ impl Db {
                     logged = missing;
                 }
                 Ok(Some(_)) => {}
-                Err(error) => self.say(&error, tries),
+                Err(error) => self.report_retry(&error, tries),
             }
             backoff.wait(stop)?;
         }

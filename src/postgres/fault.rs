@@ -40,7 +40,7 @@ pub enum ApplyError {
     Joined,
     /// Other processes may have applied the entries that this process holds, and newer ops after them. `members` stops
     /// the process.
-    #[error("this process was taken for gone by another")]
+    #[error("another process declared this one dead")]
     Removed,
 }
 
@@ -185,25 +185,27 @@ fn advice(state: &str) -> Option<&'static str> {
     Some(match state {
         "42501" => {
             "grant the role USAGE on the schemas public and firehose_worker, SELECT, INSERT, UPDATE, DELETE on their tables \
-             and USAGE on their sequences; where row-level security is named, ALTER ROLE ... BYPASSRLS, or switch it off for the \
+             and USAGE on their sequences; if row-level security is named, ALTER ROLE ... BYPASSRLS, or switch it off for the \
              table"
         }
         "42P01" | "42703" | "3F000" => "run the AppView's migrations, or `firehose-worker schema | psql`",
-        "28P01" | "28000" => "see to the user and password in DATABASE_URL, and to pg_hba.conf",
-        "3D000" => "make the database, or see to its name in DATABASE_URL",
-        "25006" => "DATABASE_URL must lead to the primary, and default_transaction_read_only be off",
+        "28P01" | "28000" => "check the user and password in DATABASE_URL, and pg_hba.conf",
+        "3D000" => "create the database, or correct its name in DATABASE_URL",
+        "25006" => "DATABASE_URL must name the primary, and default_transaction_read_only must be off",
         "25P04" => "raise transaction_timeout of the role, the database or the pooler, or set it to 0",
-        "53100" => "make room on the server's disk",
+        "53100" => "free space on the server's disk",
         "53200" => "raise max_locks_per_transaction, or give the server more memory",
-        "53400" => "raise the limit that PostgreSQL names, as temp_file_limit",
+        "53400" => "raise the limit that PostgreSQL names, such as temp_file_limit",
         // PgBouncer's code for all of its own errors.
-        "08P01" => "if it stays, see to the server behind PgBouncer, and that its pool_mode is transaction or session",
+        "08P01" => {
+            "if it persists, check the server behind PgBouncer, and that its pool_mode is transaction or session"
+        }
         "53300" => "raise max_connections, or lower PARALLEL_CONSUMERS",
         "55000" => {
             "`firehose-worker check` prints what to do; a published table needs a primary key, or ALTER TABLE ... REPLICA \
              IDENTITY FULL"
         }
-        "55P03" => "somebody holds a lock: see pg_locks",
+        "55P03" => "another session holds a lock: see pg_locks",
         "57014" => "a statement takes too long: see pg_stat_activity and pg_locks",
         _ => return None,
     })

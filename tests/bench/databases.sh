@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# The servers, and the databases that runs begin with. Each run gets a copy of its own.
+# The servers, and the databases with which runs start. Each run gets its own copy.
 
 stream=firehose:events
 group=firehose-processors

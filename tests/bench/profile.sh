@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# Where the time goes, in a run that is not timed: the worker's by perf, PostgreSQL's by pg_stat_statements.
+# Profiles a run that is not timed: the worker with perf, PostgreSQL with pg_stat_statements.
 
 profile() {
     local last=${#names[@]} is_by_perf='' is_by_statement=''

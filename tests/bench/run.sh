@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# One run: a contender clears a full stream into a database of its own.
+# One run: a contender applies a full stream to a new database.
 
 contender_pid='' contender_log='' contender_name='' redis_fd='' never_fd=''
 
@@ -51,7 +51,7 @@ start_contender() {
     contender_name=${names[$1]}
     contender_log=$servers_dir/contender-$1.log
     started_us=${EPOCHREALTIME/./}
-    # A session of its own, by which its processes are known, however many it starts.
+    # A separate session, which identifies its processes, however many it starts.
     setsid env REDIS_URL="redis://127.0.0.1:$2" DATABASE_URL="postgresql://postgres@127.0.0.1:$3/run" \
         REDIS_STREAM_KEY="$stream" REDIS_CONSUMER_GROUP="$group" CONSUMER_ID=bench "${settings[@]}" \
         "$BASH" -c "${commands[$1]}" >>"$contender_log" 2>&1 &

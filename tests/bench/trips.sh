@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# Round trips, counted in a run of their own: the relay between a contender and the servers takes time itself.
+# Counts round trips in a separate run, because the relay between a contender and the servers costs time.
 
 relay_pid=''
 

@@ -166,10 +166,10 @@ fn replay_after_mending_brings_the_row_in_under_its_seq() {
     let stack = with_dead_letters("letters_replay");
     let ids = ids(&stack);
     stack.sql("DROP TRIGGER refuse ON posts");
-    let said = run_well(&stack, &["replay", &ids[1]]);
+    let printed = run_well(&stack, &["replay", &ids[1]]);
     assert!(
-        said.contains(&format!("replayed {} as ", ids[1])) && said.contains("replayed 1 dead letters"),
-        "{said}"
+        printed.contains(&format!("replayed {} as ", ids[1])) && printed.contains("replayed 1 dead letters"),
+        "{printed}"
     );
     assert_eq!(stack.dead_letters().len(), 1);
     stack.drain();
@@ -233,12 +233,12 @@ fn two_replays_at_once_put_no_letter_back_twice() {
         let replays = [(); 2].map(|()| scope.spawn(|| run_well(&stack, &["replay", "--all"])));
         replays.map(|replay| replay.join().expect("a replay ends well"))
     });
-    let n_said = outputs
+    let n_printed = outputs
         .iter()
-        .flat_map(|said| said.lines())
+        .flat_map(|printed| printed.lines())
         .filter(|line| line.contains(" as "))
         .count();
-    assert_eq!(n_said, N);
+    assert_eq!(n_printed, N);
     assert_eq!(ids(&stack).len(), 0);
     let events: Vec<(String, BTreeMap<String, String>)> = cmd("XRANGE")
         .arg(&[EVENTS, "-", "+"])
@@ -262,8 +262,8 @@ fn all_are_dropped_only_when_that_is_confirmed() {
     let error = run_badly(&stack, &["drop", "--all"], 1);
     assert!(error.contains("50") && error.contains("--yes"), "{error}");
     assert_eq!(ids(&stack).len(), 50);
-    let said = run_well(&stack, &["drop", "--all", "--yes"]);
-    assert_eq!(said, "dropped 50 dead letters\n");
+    let printed = run_well(&stack, &["drop", "--all", "--yes"]);
+    assert_eq!(printed, "dropped 50 dead letters\n");
     assert_eq!(ids(&stack).len(), 0);
     assert_eq!(
         run_well(&stack, &["drop", "--all", "--yes"]),

@@ -241,13 +241,13 @@ fn a_list_of_thousands_of_consumers_is_cut_in_log_lines_and_reports() {
     }
     pipe.query::<()>(&mut connection).expect("3,000 consumers");
     let worker = stack.worker().spawn();
-    let said = "waiting for entries of consumers that may be dead";
-    wait_until("the others are waited for", || match worker.log().contains(said) {
+    let reason = "waiting for entries of consumers that may be dead";
+    wait_until("the others are waited for", || match worker.log().contains(reason) {
         true => Ok(()),
         false => Err(shown(&worker.log())),
     });
     let log = worker.log();
-    let line = log.lines().find(|line| line.contains(said)).unwrap_or_default();
+    let line = log.lines().find(|line| line.contains(reason)).unwrap_or_default();
     assert!(line.len() < 1000 && line.contains("and 2990 more"), "{line}");
     for command in ["check", "status"] {
         let output = stack.worker().arg(command).run_to_exit();

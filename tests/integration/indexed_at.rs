@@ -341,9 +341,9 @@ fn a_clock_that_is_years_behind_rediss_is_logged_and_dates_no_rows() {
     assert_eq!(same.len(), 1, "created_at is not the entry's time");
     let notified = times(&stack, "notifications", "uri")[0];
     assert!(notified >= theirs as f64, "{notified} is the wrong clock's");
-    let said: Vec<&str> = log
+    let warnings: Vec<&str> = log
         .lines()
         .filter(|line| line.contains("this machine's clock is"))
         .collect();
-    assert_eq!(said.len(), 1, "{log}");
+    assert_eq!(warnings.len(), 1, "{log}");
 }

@@ -219,16 +219,16 @@ fn an_unusable_configuration_names_every_fault_at_once_and_exits_2() {
         .iter()
         .fold(WorkerBuilder::new(), |worker, (name, value)| worker.env(name, value));
     let output = worker.run_to_exit();
-    let said = format!("{}{}", output.log, output.stdout);
-    assert_eq!(output.status.code(), Some(2), "{said}");
+    let printed = format!("{}{}", output.log, output.stdout);
+    assert_eq!(output.status.code(), Some(2), "{printed}");
     for (name, value) in faults {
-        assert!(said.contains(name), "{name} is not named in:\n{said}");
+        assert!(printed.contains(name), "{name} is not named in:\n{printed}");
         assert!(
-            value.contains("hunter2") || said.contains(value),
-            "the value of {name} is not shown in:\n{said}"
+            value.contains("hunter2") || printed.contains(value),
+            "the value of {name} is not shown in:\n{printed}"
         );
     }
-    assert!(!said.contains("hunter2"), "a password is shown:\n{said}");
+    assert!(!printed.contains("hunter2"), "a password is shown:\n{printed}");
 }
 
 #[test]

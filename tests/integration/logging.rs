@@ -157,13 +157,13 @@ fn a_rust_log_that_cannot_be_parsed_is_one_warning_and_changes_nothing() {
     let worker = stack.worker().arg("--drain").env("RUST_LOG", directives);
     let output = worker.run_to_exit();
     assert_eq!(output.status.code(), Some(0), "{}", shown(&output.log));
-    let said = output
+    let warnings = output
         .log
         .lines()
         .filter(|line| line.contains("x=") || line.contains("[31m"));
-    let said: Vec<&str> = said.collect();
+    let warnings: Vec<&str> = warnings.collect();
     assert!(
-        said.len() == 1 && said[0].contains(" WARN  RUST_LOG is unusable and has no effect: "),
+        warnings.len() == 1 && warnings[0].contains(" WARN  RUST_LOG is unusable and has no effect: "),
         "{}",
         shown(&output.log)
     );

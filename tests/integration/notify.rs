@@ -146,8 +146,8 @@ fn a_thread_that_hangs_starves_the_watchdog_until_it_is_back() {
             .any(|line| line.contains("no heartbeat from") && line.contains("worker-0"))
     });
     let fed = manager.count("WATCHDOG=1");
-    let told = manager.count("STATUS=");
-    wait_until("the other threads continue", || manager.count("STATUS=") > told);
+    let reported = manager.count("STATUS=");
+    wait_until("the other threads continue", || manager.count("STATUS=") > reported);
     assert_eq!(manager.count("WATCHDOG=1"), fed, "fed while a thread hangs");
     drop(frozen);
     wait_until("the log reports that it is back", || {

@@ -243,8 +243,8 @@ fn an_address_in_use_is_logged_and_waited_for_while_the_worker_runs() {
     let mut worker = stack.worker().env("METRICS_ADDR", &address).spawn();
     stack.create(&did("alice"), "app.bsky.graph.follow/1", follow(&did("bob")));
     wait_until("the worker works", || equal(stack.count("follows"), 1));
-    let said = format!("cannot listen on METRICS_ADDR={address}");
-    wait_until("the address is named", || match worker.log().contains(&said) {
+    let refusal = format!("cannot listen on METRICS_ADDR={address}");
+    wait_until("the address is named", || match worker.log().contains(&refusal) {
         true => Ok(()),
         false => Err(shown(&worker.log())),
     });
@@ -253,7 +253,7 @@ fn an_address_in_use_is_logged_and_waited_for_while_the_worker_runs() {
         equal(get(&address, "/healthz").map(|(status, _)| status), Some(200))
     });
     let log = worker.log();
-    assert_eq!(log.matches(&said).count(), 1, "{}", shown(&log));
+    assert_eq!(log.matches(&refusal).count(), 1, "{}", shown(&log));
     worker.signal(libc::SIGTERM);
     assert_eq!(worker.wait_exit(STOP_LIMIT).code(), Some(0), "{}", shown(&worker.log()));
 }

@@ -39,8 +39,8 @@ impl Secrets {
             .iter()
             .fold(worker, |worker, (name, value)| worker.env(name, value));
         let output = worker.run_to_exit();
-        let said = format!("{}{}", output.log, output.stdout);
-        assert!(!said.contains("hunter2"), "a password is in the output:\n{said}");
+        let text = format!("{}{}", output.log, output.stdout);
+        assert!(!text.contains("hunter2"), "a password is in the output:\n{text}");
         output
     }
 

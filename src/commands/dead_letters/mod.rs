@@ -243,7 +243,7 @@ impl Letters {
                 .arg(format!("{ms}-{}", n.saturating_add(1)));
             dropped = self.link.query(&trim).map_err(|error| explained(&error, "+xtrim"))?;
         }
-        say(&format!("dropped {dropped} dead letters"));
+        print_line(&format!("dropped {dropped} dead letters"));
         Ok(())
     }
 }
@@ -286,7 +286,7 @@ impl Tally {
 
     fn done(&mut self, id: EntryId, how: &str) {
         self.done += 1;
-        say(&format!("{} {id}{how}", self.verb));
+        print_line(&format!("{} {id}{how}", self.verb));
     }
 
     fn unknown(&mut self, id: EntryId) {
@@ -294,7 +294,7 @@ impl Tally {
     }
 
     fn end(self, result: anyhow::Result<()>) -> anyhow::Result<()> {
-        say(&format!("{} {} dead letters", self.verb, self.done));
+        print_line(&format!("{} {} dead letters", self.verb, self.done));
         result?;
         let unknown: Vec<String> = self.unknown.iter().map(EntryId::to_string).collect();
         ensure!(unknown.is_empty(), "not in {DEAD_LETTERS}: {}", shown::list(&unknown));
@@ -303,7 +303,7 @@ impl Tally {
 }
 
 /// Prints a line on stdout. The command continues if the reader has closed the pipe.
-fn say(line: &str) {
+fn print_line(line: &str) {
     let _ = writeln!(io::stdout(), "{}", shown::harmless(line));
 }
 

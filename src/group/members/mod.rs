@@ -167,7 +167,7 @@ impl Members {
                 }
                 Err(error) => {
                     tries += 1;
-                    self.db.say(&error, tries);
+                    self.db.report_retry(&error, tries);
                     self.db.make_missing_own_tables(&error);
                 }
             }

@@ -160,7 +160,7 @@ fn a_user_that_may_not_renew_the_mark_is_logged_and_does_without() {
         let worker = stack.worker().env("CONSUMER_ID", "worker-a");
         worker.env("REDIS_URL", &url).spawn()
     };
-    let assert_said = |worker: &Worker| {
+    let assert_logged = |worker: &Worker| {
         wait_for_line(worker, "no standby");
         wait_for_lease_key(&stack, "");
         let log = worker.log();
@@ -169,7 +169,7 @@ fn a_user_that_may_not_renew_the_mark_is_logged_and_does_without() {
     };
     acl("-pexpire");
     let mut worker = spawn();
-    assert_said(&worker);
+    assert_logged(&worker);
     follow_and_wait(&stack, 1);
     worker.signal(libc::SIGTERM);
     assert_eq!(worker.wait_exit(STOP_LIMIT).code(), Some(0), "{}", shown(&worker.log()));
@@ -179,7 +179,7 @@ fn a_user_that_may_not_renew_the_mark_is_logged_and_does_without() {
     wait_for_lease_key(&stack, &key());
     follow_and_wait(&stack, 2);
     acl("-pexpire");
-    assert_said(&worker);
+    assert_logged(&worker);
     follow_and_wait(&stack, 3);
 }
 

@@ -117,12 +117,12 @@ fn entries_read_under_the_name_while_it_is_removed_are_reported_as_lost() {
     let status = worker.wait_exit(Duration::from_secs(60));
     let log = worker.log();
     assert_eq!(status.code(), Some(0), "{}", shown(&log));
-    let is_said = |line: &str| {
+    let reports_loss = |line: &str| {
         ["ERROR", "1 entries", "worker-a", "lost"]
             .iter()
             .all(|word| line.contains(word))
     };
-    assert!(log.lines().any(is_said), "{}", shown(&log));
+    assert!(log.lines().any(reports_loss), "{}", shown(&log));
 }
 
 fn consumers_if_any(stack: &Stack) -> BTreeMap<String, i64> {

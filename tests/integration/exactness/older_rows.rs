@@ -49,7 +49,7 @@ fn a_like_of_an_older_worker_gets_what_it_lacks_when_a_rival_meets_it() {
         subject_row(&holder, &post, 0),
         json!({"subject_cid": null, "commit_seq": null, "created_at": OLDER}),
     );
-    let told = with(
+    let notification = with(
         subject_notification(&holder, "like", &post),
         json!({"cid": null, "created_at": OLDER}),
     );
@@ -61,7 +61,7 @@ fn a_like_of_an_older_worker_gets_what_it_lacks_when_a_rival_meets_it() {
             "post_viewer_states",
             with(viewer_row(&post, BOB), json!({"like_uri": holder.uri()})),
         )
-        .row("notifications", told)
+        .row("notifications", notification)
         .assert(&stack);
 }
 

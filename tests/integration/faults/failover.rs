@@ -61,9 +61,9 @@ fn deliver_all_again(world: &mut World) {
 fn wait_until_noted(world: &World) {
     let (newest, _) = place(&world.stack);
     let (ms, _) = newest.split_once('-').expect("an ID");
-    let told = format!("select from firehose_worker.members where settled_ms >= {ms}");
+    let members = format!("select from firehose_worker.members where settled_ms >= {ms}");
     wait_until("the worker has noted how far it is", || {
-        equal(world.stack.query(&told).len(), 1)
+        equal(world.stack.query(&members).len(), 1)
     });
 }
 

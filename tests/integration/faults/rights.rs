@@ -225,8 +225,8 @@ fn a_redis_that_lacks_some_commands_is_enough_and_no_right_is_suggested() {
         let output = world.stack.worker().arg("--drain").run_to_exit();
         let log = output.log;
         assert!(output.status.success(), "{commands:?}: {log}");
-        let said = ["unknown command", "take its rename-command out of redis.conf"];
-        assert!(lines_with(&log, &said) > 0, "{commands:?}: {log}");
+        let remedy = ["unknown command", "take its rename-command out of redis.conf"];
+        assert!(lines_with(&log, &remedy) > 0, "{commands:?}: {log}");
         assert_eq!(
             lines_with(&log, &["unknown command", "allow"]),
             0,

@@ -105,8 +105,8 @@ fn many_trimmed_entries_of_a_dead_consumer_are_counted_in_bounded_memory() {
     let log = stop(worker);
     println!("{grown} KiB more than the {before} KiB before");
     assert!(grown < 8 * 1024, "{grown} KiB more than before; {}", shown(&log));
-    let said = format!("{N_ENTRIES} pending entries were trimmed");
-    assert_eq!(n_lines(&log, &said), 1, "{}", shown(&log));
+    let warning = format!("{N_ENTRIES} pending entries were trimmed");
+    assert_eq!(n_lines(&log, &warning), 1, "{}", shown(&log));
     assert_eq!(
         (stack.pending(), lost(&stack, "pending_trimmed")),
         (0, N_ENTRIES as i64)

@@ -179,10 +179,10 @@ impl RedisServer {
         if runs {
             *self.lock() = Some(process);
         } else {
-            let said = std::fs::read_to_string(self.dir.join("stdout")).unwrap_or_default();
+            let output = std::fs::read_to_string(self.dir.join("stdout")).unwrap_or_default();
             eprintln!(
                 "redis-server ended at start:\n{}{}",
-                tail(&said, 20),
+                tail(&output, 20),
                 tail(&process.log(), 20)
             );
         }

@@ -121,10 +121,10 @@ impl Model {
             }
         }
         // The AppView has deleted the row that the record once held; the notification still shows whose it was.
-        if let Some(told) = self.notifications.get(&format!("{uri}#notification")) {
-            let subject = told["reason_subject"]
+        if let Some(caused) = self.notifications.get(&format!("{uri}#notification")) {
+            let subject = caused["reason_subject"]
                 .as_str()
-                .or(told["recipient_did"].as_str())
+                .or(caused["recipient_did"].as_str())
                 .unwrap_or_default()
                 .to_owned();
             if let Some(counter) = counter(collection) {
