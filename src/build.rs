@@ -52,7 +52,8 @@ fn assets() -> Result<PathBuf, Box<dyn Error>> {
     Ok(profile.join("assets"))
 }
 
-/// The commit that is checked out, with a mark if the sources differ from it. `None` outside the project's own repository.
+/// The commit that is checked out, with a mark if the sources differ from it. `None` outside the project's own
+/// repository.
 fn revision() -> Option<String> {
     let top = PathBuf::from(git(&["rev-parse", "--show-toplevel"])?)
         .canonicalize()
@@ -66,8 +67,8 @@ fn revision() -> Option<String> {
     Some(commit + if changed.is_empty() { "" } else { ", modified" })
 }
 
-/// The files that change with a commit or a checkout. A file that does not exist is left out: cargo would run this script
-/// at every build.
+/// The files that change with a commit or a checkout. A file that does not exist is left out: cargo would run this
+/// script at every build.
 fn watch_git() {
     let branch = git(&["symbolic-ref", "--quiet", "HEAD"]);
     let names = ["HEAD", "logs/HEAD", "packed-refs"]

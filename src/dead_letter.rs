@@ -1,7 +1,7 @@
 //! What is set apart, and the form in which it is stored.
 //!
-//! Owns the fields of a dead letter. Does not own when one is written, which is `worker`'s, nor that it is stored together
-//! with the acknowledgement of its entry, which is `ack`'s.
+//! Owns the fields of a dead letter. Does not own when one is written, which is `worker`'s, nor that it is stored
+//! together with the acknowledgement of its entry, which is `ack`'s.
 
 use redis::Cmd;
 

@@ -97,8 +97,8 @@ fn unusable(fault: &str) -> ExitCode {
     ExitCode::from(UNUSABLE_CONFIGURATION)
 }
 
-/// The exit code of a command that prints to stdout and does not log: 1 after an error, which it prints to stderr, or if the
-/// result is `false`.
+/// The exit code of a command that prints to stdout and does not log: 1 after an error, which it prints to stderr, or
+/// if the result is `false`.
 fn exit_code(result: anyhow::Result<bool>) -> ExitCode {
     match result {
         Ok(true) => ExitCode::SUCCESS,

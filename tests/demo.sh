@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Demonstrates the worker: fills a stream in a temporary Redis with made-up events, lets the worker apply it to a temporary
-# PostgreSQL, and verifies all counts at the end.
+# Demonstrates the worker: fills a stream in a temporary Redis with made-up events, lets the worker apply it to a
+# temporary PostgreSQL, and verifies all counts at the end.
 set -euo pipefail
 
 usage() {
@@ -117,8 +117,8 @@ start_worker() {
     started_ms=$(now_ms)
 }
 
-# stop_worker STATE: stops the worker with SIGTERM and sets stop_ms, the time that it took. STATE is for the message if the
-# worker fails.
+# stop_worker STATE: stops the worker with SIGTERM and sets stop_ms, the time that it took. STATE is for the message if
+# the worker fails.
 stop_worker() {
     local status=0 asked_ms
     asked_ms=$(now_ms)

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Builds the .deb and tests its installation, upgrade and removal under a real systemd: a clean Debian root, booted with its
-# own kernel in an emulated machine. Not part of the tests: it downloads packages and takes a quarter of an hour.
+# Builds the .deb and tests its installation, upgrade and removal under a real systemd: a clean Debian root, booted with
+# its own kernel in an emulated machine. Not part of the tests: it downloads packages and takes a quarter of an hour.
 set -euo pipefail
 
 usage() {

@@ -73,7 +73,8 @@ passed_on() {
     done < <(compgen -e | grep -iE '^((https?|no|all)_proxy|CARGO_(HTTP|NET|REGISTR|SOURCE)[A-Z_]*)$' | grep -v TOKEN)
 }
 
-# run_inside COMMAND…: runs the command in separate namespaces, whose end removes the mounts and all remaining processes.
+# run_inside COMMAND…: runs the command in separate namespaces, whose end removes the mounts and all remaining
+# processes.
 run_inside() {
     local -a environment
     mapfile -d '' environment < <(passed_on)

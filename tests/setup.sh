@@ -4,8 +4,8 @@
 #   bash tests/setup.sh      set up, and print what is used
 #   source tests/setup.sh    for the scripts beside this one: `setup` then sets REDIS_SERVER, REDIS_CLI, PG_BIN, CARGO
 #
-# For Debian 12 and Ubuntu 24.04, as root or as a user that may use sudo. Installs only what is missing, and does not call
-# apt if nothing is missing. Starts and enables no service, and leaves running services alone.
+# For Debian 12 and Ubuntu 24.04, as root or as a user that may use sudo. Installs only what is missing, and does not
+# call apt if nothing is missing. Starts and enables no service, and leaves running services alone.
 set -euo pipefail
 export LC_ALL=C.UTF-8
 
@@ -32,8 +32,9 @@ at_exit() {
 
 group_pid=
 
-# in_group COMMAND…: runs the command in a separate process group and waits. A foreground child would delay the traps until
-# it ends, and killing cargo alone would leave its compilers and test servers behind; a group can be ended as a whole.
+# in_group COMMAND…: runs the command in a separate process group and waits. A foreground child would delay the traps
+# until it ends, and killing cargo alone would leave its compilers and test servers behind; a group can be ended as a
+# whole.
 in_group() {
     local status=0
     setsid "$@" &
@@ -201,8 +202,8 @@ install_missing() {
     as_root bash "$tests_dir/setup.sh" --install "$@"
 }
 
-# Runs as root in a separate process, whose exit removes what keeps the packages from starting servers. apt is not killed:
-# it handles interruptions itself.
+# Runs as root in a separate process, whose exit removes what keeps the packages from starting servers. apt is not
+# killed: it handles interruptions itself.
 install_packages() {
     at_exit remove_guards
     guard_services

@@ -21,7 +21,7 @@ const MAX_LENGTH: usize = 4000;
 /// Starts logging at `level`; RUST_LOG refines it.
 pub fn start(level: LevelFilter) {
     let mut builder = env_logger::Builder::new();
-    // The PostgreSQL and pool crates tell what the worker says itself, once and in its own words.
+    // The worker itself logs, once, what the PostgreSQL and pool crates would log.
     builder.filter_level(level);
     for noisy in ["r2d2", "tokio_postgres", "postgres"] {
         builder.filter_module(noisy, LevelFilter::Off);

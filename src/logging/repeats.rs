@@ -1,7 +1,8 @@
 //! Log lines that could recur for every entry.
 //!
-//! Owns which of them are written: for each reason the first at once, and then the number of further ones once a minute.
-//! Many bad entries therefore cost the log a few lines a minute, and a rate limit of the journal does not drop other lines.
+//! Owns which of them are written: for each reason the first at once, and then the number of further ones once a
+//! minute. Many bad entries therefore cost the log a few lines a minute, and a rate limit of the journal does not drop
+//! other lines.
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
@@ -85,8 +86,8 @@ impl Repeats {
             .for_each(|line| log::warn!("{line}"));
     }
 
-    /// The summaries of those that began at least `age` ago. One that has not recurred is forgotten, so that the next is
-    /// logged at once; a new minute begins for the others.
+    /// The summaries of those that began at least `age` ago. One that has not recurred is forgotten, so that the next
+    /// is logged at once; a new minute begins for the others.
     pub fn take_lines(&self, now: Instant, age: Duration) -> Vec<String> {
         let mut lines = Vec::new();
         self.lock().retain(|(what, _), repeat| {

@@ -1,10 +1,10 @@
 //! Text for people: on a terminal, in the log, in a status line.
 //!
-//! Owns which characters may appear in it. Records, names in Redis and messages of servers come from untrusted sources, so
-//! every character that controls a terminal or is invisible is shown as an escape.
+//! Owns which characters may appear in it. Records, names in Redis and messages of servers come from untrusted sources,
+//! so every character that controls a terminal or is invisible is shown as an escape.
 //!
-//! Invariant: all text from outside passes through this module on its way to stdout, stderr and the service manager. The
-//! only control characters there are the line feeds, colours and cursor movements of the program itself.
+//! Invariant: all text from outside passes through this module on its way to stdout, stderr and the service manager.
+//! The only control characters there are the line feeds, colours and cursor movements of the program itself.
 
 /// The text with each control or invisible character, including line feeds, replaced by an escape such as `\u{202e}`.
 pub fn harmless(text: &str) -> String {
@@ -16,8 +16,8 @@ pub fn one_line(text: &str) -> String {
     harmless(&text.split_whitespace().collect::<Vec<_>>().join(" "))
 }
 
-/// JSON with the same values in harmless characters. Line feeds stay: in JSON they occur only between tokens, where no other
-/// character needs an escape.
+/// JSON with the same values in harmless characters. Line feeds stay: in JSON they occur only between tokens, where no
+/// other character needs an escape.
 pub fn json(text: &str) -> String {
     escaped(text, |out, character| {
         if character == '\n' {
@@ -41,9 +41,9 @@ fn escaped(text: &str, escape: impl Fn(&mut String, char)) -> String {
     out
 }
 
-/// Whether a character controls a terminal, changes the text around it, or is invisible: Unicode's categories Cc, Cf, Zl and
-/// Zp, and its property Default_Ignorable_Code_Point. Control characters move the cursor. Format characters change the
-/// direction of text, hide parts of it, or encode hidden text, as tags and variation selectors can.
+/// Whether a character controls a terminal, changes the text around it, or is invisible: Unicode's categories Cc, Cf,
+/// Zl and Zp, and its property Default_Ignorable_Code_Point. Control characters move the cursor. Format characters
+/// change the direction of text, hide parts of it, or encode hidden text, as tags and variation selectors can.
 fn is_harmful(character: char) -> bool {
     match character {
         ' '..='~' => false,
@@ -105,7 +105,8 @@ pub fn list<T: AsRef<str>>(names: &[T]) -> String {
 mod tests {
     use super::*;
 
-    /// One of each kind: C0, delete, C1, bidi, soft hyphen, zero width, separators, tags, selectors, annotations, fillers.
+    /// One of each kind: C0, delete, C1, bidi, soft hyphen, zero width, separators, tags, selectors, annotations,
+    /// fillers.
     const HARMFUL: &str = "\u{0}\u{7}\u{8}\u{9}\u{b}\u{1b}\u{7f}\u{80}\u{85}\u{9b}\u{9f}\u{ad}\u{34f}\u{61c}\u{115f}\u{180e}\
         \u{200b}\u{200d}\u{200e}\u{200f}\u{2028}\u{2029}\u{202a}\u{202e}\u{2060}\u{2066}\u{2069}\u{206f}\u{3164}\u{fe0f}\
         \u{feff}\u{ffa0}\u{fff9}\u{fffb}\u{1d173}\u{e0001}\u{e0041}\u{e007f}\u{e0100}\u{e01ef}";

@@ -162,8 +162,8 @@ impl Queue {
         std::mem::take(&mut state.text)
     }
 
-    /// Records that the taken text was written, except `n_lost` lines. Returns the number of dropped lines once the queue is
-    /// empty and the last write succeeded.
+    /// Records that the taken text was written, except `n_lost` lines. Returns the number of dropped lines once the
+    /// queue is empty and the last write succeeded.
     fn written(&self, n_lost: usize) -> Option<usize> {
         let mut state = self.lock();
         state.is_writing = false;

@@ -28,7 +28,8 @@ use crate::runtime::retry::{Backoff, Outage};
 use crate::runtime::shutdown::Stop;
 use crate::tls::{self, TlsMode};
 
-/// How long a reply may take. Longer than sql/begin.sql lets a statement run, so that only a peer that hangs exceeds it.
+/// How long a reply may take. Longer than sql/begin.sql lets a statement run, so that only a peer that hangs exceeds
+/// it.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(35);
 
 /// The limit for a connection within the process, which succeeds at once or not at all.
@@ -88,9 +89,9 @@ impl r2d2::ManageConnection for Manager {
                 lock().get_or_insert_default();
             });
         };
-        // The pool itself would retry twice a second for each connection that it wants. While a server is down or full, only
-        // one attempt is made at a time; the lock makes the others wait.
-        // After a stop one last attempt is made, so that the entries that were read are applied if possible.
+        // The pool itself would retry twice a second for each connection that it wants. While a server is down or full,
+        // only one attempt is made at a time; the lock makes the others wait. After a stop one last attempt is made, so
+        // that the entries that were read are applied if possible.
         let _ = backoff.wait(&self.watch.stop);
         let connected = self.try_connect();
         if connected.is_ok() {
@@ -175,9 +176,10 @@ impl Database {
         Err(reasons.join("; "))
     }
 
-    /// Connects to a Unix socket, on which PostgreSQL offers no TLS. The postgres crate passes only TCP sockets to a TLS
-    /// connector, and the time limits are enforced there. It is therefore given a TCP connection within the process, which
-    /// the connector replaces by the Unix socket. If that connection cannot be made, there are no time limits.
+    /// Connects to a Unix socket, on which PostgreSQL offers no TLS. The postgres crate passes only TCP sockets to a
+    /// TLS connector, and the time limits are enforced there. It is therefore given a TCP connection within the
+    /// process, which the connector replaces by the Unix socket. If that connection cannot be made, there are no time
+    /// limits.
     fn connect_to_socket(&self, directory: &Path, port: u16, watch: &Watch) -> Result<Client, String> {
         let connected = match stand_in() {
             Ok(stand_in) => {

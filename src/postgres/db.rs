@@ -127,8 +127,8 @@ impl Db {
         }
     }
 
-    /// Reports that the server has executed a request. A connection alone does not prove that it serves: the connection may
-    /// be broken, or end at once.
+    /// Reports that the server has executed a request. A connection alone does not prove that it serves: the connection
+    /// may be broken, or end at once.
     pub fn report_up(&self) {
         self.waiter.borrow_mut().up();
     }
@@ -151,7 +151,8 @@ impl Db {
             // Already reported by `get`.
             _ if matches!(error, ApplyError::Connect(_)) => {}
             Fault::Transient if tries <= QUIET_TRIES => {}
-            // A pooler's own message, which it may send only once: it closes the connection, and later attempts get no reply.
+            // A pooler's own message, which it may send only once: it closes the connection, and later attempts get no
+            // reply.
             Fault::Transient if error.sqlstate() == Some(&SqlState::PROTOCOL_VIOLATION) => {
                 self.report_blocked(&description)
             }
@@ -160,8 +161,8 @@ impl Db {
         }
     }
 
-    /// Recreates the worker's own tables if the error is that one is missing, as after a failover to a state from before
-    /// they were created.
+    /// Recreates the worker's own tables if the error is that one is missing, as after a failover to a state from
+    /// before they were created.
     pub fn make_missing_own_tables(&self, error: &ApplyError) {
         let is_missing = [&SqlState::UNDEFINED_TABLE, &SqlState::INVALID_SCHEMA_NAME].map(Some);
         if is_missing.contains(&error.sqlstate())
@@ -197,8 +198,8 @@ impl Db {
     }
 }
 
-/// Calls `work`, and ends the session if it turns out to be read-only: after a failover the next one reaches another server.
-/// A pooler ends a session that it cannot serve by itself.
+/// Calls `work`, and ends the session if it turns out to be read-only: after a failover the next one reaches another
+/// server. A pooler ends a session that it cannot serve by itself.
 fn use_it<T>(
     connection: &mut Connection,
     work: impl FnOnce(&mut Client) -> Result<T, ApplyError>,

@@ -1,11 +1,11 @@
 //! The stream under a connection to PostgreSQL.
 //!
 //! Owns the negotiation of TLS and the time limit of replies. The postgres crate does not know all of libpq's values of
-//! sslmode, and waits forever for a peer that is reachable but silent. It is configured for direct TLS, so that it passes
-//! on the socket as soon as it is connected; this module then negotiates TLS, or does without.
+//! sslmode, and waits forever for a peer that is reachable but silent. It is configured for direct TLS, so that it
+//! passes on the socket as soon as it is connected; this module then negotiates TLS, or does without.
 //!
-//! Invariant: a caller that waits for the server's reply fails at the time limit, a few seconds after a stop request at the
-//! latest; the log reports the silence after ten seconds.
+//! Invariant: a caller that waits for the server's reply fails at the time limit, a few seconds after a stop request at
+//! the latest; the log reports the silence after ten seconds.
 
 use std::future::Future;
 use std::io;
@@ -199,8 +199,8 @@ impl Stream {
             .reset(tokio::time::Instant::now() + POLL_INTERVAL);
     }
 
-    /// Reports a server that has been silent for `REPORT_AFTER`. Ready with the error once it has been silent for the limit;
-    /// until then, wakes the task for the next check.
+    /// Reports a server that has been silent for `REPORT_AFTER`. Ready with the error once it has been silent for the
+    /// limit; until then, wakes the task for the next check.
     fn check_silence(&mut self, context: &mut Context<'_>) -> Poll<io::Error> {
         let Some(since) = self.silent_since else {
             return Poll::Pending;
@@ -220,8 +220,8 @@ impl Stream {
         Poll::Pending
     }
 
-    /// Whether the silence is long enough to be reported. If another connection has been served since it began, it counts
-    /// only from then on: the reply may be on its way, and a line now would report the same outage twice.
+    /// Whether the silence is long enough to be reported. If another connection has been served since it began, it
+    /// counts only from then on: the reply may be on its way, and a line now would report the same outage twice.
     fn is_silent_for_all(&self, since: Instant) -> bool {
         let since = self.waiter.served_at().map_or(since, |served_at| since.max(served_at));
         since.elapsed() >= REPORT_AFTER

@@ -1,8 +1,8 @@
 //! REDIS_URL → how to reach Redis.
 //!
-//! Owns which addresses are accepted (those that redis-py accepts) and the files for TLS. The `redis` crate parses the URL
-//! up to the `?`; this module handles redis-py's parameters. Certificates are read for each connection, so that renewed
-//! ones are used without a restart.
+//! Owns which addresses are accepted (those that redis-py accepts) and the files for TLS. The `redis` crate parses the
+//! URL up to the `?`; this module handles redis-py's parameters. Certificates are read for each connection, so that
+//! renewed ones are used without a restart.
 
 use std::borrow::Cow;
 use std::path::PathBuf;
@@ -73,8 +73,8 @@ pub fn parse(text: &str) -> Result<(Address, Vec<String>), String> {
     Ok((address, warnings))
 }
 
-/// An unencoded `/`, `?` or `#` in a password ends the authority part of the URL early. The text before it, or between it
-/// and an `@`, would be parsed as a host and leak into error messages.
+/// An unencoded `/`, `?` or `#` in a password ends the authority part of the URL early. The text before it, or between
+/// it and an `@`, would be parsed as a host and leak into error messages.
 fn ensure_encoded(plain: &str, query: &str) -> Result<(), String> {
     let (_, rest) = plain.split_once("://").unwrap_or(("", plain));
     let (authority, path) = rest.split_once(['/', '#']).unwrap_or((rest, ""));

@@ -1,8 +1,8 @@
 //! The current time, by this machine's clock or by Redis's.
 //!
-//! Owns the comparison with Redis's clock, which assigns the entry IDs. An entry ID a day ahead of this machine's clock is
-//! implausible as a time, unless this clock is wrong: a small machine without a battery-backed clock is behind until NTP
-//! sets it. If the two clocks differ by more than a minute, the later one is used, and the difference is logged.
+//! Owns the comparison with Redis's clock, which assigns the entry IDs. An entry ID a day ahead of this machine's clock
+//! is implausible as a time, unless this clock is wrong: a small machine without a battery-backed clock is behind until
+//! NTP sets it. If the two clocks differ by more than a minute, the later one is used, and the difference is logged.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};

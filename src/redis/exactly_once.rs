@@ -1,8 +1,9 @@
 //! Transactions that Redis executes exactly once, even if their replies are lost.
 //!
-//! Each transaction stores its number in a key of the worker within the same MULTI. WATCH makes it execute only while the
-//! key still holds the previous number. If a reply is lost, the key therefore shows whether the transaction was executed;
-//! and a copy that a stalled server or network delivers late, after the transaction was sent again, changes nothing.
+//! Each transaction stores its number in a key of the worker within the same MULTI. WATCH makes it execute only while
+//! the key still holds the previous number. If a reply is lost, the key therefore shows whether the transaction was
+//! executed; and a copy that a stalled server or network delivers late, after the transaction was sent again, changes
+//! nothing.
 
 use redis::{Cmd, RedisResult, Value, from_redis_value};
 
@@ -51,15 +52,15 @@ impl Once {
         &self.key
     }
 
-    /// Whether the outcome of the last commands is unknown: they may have been executed, or may still be. The caller must
-    /// then repeat exactly the same commands.
+    /// Whether the outcome of the last commands is unknown: they may have been executed, or may still be. The caller
+    /// must then repeat exactly the same commands.
     pub fn is_unclear(&self) -> bool {
         self.is_unclear
     }
 
-    /// Executes `commands` and returns their replies; the replies are empty if an earlier call, whose reply was lost, has
-    /// executed them. After an error the caller must repeat the same commands while `is_unclear`, even if Redis refused
-    /// them: the commands of an earlier call may still arrive.
+    /// Executes `commands` and returns their replies; the replies are empty if an earlier call, whose reply was lost,
+    /// has executed them. After an error the caller must repeat the same commands while `is_unclear`, even if Redis
+    /// refused them: the commands of an earlier call may still arrive.
     ///
     /// # Errors
     ///
@@ -75,7 +76,8 @@ impl Once {
         }
     }
 
-    /// Begins a transaction that also fails if the key `guard` changes. The caller may send other commands before `close`.
+    /// Begins a transaction that also fails if the key `guard` changes. The caller may send other commands before
+    /// `close`.
     ///
     /// # Errors
     ///
@@ -137,8 +139,8 @@ impl Once {
         self.end();
     }
 
-    /// Whether the last commands, whose reply was lost, have been executed by now. If so, they are finished. `false` does
-    /// not rule out that they are executed later.
+    /// Whether the last commands, whose reply was lost, have been executed by now. If so, they are finished. `false`
+    /// does not rule out that they are executed later.
     ///
     /// # Errors
     ///

@@ -1,7 +1,7 @@
 //! A thread's own connection to Redis.
 //!
-//! Owns connecting, its time limits, the report of outages, and the commands that the worker can do without if its user may
-//! not send them. Each thread has its own link, because a blocking read occupies the connection.
+//! Owns connecting, its time limits, the report of outages, and the commands that the worker can do without if its user
+//! may not send them. Each thread has its own link, because a blocking read occupies the connection.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -85,8 +85,8 @@ impl Link {
     ///
     /// # Errors
     ///
-    /// Fails if Redis cannot be reached or returns an error. After a connection error (`is_connection_error`) it is unknown
-    /// whether the command was executed, and the next call reconnects.
+    /// Fails if Redis cannot be reached or returns an error. After a connection error (`is_connection_error`) it is
+    /// unknown whether the command was executed, and the next call reconnects.
     pub fn query<T: FromRedisValue>(&mut self, command: &redis::Cmd) -> RedisResult<T> {
         let result = self.connect().and_then(|connection| command.query(connection));
         self.checked(result)
@@ -103,8 +103,8 @@ impl Link {
         self.transaction_of(commands, false)
     }
 
-    /// Like `transaction`; `is_at_once` sends MULTI together with the commands. That saves a round trip and is safe if Redis
-    /// is known to accept MULTI from this user.
+    /// Like `transaction`; `is_at_once` sends MULTI together with the commands. That saves a round trip and is safe if
+    /// Redis is known to accept MULTI from this user.
     ///
     /// # Errors
     ///
@@ -138,8 +138,8 @@ impl Link {
         self.checked(result)
     }
 
-    /// Connects if there is no connection, and returns the connection's number. A different number means that a different
-    /// server may be answering.
+    /// Connects if there is no connection, and returns the connection's number. A different number means that a
+    /// different server may be answering.
     ///
     /// # Errors
     ///
@@ -213,8 +213,8 @@ impl Link {
             }
             Err(error) if is_connection_error(error) => {
                 self.connection = None;
-                // A connection that worked and then broke can usually be re-established at once. A server that hangs still
-                // accepts connections, though, and so may a proxy in front of a dead one.
+                // A connection that worked and then broke can usually be re-established at once. A server that hangs
+                // still accepts connections, though, and so may a proxy in front of a dead one.
                 if error.is_timeout() || !self.has_worked {
                     self.waiter.down(&describe(error));
                 }
@@ -224,8 +224,8 @@ impl Link {
         result
     }
 
-    /// Whether the caller should wait and retry: Redis is unreachable, or cannot serve at the moment. The link reports the
-    /// outage itself. All other errors are refusals of the command, which the caller reports.
+    /// Whether the caller should wait and retry: Redis is unreachable, or cannot serve at the moment. The link reports
+    /// the outage itself. All other errors are refusals of the command, which the caller reports.
     pub fn waits_out(&mut self, error: &RedisError) -> bool {
         let is_unready = is_unready(error);
         if is_unready {
@@ -251,8 +251,9 @@ impl Link {
         said.insert(what)
     }
 
-    /// Passes on the reply to a command that the worker can do without. `None` if its user may not send the command, or the
-    /// server does not know it; then logs once per process the consequence (`cost`) and the ACL rule that avoids it.
+    /// Passes on the reply to a command that the worker can do without. `None` if its user may not send the command, or
+    /// the server does not know it; then logs once per process the consequence (`cost`) and the ACL rule that avoids
+    /// it.
     ///
     /// # Errors
     ///
@@ -312,8 +313,8 @@ fn queue_and_execute(connection: &mut Connection, commands: &[Cmd], with_multi: 
     })
 }
 
-/// Fails if the server does not answer, or runs in cluster mode. The TLS handshake takes place with the first command, and
-/// a listener without TLS may never answer it. Every user may send HELLO.
+/// Fails if the server does not answer, or runs in cluster mode. The TLS handshake takes place with the first command,
+/// and a listener without TLS may never answer it. Every user may send HELLO.
 fn hello(connection: &mut Connection) -> RedisResult<()> {
     match redis::cmd("HELLO").query::<HashMap<String, Value>>(connection) {
         Err(error) if is_connection_error(&error) => Err(error),
@@ -325,8 +326,8 @@ fn hello(connection: &mut Connection) -> RedisResult<()> {
     }
 }
 
-/// Counters and dead letters are written in one MULTI each. A cluster keeps their keys in different slots and would refuse
-/// the MULTI, so that rows would be written but never counted.
+/// Counters and dead letters are written in one MULTI each. A cluster keeps their keys in different slots and would
+/// refuse the MULTI, so that rows would be written but never counted.
 const CLUSTER: &str = "redis runs in cluster mode, which the worker does not support: its transactions span slots; set \
                        cluster-enabled no and restart redis, or let REDIS_URL name a redis that is not a cluster's";
 
@@ -349,8 +350,8 @@ pub fn code(error: &RedisError) -> &str {
     error.code().unwrap_or_default()
 }
 
-/// Whether the user lacks a right, or the server lacks the command: redis.conf may rename it, or a proxy may not know it.
-/// If a command inside a MULTI is refused, EXEC fails with EXECABORT and gives the reason in its text.
+/// Whether the user lacks a right, or the server lacks the command: redis.conf may rename it, or a proxy may not know
+/// it. If a command inside a MULTI is refused, EXEC fails with EXECABORT and gives the reason in its text.
 pub fn is_refused(error: &RedisError) -> bool {
     match code(error) {
         _ if is_database_refused(error) => false,
@@ -371,8 +372,8 @@ pub fn is_unknown(error: &RedisError) -> bool {
     error.detail().is_some_and(reports_unknown)
 }
 
-/// How to fix an error that `is_refused`: by the ACL `rules`, or, if the server does not know the command, in redis.conf or
-/// at a proxy.
+/// How to fix an error that `is_refused`: by the ACL `rules`, or, if the server does not know the command, in
+/// redis.conf or at a proxy.
 pub fn remedy(error: &RedisError, rules: &str) -> String {
     match is_unknown(error) {
         true => "take its rename-command out of redis.conf and restart redis, or connect past the proxy that lacks it"
@@ -381,8 +382,8 @@ pub fn remedy(error: &RedisError, rules: &str) -> String {
     }
 }
 
-/// The `remedy` as the end of a log line. Empty for errors other than a missing right: for those, `describe` includes the
-/// advice.
+/// The `remedy` as the end of a log line. Empty for errors other than a missing right: for those, `describe` includes
+/// the advice.
 pub fn hint(error: &RedisError, rules: &str) -> String {
     match is_refused(error) {
         true => format!("; {}", remedy(error, rules)),
@@ -428,7 +429,8 @@ fn advice(error: &RedisError) -> Option<&'static str> {
     })
 }
 
-/// Whether SELECT of the address's database was refused. The client sends it first, so there is no connection without it.
+/// Whether SELECT of the address's database was refused. The client sends it first, so there is no connection without
+/// it.
 pub fn is_database_refused(error: &RedisError) -> bool {
     let names_select = |detail: &str| {
         let detail = detail.to_ascii_lowercase();

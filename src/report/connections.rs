@@ -1,7 +1,7 @@
 //! The open connections to METRICS_ADDR.
 //!
-//! Owns their threads, one for each, named `http-connection`. They are not registered with `threads`: they end soon, send
-//! no heartbeats, and a panic of one deprives its peer of the answer and has no other effect.
+//! Owns their threads, one for each, named `http-connection`. They are not registered with `threads`: they end soon,
+//! send no heartbeats, and a panic of one deprives its peer of the answer and has no other effect.
 //!
 //! Invariant: there are never more than `MAX_OPEN` of them, and none outlives `Connections`.
 

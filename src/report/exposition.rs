@@ -1,7 +1,7 @@
 //! The metrics in Prometheus' text format.
 //!
-//! Owns their names, help texts and types, by Prometheus' conventions: base units, `_total` for counters. The values come
-//! from `metrics`; nothing is counted here.
+//! Owns their names, help texts and types, by Prometheus' conventions: base units, `_total` for counters. The values
+//! come from `metrics`; nothing is counted here.
 
 use std::fmt;
 use std::sync::Arc;

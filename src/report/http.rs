@@ -1,13 +1,13 @@
 //! Thread `http`: serves `/metrics`, `/healthz` and `/readyz` if METRICS_ADDR is set.
 //!
-//! Owns the listener, and the parsing of requests: only their head is read, up to a limit of size and time. The pages change
-//! nothing and contain no secrets. Still the address should be local or in a private network, because every client is
-//! answered.
+//! Owns the listener, and the parsing of requests: only their head is read, up to a limit of size and time. The pages
+//! change nothing and contain no secrets. Still the address should be local or in a private network, because every
+//! client is answered.
 //!
-//! Invariant: nothing that a peer sends, or fails to send, keeps others from an answer or stops this thread. Each connection
-//! has a thread and a time limit of its own. This rules out the server crates: tiny_http allocates as many bytes for a body
-//! as its head announces, and waits for them without a limit; oxhttp and touche cannot be stopped, and their threads are
-//! never joined.
+//! Invariant: nothing that a peer sends, or fails to send, keeps others from an answer or stops this thread. Each
+//! connection has a thread and a time limit of its own. This rules out the server crates: tiny_http allocates as many
+//! bytes for a body as its head announces, and waits for them without a limit; oxhttp and touche cannot be stopped, and
+//! their threads are never joined.
 
 use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream};

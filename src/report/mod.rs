@@ -1,4 +1,4 @@
-//! What the process tells of itself: to the dashboard, to `status`, to Prometheus, to systemd, to the log.
+//! The reports of the process: to `status`, to Prometheus, to health checks and to systemd.
 //!
 //! Owns the counts and figures and the threads that hand them out. Decides nothing about entries.
 

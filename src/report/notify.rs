@@ -1,7 +1,8 @@
 //! Thread `notify`: reports to the service manager, if NOTIFY_SOCKET is set.
 //!
 //! Owns READY, STATUS, WATCHDOG and STOPPING of sd_notify(3). The watchdog is fed only when every thread has sent a
-//! heartbeat since the last time. It is no longer fed once a stop is requested: systemd has a separate time limit for stops.
+//! heartbeat since the last time. It is no longer fed once a stop is requested: systemd has a separate time limit for
+//! stops.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -56,7 +57,8 @@ impl Start {
         self.ready();
     }
 
-    /// What keeps the worker from applying entries: a server with the reason, or a step of the start. `None` if nothing.
+    /// What keeps the worker from applying entries: a server with the reason, or a step of the start. `None` if
+    /// nothing.
     pub fn awaits(&self, redis: &Redis, db: &Db) -> Option<String> {
         let outage = [("redis", &redis.outage), ("postgresql", &db.outage)]
             .into_iter()

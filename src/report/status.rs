@@ -1,7 +1,7 @@
 //! Thread `status`: publishes the worker's state, so that it can be read from another machine.
 //!
-//! Owns the key that `firehose-worker status` reads, which is written every second, beside the data path. It expires soon
-//! after the worker ends. If the user may not write it, the worker runs without it.
+//! Owns the key that `firehose-worker status` reads, which is written every second, beside the data path. It expires
+//! soon after the worker ends. If the user may not write it, the worker runs without it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

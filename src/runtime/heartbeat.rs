@@ -1,10 +1,10 @@
 //! Which threads are alive.
 //!
-//! Owns the heartbeats by which the watchdog and /healthz find a stuck thread. A thread beats whenever it comes back from a
-//! wait or from a server, whatever the result: an idle stream and an outage are full of heartbeats.
+//! Owns the heartbeats by which the watchdog and /healthz find a stuck thread. A thread beats whenever it comes back
+//! from a wait or from a server, whatever the result: an idle stream and an outage are full of heartbeats.
 //!
-//! Invariant: every blocking call is bounded (PostgreSQL's limit of 35 s is the longest) and followed by `beat`. A thread
-//! that misses that long is stuck.
+//! Invariant: every blocking call is bounded (PostgreSQL's limit of 35 s is the longest) and followed by `beat`. A
+//! thread that misses that long is stuck.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;

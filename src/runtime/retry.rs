@@ -13,8 +13,8 @@ use crate::runtime::shutdown::{Stop, Stopped};
 const FIRST: Duration = Duration::from_millis(50);
 const LONGEST: Duration = Duration::from_secs(5);
 
-/// Waits that double from 50 ms to 5 s, each shortened at random by up to half, so that processes that failed together do
-/// not retry together. They start at 50 ms again once nothing has failed for a while.
+/// Waits that double from 50 ms to 5 s, each shortened at random by up to half, so that processes that failed together
+/// do not retry together. They start at 50 ms again once nothing has failed for a while.
 #[derive(Default)]
 pub struct Backoff {
     failures: u32,

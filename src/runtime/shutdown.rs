@@ -1,11 +1,11 @@
 //! The stop request, and the waits that it ends.
 //!
 //! Owns the thread that receives signals. The first stop signal, whether from a service manager, a person or a closing
-//! terminal, makes every thread finish; a second ends the process at once. All threads sleep through `Stop::wait`, so that
-//! a stop ends every sleep.
+//! terminal, makes every thread finish; a second ends the process at once. All threads sleep through `Stop::wait`, so
+//! that a stop ends every sleep.
 //!
-//! Invariant: no signal ends the process before its counts are flushed, except SIGKILL, a second stop signal, and signals
-//! for faults of the process itself.
+//! Invariant: no signal ends the process before its counts are flushed, except SIGKILL, a second stop signal, and
+//! signals for faults of the process itself.
 
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -78,8 +78,8 @@ const EXIT_AT_ONCE: i32 = 143;
 /// Signals that request a stop.
 const STOPS: [i32; 4] = [SIGTERM, SIGINT, SIGHUP, SIGQUIT];
 
-/// Signals without a meaning here, which would end the process if they were not handled. Log rotation and profiling tools
-/// send them.
+/// Signals without a meaning here, which would end the process if they were not handled. Log rotation and profiling
+/// tools send them.
 const IGNORED: [i32; 6] = [SIGUSR1, SIGUSR2, SIGALRM, SIGVTALRM, SIGPROF, SIGIO];
 
 /// Makes the first stop signal request a stop, and a second one end the process.

@@ -1,7 +1,7 @@
 //! The threads of the program.
 //!
-//! Owns their start and end. A thread that ends early, by an error or a panic, requests the stop, and its failure becomes
-//! the result of the program.
+//! Owns their start and end. A thread that ends early, by an error or a panic, requests the stop, and its failure
+//! becomes the result of the program.
 
 use std::collections::HashMap;
 use std::thread::JoinHandle;
@@ -56,7 +56,8 @@ impl Threads {
         self.start(name, true, run)
     }
 
-    /// Starts a thread beside the data path, which runs until `stop`. Its error or panic requests the stop of all threads.
+    /// Starts a thread beside the data path, which runs until `stop`. Its error or panic requests the stop of all
+    /// threads.
     pub fn spawn_beside(
         &mut self,
         name: &str,
@@ -91,8 +92,8 @@ impl Threads {
         Ok(())
     }
 
-    /// Waits for the threads on the data path; once a stop is requested, for at most `stop_timeout`. Handles the end of all
-    /// other threads meanwhile. Returns whether all threads on the path ended.
+    /// Waits for the threads on the data path; once a stop is requested, for at most `stop_timeout`. Handles the end of
+    /// all other threads meanwhile. Returns whether all threads on the path ended.
     pub fn join_path(&mut self, stop_timeout: Duration) -> bool {
         while self.running.values().any(|running| running.is_path) {
             self.join_one(POLL_INTERVAL);

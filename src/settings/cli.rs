@@ -8,7 +8,8 @@ use clap::{Arg, Args, Parser, Subcommand};
 
 use crate::entry::EntryId;
 
-/// The version, with the git revision that it was built from. The build script, which includes this file, has no revision.
+/// The version, with the git revision that it was built from. The build script, which includes this file, has no
+/// revision.
 pub const VERSION: &str = match option_env!("FIREHOSE_WORKER_VERSION") {
     Some(version) => version,
     None => env!("CARGO_PKG_VERSION"),
@@ -16,8 +17,8 @@ pub const VERSION: &str = match option_env!("FIREHOSE_WORKER_VERSION") {
 
 /// Writes AT Protocol firehose events from a Redis stream to an AppView's PostgreSQL database.
 ///
-/// Without a command, the worker runs until SIGTERM, SIGINT, SIGHUP or SIGQUIT. Settings come from the environment. A flag
-/// overrides its variable, and an empty variable counts as unset.
+/// Without a command, the worker runs until SIGTERM, SIGINT, SIGHUP or SIGQUIT. Settings come from the environment. A
+/// flag overrides its variable, and an empty variable counts as unset.
 #[derive(Debug, Parser)]
 #[command(version = VERSION, max_term_width = 120, after_help = EXIT_CODES)]
 pub struct Cli {
@@ -78,9 +79,9 @@ pub enum Command {
 
     /// Recount counters, and correct rows that other workers or older versions left wrong; safe while workers run
     ///
-    /// Walks through the tables in slices. After a stop or a kill, the next start continues where the last one ended. Prints
-    /// to standard output what was wrong and by how much. Exits with 0 when it has finished or a signal stopped it,
-    /// with 1 when it could not continue.
+    /// Walks through the tables in slices. After a stop or a kill, the next start continues where the last one ended.
+    /// Prints to standard output what was wrong and by how much. Exits with 0 when it has finished or a signal stopped
+    /// it, with 1 when it could not continue.
     Repair(Repair),
 
     /// List dead letters, put them back on the stream, or delete them

@@ -1,7 +1,7 @@
 //! Validates the settings.
 //!
-//! Owns the allowed values of each setting. All faults are reported at once, before any server is contacted. Each names the
-//! variable, its value (never a password), and what is allowed.
+//! Owns the allowed values of each setting. All faults are reported at once, before any server is contacted. Each names
+//! the variable, its value (never a password), and what is allowed.
 
 use std::fmt::Write as _;
 use std::ops::RangeInclusive;

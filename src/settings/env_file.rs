@@ -167,9 +167,9 @@ impl EnvFile {
     }
 }
 
-/// Parses a value up to the end of its line. A quote opens quoted text at the start of the value or after other quoted text.
-/// Quoted text is kept as it is, and blanks between quoted parts are dropped. After unquoted text, a quote is an ordinary
-/// character.
+/// Parses a value up to the end of its line. A quote opens quoted text at the start of the value or after other quoted
+/// text. Quoted text is kept as it is, and blanks between quoted parts are dropped. After unquoted text, a quote is an
+/// ordinary character.
 fn value(rest: &mut Peekable<Chars>, line: &mut usize) -> String {
     let mut value = String::new();
     loop {

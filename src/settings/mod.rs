@@ -1,7 +1,7 @@
 //! The settings: command line, environment and settings file.
 //!
-//! Owns reading and validating them. No other module reads a setting's variable. Passwords leave this module only within
-//! the addresses of servers.
+//! Owns reading and validating them. No other module reads a setting's variable. Passwords leave this module only
+//! within the addresses of servers.
 
 pub mod cli;
 pub mod config;

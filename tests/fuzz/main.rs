@@ -1,7 +1,7 @@
 //! The decoder under inputs that no producer sends: made-up events of both dialects, mutated.
 //!
-//! Seeded, so that a failure can be repeated. Each input is taken from an entry's bytes to rows, without a panic and within
-//! memory that is bounded by the input's length.
+//! Seeded, so that a failure can be repeated. Each input is taken from an entry's bytes to rows, without a panic and
+//! within memory that is bounded by the input's length.
 //!
 //! `FIREHOSE_FUZZ_INPUTS` is the number of inputs (100,000), `FIREHOSE_FUZZ_SEED` the seed (1).
 

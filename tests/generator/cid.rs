@@ -1,6 +1,7 @@
 //! CIDs in the network's canonical text form: version 1, sha2-256, base32 in lower case, 59 characters.
 //!
-//! The digests are random, not SHA-256 of anything: a program that stores CIDs cannot tell, and no hash function is needed.
+//! The digests are random, not SHA-256 of anything: a program that stores CIDs cannot tell, and no hash function is
+//! needed.
 
 use data_encoding::BASE32_NOPAD;
 

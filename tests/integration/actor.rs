@@ -1,5 +1,5 @@
-//! Profiles, identity and account events, records of collections without a table; labels, opt-out, handles that move and
-//! users that the AppView deletes in files of their own.
+//! Profiles, identity and account events, records of collections without a table; labels, opt-out, handles that move
+//! and users that the AppView deletes in files of their own.
 //!
 //! Each test compares the whole database, so what a test does not name must not be there.
 

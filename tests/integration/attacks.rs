@@ -343,7 +343,8 @@ const REFUSED_KINDS: [RefusedKind; 6] = [
     },
 ];
 
-/// The ops of a commit, of which two in five are refused. The others need each other: every like needs a post before it.
+/// The ops of a commit, of which two in five are refused. The others need each other: every like needs a post before
+/// it.
 fn two_refused_in_five(n_ops: usize, refused: fn(usize) -> Record) -> (Vec<Value>, Vec<String>) {
     let mut paths = Vec::new();
     let ops = (0..n_ops).map(|n| match n % 5 {

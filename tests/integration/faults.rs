@@ -1,5 +1,5 @@
-//! Real failures of servers and networks. Afterwards the rows are those of a run without faults, nothing is pending, the
-//! dead letters are exactly the poison entries, and every count is exact.
+//! Real failures of servers and networks. Afterwards the rows are those of a run without faults, nothing is pending,
+//! the dead letters are exactly the poison entries, and every count is exact.
 //!
 //! Each fault has a short form here; FIREHOSE_TEST_ALL=1 adds the long ones.
 

@@ -1,5 +1,5 @@
-//! Random histories against a model: the tables match it whatever happens in whatever order, and however the entries are
-//! batched, redelivered and distributed over threads.
+//! Random histories against a model: the tables match it whatever happens in whatever order, and however the entries
+//! are batched, redelivered and distributed over threads.
 //!
 //! `FIREHOSE_TEST_HISTORIES` histories (2000) are played, from seed `FIREHOSE_TEST_SEED` (1) on, in groups that share a
 //! database. A failure prints the seed, what differs, and the smallest history found that still differs.

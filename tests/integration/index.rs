@@ -1,4 +1,5 @@
-//! The index of tests, index.md, is correct: each test that it names exists, and it names each table that the worker writes.
+//! The index of tests, index.md, is correct: each test that it names exists, and it names each table that the worker
+//! writes.
 
 use std::collections::BTreeSet;
 use std::env;

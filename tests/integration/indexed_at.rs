@@ -88,8 +88,8 @@ fn rows_of_one_page_key_and_one_millisecond_are_moved_apart_across_workers() {
     }
 }
 
-/// Readers page through the accounts that an actor follows as they do through followers, and a client follows all accounts
-/// of a starter pack in one commit.
+/// Readers page through the accounts that an actor follows as they do through followers, and a client follows all
+/// accounts of a starter pack in one commit.
 #[test]
 fn all_that_one_commit_follows_is_moved_apart() {
     let stack = Stack::new("indexed_at_follows");

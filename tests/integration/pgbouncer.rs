@@ -74,8 +74,8 @@ fn a_postgresql_that_crashes_behind_pgbouncer_loses_nothing() {
     assert_same(&direct.snapshot(), &stack.snapshot());
 }
 
-/// The settings that a worker's transactions change, and prepared statements, in each of PgBouncer's connections: clients
-/// whose transactions run at a time have one each.
+/// The settings that a worker's transactions change, and prepared statements, in each of PgBouncer's connections:
+/// clients whose transactions run at a time have one each.
 fn sessions_state(url: &str) -> [String; N_CONNECTIONS] {
     let mut clients = [(); N_CONNECTIONS].map(|()| postgres::Client::connect(url, postgres::NoTls).expect("pgbouncer"));
     let mut transactions = clients.each_mut().map(|client| {

@@ -1,8 +1,8 @@
 //! No statement of the worker scans a table: EXPLAIN of each file in `sql/`, on a million posts and likes.
 //!
-//! A plan is right only if every table is reached by an index condition: while the tables are empty, as at a first start,
-//! before they were ever analysed, as after a restore, and afterwards. A pair must be reached by an index of both its
-//! columns: one account may own most rows of a table, and one post may have most of the likes.
+//! A plan is right only if every table is reached by an index condition: while the tables are empty, as at a first
+//! start, before they were ever analysed, as after a restore, and afterwards. A pair must be reached by an index of
+//! both its columns: one account may own most rows of a table, and one post may have most of the likes.
 
 use std::collections::BTreeMap;
 
@@ -43,8 +43,8 @@ const OF_WHOLE_SUBJECTS: [&str; 4] = [
     "repair_counters_find",
 ];
 
-/// Statements that name no rows: settings, locks, queries of the catalogue, and those that read all members, of which there
-/// are few.
+/// Statements that name no rows: settings, locks, queries of the catalogue, and those that read all members, of which
+/// there are few.
 const WITHOUT_ROWS: [&str; 9] = [
     "begin",
     "own_schema_lock",

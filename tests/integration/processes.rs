@@ -1,8 +1,8 @@
 //! Several workers with different consumer names in one group: the rows are those of a single worker, whichever process
 //! applies which entry, and in whatever order.
 //!
-//! `Late` forces an order that otherwise occurs only by chance: one process has read entries, another applies later entries
-//! of the stream, and only then does the first continue.
+//! `Late` forces an order that otherwise occurs only by chance: one process has read entries, another applies later
+//! entries of the stream, and only then does the first continue.
 
 mod counts;
 mod gone;

@@ -333,8 +333,8 @@ pub(crate) fn stack_with_user(name: &str, did: &str) -> Stack {
     stack
 }
 
-/// Gives every row of `table` this commit_seq, if the table has one. Which seq a row keeps of several entries with equal
-/// content is not defined, so a test about such repeats must not depend on it.
+/// Gives every row of `table` this commit_seq, if the table has one. Which seq a row keeps of several entries with
+/// equal content is not defined, so a test about such repeats must not depend on it.
 pub(crate) fn any_seq_of_equals(stack: &Stack, table: &str, seq: u32) {
     let is_there =
         format!("SELECT FROM information_schema.columns WHERE table_name = '{table}' AND column_name = 'commit_seq'");

@@ -1,5 +1,5 @@
-//! The command `repair` finds and corrects rows that other workers left wrong, with or without running workers, and after
-//! any interruption.
+//! The command `repair` finds and corrects rows that other workers left wrong, with or without running workers, and
+//! after any interruption.
 //!
 //! The worker fills the tables, so they are correct; then the tests damage them as older workers do, or worse.
 

@@ -1,4 +1,5 @@
-//! Whole streams, as the network sends them: all entries are counted, all counters are correct, and repeats change nothing.
+//! Whole streams, as the network sends them: all entries are counted, all counters are correct, and repeats change
+//! nothing.
 
 use std::path::Path;
 

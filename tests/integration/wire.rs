@@ -1,5 +1,5 @@
-//! Wire formats: two dialects of a record, forms of CIDs and blobs, unusual dates and texts, wrong types, and unreadable
-//! entries.
+//! Wire formats: two dialects of a record, forms of CIDs and blobs, unusual dates and texts, wrong types, and
+//! unreadable entries.
 
 mod cids;
 mod dates;

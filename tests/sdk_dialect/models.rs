@@ -1,4 +1,5 @@
-//! Models of the SDK that the events of tests and benchmarks need, and those of every record of the network's own lexicons.
+//! Models of the SDK that the events of tests and benchmarks need, and those of every record of the network's own
+//! lexicons.
 
 use Kind::{Blob, Many, One, Plain, Union, Unions};
 

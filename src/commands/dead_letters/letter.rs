@@ -56,8 +56,8 @@ impl Letter {
         })
     }
 
-    /// The XADD that puts the original entry back on the stream. Fields that the entry did not have are not added, so that it
-    /// is processed as before.
+    /// The XADD that puts the original entry back on the stream. Fields that the entry did not have are not added, so
+    /// that it is processed as before.
     pub fn to_event(&self, stream: &str) -> redis::Cmd {
         let mut add = redis::cmd("XADD");
         add.arg(stream).arg("*");

@@ -1,10 +1,10 @@
 //! `dead-letters`: list, show, replay, drop.
 //!
-//! Owns what an operator can do about entries and ops that became dead letters. Reads them page by page, because there may
-//! be gigabytes of them.
+//! Owns what an operator can do about entries and ops that became dead letters. Reads them page by page, because there
+//! may be gigabytes of them.
 //!
-//! Invariant: a replayed letter is on the stream once and no longer among the dead letters, or neither. Both changes happen
-//! in one transaction, which fails if the dead letters have changed since the letter was read.
+//! Invariant: a replayed letter is on the stream once and no longer among the dead letters, or neither. Both changes
+//! happen in one transaction, which fails if the dead letters have changed since the letter was read.
 
 mod letter;
 mod table;
@@ -153,7 +153,8 @@ impl Letters {
         Ok(())
     }
 
-    /// Replays the first letter of the range. Returns its ID and that of the new entry, or `None` if the range is empty.
+    /// Replays the first letter of the range. Returns its ID and that of the new entry, or `None` if the range is
+    /// empty.
     fn replay_first(&mut self, start: &str, end: EntryId) -> anyhow::Result<Option<(EntryId, String)>> {
         const RIGHTS: &str = "+xrange +xadd +xdel +watch +unwatch +multi +exec";
         for _ in 0..TRIES {

@@ -5,8 +5,8 @@
 use super::letter::Letter;
 use crate::logging::shown::{cut, one_line};
 
-/// The widths of a table's columns. The last one takes the rest of the terminal's line, or as much as it needs if there is no
-/// terminal.
+/// The widths of a table's columns. The last one takes the rest of the terminal's line, or as much as it needs if there
+/// is no terminal.
 pub struct Columns {
     widths: [usize; 6],
     line: Option<usize>,

@@ -1,5 +1,5 @@
-//! Corrects the counters of `post_aggregations` from the rows that they count, and adds them to posts that have none, which
-//! readers do not show.
+//! Corrects the counters of `post_aggregations` from the rows that they count, and adds them to posts that have none,
+//! which readers do not show.
 
 use std::collections::BTreeMap;
 
@@ -107,8 +107,8 @@ impl Miscount {
 /// The maximum number of subjects in a transaction.
 const CHUNK: usize = 500;
 
-/// The maximum number of rows counted in a transaction, unless a single subject has more. A worker that writes to one of
-/// the subjects waits that long.
+/// The maximum number of rows counted in a transaction, unless a single subject has more. A worker that writes to one
+/// of the subjects waits that long.
 const CHUNK_ROWS: i64 = 50_000;
 
 fn read(client: &mut Client, after: &Key, length: u32) -> Result<Option<Slice>, ApplyError> {
@@ -177,8 +177,8 @@ fn fix_of(miscounts: &[Miscount]) -> Fix {
     Box::new(move |client| fix(client, &subjects))
 }
 
-/// Recounts subjects with the workers' statements: adds zero to their counters, which creates and locks them, and then sets
-/// them from the rows. Returns the number of subjects.
+/// Recounts subjects with the workers' statements: adds zero to their counters, which creates and locks them, and then
+/// sets them from the rows. Returns the number of subjects.
 fn fix(client: &mut Client, subjects: &[String]) -> Result<u64, ApplyError> {
     transaction(client, |client| {
         let mut add = Params::new().texts(subjects.iter());

@@ -1,4 +1,5 @@
-//! Corrects rows that are dated before the year 0100, which the AppView's readers misread as another year or as no date.
+//! Corrects rows that are dated before the year 0100, which the AppView's readers misread as another year or as no
+//! date.
 
 use postgres::Client;
 

@@ -1,7 +1,7 @@
 //! Corrects handles that several users have, and removes texts that are not handles.
 //!
-//! The rows do not show which user owns a handle, because they do not record when it was assigned. The newest user keeps it:
-//! a handle that moves usually moves to an account that was created for it.
+//! The rows do not show which user owns a handle, because they do not record when it was assigned. The newest user
+//! keeps it: a handle that moves usually moves to an account that was created for it.
 
 use postgres::Client;
 

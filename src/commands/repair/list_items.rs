@@ -1,4 +1,5 @@
-//! Removes list items that an account put into another account's list. With them, any account could add any other to a list.
+//! Removes list items that an account put into another account's list. With them, any account could add any other to a
+//! list.
 
 use postgres::Client;
 

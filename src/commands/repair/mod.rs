@@ -46,7 +46,7 @@ pub struct Step {
     /// Reads the slice of that many rows after a key. `None` if no rows are left.
     read: fn(&mut Client, &Key, u32) -> Result<Option<Slice>, ApplyError>,
     needs: Needs,
-    /// What the stored rows cannot tell, although the repair of wrong rows had to decide it.
+    /// What the stored rows cannot show, although the repair of wrong rows had to decide it.
     pub not_known: Option<&'static str>,
 }
 
@@ -108,7 +108,8 @@ type Fix = Box<dyn Fn(&mut Client) -> Result<u64, ApplyError>>;
 ///
 /// # Errors
 ///
-/// Tables or rights are missing, a statement can never succeed, or another process has taken the repair over.
+/// Fails if tables or privileges are missing, if a statement can never succeed, or if another process has taken over
+/// the repair.
 pub fn run(config: Config, options: &cli::Repair) -> anyhow::Result<String> {
     config.warnings.iter().for_each(|warning| log::warn!("{warning}"));
     let stop = Stop::default();
@@ -340,8 +341,9 @@ fn repairing<T>(client: &mut Client, work: impl FnOnce(&mut Client) -> Result<T,
 }
 
 impl Slice {
-    /// Makes a slice from the rows of a statement that finds wrong rows. Each row repeats the last key and the length of the
-    /// slice. `None` if no rows are left. `fix` repairs at most `chunk` of the values that `read` takes from the rows.
+    /// Makes a slice from the rows of a statement that finds wrong rows. Each row repeats the last key and the length
+    /// of the slice. `None` if no rows are left. `fix` repairs at most `chunk` of the values that `read` takes from the
+    /// rows.
     fn of<T: Ord + 'static>(
         rows: &[Row],
         last: &[&str],

@@ -1,7 +1,7 @@
 //! Corrects avatars and banners whose stored value is not a CID in the form that the AppView reads.
 //!
-//! A URL in its place would make every reader's client load a picture from an untrusted server. Other forms of a CID are
-//! rewritten as the worker writes them.
+//! A URL in its place would make every reader's client load a picture from an untrusted server. Other forms of a CID
+//! are rewritten as the worker writes them.
 
 use std::borrow::Cow;
 

@@ -12,7 +12,8 @@ use crate::logging::shown::{self, one_line};
 /// The number of examples kept for each step.
 pub const N_EXAMPLES: usize = 5;
 
-/// The findings so far. They are stored with the progress, so that a repair reports everything even if it was interrupted.
+/// The findings so far. They are stored with the progress, so that a repair reports everything even if it was
+/// interrupted.
 #[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Report {
     pub dry_run: bool,

@@ -13,7 +13,8 @@ use crate::postgres::transaction::transaction;
 /// The tables that are read, also by a dry run, besides those with dates.
 const READ: [&str; 3] = ["users", "post_aggregations", "post_viewer_states"];
 
-/// The privileges to write, besides those for dates. The latter also cover the locks of posts, lists and feed generators.
+/// The privileges to write, besides those for dates. The latter also cover the locks of posts, lists and feed
+/// generators.
 const WRITTEN: [(&str, &str); 16] = [
     ("users", "UPDATE"),
     ("user_settings", "SELECT"),

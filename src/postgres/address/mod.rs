@@ -1,8 +1,8 @@
 //! DATABASE_URL → connection settings.
 //!
-//! Owns which of libpq's parameters are honored, and the time limits of every connection. The `postgres` crate parses hosts
-//! and most parameters; this module handles those that the crate lacks or gives another meaning. Parameters that change
-//! nothing here are accepted with a warning, so that an environment file of another program just works.
+//! Owns which of libpq's parameters are honored, and the time limits of every connection. The `postgres` crate parses
+//! hosts and most parameters; this module handles those that the crate lacks or gives another meaning. Parameters that
+//! change nothing here are accepted with a warning, so that an environment file of another program just works.
 
 use std::path::PathBuf;
 use std::time::Duration;

@@ -28,8 +28,8 @@ impl Parameters {
     pub fn parse(text: &str) -> Result<Parameters, String> {
         match text.split_once("://") {
             Some((scheme, rest)) if is_ours(scheme) => url(rest),
-            // A driver's name in the scheme, another database's URL, or quotes around the URL. Key=value pairs do not begin
-            // like that.
+            // A driver's name in the scheme, another database's URL, or quotes around the URL. Key=value pairs do not
+            // begin like that.
             Some((scheme, _)) if !scheme.contains('=') => Err(format!(
                 "it does not begin with postgresql://; write that instead of postgresql+asyncpg:// or jdbc:postgresql://, \
                  and no quotes around it; {ALLOWED}"

@@ -32,8 +32,8 @@ impl fmt::Display for Server {
     }
 }
 
-/// The servers, each from the host, address and port at the same index of their lists; a single port applies to all. The
-/// parameters `host` and `port` override the authority of a URL.
+/// The servers, each from the host, address and port at the same index of their lists; a single port applies to all.
+/// The parameters `host` and `port` override the authority of a URL.
 pub fn take(parameters: &mut Parameters) -> Result<Vec<Server>, String> {
     let addresses = addresses(parameters.take("hostaddr"))?;
     let named = parameters.take_config("", "host port")?;

@@ -1,5 +1,5 @@
-//! Users rows that the AppView deletes: a later op of the user creates the row again, with the handle and profile from the
-//! stream.
+//! Users rows that the AppView deletes: a later op of the user creates the row again, with the handle and profile from
+//! the stream.
 
 use std::time::Duration;
 

@@ -1,4 +1,5 @@
-//! Redis is down for longer than CLAIM_IDLE_MS: no worker can renew its entries meanwhile, although all of them are alive.
+//! Redis is down for longer than CLAIM_IDLE_MS: no worker can renew its entries meanwhile, although all of them are
+//! alive.
 
 use std::collections::BTreeMap;
 

@@ -46,8 +46,8 @@ fn n_tries(stack: &Stack, id: &str) -> i64 {
     tries.unwrap_or(0)
 }
 
-/// Kills one worker after the other as soon as it waits for the test's lock, until one sets an entry apart. Answers how many
-/// were killed, and the last.
+/// Kills one worker after the other as soon as it waits for the test's lock, until one sets an entry apart. Answers how
+/// many were killed, and the last.
 fn kill_until_set_apart(stack: &Stack) -> (i64, Worker) {
     for n_kills in 0..40 {
         let mut worker = spawn(stack);
@@ -81,7 +81,8 @@ fn an_entry_that_always_crashes_the_process_becomes_a_dead_letter() {
     );
     (5..10).for_each(|n| drop(follow_by("fatal", n)));
 
-    // The test itself kills the process as soon as it applies the entry. The lock keeps it from writing the post before.
+    // The test itself kills the process as soon as it applies the entry. The lock keeps it from writing the post
+    // before.
     let mut lock = stack.database.client();
     let mut lock = lock.transaction().expect("a transaction");
     lock.batch_execute("lock table posts").expect("the lock");

@@ -26,8 +26,8 @@ impl Literal {
         has_in_order(&self.text, pieces)
     }
 
-    /// Whether a text may have been formatted from this literal. Its parts beside the placeholders must be long enough to
-    /// identify it.
+    /// Whether a text may have been formatted from this literal. Its parts beside the placeholders must be long enough
+    /// to identify it.
     pub(super) fn may_make(&self, text: &str) -> bool {
         let pieces = pieces(&self.text);
         pieces.concat().len() >= SHORTEST && has_in_order(text, &pieces)
@@ -75,8 +75,8 @@ fn literals_of(file: &str) -> Vec<Literal> {
     literals
 }
 
-/// Adds the literals of these tokens, which are the arguments of a warning or not. Only the first literal of a warning is
-/// its message.
+/// Adds the literals of these tokens, which are the arguments of a warning or not. Only the first literal of a warning
+/// is its message.
 fn collect(tokens: TokenStream, mut is_warning: bool, literals: &mut Vec<Literal>) {
     let mut before = String::new();
     for token in tokens {

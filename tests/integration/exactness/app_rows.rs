@@ -1,7 +1,8 @@
 //! Rows that the AppView or an older worker has inserted, and rows that the AppView has deleted.
 //!
-//! Rows of other programs have no commit_seq; the worker's always have one. If an op finds a row without it, it is unknown
-//! whether the row was counted. Its missing side effects are added, and the subject's counter is set to the number of rows.
+//! Rows of other programs have no commit_seq; the worker's always have one. If an op finds a row without it, it is
+//! unknown whether the row was counted. Its missing side effects are added, and the subject's counter is set to the
+//! number of rows.
 
 use serde_json::json;
 
@@ -339,7 +340,8 @@ fn a_delete_of_a_post_deleted_by_the_app_removes_its_side_effects() {
     }
 }
 
-/// Bob's two records of one pair, for each kind without a notification, and the number of rows that count for their subject.
+/// Bob's two records of one pair, for each kind without a notification, and the number of rows that count for their
+/// subject.
 fn silent_pairs() -> Vec<[Record; 2]> {
     let own = post(BOB, "p", "of his own");
     let both = |record: &dyn Fn(&str) -> Record| ["a", "b"].map(record);

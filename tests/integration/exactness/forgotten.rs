@@ -1,4 +1,5 @@
-//! Likes, reposts and bookmarks of which the AppView has deleted only the row, and whose subject no notification reveals.
+//! Likes, reposts and bookmarks of which the AppView has deleted only the row, and whose subject no notification
+//! reveals.
 
 use crate::records::*;
 use crate::support::Stack;

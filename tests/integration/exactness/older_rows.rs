@@ -1,5 +1,5 @@
-//! Rows of older workers, which wrote fewer side effects and counted differently: any op that finds such a row adds what is
-//! missing and recounts.
+//! Rows of older workers, which wrote fewer side effects and counted differently: any op that finds such a row adds
+//! what is missing and recounts.
 
 use serde_json::json;
 

@@ -1,11 +1,11 @@
 //! Every history of four ops of two records that meet in a pair, against a model of a few lines.
 //!
 //! An op creates one of two records about one of two subjects, or deletes it. The model keeps the live records in their
-//! order; the first of each subject holds the row. The states after one, two and three ops are checked on the way, where
-//! the worker sees the ops one by one.
+//! order; the first of each subject holds the row. The states after one, two and three ops are checked on the way,
+//! where the worker sees the ops one by one.
 //!
-//! The AppView does not define whether a record that is created again unchanged keeps its position or moves to the end. The
-//! model therefore knows both readings, and all histories must follow the same one.
+//! The AppView does not define whether a record that is created again unchanged keeps its position or moves to the end.
+//! The model therefore knows both readings, and all histories must follow the same one.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};

@@ -1,7 +1,7 @@
 //! Several live records of one pair, of which the table can hold one.
 //!
-//! The first live record in stream order has the row and every side effect. When it is deleted, the next one replaces it
-//! with its own values. Each history is played for every kind of pair, at once and entry by entry.
+//! The first live record in stream order has the row and every side effect. When it is deleted, the next one replaces
+//! it with its own values. Each history is played for every kind of pair, at once and entry by entry.
 
 use serde_json::{Value, json};
 

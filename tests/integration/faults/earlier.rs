@@ -1,5 +1,5 @@
-//! Redis returns to an earlier state: entries acknowledged since are delivered again, some of them while later entries of
-//! the same repos are in flight.
+//! Redis returns to an earlier state: entries acknowledged since are delivered again, some of them while later entries
+//! of the same repos are in flight.
 
 use postgres::Client;
 use redis::cmd;

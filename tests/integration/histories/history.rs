@@ -16,8 +16,8 @@ pub(crate) struct History {
     pub(crate) phases: Vec<Phase>,
 }
 
-/// Acts of the AppView, then events. Entries are redelivered within their phase only: the AppView's acts are not part of the
-/// stream, so the effect of a repeat from before them is undefined.
+/// Acts of the AppView, then events. Entries are redelivered within their phase only: the AppView's acts are not part
+/// of the stream, so the effect of a repeat from before them is undefined.
 #[derive(Clone, Default)]
 pub(crate) struct Phase {
     pub(crate) acts: Vec<Act>,
@@ -87,7 +87,8 @@ pub(crate) enum Act {
         path: String,
         is_counted: bool,
     },
-    /// Deletes the row of a record that has waiting rivals. The record's delete is the next event about it in the stream.
+    /// Deletes the row of a record that has waiting rivals. The record's delete is the next event about it in the
+    /// stream.
     Undo {
         repo: String,
         path: String,

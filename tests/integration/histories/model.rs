@@ -1,8 +1,9 @@
-//! The expected contents of the tables after a history: an independent implementation that applies one op after the other
-//! in memory. An update is a delete and a create. It has no batches, no folding, and no SQL except the AppView's own.
+//! The expected contents of the tables after a history: an independent implementation that applies one op after the
+//! other in memory. An update is a delete and a create. It has no batches, no folding, and no SQL except the AppView's
+//! own.
 //!
-//! Values that cannot be known are left open (`Open`): the counter of a subject that the AppView has miscounted, until an
-//! op finds one of the AppView's rows, and the side effects that such a row may or may not have.
+//! Values that cannot be known are left open (`Open`): the counter of a subject that the AppView has miscounted, until
+//! an op finds one of the AppView's rows, and the side effects that such a row may or may not have.
 
 mod app;
 mod pairs;
@@ -94,8 +95,8 @@ pub(crate) struct Model {
     thread_contexts: BTreeSet<String>,
     /// Notifications of the current record that have been read, as far as that is known.
     read: BTreeMap<String, Value>,
-    /// Those that were read before an op of this phase: if one is deleted and created again, a batch may have seen both ops
-    /// or neither.
+    /// Those that were read before an op of this phase: if one is deleted and created again, a batch may have seen both
+    /// ops or neither.
     read_before: BTreeSet<String>,
     /// Rows of others that a rival has met in this phase, with the rival.
     met: Vec<(String, String)>,
@@ -252,8 +253,8 @@ impl Model {
         }
     }
 
-    /// Ends a phase. Rows of other programs are complete if a rival was applied beside them. If the rival was deleted again,
-    /// it is unknown whether a batch ever saw it.
+    /// Ends a phase. Rows of other programs are complete if a rival was applied beside them. If the rival was deleted
+    /// again, it is unknown whether a batch ever saw it.
     pub(crate) fn end_phase(&mut self) {
         for (uri, rival) in std::mem::take(&mut self.met) {
             let Some(holder) = self.pairs.get(&uri).filter(|holder| holder.is_foreign).cloned() else {
@@ -292,8 +293,8 @@ impl Model {
             .collect();
     }
 
-    /// Side effects that may have been written in earlier phases are known from here on, except for their time and whether
-    /// they have been read.
+    /// Side effects that may have been written in earlier phases are known from here on, except for their time and
+    /// whether they have been read.
     fn close_effects(&mut self, uri: &str) {
         if let Some(times) = self.open.effects.remove(uri) {
             let own = format!("{uri}#notification");

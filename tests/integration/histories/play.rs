@@ -166,9 +166,9 @@ pub(crate) fn play(database: &Database, client: &mut Client, histories: &[Histor
     Played { models, wrong }
 }
 
-/// Plays histories with the binary, with three workers in each phase. Redis returns to the state before the phase twice, as
-/// soon as the first worker has read something, and then this worker is killed. The second one finishes the phase. The third
-/// receives the whole phase again.
+/// Plays histories with the binary, with three workers in each phase. Redis returns to the state before the phase
+/// twice, as soon as the first worker has read something, and then this worker is killed. The second one finishes the
+/// phase. The third receives the whole phase again.
 pub(crate) fn play_by_binary(stack: &Stack, histories: &[History], way: &Way) -> Vec<Model> {
     let mut models: Vec<Model> = histories
         .iter()

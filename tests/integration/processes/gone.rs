@@ -53,8 +53,8 @@ fn a_killed_process_is_taken_out_once_what_it_left_is_applied() {
     stop(&mut first);
 }
 
-/// One process freezes after it has read a post. Another takes the post over, applies it and its delete, and declares the
-/// first dead. Nothing in the database then shows that there was a later op.
+/// One process freezes after it has read a post. Another takes the post over, applies it and its delete, and declares
+/// the first dead. Nothing in the database then shows that there was a later op.
 #[test]
 fn a_process_that_wakes_after_it_was_declared_dead_writes_nothing() {
     let stack = Stack::new("frozen");
@@ -94,8 +94,8 @@ fn a_process_that_wakes_after_it_was_declared_dead_writes_nothing() {
     stack.assert_all_acknowledged();
 }
 
-/// The same, but the frozen process is not yet declared dead when it wakes. Its entries have been acknowledged meanwhile,
-/// and the version that shows this is kept as long as the process may hold them.
+/// The same, but the frozen process is not yet declared dead when it wakes. Its entries have been acknowledged
+/// meanwhile, and the version that shows this is kept as long as the process may hold them.
 #[test]
 fn a_process_that_wakes_with_entries_that_others_have_applied_writes_nothing() {
     let stack = Stack::new("woken");

@@ -7,8 +7,8 @@ use super::*;
 use crate::records::*;
 use crate::support::{assert_same, entries};
 
-/// The events of one repo. One process reads the first part, and applies it after another has applied the second. The third
-/// part follows when both have finished.
+/// The events of one repo. One process reads the first part, and applies it after another has applied the second. The
+/// third part follows when both have finished.
 struct History {
     repo: String,
     parts: [Vec<Event>; 3],

@@ -1,5 +1,5 @@
-//! The life of a record whose collection has rows of its own and hardly any effect elsewhere: created, repeated, updated
-//! and deleted. After each step the whole database is compared.
+//! The life of a record whose collection has rows of its own and hardly any effect elsewhere: created, repeated,
+//! updated and deleted. After each step the whole database is compared.
 
 use serde_json::{Value, json};
 

@@ -1,5 +1,5 @@
-//! Rows that older versions of the worker left wrong: items in another account's list, handles of several users, URLs in
-//! place of pictures, dates of the first century, embeds under a name that readers do not know.
+//! Rows that older versions of the worker left wrong: items in another account's list, handles of several users, URLs
+//! in place of pictures, dates of the first century, embeds under a name that readers do not know.
 
 use serde_json::{Value, json};
 
@@ -23,7 +23,8 @@ fn wrong(report: &Value) -> [u64; 6] {
     })
 }
 
-/// A dry run changes nothing and finds what the repair finds, and afterwards there is nothing to find. Answers the report.
+/// A dry run changes nothing and finds what the repair finds, and afterwards there is nothing to find. Answers the
+/// report.
 fn repaired(stack: &Stack) -> Value {
     let before = stack.snapshot();
     let dry = repair(stack, &["--dry-run", "--slice", "3"]);

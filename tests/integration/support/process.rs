@@ -151,7 +151,8 @@ pub(crate) fn free_port() -> u16 {
         .expect("a free port on 127.0.0.1")
 }
 
-/// What started the tests may ignore signals, as shells do with what they run in the background, and processes inherit that.
+/// What started the tests may ignore signals, as shells do with what they run in the background, and processes inherit
+/// that.
 fn heed_signals() -> io::Result<()> {
     for signal in [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT] {
         // SAFETY: signal takes no pointers here, and the default is a valid disposition.

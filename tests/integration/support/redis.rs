@@ -207,8 +207,8 @@ impl RedisServer {
             .args(&self.args)
             .stdout(Stdio::from(stdout));
         if let Some(bytes) = self.file_limit {
-            // SAFETY: between fork and exec, and these calls only change the child: a write beyond the limit is an error
-            // to it, and no signal.
+            // SAFETY: between fork and exec, and these calls only change the child: a write beyond the limit is an
+            // error to it, and no signal.
             unsafe { command.pre_exec(move || limit_files(bytes)) };
         }
         command

@@ -1,8 +1,8 @@
 //! The test process's temporary directory, and the guard that cleans up behind it.
 //!
-//! Everything that the tests start uses one directory and is registered with one guard: a `sh` in a separate process group
-//! that reads from a pipe. When this process ends in any way (normally, by a panic or SIGKILL), the pipe closes. The guard
-//! then ends exactly the registered processes, by their ids, and removes the directory.
+//! Everything that the tests start uses one directory and is registered with one guard: a `sh` in a separate process
+//! group that reads from a pipe. When this process ends in any way (normally, by a panic or SIGKILL), the pipe closes.
+//! The guard then ends exactly the registered processes, by their ids, and removes the directory.
 //!
 //! Invariant: an id is deregistered before it is reaped, so the guard never signals an unrelated process.
 

@@ -3,7 +3,8 @@
 use std::fmt::Display;
 use std::io::Write;
 
-/// Reports that a test, or a part of one, did not run: past the test harness, which shows nothing of a test that passes.
+/// Reports that a test, or a part of one, did not run: past the test harness, which shows nothing of a test that
+/// passes.
 ///
 /// # Panics
 ///

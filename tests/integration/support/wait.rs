@@ -1,7 +1,7 @@
 //! Waiting for a condition, never for a time.
 //!
-//! A test that sleeps is either slow or wrong. These functions poll every few milliseconds, up to a ceiling that only a real
-//! fault reaches, and then report the condition and its last state.
+//! A test that sleeps is either slow or wrong. These functions poll every few milliseconds, up to a ceiling that only a
+//! real fault reaches, and then report the condition and its last state.
 
 use std::thread;
 use std::time::{Duration, Instant};

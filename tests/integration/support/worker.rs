@@ -1,7 +1,7 @@
 //! The worker's binary as a child process.
 //!
-//! Its environment contains exactly what the test sets. Its stderr (the log) and stdout are files, so that a test can read
-//! them while it runs, and a failure can show them.
+//! Its environment contains exactly what the test sets. Its stderr (the log) and stdout are files, so that a test can
+//! read them while it runs, and a failure can show them.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};

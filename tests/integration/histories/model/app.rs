@@ -179,8 +179,8 @@ impl Model {
         Some(sql)
     }
 
-    /// Deletes only rows that have a notification and never had a rival: for other rows, the worker cannot know the subject
-    /// of the deleted row.
+    /// Deletes only rows that have a notification and never had a rival: for other rows, the worker cannot know the
+    /// subject of the deleted row.
     pub(super) fn app_deletes(&mut self, repo: &str, path: &str, is_counted: bool) -> Option<String> {
         let (collection, _) = path.split_once('/')?;
         let uri = format!("at://{repo}/{path}");

@@ -50,9 +50,9 @@ impl Model {
         self.holder(&pair.collection, &pair.pair).as_deref() == Some(uri)
     }
 
-    /// A record's row keeps its time as long as it exists. Whether it existed throughout is open if other repos have records
-    /// of the pair, and for a record that moves while entries are redelivered: when its earlier put is redelivered, another
-    /// record may hold the old pair, and the later put creates the row anew.
+    /// A record's row keeps its time as long as it exists. Whether it existed throughout is open if other repos have
+    /// records of the pair, and for a record that moves while entries are redelivered: when its earlier put is
+    /// redelivered, another record may hold the old pair, and the later put creates the row anew.
     fn keep_time(&self, uri: &str, new: &mut Pair, held: bool, old: &Pair) {
         let holds = self
             .holder(&new.collection, &new.pair)

@@ -1,8 +1,8 @@
 //! The expected `indexed_at` of rows, as far as it can be known.
 //!
-//! A row has the time of the op that created it, or a few milliseconds later if its commit created other rows of its page
-//! key. There are several possible times if a row was deleted and created again, since one batch may have folded both ops.
-//! The wall clock is known to be between the start and the end of a phase.
+//! A row has the time of the op that created it, or a few milliseconds later if its commit created other rows of its
+//! page key. There are several possible times if a row was deleted and created again, since one batch may have folded
+//! both ops. The wall clock is known to be between the start and the end of a phase.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -53,7 +53,8 @@ impl Put<'_> {
     /// The time of a row that the record makes.
     pub(crate) fn time(&self) -> Value {
         let is_moved = matches!(self.collection, LIKE | REPOST | FOLLOW | BLOCK | LISTITEM);
-        // Subjects without an owner are liked in other histories in the same millisecond; all events are a second apart.
+        // Subjects without an owner are liked in other histories in the same millisecond; all events are a second
+        // apart.
         let is_nobodys = self.record["subject"]["uri"]
             .as_str()
             .is_some_and(|uri| !uri.contains("did:"));
@@ -99,8 +100,8 @@ impl Times {
         puts.clone()
     }
 
-    /// If a put before the delete is redelivered, it creates a new post. A batch that contains only the result of the delete
-    /// may keep the post's side effects.
+    /// If a put before the delete is redelivered, it creates a new post. A batch that contains only the result of the
+    /// delete may keep the post's side effects.
     pub(super) fn deleted(&mut self, uri: &str) {
         self.kept.clear();
         let Some(puts) = self.puts.remove(uri).filter(|_| self.repeats) else {
