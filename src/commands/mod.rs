@@ -2,7 +2,7 @@
 
 pub mod check;
 pub mod dead_letters;
-mod producer;
+mod figures;
 pub mod status;
 pub mod terminal;
 pub mod unit_user;

@@ -18,8 +18,6 @@ pub struct Found {
     pub kind: String,
     pub is_required: bool,
     pub has_default: bool,
-    /// Whether the column is part of the table's partition key.
-    pub divides: bool,
 }
 
 /// A table in the database.
@@ -30,6 +28,12 @@ pub struct FoundTable {
     pub columns: BTreeMap<String, Found>,
 }
 
+/// What is wrong with a column, and the statement that fixes it.
+pub struct Fault {
+    pub found: String,
+    pub remedy: String,
+}
+
 /// Reads the tables with these names. Tables that do not exist are left out.
 pub fn read(client: &mut Client, names: &[&str]) -> Result<BTreeMap<String, FoundTable>, ApplyError> {
     let mut tables: BTreeMap<String, FoundTable> = BTreeMap::new();
@@ -38,7 +42,6 @@ pub fn read(client: &mut Client, names: &[&str]) -> Result<BTreeMap<String, Foun
             kind: row.get("type")?,
             is_required: row.get("is_required")?,
             has_default: row.get("has_default")?,
-            divides: row.get("divides")?,
         };
         let table = tables.entry(row.get("table_name")?).or_default();
         table.full_name = row.get("full_name")?;
@@ -49,63 +52,93 @@ pub fn read(client: &mut Client, names: &[&str]) -> Result<BTreeMap<String, Foun
 
 /// The columns whose types the worker cannot read or write, each with the statement that fixes it.
 pub fn of_other_types(client: &mut Client) -> Result<Vec<String>, ApplyError> {
-    let used = used_columns();
+    static TABLES: OnceLock<Vec<Table>> = OnceLock::new();
+    // Cached, because computing it scans all statements.
+    let used = TABLES.get_or_init(|| schema::tables().into_iter().map(used_columns).collect());
     let names: Vec<&str> = used.iter().map(|table| table.name).collect();
     let found = read(client, &names)?;
-    let mut faults = Vec::new();
-    for table in used {
-        let Some(there) = found.get(table.name) else { continue };
-        for column in &table.columns {
-            let mismatch = there.columns.get(column.name).filter(|at| !fits(column.kind, &at.kind));
-            faults.extend(mismatch.map(|at| {
-                let (fault, remedy) = mismatched(&there.full_name, column, at);
-                format!("{fault}: {remedy}")
-            }));
+    let of_table = |table: &Table| Some(found.get(table.name)?.mismatches(table));
+    let faults = used.iter().filter_map(of_table).flatten();
+    Ok(faults
+        .map(|fault| format!("{}: {}", fault.found, fault.remedy))
+        .collect())
+}
+
+/// The table with only the columns that the worker's statements name.
+pub fn used_columns(mut table: Table) -> Table {
+    table.columns.retain(|column| sql::uses(table.name, column.name));
+    table
+}
+
+impl FoundTable {
+    /// What keeps the worker from using the table with these columns, and no others.
+    pub fn faults(&self, wanted: &Table) -> Vec<Fault> {
+        let mut faults = self.mismatches(wanted);
+        for column in &wanted.columns {
+            let name = column.name;
+            match self.columns.get(name) {
+                None => {
+                    let definition = column.definition_among_rows();
+                    faults.push(self.fault(name, "is missing", &format!("ADD COLUMN {definition}")));
+                }
+                Some(found) if found.is_required && !column.is_required => {
+                    faults.push(self.fault(name, "is NOT NULL, but may have no value", &drop_not_null(name)));
+                }
+                Some(_) => {}
+            }
+        }
+        let is_used = |name: &str| wanted.columns.iter().any(|column| column.name == name);
+        for (name, found) in &self.columns {
+            if found.is_required && !found.has_default && !is_used(name) {
+                let problem = "is NOT NULL without a default, and the worker does not write it";
+                faults.push(self.fault(name, problem, &drop_not_null(name)));
+            }
+        }
+        faults
+    }
+
+    /// The columns of the wrong type.
+    fn mismatches(&self, wanted: &Table) -> Vec<Fault> {
+        let columns = wanted.columns.iter();
+        let found = columns.filter_map(|column| Some((column, self.columns.get(column.name)?)));
+        let misfits = found.filter(|(wanted, found)| !fits(wanted.kind, &found.kind));
+        misfits.map(|(wanted, found)| self.mismatch(wanted, found)).collect()
+    }
+
+    fn mismatch(&self, wanted: &Column, found: &Found) -> Fault {
+        let (column, kind) = (wanted.name, wanted.kind);
+        let using = match (kind, found.kind.as_str()) {
+            ("timestamp", "timestamp with time zone") => format!("{column} AT TIME ZONE 'UTC'"),
+            _ => format!("{column}::{kind}"),
+        };
+        let change = format!("ALTER COLUMN {column} TYPE {kind} USING {using}");
+        // ALTER COLUMN does not convert a default, which may not fit the new type.
+        let steps = match (found.has_default, wanted.default()) {
+            (false, _) => change,
+            (true, None) => format!("ALTER COLUMN {column} DROP DEFAULT, {change}"),
+            (true, Some(default)) => {
+                format!("ALTER COLUMN {column} DROP DEFAULT, {change}, ALTER COLUMN {column} SET DEFAULT {default}")
+            }
+        };
+        let problem = format!("is {}, and the worker reads and writes {kind}", found.kind);
+        self.fault(column, &problem, &steps)
+    }
+
+    fn fault(&self, column: &str, problem: &str, steps: &str) -> Fault {
+        let table = &self.full_name;
+        Fault {
+            found: format!("{table}.{column} {problem}"),
+            remedy: format!("ALTER TABLE {table} {steps}"),
         }
     }
-    Ok(faults)
 }
 
-/// Describes a column of the wrong type, and returns the statement that fixes it.
-pub fn mismatched(table: &str, wanted: &Column, found: &Found) -> (String, String) {
-    let (column, kind) = (wanted.name, wanted.kind);
-    let using = match (kind, found.kind.as_str()) {
-        ("timestamp", "timestamp with time zone") => format!("{column} AT TIME ZONE 'UTC'"),
-        _ => format!("{column}::{kind}"),
-    };
-    let change = format!("ALTER COLUMN {column} TYPE {kind} USING {using}");
-    // ALTER COLUMN does not convert a default, which may not fit the new type.
-    let steps = match (found.has_default, wanted.default()) {
-        (false, _) => change,
-        (true, None) => format!("ALTER COLUMN {column} DROP DEFAULT, {change}"),
-        (true, Some(default)) => {
-            format!("ALTER COLUMN {column} DROP DEFAULT, {change}, ALTER COLUMN {column} SET DEFAULT {default}")
-        }
-    };
-    (
-        format!(
-            "{table}.{column} is {}, and the worker reads and writes {kind}",
-            found.kind
-        ),
-        format!("ALTER TABLE {table} {steps}"),
-    )
-}
-
-/// The AppView's tables with the columns that the worker uses. Cached, because computing it scans all statements.
-fn used_columns() -> &'static [Table] {
-    static TABLES: OnceLock<Vec<Table>> = OnceLock::new();
-    TABLES.get_or_init(|| {
-        let mut tables = schema::tables();
-        for table in &mut tables {
-            let name = table.name;
-            table.columns.retain(|column| sql::uses(name, column.name));
-        }
-        tables
-    })
+fn drop_not_null(column: &str) -> String {
+    format!("ALTER COLUMN {column} DROP NOT NULL")
 }
 
 /// Whether a column of the type `found` accepts every value of the type `wanted`.
-pub fn fits(wanted: &str, found: &str) -> bool {
+fn fits(wanted: &str, found: &str) -> bool {
     let length = |kind: &str| kind.rsplit_once('(')?.1.trim_end_matches(')').parse::<u32>().ok();
     match wanted {
         "text" => matches!(found, "text" | "character varying"),

@@ -9,7 +9,6 @@ use crate::postgres::sql;
 pub struct Table {
     pub name: &'static str,
     pub columns: Vec<Column>,
-    /// The unique keys, each with its columns sorted by name and the statement that creates it.
     pub keys: Vec<Key>,
 }
 
@@ -46,9 +45,12 @@ impl Column {
     }
 }
 
+/// A unique key.
 #[derive(Clone, Debug)]
 pub struct Key {
-    pub columns: Vec<&'static str>,
+    /// The columns as in the file, separated by `, `.
+    pub columns: &'static str,
+    /// The statement that creates the key.
     pub statement: String,
 }
 
@@ -113,18 +115,15 @@ impl Table {
         if is_key {
             let statement = format!("ALTER TABLE {} ADD PRIMARY KEY ({name})", self.name);
             self.keys.push(Key {
-                columns: vec![name],
+                columns: name,
                 statement,
             });
         }
     }
 
     fn add_key(&mut self, definition: &'static str, statement: String) {
-        let columns = definition
-            .rsplit_once('(')
-            .map_or("", |(_, rest)| rest.trim_end_matches(')'));
-        let mut columns: Vec<&str> = columns.split(", ").collect();
-        columns.sort_unstable();
+        let columns = definition.rsplit_once('(').map_or("", |(_, rest)| rest);
+        let columns = columns.trim_end_matches(')');
         self.keys.push(Key { columns, statement });
     }
 }
@@ -147,16 +146,10 @@ mod tests {
         assert_eq!(likes.columns[0].name, "uri");
         assert_eq!(likes.columns[0].kind, "varchar(512)");
         assert!(likes.columns[0].is_required);
-        assert!(
-            !likes
-                .columns
-                .iter()
-                .find(|column| column.name == "via")
-                .unwrap()
-                .is_required
-        );
-        let keys: Vec<_> = likes.keys.iter().map(|key| key.columns.join(" ")).collect();
-        assert_eq!(keys, ["uri", "post_uri user_did"]);
+        let via = likes.columns.iter().find(|column| column.name == "via").unwrap();
+        assert!(!via.is_required);
+        let keys: Vec<&str> = likes.keys.iter().map(|key| key.columns).collect();
+        assert_eq!(keys, ["uri", "user_did, post_uri"]);
         for table in &tables {
             assert!(table.columns.len() > 2, "{table:?}");
         }
@@ -166,10 +159,8 @@ mod tests {
     fn the_own_tables_are_found_with_their_keys() {
         let tables = own_tables();
         assert_eq!(tables.len(), sql::OWN_SCHEMA.matches("CREATE TABLE").count());
-        let rivals = tables
-            .iter()
-            .find(|table| table.name == "firehose_worker.rivals")
-            .unwrap();
-        assert_eq!(rivals.keys[0].columns, ["uri"]);
+        let mut tables = tables.iter();
+        let rivals = tables.find(|table| table.name == "firehose_worker.rivals").unwrap();
+        assert_eq!(rivals.keys[0].columns, "uri");
     }
 }

@@ -128,8 +128,10 @@ statements! {
     CHECK_BEGIN = "check_begin";
     CHECK_POOLER = "check_pooler";
     CHECK_SERVER = "check_server";
+    CHECK_CONNECTIONS = "check_connections";
     CHECK_COLUMNS = "check_columns";
     CHECK_KEYS = "check_keys";
+    CHECK_COUNTER_INDEXES = "check_counter_indexes";
     CHECK_ROW_SECURITY = "check_row_security";
     CHECK_REPLICA_IDENTITY = "check_replica_identity";
     CHECK_RIGHTS = "check_rights";

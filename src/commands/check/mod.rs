@@ -1,11 +1,11 @@
-//! `check`: whether the worker can run, and what to do where it cannot.
+//! `check`: whether the worker can run, and what to do if it cannot.
 //!
-//! Owns the order of the looks, and that each has an end: the looks at a server are taken in a thread of their own, which
-//! is left behind where one takes too long. Changes nothing on either server.
+//! Owns the order of the checks and their time limit: each server is checked in a thread of its own, which is abandoned if
+//! a check takes too long. Changes nothing on either server.
 
-mod finding;
 mod postgres;
 mod redis;
+mod report;
 mod rights;
 mod settings;
 mod statements;
@@ -16,131 +16,77 @@ use std::io::{self, IsTerminal, Write};
 use std::time::Duration;
 
 use anyhow::Context;
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
+use chrono::Utc;
+use crossbeam_channel::{Receiver, RecvTimeoutError};
 use serde_json::json;
 
 use crate::logging::shown;
-use crate::redis::link::Redis;
 use crate::settings::cli::Settings;
 use crate::settings::config::Config;
 use crate::settings::env_file::EnvFile;
-pub use finding::{Finding, Level};
+use report::{Checked, Event, Finding, Level, Report};
 
-use super::terminal::terminal_width;
-
-/// A server that has not answered a look for this long will not.
+/// A server that has not answered a check within this time will not answer it.
 const LIMIT: Duration = Duration::from_secs(5);
 
-/// Clocks may differ by this much before it shows: in the freshness, and in the times of records without one.
+/// Clocks may differ by this many seconds before the freshness and the times of records show it.
 const CLOCK_MARGIN: f64 = 2.0;
 
-/// More than the looks at a server report.
-const CHANNEL_CAPACITY: usize = 1024;
-
-/// Takes all looks, and prints what they find; whether nothing failed.
+/// Runs all checks and prints what they find. Returns whether nothing failed.
 ///
 /// # Errors
 ///
-/// A thread cannot be started, or nobody reads what is printed.
+/// A thread cannot be started, or stdout cannot be written to.
 pub fn run(config: &Config, settings: &Settings, file: &EnvFile, is_json: bool) -> anyhow::Result<bool> {
     let mut out = Out::new(is_json);
-    for finding in settings::look(file, settings, config) {
-        out.take(finding)?;
-    }
-    // Both at a time, and told one after the other.
+    let (report, events) = Report::new("configuration");
+    settings::check(&report, file, settings, config);
+    drop(report);
+    follow("settings", &events, &mut out)?;
+    // The servers are checked at the same time, and reported one after the other.
     let redis = start("redis", config, |config, report| {
-        let redis = Redis::new(config.redis.clone());
-        redis::look(&redis, &config, report)?;
-        stream::look(redis.link(Duration::ZERO), &config, report)
+        let (redis, user) = redis::check(&config, report)?;
+        stream::check(&redis, &user, &config, report)
     })?;
-    let postgres = start("postgresql", config, |config, report| postgres::look(&config, report))?;
+    let postgres = start("postgresql", config, |config, report| postgres::check(&config, report))?;
     follow("redis", &redis, &mut out)?;
     follow("postgresql", &postgres, &mut out)?;
     out.finish()
 }
 
-/// What a thread of looks tells.
-enum CheckEvent {
-    /// It begins to look at something.
-    Looking(&'static str),
-    Found(Finding),
-}
-
-/// Where looks report to.
-pub struct Report(Sender<CheckEvent>);
-
-/// That looks at this server have an end: it is of no use to go on.
-struct Unusable;
-
-type Looked = Result<(), Unusable>;
-
-impl Report {
-    fn looking(&self, what: &'static str) {
-        self.send(CheckEvent::Looking(what));
-    }
-
-    fn ok(&self, what: &'static str, found: impl Into<String>) {
-        self.found(Level::Ok, what, found, "");
-    }
-
-    /// With a word for who wants to make it better still.
-    fn hint(&self, what: &'static str, found: impl Into<String>, remedy: impl Into<String>) {
-        self.found(Level::Ok, what, found, remedy);
-    }
-
-    fn warn(&self, what: &'static str, found: impl Into<String>, remedy: impl Into<String>) {
-        self.found(Level::Warn, what, found, remedy);
-    }
-
-    fn fail(&self, what: &'static str, found: impl Into<String>, remedy: impl Into<String>) {
-        self.found(Level::Fail, what, found, remedy);
-    }
-
-    fn found(&self, level: Level, what: &'static str, found: impl Into<String>, remedy: impl Into<String>) {
-        self.send(CheckEvent::Found(Finding {
-            level,
-            what,
-            found: found.into(),
-            remedy: remedy.into(),
-        }));
-    }
-
-    fn send(&self, told: CheckEvent) {
-        // Nobody listens any more to a thread that took too long.
-        let _ = self.0.send(told);
-    }
-}
-
-/// Starts the looks at a server.
-fn start(name: &str, config: &Config, look: fn(Config, &Report) -> Looked) -> anyhow::Result<Receiver<CheckEvent>> {
-    let (tx, rx) = bounded(CHANNEL_CAPACITY);
+/// Starts the checks of a server.
+fn start(
+    server: &'static str,
+    config: &Config,
+    check: fn(Config, &Report) -> Checked,
+) -> anyhow::Result<Receiver<Event>> {
+    let (report, events) = Report::new(server);
     let config = config.clone();
     std::thread::Builder::new()
-        .name(format!("check {name}"))
+        .name(format!("check {server}"))
         .spawn(move || {
-            // What made it unusable is in the report.
-            let _ = look(config, &Report(tx));
+            if let Err(unusable) = check(config, &report) {
+                report.fail(unusable.found, unusable.remedy);
+            }
         })
         .context("failed to start a thread")?;
-    Ok(rx)
+    Ok(events)
 }
 
-/// Hands on what the looks at a server tell, until they end or one of them takes too long.
-fn follow(server: &'static str, told: &Receiver<CheckEvent>, out: &mut Out) -> anyhow::Result<()> {
-    let mut looking_at = server;
+/// Prints what the checks of a server find, until they end or one of them takes too long.
+fn follow(server: &'static str, events: &Receiver<Event>, out: &mut Out) -> anyhow::Result<()> {
+    let mut subject = server;
     loop {
-        match told.recv_timeout(LIMIT) {
-            Ok(CheckEvent::Looking(what)) => looking_at = what,
-            Ok(CheckEvent::Found(finding)) => out.take(finding)?,
+        match events.recv_timeout(LIMIT) {
+            Ok(Event::Checking(what)) => subject = what,
+            Ok(Event::Found(finding)) => out.add(finding)?,
             Err(RecvTimeoutError::Disconnected) => return Ok(()),
             Err(RecvTimeoutError::Timeout) => {
-                return out.take(Finding {
+                return out.add(Finding {
                     level: Level::Fail,
-                    what: looking_at,
+                    what: subject,
                     found: format!("no answer within {} s", LIMIT.as_secs()),
-                    remedy: format!(
-                        "see to {server}: it is there and does not answer, or a firewall swallows what is sent"
-                    ),
+                    remedy: format!("check whether {server} hangs, or a firewall drops what is sent to it"),
                 });
             }
         }
@@ -151,26 +97,23 @@ fn follow(server: &'static str, told: &Receiver<CheckEvent>, out: &mut Out) -> a
 struct Out {
     findings: Vec<Finding>,
     is_json: bool,
-    width: Option<usize>,
-    has_colours: bool,
+    has_colors: bool,
 }
 
 impl Out {
     fn new(is_json: bool) -> Out {
-        let width = terminal_width();
-        let no_colour = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+        let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
         Out {
             findings: Vec::new(),
             is_json,
-            width,
-            has_colours: io::stdout().is_terminal() && !no_colour,
+            has_colors: io::stdout().is_terminal() && !no_color,
         }
     }
 
-    /// Prints a line as soon as it is known: a look may take its time.
-    fn take(&mut self, finding: Finding) -> anyhow::Result<()> {
+    /// Prints a line as soon as it is known, because some checks take a while.
+    fn add(&mut self, finding: Finding) -> anyhow::Result<()> {
         if !self.is_json {
-            writeln!(io::stdout(), "{}", finding.line(self.width, self.has_colours))?;
+            writeln!(io::stdout(), "{}", finding.line(self.has_colors))?;
         }
         self.findings.push(finding);
         Ok(())
@@ -178,44 +121,40 @@ impl Out {
 
     fn finish(self) -> anyhow::Result<bool> {
         let count = |level| self.findings.iter().filter(|finding| finding.level == level).count();
-        let is_ok = count(Level::Fail) == 0;
-        let mut out = io::stdout();
-        if self.is_json {
-            let findings: Vec<_> = self.findings.iter().map(Finding::to_json).collect();
-            let report = json!({ "ok": is_ok, "findings": findings });
-            writeln!(out, "{}", shown::json(&serde_json::to_string_pretty(&report)?))?;
-        } else {
-            writeln!(
-                out,
-                "\n{} ok, {} to see to, {} failed",
-                count(Level::Ok),
-                count(Level::Warn),
-                count(Level::Fail)
-            )?;
-        }
+        let (ok, warnings, failed) = (count(Level::Ok), count(Level::Warn), count(Level::Fail));
+        let is_ok = failed == 0;
+        let text = match self.is_json {
+            true => {
+                let report = json!({ "ok": is_ok, "findings": self.findings });
+                shown::json(&serde_json::to_string_pretty(&report)?)
+            }
+            false => format!("\n{ok} ok, {warnings} warnings, {failed} failed"),
+        };
+        writeln!(io::stdout(), "{text}")?;
         Ok(is_ok)
     }
 }
 
-/// Reports how far a server's clock is from this machine's, both in seconds.
-fn report_clock(report: &Report, what: &'static str, theirs: f64, ours: f64) {
-    match clock_difference(theirs - ours) {
-        None => report.ok(what, "as this machine's"),
-        Some(found) => report.warn(
-            what,
-            found,
-            "let both machines keep time by NTP (timedatectl set-ntp true): freshness and the times of records go by it",
-        ),
+/// Seconds since 1970 by this machine's clock.
+fn now() -> f64 {
+    Utc::now().timestamp_micros() as f64 / 1e6
+}
+
+/// Reports how far the clock of a server, which was asked at `asked_at`, differs from this machine's.
+fn check_clock(report: &Report, theirs: f64, asked_at: f64) {
+    // The server read its clock at some time in between.
+    let difference = theirs - (asked_at + now()) / 2.0;
+    if difference.abs() <= CLOCK_MARGIN {
+        return report.ok("agrees with this machine's");
     }
+    let direction = if difference > 0.0 { "ahead of" } else { "behind" };
+    report.warn(
+        format!("{:.1} s {direction} this machine's", difference.abs()),
+        "let both machines keep time by NTP (timedatectl set-ntp true): freshness and the times of records depend on it",
+    );
 }
 
-/// In words, if it is more than can be borne.
-fn clock_difference(seconds: f64) -> Option<String> {
-    let direction = if seconds > 0.0 { "ahead of" } else { "behind" };
-    (seconds.abs() > CLOCK_MARGIN).then(|| format!("{:.1} s {direction} this machine's", seconds.abs()))
-}
-
-/// A word as a shell takes it.
+/// A word in a form that a shell does not split or change.
 fn quoted(word: &str) -> String {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "_-.,:/%@".contains(c);
     match !word.is_empty() && word.chars().all(is_plain) {
@@ -224,42 +163,23 @@ fn quoted(word: &str) -> String {
     }
 }
 
-/// Seconds since 1970 by this machine's clock.
-fn now() -> f64 {
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    now.unwrap_or_default().as_secs_f64()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn clocks_may_differ_a_little() {
-        for (seconds, words) in [
-            (0.0, None),
-            (1.9, None),
-            (-1.9, None),
-            (2.5, Some("2.5 s ahead of this machine's")),
-            (-3600.0, Some("3600.0 s behind this machine's")),
-        ] {
-            assert_eq!(clock_difference(seconds).as_deref(), words);
-        }
-    }
-
-    #[test]
-    fn what_a_shell_would_not_take_as_one_word_is_quoted() {
+    fn a_word_that_a_shell_would_change_is_quoted() {
         assert_eq!(quoted("firehose:worker:losses:g%3A1"), "firehose:worker:losses:g%3A1");
         assert_eq!(quoted("it's a *"), "'it'\\''s a *'");
         assert_eq!(quoted(""), "''");
     }
 
     #[test]
-    fn a_look_without_an_answer_is_given_up() {
-        let (_tx, rx) = bounded(1);
+    fn a_check_without_an_answer_is_given_up() {
+        let (report, events) = Report::new("redis");
         let mut out = Out::new(true);
-        _tx.send(CheckEvent::Looking("redis")).unwrap();
-        follow("redis", &rx, &mut out).unwrap();
+        report.about("redis");
+        follow("redis", &events, &mut out).unwrap();
         assert_eq!(out.findings.len(), 1);
         assert_eq!(out.findings[0].level, Level::Fail);
     }

@@ -1,4 +1,4 @@
-//! The looks at PostgreSQL as a server: is it there, may it be written to, has it room.
+//! Checks PostgreSQL as a server: whether it answers, takes writes, keeps them, and has room for the worker's connections.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -8,170 +8,124 @@ use postgres::config::Host;
 use postgres::types::Type;
 use r2d2::ManageConnection;
 
-use super::{Looked, Report, Unusable, now, quoted, report_clock, tables};
+use super::report::{Checked, Report, Unusable};
+use super::{check_clock, now, quoted, tables};
 use crate::postgres::address::{self, Database};
 use crate::postgres::connect::Manager;
 use crate::postgres::db;
 use crate::postgres::fault::{ApplyError, describe_postgres};
+use crate::postgres::params::Params;
 use crate::postgres::row::Row;
 use crate::postgres::sql;
 use crate::runtime::retry::Outage;
 use crate::runtime::shutdown::Stop;
 use crate::settings::config::Config;
 
-/// Less than the limit of a look, so that the reason is known.
+/// Less than the time limit of a check, so that the reason is reported.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(4);
 
-/// A setting that PostgreSQL takes at the start of a session, and a pooler does not hand on.
+/// A setting that PostgreSQL accepts at the start of a session, and a pooler does not pass on.
 const MARK: &str = "firehose_worker.check";
 
-/// What the server says of itself and the session.
+const ADDRESS: &str = "start PostgreSQL, or correct DATABASE_URL";
+
+/// What the checks of the tables need to know.
 pub struct Server {
-    /// Quoted where that is needed.
+    /// Quoted if necessary.
     pub role: String,
-    /// A shell's command line for psql that leads to it.
+    /// A shell command that connects psql to the server.
     pub psql: String,
     pub may_use_public: bool,
-    pub may_make_schemas: bool,
-    pub has_own_schema: bool,
+    /// True if there is no such schema.
     pub may_use_own_schema: bool,
-    pub may_extend_own_schema: bool,
+    pub may_create_own_tables: bool,
 }
 
-/// Looks at the servers of the address, and at the tables of the first that answers.
-pub fn look(config: &Config, report: &Report) -> Looked {
+/// Checks the servers of the address, and the tables of the first that answers.
+pub fn check(config: &Config, report: &Report) -> Checked {
     let mut database = config.postgres.clone();
     database.config.connect_timeout(CONNECT_TIMEOUT);
-    let (mut client, server) = connect(&database, report)?;
+    let (mut client, database) = connect(&database, report)?;
     if let Err(error) = client.batch_execute(sql::CHECK_BEGIN.text) {
-        report.fail("transactions", describe_postgres(&error), remedy(&error));
-        return Err(Unusable);
+        report.about("transactions");
+        // The last message of a PgBouncer may be lost when it closes the connection.
+        let remedy =
+            "if it is a PgBouncer, set its pool_mode to transaction or session; else follow PostgreSQL's message";
+        return Err(Unusable::new(describe_postgres(&error), remedy));
     }
-    let looked = check_server(&mut client, &server, config, report);
-    // A connection that broke has been said.
-    let _ = client.batch_execute("ROLLBACK");
-    let about = looked?;
-    check_pooler(&server, report);
-    tables::look(&mut client, &about, report)
+    let server = check_server(&mut client, &database, config, report)?;
+    client
+        .batch_execute("ROLLBACK")
+        .map_err(|error| Unusable::new(describe_postgres(&error), ADDRESS))?;
+    check_pooler(&database, report);
+    tables::check(&mut client, &server, report)
 }
 
-/// A connection to the first server that gives one, with an address of that server alone.
-fn connect(database: &Database, report: &Report) -> Result<(Client, Database), Unusable> {
-    let what = "postgresql";
+/// A connection to the first server that accepts one, with an address of only that server.
+fn connect(database: &Database, report: &Report) -> Checked<(Client, Database)> {
     let is_alone = database.servers.len() == 1;
     let mut connected = None;
     for server in &database.servers {
-        report.looking(what);
+        report.about("postgresql");
         let mut only = database.clone();
         only.servers = vec![server.clone()];
         match manager(&only).connect() {
+            Ok(client) if is_alone => return Ok((client, only)),
             Ok(client) => {
-                if !is_alone {
-                    report.ok(what, format!("{server} answers"));
-                }
+                report.ok(format!("{server} answers"));
                 connected = connected.or(Some((client, only)));
             }
-            Err(error) if is_alone => report.fail(what, error.to_string(), ADDRESS),
-            Err(error) => report.warn(what, error.to_string(), ADDRESS),
+            Err(error) if is_alone => return Err(Unusable::new(error.to_string(), ADDRESS)),
+            Err(error) => report.warn(error.to_string(), ADDRESS),
         }
     }
-    if connected.is_none() && !is_alone {
-        report.fail(what, "none of the servers can be used", ADDRESS);
-    }
-    connected.ok_or(Unusable)
+    connected.ok_or_else(|| Unusable::new("none of the servers can be used", ADDRESS))
 }
 
 fn manager(database: &Database) -> Manager {
     Manager::new(database.clone(), &Outage::new("postgresql"), &Stop::default())
 }
 
-const ADDRESS: &str = "start PostgreSQL, or mend DATABASE_URL";
-
-fn remedy(error: &postgres::Error) -> &'static str {
-    if describe_postgres(error).contains("statement pooling") {
-        return "set PgBouncer's pool_mode to transaction or session";
-    }
-    // Its last words may not come through before it hangs up.
-    if error.is_closed() {
-        return "see the server's log; if it is a PgBouncer, set its pool_mode to transaction or session";
-    }
-    "follow PostgreSQL's message"
-}
-
-fn check_server(
-    client: &mut Client,
-    database: &Database,
-    config: &Config,
-    report: &Report,
-) -> Result<Server, Unusable> {
-    let what = "postgresql";
-    report.looking(what);
-    let before = now();
-    let row = match client.query_typed(sql::CHECK_SERVER.text, &[]) {
-        Ok(rows) => rows.into_iter().next().map(|row| Row::new(row, sql::CHECK_SERVER)),
-        Err(error) => {
-            report.fail(what, describe_postgres(&error), remedy(&error));
-            return Err(Unusable);
-        }
+fn check_server(client: &mut Client, database: &Database, config: &Config, report: &Report) -> Checked<Server> {
+    report.about("postgresql");
+    let asked_at = now();
+    let rows = Params::new().query(client, sql::CHECK_SERVER)?;
+    let Some(row) = rows.first() else {
+        return Err(Unusable::new("the server's settings are unknown", ADDRESS));
     };
-    let ours = (before + now()) / 2.0;
-    let Some(row) = row else {
-        report.fail(what, "the role or the database is not in the catalogue", ADDRESS);
-        return Err(Unusable);
-    };
-    check_answer(&row, ours, database, config, report).map_err(|error| {
-        report.fail(what, error.describe(), ADDRESS);
-        Unusable
-    })
-}
-
-fn check_answer(
-    row: &Row,
-    ours: f64,
-    database: &Database,
-    config: &Config,
-    report: &Report,
-) -> Result<Server, ApplyError> {
     check_version(row, database, report)?;
-    report_clock(report, "postgresql clock", row.get("now")?, ours);
+    report.about("postgresql clock");
+    check_clock(report, row.get("now")?, asked_at);
     check_encoding(row, report)?;
     check_writing(row, report)?;
     check_durability(row, report)?;
-    check_room(row, config, report)?;
+    check_connections(client, config, report)?;
     Ok(Server {
         role: row.get("role")?,
         psql: psql(database),
         may_use_public: row.get("may_use_public")?,
-        may_make_schemas: row.get("may_make_schemas")?,
-        has_own_schema: row.get("has_own_schema")?,
         may_use_own_schema: row.get("may_use_own_schema")?,
-        may_extend_own_schema: row.get("may_extend_own_schema")?,
+        may_create_own_tables: row.get("may_create_own_tables")?,
     })
 }
 
 fn check_version(row: &Row, database: &Database, report: &Report) -> Result<(), ApplyError> {
-    let what = "postgresql";
     let version: &str = row.get("version")?;
-    let version = version.split(' ').next().unwrap_or(version);
-    if row.get::<_, i32>("version_number")? < 130_000 {
-        report.fail(what, format!("version {version}"), "13 or newer is needed");
-        return Ok(());
-    }
-    let is_encrypted = row.get::<_, Option<bool>>("is_encrypted")?.unwrap_or(false);
+    let version = format!("version {}", version.split(' ').next().unwrap_or(version));
     let is_far = database.servers.first().is_some_and(is_far);
-    match (is_encrypted, is_far) {
-        (true, _) => report.ok(what, format!("version {version}, with TLS")),
-        (false, false) => report.ok(what, format!("version {version}, without TLS on this machine")),
-        (false, true) => report.warn(
-            what,
-            format!("version {version}, without TLS to another machine"),
+    match (row.get::<_, i32>("version_number")?, row.get("is_encrypted")?, is_far) {
+        (..130_000, _, _) => report.fail(version, "13 or newer is needed"),
+        (_, true, _) => report.ok(format!("{version}, with TLS")),
+        (_, false, false) => report.ok(format!("{version}, without TLS on this machine")),
+        (_, false, true) => report.warn(
+            format!("{version}, without TLS to another machine"),
             "set ssl = on there, and sslmode=verify-full in DATABASE_URL",
         ),
     }
     Ok(())
 }
 
-/// Whether what is sent leaves this machine.
+/// Whether the connection leaves this machine.
 fn is_far(server: &address::Server) -> bool {
     match &server.host {
         Host::Unix(_) => false,
@@ -183,120 +137,86 @@ fn is_far(server: &address::Server) -> bool {
 }
 
 fn check_encoding(row: &Row, report: &Report) -> Result<(), ApplyError> {
+    report.about("encoding");
     let encoding: &str = row.get("encoding")?;
     match db::encoding_fault(encoding) {
-        None => report.ok("encoding", encoding),
-        Some(fault) => report.fail("encoding", fault, db::ENCODING_REMEDY),
+        None => report.ok(encoding),
+        Some(fault) => report.fail(fault, db::ENCODING_REMEDY),
     }
     Ok(())
 }
 
 fn check_writing(row: &Row, report: &Report) -> Result<(), ApplyError> {
-    let what = "writing";
+    report.about("writing");
     if row.get("is_in_recovery")? {
         report.fail(
-            what,
             "a standby, which takes no writes",
             "let DATABASE_URL name the primary, or all servers with target_session_attrs=primary",
         );
-    } else if row.get::<_, &str>("read_only")? == "on" {
+    } else if row.get::<_, &str>("read_only")? == "off" {
+        report.ok("a primary that takes writes");
+    } else if row.get::<_, Option<&str>>("read_only_source")? == Some("client") {
         report.fail(
-            what,
             "default_transaction_read_only is on",
-            match row.get::<_, Option<&str>>("read_only_source")? {
-                Some("client") => "take default_transaction_read_only out of DATABASE_URL".to_owned(),
-                _ => format!(
-                    "unless it was set for want of disk: BEGIN READ WRITE; ALTER ROLE {} IN DATABASE {} SET \
-                     default_transaction_read_only = off; COMMIT",
-                    row.get::<_, &str>("role")?,
-                    row.get::<_, &str>("database")?
-                ),
-            },
+            "remove default_transaction_read_only from DATABASE_URL",
         );
     } else {
-        report.ok(what, "a primary that takes writes");
+        let (role, database): (&str, &str) = (row.get("role")?, row.get("database")?);
+        report.fail(
+            "default_transaction_read_only is on",
+            format!(
+                "unless it was set because the disk is full: BEGIN READ WRITE; ALTER ROLE {role} IN DATABASE {database} SET \
+                 default_transaction_read_only = off; COMMIT"
+            ),
+        );
     }
     Ok(())
 }
 
 fn check_durability(row: &Row, report: &Report) -> Result<(), ApplyError> {
-    let what = "durability";
+    report.about("durability");
     let synchronous: &str = row.get("synchronous_commit")?;
     if row.get::<_, &str>("fsync")? == "off" {
         report.warn(
-            what,
             "fsync is off: a crash of the machine may damage the database",
             "unless the data may be lost: ALTER SYSTEM SET fsync = on; SELECT pg_reload_conf()",
         );
     } else if matches!(synchronous, "off" | "local") {
-        report.ok(
-            what,
-            format!("synchronous_commit is {synchronous}; the worker switches it on for its own transactions"),
-        );
+        report.ok(format!(
+            "synchronous_commit is {synchronous}; the worker switches it on for its own transactions"
+        ));
     } else {
-        report.ok(what, format!("synchronous_commit is {synchronous}"));
+        report.ok(format!("synchronous_commit is {synchronous}"));
     }
     Ok(())
 }
 
-fn check_room(row: &Row, config: &Config, report: &Report) -> Result<(), ApplyError> {
+fn check_connections(client: &mut Client, config: &Config, report: &Report) -> Result<(), ApplyError> {
+    report.about("connections");
     let needed = config.connections as i64;
-    let (role, database): (&str, &str) = (row.get("role")?, row.get("database")?);
-    let max_connections: i64 = row.get("max_connections")?;
-    // Those of a worker that runs, and the one that asks, are not in the way.
-    let ours: i64 = row.get("ours")?;
-    let limits = [
-        ("max_connections", "server_limit", "server_used"),
-        ("the role's CONNECTION LIMIT", "role_limit", "role_used"),
-        ("the database's CONNECTION LIMIT", "database_limit", "database_used"),
-    ];
-    let mut free = i64::MAX;
-    for (name, limit, used) in limits {
-        let (limit, used): (i64, Option<i64>) = (row.get(limit)?, row.get(used)?);
-        if limit < 0 {
-            continue;
+    let limits = Params::new().long(needed).query(client, sql::CHECK_CONNECTIONS)?;
+    for (index, limit) in limits.iter().enumerate() {
+        let (name, free, raise): (&str, i64, &str) = (limit.get("name")?, limit.get("free")?, limit.get("raise")?);
+        if free < needed {
+            let fewer = if free > 0 {
+                format!(" set DB_POOL_SIZE={free},")
+            } else {
+                String::new()
+            };
+            report.fail(
+                format!("{} left by {name}, and the worker opens {needed}", free.max(0)),
+                format!("let other clients use fewer,{fewer} or {raise}"),
+            );
+        } else if index == 0 {
+            // The tightest limit comes first.
+            report.ok(format!("{free} left, of which the worker opens {needed}"));
         }
-        let left = limit - used.unwrap_or(0) + ours;
-        free = free.min(left);
-        if left >= needed {
-            continue;
-        }
-        let more = needed - left;
-        let raise = match name {
-            "max_connections" => format!(
-                "restart PostgreSQL after ALTER SYSTEM SET max_connections = {}",
-                max_connections + more
-            ),
-            "the role's CONNECTION LIMIT" => format!("ALTER ROLE {role} CONNECTION LIMIT {}", limit + more),
-            _ => format!("ALTER DATABASE {database} CONNECTION LIMIT {}", limit + more),
-        };
-        let fewer = if left > 0 {
-            format!(" set DB_POOL_SIZE={left},")
-        } else {
-            String::new()
-        };
-        report.fail(
-            "connections",
-            format!("{} left by {name}, and the worker opens {needed}", left.max(0)),
-            format!("let others use fewer,{fewer} or {raise}"),
-        );
-    }
-    if free >= needed {
-        let left = if free == i64::MAX {
-            "enough".to_owned()
-        } else {
-            free.to_string()
-        };
-        report.ok(
-            "connections",
-            format!("{left} left, of which the worker opens {needed}"),
-        );
     }
     Ok(())
 }
 
-/// psql's command line for the server and database of an address with one server. It names no user: whom it is run by has
-/// rights that the worker's role lacks.
+/// The command line of psql for the server and database of an address with one server. It names no user: the person who
+/// runs it connects as a role with more rights than the worker's.
 fn psql(database: &Database) -> String {
     let mut words = vec!["psql".to_owned()];
     if let Some(server) = database.servers.first() {
@@ -312,9 +232,9 @@ fn psql(database: &Database) -> String {
     words.join(" ")
 }
 
-/// Whether a pooler such as PgBouncer is between: it does not hand on what a session is started with.
+/// Whether a pooler such as PgBouncer is in between: it does not pass on the settings that a session is started with.
 fn check_pooler(database: &Database, report: &Report) {
-    report.looking("pooler");
+    report.about("pooler");
     let mut marked = database.clone();
     let options = marked.config.get_options().unwrap_or_default();
     marked.config.options(&format!("{options} -c {MARK}=1"));
@@ -322,13 +242,13 @@ fn check_pooler(database: &Database, report: &Report) {
         Ok(mut client) => client
             .query_typed(sql::CHECK_POOLER.text, &[(&MARK, Type::TEXT)])
             .is_ok_and(|rows| rows.first().and_then(|row| row.try_get(0).ok()) == Some(true)),
-        // PgBouncer's words, unless it is told to swallow what it does not know.
+        // PgBouncer's message, unless it is configured to ignore unknown parameters.
         Err(error) if error.to_string().contains("startup parameter") => false,
-        // Room for one connection more is not needed.
+        // The worker does not need room for one more connection.
         Err(_) => return,
     };
     match is_direct {
-        true => report.ok("pooler", "none between"),
-        false => report.ok("pooler", "PgBouncer or the like is between, and allows transactions"),
+        true => report.ok("none in between"),
+        false => report.ok("PgBouncer or similar is in between, and allows transactions"),
     }
 }

@@ -1,68 +1,77 @@
-//! The looks at Redis as a server: is it there, may it be written to, does it keep what it has.
+//! Checks Redis as a server: whether it answers, takes writes, and keeps its data.
 
-use std::collections::HashMap;
 use std::time::Duration;
 
-use redis::Value;
+use redis::{InfoDict, RedisError, Value};
 
-use super::{Looked, Report, Unusable, now, report_clock, rights};
+use super::report::{Checked, Report, Unusable};
+use super::rights::{self, User};
+use super::{check_clock, now};
 use crate::redis::link::{self, Link, Redis};
 use crate::settings::config::Config;
 
-/// Memory beyond which it is time to see to it, in percent of maxmemory.
+/// Share of maxmemory in use from which to act, in percent.
 const FULL_PERCENT: u64 = 80;
 
-/// What a new maxmemory leaves used.
+/// Share in use after a new maxmemory was set.
 const ROOMY_PERCENT: u64 = 60;
 
-/// Looks at the server.
-pub fn look(redis: &Redis, config: &Config, report: &Report) -> Looked {
-    report.looking("redis");
+const AFTER_SNAPSHOT: &str = "check its disk and its log, then redis-cli BGSAVE";
+
+/// Checks the server, and returns it with the user whose rights were checked.
+pub fn check(config: &Config, report: &Report) -> Checked<(Redis, User)> {
+    report.about("redis");
+    let redis = Redis::new(config.redis.clone());
     let mut link = redis.link(Duration::ZERO);
-    match link.query::<String>(&redis::cmd("INFO")) {
-        Ok(text) => check_info(&mut link, &Info::parse(&text), config, report)?,
-        Err(error) if link::is_refused(&error) => {
+    let info = link.query::<InfoDict>(&redis::cmd("INFO"));
+    if let Err(error) = &info
+        && !link::is_refused(error)
+    {
+        return Err(Unusable::new(link::describe(error), remedy(error, config)));
+    }
+    // Before the rights: a refused EXEC leaves the link inside a transaction.
+    let user = User::of(&mut link, config);
+    match info {
+        Ok(info) => check_info(&mut link, &info, config, report)?,
+        Err(error) => {
             let why = match link::is_unknown(&error) {
-                true => "it does not know INFO",
+                true => "Redis does not know INFO",
                 false => "this user may not send INFO",
             };
             report.warn(
-                "redis",
                 format!(
-                    "it answers; its version, role and memory are not known, since {why}; the worker does not need it"
+                    "Redis answers, but its version, role and memory are unknown: {why}; the worker does not need it"
                 ),
-                rights::remedy(&mut link, config, &error, None, &["+info"]),
+                user.remedy(&error, None, &["+info"]),
             );
             check_writing(&mut link, config, report);
         }
-        Err(error) => {
-            report.fail("redis", link::describe(&error), remedy(&error, config));
-            return Err(Unusable);
-        }
     }
-    check_clock(&mut link, report);
-    rights::look(&mut link, config, report);
-    Ok(())
+    report.about("redis clock");
+    let asked_at = now();
+    if let Ok((seconds, micros)) = link.query::<(f64, f64)>(&redis::cmd("TIME")) {
+        check_clock(report, seconds + micros / 1e6, asked_at);
+    }
+    rights::check(&mut link, &user, config, report);
+    Ok((redis, user))
 }
 
-fn remedy(error: &redis::RedisError, config: &Config) -> String {
-    match link::code(error) {
+fn remedy(error: &RedisError, config: &Config) -> String {
+    let text = match link::code(error) {
         "NOAUTH" | "WRONGPASS" => "put the right user and password into REDIS_URL",
         _ if error.kind() == redis::ErrorKind::AuthenticationFailed => "put the right user and password into REDIS_URL",
         _ if link::is_cluster(error) => {
-            "set cluster-enabled no and restart Redis, or let REDIS_URL name a Redis without it"
+            "set cluster-enabled no and restart Redis, or let REDIS_URL name a Redis that is not in cluster mode"
         }
-        _ if link::is_unknown(error) => return rights::have_known(&["SELECT".to_owned()]),
-        _ if link::is_database_refused(error) => {
-            return rights::set_user(config.redis.user(), &["+select".to_owned()]);
-        }
-        _ => "start Redis, or mend REDIS_URL",
-    }
-    .to_owned()
+        _ if link::is_unknown(error) => return rights::restore(["SELECT"]),
+        _ if link::is_database_refused(error) => return rights::grant(config.redis.user(), ["+select"]),
+        _ => "start Redis, or correct REDIS_URL",
+    };
+    text.to_owned()
 }
 
-/// How a setting is changed: on the running server first, since one that starts with `appendonly yes` and without such a file
-/// starts empty.
+/// How to change a setting. The running server comes first: one that is started with `appendonly yes` and without such a
+/// file starts empty.
 fn set(link: &mut Link, name: &str, value: &str) -> String {
     match link.query::<Value>(redis::cmd("CONFIG").arg("GET").arg(name)) {
         Err(error) if link::is_unknown(&error) => {
@@ -72,8 +81,7 @@ fn set(link: &mut Link, name: &str, value: &str) -> String {
     }
 }
 
-/// Why Redis refuses all writes, as its error code. It looks for that before it looks at a command's form, and this one has
-/// an ID that is none.
+/// The error code with which Redis refuses all writes. It checks that before it reads the command, whose ID is invalid.
 fn write_refused(link: &mut Link, config: &Config) -> Option<String> {
     let mut write = redis::cmd("XACK");
     write.arg(&config.stream).arg(&config.group).arg("x");
@@ -81,58 +89,36 @@ fn write_refused(link: &mut Link, config: &Config) -> Option<String> {
     Some(link::code(&error).to_owned())
 }
 
-/// Looks at whether writes are taken where INFO does not tell.
+/// Checks whether Redis takes writes if INFO is refused.
 fn check_writing(link: &mut Link, config: &Config, report: &Report) {
     match write_refused(link, config).as_deref() {
-        Some("READONLY") => report.fail(
-            "redis role",
-            "a replica, which takes no writes",
-            "let REDIS_URL name its master",
-        ),
+        Some("READONLY") => {
+            report.about("redis role");
+            report.fail("a replica, which takes no writes", "let REDIS_URL name its master");
+        }
         Some("NOREPLICAS") => report_replicas(link, report),
-        Some("MISCONF") => report.fail(
-            "redis persistence",
-            "Redis refuses writes, since it cannot write to disk",
-            AFTER_SNAPSHOT,
-        ),
+        Some("MISCONF") => {
+            report.about("redis persistence");
+            report.fail("Redis refuses writes because it cannot write to disk", AFTER_SNAPSHOT);
+        }
         _ => {}
     }
 }
 
 fn report_replicas(link: &mut Link, report: &Report) {
+    report.about("redis role");
     let remedy = set(link, "min-replicas-to-write", "0");
     report.fail(
-        "redis role",
-        "a master that refuses writes: it has fewer replicas than min-replicas-to-write asks for",
+        "a master that refuses writes because it has fewer replicas than min-replicas-to-write",
         format!("start its replicas; or do without them: {remedy}"),
     );
 }
 
-const AFTER_SNAPSHOT: &str = "see to its disk and its log, then redis-cli BGSAVE";
-
-/// INFO's answer.
-struct Info(HashMap<String, String>);
-
-impl Info {
-    fn parse(text: &str) -> Info {
-        let pairs = text.lines().filter_map(|line| line.split_once(':'));
-        Info(pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).collect())
-    }
-
-    fn text(&self, name: &str) -> &str {
-        self.0.get(name).map(String::as_str).unwrap_or_default()
-    }
-
-    fn number(&self, name: &str) -> Option<u64> {
-        self.text(name).parse().ok()
-    }
-
-    fn is(&self, name: &str, value: &str) -> bool {
-        self.text(name) == value
-    }
+fn text(info: &InfoDict, name: &str) -> String {
+    info.get(name).unwrap_or_default()
 }
 
-fn check_info(link: &mut Link, info: &Info, config: &Config, report: &Report) -> Looked {
+fn check_info(link: &mut Link, info: &InfoDict, config: &Config, report: &Report) -> Checked {
     check_version(info, report);
     check_role(link, info, config, report)?;
     check_persistence(link, info, report);
@@ -140,33 +126,32 @@ fn check_info(link: &mut Link, info: &Info, config: &Config, report: &Report) ->
     Ok(())
 }
 
-fn check_version(info: &Info, report: &Report) {
-    if let Some(version) = info.0.get("valkey_version") {
-        report.ok("redis", format!("valkey {version}"));
+fn check_version(info: &InfoDict, report: &Report) {
+    if let Some(version) = info.get::<String>("valkey_version") {
+        report.ok(format!("valkey {version}"));
         return;
     }
-    let version = info.text("redis_version");
+    let version = text(info, "redis_version");
+    let found = format!("version {version}");
     let mut numbers = version.split('.').map(|number| number.parse().unwrap_or(0));
     match (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) {
-        (0..6, _) | (6, 0..2) => report.fail("redis", format!("version {version}"), "6.2 or newer is needed"),
+        (0..6, _) | (6, 0..2) => report.fail(found, "6.2 or newer is needed"),
         (6, _) => report.hint(
-            "redis",
-            format!("version {version}"),
-            "from 7.0 the worker also counts unread entries that were trimmed",
+            found,
+            "from 7.0 on, the worker also counts unread entries that were trimmed",
         ),
-        _ => report.ok("redis", format!("version {version}")),
+        _ => report.ok(found),
     }
 }
 
-fn check_role(link: &mut Link, info: &Info, config: &Config, report: &Report) -> Looked {
-    if info.is("loading", "1") {
-        report.fail("redis role", "it loads its data", "wait until it has");
-        return Err(Unusable);
+fn check_role(link: &mut Link, info: &InfoDict, config: &Config, report: &Report) -> Checked {
+    report.about("redis role");
+    if text(info, "loading") == "1" {
+        return Err(Unusable::new("Redis loads its data", "wait until it has finished"));
     }
-    if !info.is("role", "master") {
-        let master = format!("{}:{}", info.text("master_host"), info.text("master_port"));
+    if text(info, "role") != "master" {
+        let master = format!("{}:{}", text(info, "master_host"), text(info, "master_port"));
         report.fail(
-            "redis role",
             format!("a replica of {master}, which takes no writes"),
             format!("let REDIS_URL name the master, {master}"),
         );
@@ -174,112 +159,80 @@ fn check_role(link: &mut Link, info: &Info, config: &Config, report: &Report) ->
     }
     match write_refused(link, config).as_deref() {
         Some("NOREPLICAS") => report_replicas(link, report),
-        _ => report.ok(
-            "redis role",
-            format!("master with {} replicas", info.number("connected_slaves").unwrap_or(0)),
-        ),
+        _ => report.ok(format!("master with {} replicas", text(info, "connected_slaves"))),
     }
     Ok(())
 }
 
-fn check_persistence(link: &mut Link, info: &Info, report: &Report) {
-    let what = "redis persistence";
-    let is_bad = |name: &str| !info.text(name).is_empty() && !info.is(name, "ok");
-    let failed = [
+fn check_persistence(link: &mut Link, info: &InfoDict, report: &Report) {
+    report.about("redis persistence");
+    let writes = [
         ("rdb_last_bgsave_status", AFTER_SNAPSHOT),
         (
             "aof_last_bgrewrite_status",
-            "see to its disk and its log, then redis-cli BGREWRITEAOF",
+            "check its disk and its log, then redis-cli BGREWRITEAOF",
         ),
         (
             "aof_last_write_status",
-            "see to its disk and its log: Redis tries again by itself",
+            "check its disk and its log; Redis retries by itself",
         ),
     ];
-    let failed: Vec<&str> = failed
+    let has_failed = |status: &str| info.get::<String>(status).is_some_and(|status| status != "ok");
+    let failed: Vec<&str> = writes
         .iter()
-        .filter(|(status, _)| is_bad(status))
+        .filter(|(status, _)| has_failed(status))
         .map(|(_, remedy)| *remedy)
         .collect();
+    for remedy in &failed {
+        report.fail("the last write to disk failed, and Redis may refuse writes", *remedy);
+    }
     if !failed.is_empty() {
-        for remedy in failed {
-            report.fail(
-                what,
-                "the last try to write to disk failed, and Redis may refuse writes",
-                remedy,
-            );
-        }
-    } else if info.is("aof_enabled", "1") {
-        report.ok(what, "append-only file");
-    } else {
-        match save_points(link) {
-            Some(points) if points.is_empty() => report.warn(
-                what,
-                "nothing is kept on disk: with Redis go unread entries, counters and dead letters",
-                set(link, "appendonly", "yes"),
-            ),
-            Some(points) => report.hint(
-                what,
-                format!("snapshots (save {points})"),
-                "what is newer than the last one goes with Redis; appendonly yes keeps it",
-            ),
-            None => report.ok(
-                what,
-                "no append-only file; whether there are snapshots may not be asked",
-            ),
-        }
+        return;
+    }
+    if text(info, "aof_enabled") == "1" {
+        return report.ok("append-only file");
+    }
+    let settings: redis::RedisResult<Vec<String>> = link.query(redis::cmd("CONFIG").arg("GET").arg("save"));
+    match settings.ok().as_deref() {
+        Some([_, points]) if points.is_empty() => report.warn(
+            "nothing is kept on disk: if Redis stops, unread entries, counters and dead letters are lost",
+            set(link, "appendonly", "yes"),
+        ),
+        Some([_, points]) => report.hint(
+            format!("snapshots (save {points})"),
+            "what is newer than the last snapshot is lost with Redis; appendonly yes keeps it",
+        ),
+        _ => report.ok("no append-only file; this user may not ask whether there are snapshots"),
     }
 }
 
-/// When snapshots are taken; `None` where that may not be asked.
-fn save_points(link: &mut Link) -> Option<String> {
-    let answer: HashMap<String, String> = link.query(redis::cmd("CONFIG").arg("GET").arg("save")).ok()?;
-    answer.get("save").cloned()
-}
-
-fn check_memory(link: &mut Link, info: &Info, report: &Report) {
-    let what = "redis memory";
-    let used = info.number("used_memory").unwrap_or(0);
+fn check_memory(link: &mut Link, info: &InfoDict, report: &Report) {
+    report.about("redis memory");
+    let used: u64 = info.get("used_memory").unwrap_or(0);
     let mib = |bytes: u64| format!("{} MiB", bytes >> 20);
-    let Some(limit) = info.number("maxmemory").filter(|limit| *limit > 0) else {
-        let found = format!("{} used, no limit", mib(used));
-        report.hint(
-            what,
-            found,
-            "set maxmemory, with the policy noeviction, below what the machine has",
-        );
-        return;
+    let Some(limit) = info.get::<u64>("maxmemory").filter(|limit| *limit > 0) else {
+        let remedy = "set maxmemory, with the policy noeviction, to less than the machine has";
+        return report.hint(format!("{} used, no limit", mib(used)), remedy);
     };
     let percent = used * 100 / limit;
     let found = format!("{} of {} used ({percent} %)", mib(used), mib(limit));
-    let policy = info.text("maxmemory_policy");
+    let policy = text(info, "maxmemory_policy");
     if policy != "noeviction" {
         report.warn(
-            what,
-            format!("{found}; the policy {policy} throws keys away when it is full, the whole stream among them"),
+            format!("{found}; when memory is full, the policy {policy} deletes keys, and possibly the whole stream"),
             set(link, "maxmemory-policy", "noeviction"),
         );
     }
     if percent >= FULL_PERCENT {
         let roomy = format!("{}mb", ((used * 100 / ROOMY_PERCENT) >> 20) + 1);
         report.warn(
-            what,
-            format!("{found}; when it is full, nothing can be added to the stream, and counters wait"),
+            format!("{found}; when memory is full, nothing can be added to the stream, and counters wait"),
             format!(
                 "lower the producer's limit of entries, or raise maxmemory if the machine has it; {}",
                 set(link, "maxmemory", &roomy)
             ),
         );
     } else if policy == "noeviction" {
-        report.ok(what, format!("{found}, noeviction"));
+        report.ok(format!("{found}, noeviction"));
     }
-}
-
-fn check_clock(link: &mut Link, report: &Report) {
-    report.looking("redis clock");
-    let before = now();
-    let Ok((seconds, micros)) = link.query::<(f64, f64)>(&redis::cmd("TIME")) else {
-        return;
-    };
-    report_clock(report, "redis clock", seconds + micros / 1e6, (before + now()) / 2.0);
 }

@@ -1,150 +1,179 @@
-//! What the Redis user may do of what the worker does, and what of that the server knows at all.
+//! What the Redis user may do of what the worker does, and which of these commands the server knows.
 //!
-//! Owns the list of commands, each in a form that Redis refuses after it has looked at the user's rights and before it does
-//! anything: a number that is none, an ID that is none, a key that nobody has. So nothing is changed, no right to ask for
-//! rights is needed, and every version of Redis tells.
+//! Owns the list of commands. Each is sent in a form that Redis refuses after it has checked the user's rights and before it
+//! does anything: `x` is neither a number nor an entry ID, and the keys and groups with random names do not exist. So
+//! nothing is changed, no right to ask about rights is needed, and every version of Redis answers.
+
+use std::collections::BTreeSet;
 
 use redis::{Cmd, RedisError, Value};
 
-use super::Report;
+use super::report::Report;
 use crate::dead_letter::DEAD_LETTERS;
 use crate::redis::link::{self, Link};
 use crate::settings::config::Config;
 
-/// What is no number and no ID.
-const NOTHING: &str = "x";
-
-/// A command in a harmless form.
-struct Try {
-    name: String,
-    /// The pattern of its key's kind, so that the rule for it can be named.
-    key: Option<String>,
-    command: Cmd,
+/// The key of a command.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Key {
+    None,
+    Stream,
+    DeadLetters,
+    /// A key of the worker's own that does not exist.
+    Own,
+    Metrics,
+    RecordCounts,
 }
 
-fn attempt(key: Option<&str>, words: &[&str]) -> Try {
-    let (name, rest) = words.split_first().expect("a command has a name");
-    let mut command = redis::cmd(name);
-    command.arg(rest);
-    Try {
-        name: (*name).to_owned(),
-        key: key.map(str::to_owned),
-        command,
+/// In place of a feature: the worker does not run without these commands.
+const REQUIRED: &str = "";
+const GROUP: &str =
+    "a group that is created again when it disappears, and consumers that are removed with their process";
+const DEAD_LETTER: &str = "dead letters, without which failed entries wait";
+const CLAIM: &str = "entries that dead consumers left pending";
+const CLOCK: &str = "a check of this machine's clock";
+const COUNTERS: &str = "the dashboard's counters";
+const STATE: &str = "a standby, exact counters, the status";
+const LOSSES: &str = "losses, and a warning before them";
+const LONG: &str = "long transactions during which no other worker takes the entries";
+
+const CREATE_GROUP: &str = "XGROUP CREATE {key} {group} x";
+
+/// The worker's commands, each with its key and the feature that the worker lacks without it.
+const COMMANDS: [(&str, Key, &str); 26] = [
+    (
+        REQUIRED,
+        Key::Stream,
+        "XREADGROUP GROUP {group} {consumer} STREAMS {key} x",
+    ),
+    (REQUIRED, Key::Stream, "XACK {key} {group} x"),
+    (GROUP, Key::Stream, CREATE_GROUP),
+    (GROUP, Key::Stream, "XGROUP DELCONSUMER {key} {random} x"),
+    (DEAD_LETTER, Key::DeadLetters, "XADD {key} x type x"),
+    (CLAIM, Key::Stream, "XAUTOCLAIM {key} {group} {consumer} x 0"),
+    (CLAIM, Key::Stream, "XCLAIM {key} {group} {consumer} x 0-1"),
+    (CLOCK, Key::None, "TIME"),
+    (COUNTERS, Key::Metrics, "HINCRBY {key} errors x"),
+    (COUNTERS, Key::RecordCounts, "HINCRBY {key} errors x"),
+    (COUNTERS, Key::RecordCounts, "EXISTS {key}"),
+    (STATE, Key::Own, "GET {key}"),
+    (STATE, Key::Own, "SET {key} x PX x"),
+    (STATE, Key::Own, "DEL {key}"),
+    (STATE, Key::Own, "PEXPIRE {key} x"),
+    (STATE, Key::Own, "HGET {key} x"),
+    (STATE, Key::Own, "HSET {key} x x x"),
+    (STATE, Key::Own, "WATCH {key}"),
+    (STATE, Key::None, "UNWATCH"),
+    (STATE, Key::None, "MULTI"),
+    (STATE, Key::None, "EXEC"),
+    (LOSSES, Key::Stream, "XINFO STREAM {key}"),
+    (LOSSES, Key::Stream, "XINFO GROUPS {key}"),
+    (LOSSES, Key::Stream, "XINFO CONSUMERS {key} {group}"),
+    (LOSSES, Key::DeadLetters, "XLEN {key}"),
+    (LONG, Key::Stream, "XPENDING {key} {group} x + 1"),
+];
+
+impl Key {
+    fn names(self, config: &Config) -> Vec<String> {
+        match self {
+            Key::None => vec![String::new()],
+            Key::Stream => vec![config.stream.clone()],
+            Key::DeadLetters => vec![DEAD_LETTERS.to_owned()],
+            Key::Own => vec![format!("firehose:worker:check:{}", random())],
+            Key::Metrics => config.metrics_keys.clone(),
+            Key::RecordCounts => vec!["db:record_counts".to_owned()],
+        }
     }
 }
 
-/// The pattern of one key, or of a kind of keys that ends with `*`. ACL SETUSER takes no blanks in it, and redis-cli no
-/// quotes: any character does instead of these, and of those that mean something in a pattern.
-fn pattern(key: &str) -> String {
-    let (key, end) = key.strip_suffix(":*").map_or((key, ""), |kind| (kind, ":*"));
+/// A name that nothing has.
+fn random() -> String {
+    format!("{:x}", fastrand::u64(..))
+}
+
+/// The command of a line of the list.
+fn command(line: &str, key: &str, config: &Config) -> Cmd {
+    let random = random();
+    let mut words = line.split(' ').map(|word| match word {
+        "{key}" => key,
+        "{group}" => &config.group,
+        "{consumer}" => &config.consumer,
+        "{random}" => &random,
+        _ => word,
+    });
+    let mut command = redis::cmd(words.next().unwrap_or_default());
+    words.for_each(|word| _ = command.arg(word));
+    command
+}
+
+fn name(line: &str) -> &str {
+    line.split(' ').next().unwrap_or_default()
+}
+
+/// A word that allows a key in ACL SETUSER. It may contain no blank, and redis-cli knows no quotes: `?` stands for such a
+/// character, and for those that have a meaning in a pattern.
+fn key_rule(key: &str) -> String {
     let is_special = |c: char| c.is_whitespace() || "*?[]\\^'\"".contains(c);
-    key.replace(is_special, "?") + end
+    format!("~{}", key.replace(is_special, "?"))
 }
 
-/// Without these there is no worker. The group has to be made by somebody while there is none.
-fn needed(link: &mut Link, config: &Config) -> Vec<Try> {
-    let (stream, group) = (config.stream.as_str(), config.group.as_str());
-    let mut tries = vec![read(config), attempt(Some(stream), &["XACK", stream, group, NOTHING])];
-    // Redis looks for the group before it looks at the ID.
-    let answer = link.query::<Value>(&read(config).command);
-    if answer.is_err_and(|error| link::code(&error) == "NOGROUP") {
-        tries.push(make_group(config));
+/// Whether a refusal is about the key. Redis checks the command first, and does not mention the key if it refuses that.
+fn is_of_key(error: &RedisError) -> bool {
+    error.detail().is_some_and(|detail| detail.contains(" to access "))
+}
+
+/// The user whom the remedies give rights.
+pub struct User {
+    name: String,
+    /// Then ACL SETUSER accepts no pattern of keys in addition.
+    may_use_any_key: bool,
+}
+
+impl User {
+    pub fn of(link: &mut Link, config: &Config) -> User {
+        let name = link.query(redis::cmd("ACL").arg("WHOAMI"));
+        User {
+            name: name.unwrap_or_else(|_| config.redis.user().to_owned()),
+            may_use_any_key: may_use_any_key(link, config),
+        }
     }
-    tries
+
+    /// What to do about a command that was refused.
+    pub fn remedy(&self, error: &RedisError, key: Option<&str>, rules: &[&str]) -> String {
+        if !link::is_refused(error) {
+            return "follow Redis's message".to_owned();
+        }
+        if link::is_unknown(error) {
+            // Redis quotes the name.
+            let detail = error.detail().unwrap_or_default();
+            let name = detail.split(['\'', '`']).nth(1).unwrap_or("the command");
+            return restore([name.to_ascii_uppercase().as_str()]);
+        }
+        let key = key.filter(|_| !self.may_use_any_key).map(key_rule);
+        grant(&self.name, key.as_deref().into_iter().chain(rules.iter().copied()))
+    }
+
+    /// The rules that would allow a command that was refused.
+    fn rules(&self, error: &RedisError, kind: Key, key: &str, line: &str) -> Vec<String> {
+        let mut rules = Vec::new();
+        if !self.may_use_any_key {
+            match kind {
+                Key::None => {}
+                Key::Own => rules.push("~firehose:worker:*".to_owned()),
+                _ => rules.push(key_rule(key)),
+            }
+        }
+        if !is_of_key(error) {
+            rules.push(format!("+{}", name(line).to_ascii_lowercase()));
+        }
+        rules
+    }
 }
 
-fn read(config: &Config) -> Try {
-    let (stream, group, consumer) = (config.stream.as_str(), config.group.as_str(), config.consumer.as_str());
-    let words = ["XREADGROUP", "GROUP", group, consumer, "STREAMS", stream, NOTHING];
-    attempt(Some(stream), &words)
-}
-
-fn make_group(config: &Config) -> Try {
-    let words = ["XGROUP", "CREATE", &config.stream, &config.group, NOTHING];
-    attempt(Some(&config.stream), &words)
-}
-
-/// What the worker does besides, each with what there is not where it is refused.
-fn liked(config: &Config) -> Vec<(&'static str, Vec<Try>)> {
-    let (stream, group, consumer) = (config.stream.as_str(), config.group.as_str(), config.consumer.as_str());
-    let own = format!("firehose:worker:check:{:x}", fastrand::u64(..));
-    let own = own.as_str();
-    let of_stream = |words: &[&str]| attempt(Some(stream), words);
-    let of_own = |words: &[&str]| attempt(Some("firehose:worker:*"), words);
-    let of_letters = |words: &[&str]| attempt(Some(DEAD_LETTERS), words);
-    let count = |key: &str| attempt(Some(key), &["HINCRBY", key, "errors", NOTHING]);
-    let records = "db:record_counts";
-    let mut counters: Vec<Try> = config.metrics_keys.iter().map(|key| count(key)).collect();
-    counters.extend([count(records), attempt(Some(records), &["EXISTS", records])]);
-    vec![
-        (
-            "dead letters, for which entries wait then",
-            vec![of_letters(&["XADD", DEAD_LETTERS, NOTHING, "type", NOTHING])],
-        ),
-        (
-            "entries that gone consumers left pending",
-            vec![
-                of_stream(&["XAUTOCLAIM", stream, group, consumer, NOTHING, "0"]),
-                of_stream(&["XCLAIM", stream, group, consumer, NOTHING, "0-1"]),
-            ],
-        ),
-        (
-            "a group that is created again when it disappears, and consumers that are removed with their process",
-            vec![
-                make_group(config),
-                of_stream(&["XGROUP", "DELCONSUMER", stream, own, own]),
-            ],
-        ),
-        (
-            "a look at whether this machine's clock is right",
-            vec![attempt(None, &["TIME"])],
-        ),
-        ("the dashboard's counters", counters),
-        (
-            "a standby, exact counters, the status",
-            vec![
-                of_own(&["GET", own]),
-                of_own(&["SET", own, NOTHING, "PX", NOTHING]),
-                of_own(&["DEL", own]),
-                of_own(&["PEXPIRE", own, NOTHING]),
-                of_own(&["HGET", own, NOTHING]),
-                of_own(&["HSET", own, NOTHING, NOTHING, NOTHING]),
-                of_own(&["WATCH", own]),
-                attempt(None, &["UNWATCH"]),
-                attempt(None, &["MULTI"]),
-                attempt(None, &["EXEC"]),
-            ],
-        ),
-        (
-            "losses, and a warning before them",
-            vec![
-                of_stream(&["XINFO", "STREAM", stream]),
-                of_stream(&["XINFO", "GROUPS", stream]),
-                of_stream(&["XINFO", "CONSUMERS", stream, group]),
-                of_letters(&["XLEN", DEAD_LETTERS]),
-            ],
-        ),
-        (
-            "long transactions without another worker taking the entries",
-            vec![of_stream(&["XPENDING", stream, group, NOTHING, "+", "1"])],
-        ),
-    ]
-}
-
-/// Whether the user may use any key: then ACL SETUSER takes no pattern more. A command that it may send tells, on a key that
-/// nobody has.
-fn may_use_any_key(link: &mut Link) -> bool {
-    let key = format!("{:x}", fastrand::u64(..));
-    let tries: [&[&str]; 6] = [
-        &["XACK", &key, NOTHING, NOTHING],
-        &["EXISTS", &key],
-        &["GET", &key],
-        &["XLEN", &key],
-        &["TYPE", &key],
-        &["XREADGROUP", "GROUP", NOTHING, NOTHING, "STREAMS", &key, NOTHING],
-    ];
-    for words in tries {
-        match link.query::<Value>(&attempt(None, words).command) {
+/// Whether the user may use any key. A command that it may send shows that, on a key that does not exist.
+fn may_use_any_key(link: &mut Link, config: &Config) -> bool {
+    for (_, _, line) in COMMANDS.iter().filter(|(_, key, _)| *key != Key::None) {
+        match link.query::<Value>(&command(line, &random(), config)) {
             Err(error) if link::is_refused(&error) && is_of_key(&error) => return false,
             Err(error) if link::is_refused(&error) => {}
             _ => return true,
@@ -153,150 +182,109 @@ fn may_use_any_key(link: &mut Link) -> bool {
     false
 }
 
-/// Whether a refusal is that of a key. Redis looks at the command first, and says nothing of the key where that is refused.
-fn is_of_key(error: &RedisError) -> bool {
-    error.detail().is_some_and(|detail| detail.contains("key"))
-}
-
-/// Tries each command.
-pub fn look(link: &mut Link, config: &Config, report: &Report) {
-    let what = "redis rights";
-    report.looking(what);
-    // Asked first: a refused EXEC leaves the link inside a transaction.
-    let user = user(link, config);
-    let any_key = may_use_any_key(link);
-    let needed = needed(link, config);
-    let needed = Lack::of(link, needed, any_key);
-    if !needed.rules.is_empty() {
-        let found = format!("the user {user} may not do what the worker must");
-        report.fail(what, found, set_user(&user, &needed.rules));
-    }
-    if !needed.unknown.is_empty() {
-        report.fail(
-            what,
-            "redis does not know commands without which there is no worker",
-            have_known(&needed.unknown),
-        );
-    }
-    let mut lack = Lack::default();
-    let (mut forbidden, mut unknown) = (Vec::new(), Vec::new());
-    for (purpose, tries) in liked(config) {
-        let mut of_purpose = Lack::of(link, tries, any_key);
-        // What was said to be needed is not done without.
-        of_purpose.leave_out(&needed);
-        if !of_purpose.rules.is_empty() {
-            forbidden.push(purpose);
-        }
-        if !of_purpose.unknown.is_empty() {
-            unknown.push(purpose);
-        }
-        lack.add(of_purpose);
-    }
-    if !forbidden.is_empty() {
-        let found = format!("the user {user} does without: {}", forbidden.join("; "));
-        report.warn(what, found, set_user(&user, &lack.rules));
-    }
-    if !unknown.is_empty() {
-        let found = format!(
-            "redis does not know commands, and the worker does without: {}",
-            unknown.join("; ")
-        );
-        report.warn(what, found, have_known(&lack.unknown));
-    }
-    if needed.is_none() && lack.is_none() {
-        report.ok(what, format!("the user {user} may do all that the worker does"));
-    }
-}
-
-/// The user as whom the link is connected.
-pub fn user(link: &mut Link, config: &Config) -> String {
-    let said = link.query(redis::cmd("ACL").arg("WHOAMI"));
-    said.unwrap_or_else(|_| config.redis.user().to_owned())
-}
-
-/// The command that gives a user these rules.
-pub fn set_user(user: &str, rules: &[String]) -> String {
+/// The command that gives a user rights.
+pub fn grant<'a>(user: &str, rules: impl IntoIterator<Item = &'a str>) -> String {
+    let rules: Vec<&str> = rules.into_iter().collect();
     format!("ACL SETUSER {user} {}", rules.join(" "))
 }
 
-/// What to do where a server was told not to know commands.
-pub fn have_known(commands: &[String]) -> String {
-    let renames: Vec<String> = commands.iter().map(|name| format!("rename-command {name}")).collect();
+/// What to do about commands that a server does not know.
+pub fn restore<'a>(commands: impl IntoIterator<Item = &'a str>) -> String {
+    let renames: Vec<String> = commands
+        .into_iter()
+        .map(|name| format!("rename-command {name}"))
+        .collect();
     format!(
-        "take {} out of redis.conf and restart Redis; if it is a proxy that does not know them, let REDIS_URL lead past it",
+        "take {} out of redis.conf and restart Redis; if a proxy does not know them, let REDIS_URL name the Redis behind it",
         renames.join(", ")
     )
 }
 
-/// What to do about one command that was not carried out, if that is for want of a right or of the command.
-pub fn remedy(link: &mut Link, config: &Config, error: &RedisError, key: Option<&str>, rules: &[&str]) -> String {
-    if !link::is_refused(error) {
-        return "follow Redis's message".to_owned();
-    }
-    if link::is_unknown(error) {
-        // Redis quotes the name.
-        let detail = error.detail().unwrap_or_default();
-        let name = detail.split(['\'', '`']).nth(1).unwrap_or("the command");
-        return have_known(&[name.to_ascii_uppercase()]);
-    }
-    let key = key.filter(|_| !may_use_any_key(link));
-    let mut all: Vec<String> = key.map(|key| format!("~{}", pattern(key))).into_iter().collect();
-    all.extend(rules.iter().map(|&rule| rule.to_owned()));
-    set_user(&user(link, config), &all)
-}
-
-/// What keeps the worker from commands.
-#[derive(Default)]
+/// A feature for which the user lacks a right, or the server a command.
 struct Lack {
-    /// The rules that would allow what is refused; those of keys first.
-    rules: Vec<String>,
-    /// The commands that the server does not know.
-    unknown: Vec<String>,
+    feature: &'static str,
+    /// The rule of the user, or the name of the command.
+    missing: String,
+    is_unknown: bool,
 }
 
-impl Lack {
-    fn of(link: &mut Link, tries: Vec<Try>, any_key: bool) -> Lack {
-        let mut lack = Lack::default();
-        for Try { name, key, command } in tries {
-            let Err(error) = link.query::<Value>(&command) else {
+/// Sends each command.
+pub fn check(link: &mut Link, user: &User, config: &Config, report: &Report) {
+    report.about("redis rights");
+    let lacks = lacks(link, user, config);
+    let (required, optional): (Vec<&Lack>, Vec<&Lack>) = lacks.iter().partition(|lack| lack.feature == REQUIRED);
+    let is_required = |lack: &&Lack| required.iter().any(|other| other.missing == lack.missing);
+    let optional: Vec<&Lack> = optional.into_iter().filter(|lack| !is_required(lack)).collect();
+    let name = &user.name;
+    if let Some((_, rules)) = summary(&required, false) {
+        report.fail(
+            format!("the user {name} lacks rights that the worker requires"),
+            grant(name, rules),
+        );
+    }
+    if let Some((_, commands)) = summary(&required, true) {
+        report.fail(
+            "redis does not know commands that the worker requires",
+            restore(commands),
+        );
+    }
+    if let Some((features, rules)) = summary(&optional, false) {
+        report.warn(
+            format!("the user {name} lacks the rights for {features}"),
+            grant(name, rules),
+        );
+    }
+    if let Some((features, commands)) = summary(&optional, true) {
+        report.warn(
+            format!("redis does not know the commands for {features}"),
+            restore(commands),
+        );
+    }
+    if lacks.is_empty() {
+        report.ok(format!("the user {name} may do everything that the worker does"));
+    }
+}
+
+fn lacks(link: &mut Link, user: &User, config: &Config) -> Vec<Lack> {
+    let mut lacks = Vec::new();
+    let mut has_group = true;
+    for (feature, kind, line) in COMMANDS {
+        for key in &kind.names(config) {
+            let Err(error) = link.query::<Value>(&command(line, key, config)) else {
                 continue;
             };
-            if link::is_unknown(&error) {
-                lack.unknown.push(name);
+            // Redis looks for the group before it reads the ID. Without one, the worker creates it.
+            has_group &= link::code(&error) != "NOGROUP" || name(line) != "XREADGROUP";
+            let is_required = line == CREATE_GROUP && !has_group;
+            let feature = if is_required { REQUIRED } else { feature };
+            let is_unknown = link::is_unknown(&error);
+            let missing = if is_unknown {
+                vec![name(line).to_owned()]
             } else if link::is_refused(&error) {
-                let key = key.filter(|_| !any_key);
-                lack.rules.extend(key.map(|key| format!("~{}", pattern(&key))));
-                if !is_of_key(&error) {
-                    lack.rules.push(format!("+{}", name.to_ascii_lowercase()));
-                }
-            }
+                user.rules(&error, kind, key, line)
+            } else {
+                continue;
+            };
+            lacks.extend(missing.into_iter().map(|missing| Lack {
+                feature,
+                missing,
+                is_unknown,
+            }));
         }
-        lack.in_order();
-        lack
     }
+    lacks
+}
 
-    fn is_none(&self) -> bool {
-        self.rules.is_empty() && self.unknown.is_empty()
-    }
-
-    fn leave_out(&mut self, other: &Lack) {
-        self.rules.retain(|rule| !other.rules.contains(rule));
-        self.unknown.retain(|name| !other.unknown.contains(name));
-    }
-
-    fn add(&mut self, other: Lack) {
-        self.rules.extend(other.rules);
-        self.unknown.extend(other.unknown);
-        self.in_order();
-    }
-
-    /// Each once, rules of keys first.
-    fn in_order(&mut self) {
-        self.rules.sort_by_key(|rule| (!rule.starts_with('~'), rule.clone()));
-        self.rules.dedup();
-        self.unknown.sort();
-        self.unknown.dedup();
-    }
+/// The features of the lacks of one kind, and what is missing for all of them: rules of keys first.
+fn summary<'a>(lacks: &[&'a Lack], is_unknown: bool) -> Option<(String, Vec<&'a str>)> {
+    let lacks = || lacks.iter().filter(|lack| lack.is_unknown == is_unknown);
+    let missing: BTreeSet<&str> = lacks().map(|lack| lack.missing.as_str()).collect();
+    let (keys, commands): (Vec<&str>, Vec<&str>) = missing.into_iter().partition(|rule| rule.starts_with('~'));
+    let mut features: Vec<&str> = lacks().map(|lack| lack.feature).collect();
+    features.sort_unstable();
+    features.dedup();
+    let missing = [keys, commands].concat();
+    (!missing.is_empty()).then(|| (features.join("; "), missing))
 }
 
 #[cfg(test)]
@@ -304,13 +292,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_pattern_is_one_word_and_takes_its_key() {
+    fn the_rule_of_a_key_is_one_word_and_matches_its_key() {
         for (key, expected) in [
-            ("firehose:events", "firehose:events"),
-            ("firehose:worker:*", "firehose:worker:*"),
-            ("my stream [1]*", "my?stream??1??"),
+            ("firehose:events", "~firehose:events"),
+            ("my stream [1]*", "~my?stream??1??"),
         ] {
-            assert_eq!(pattern(key), expected);
+            assert_eq!(key_rule(key), expected);
         }
     }
 }

@@ -1,123 +1,97 @@
-//! The looks at where the settings come from, and at what they come to.
+//! Checks where the settings come from, and what they amount to.
 
-use super::{Finding, Level, quoted};
+use super::quoted;
+use super::report::{Level, Report};
 use crate::commands::unit_user;
 use crate::settings::cli::Settings;
 use crate::settings::config::Config;
 use crate::settings::env_file::{DEFAULT, EnvFile};
 
-/// Looks at the file of settings, at the user, and at the configuration.
-pub fn look(file: &EnvFile, settings: &Settings, config: &Config) -> Vec<Finding> {
-    let asked = [exports(file), user(unit_user::is_another()), addresses(settings)];
-    asked.into_iter().flatten().chain(servers(config)).collect()
+pub fn check(report: &Report, file: &EnvFile, settings: &Settings, config: &Config) {
+    check_exports(report, file);
+    check_user(report, unit_user::is_another());
+    check_addresses(report, settings);
+    check_config(report, config);
 }
 
-/// Values that are used here, and that the unit does not see.
-fn exports(file: &EnvFile) -> Option<Finding> {
+/// Values that this command uses, but the unit does not.
+fn check_exports(report: &Report, file: &EnvFile) {
     let lines: Vec<String> = file.exports.iter().map(usize::to_string).collect();
-    let what = "settings file";
     if lines.is_empty() {
-        return None;
+        return;
     }
-    let found = format!(
-        "begins with export, which systemd leaves out: line {}",
-        lines.join(", ")
+    report.about("settings file");
+    let lines = lines.join(", ");
+    let (level, consequence) = match file.is_of_unit() {
+        true => (Level::Fail, "so the unit runs without these values"),
+        false => (Level::Warn, "if a unit reads the file"),
+    };
+    let path = quoted(&file.path.to_string_lossy());
+    report.add(
+        level,
+        format!("line {lines} begins with export, and systemd ignores such lines, {consequence}"),
+        format!("remove the word: sed -i -E 's/^[[:space:]]*export +//' {path}"),
     );
-    let path = file.path.to_string_lossy();
-    let remedy = format!(
-        "take the word away: sed -i -E 's/^[[:space:]]*export +//' {}",
-        quoted(&path)
-    );
-    Some(match file.is_of_unit() {
-        true => finding(
-            Level::Fail,
-            what,
-            format!("{found}; the unit does without these values"),
-            remedy,
-        ),
-        false => finding(Level::Warn, what, format!("{found}, if a unit reads it"), remedy),
-    })
 }
 
-fn user(is_another: bool) -> Option<Finding> {
-    is_another.then(|| {
-        finding(
-            Level::Warn,
-            "user",
-            "this is not the unit's user, firehose-worker: peer authentication and files may answer that one otherwise",
+fn check_user(report: &Report, is_another: bool) {
+    if is_another {
+        report.about("user");
+        report.warn(
+            "this is not the unit's user, firehose-worker: peer authentication and file permissions may treat it differently",
             "sudo firehose-worker check, with the settings in /etc/default/firehose-worker and no address in the environment",
-        )
-    })
+        );
+    }
 }
 
-/// Whether any server is named. The unit may be given the addresses as credentials, which only it sees.
-fn addresses(settings: &Settings) -> Option<Finding> {
-    let is_named = [
+/// Whether any server is named. If the unit gets the addresses as credentials, only the unit sees them.
+fn check_addresses(report: &Report, settings: &Settings) {
+    let addresses = [
         &settings.redis_url,
         &settings.redis_url_file,
         &settings.database_url,
         &settings.database_url_file,
-    ]
-    .iter()
-    .any(|value| !value.trim().is_empty());
-    (!is_named && settings.credentials.is_none()).then(|| {
-        finding(
-            Level::Warn,
-            "addresses",
-            "neither REDIS_URL nor DATABASE_URL is set: the defaults are looked at",
+    ];
+    if settings.credentials.is_none() && addresses.iter().all(|value| value.trim().is_empty()) {
+        report.about("addresses");
+        report.warn(
+            "neither REDIS_URL nor DATABASE_URL is set: the default servers are checked",
             format!(
                 "set them in {DEFAULT}; if the unit has LoadCredential, name its files in REDIS_URL_FILE and DATABASE_URL_FILE \
                  for this command"
             ),
-        )
-    })
+        );
+    }
 }
 
 /// What the worker would run with.
-fn servers(config: &Config) -> Vec<Finding> {
-    let what = "configuration";
-    let ok = |found| finding(Level::Ok, what, found, "");
+fn check_config(report: &Report, config: &Config) {
+    report.about("configuration");
     let servers: Vec<String> = config.postgres.servers.iter().map(ToString::to_string).collect();
-    let database = config.postgres.config.get_dbname().unwrap_or("the user's own");
-    let user = config.postgres.config.get_user().unwrap_or("the system's");
-    let mut findings = vec![
-        ok(format!("redis {}, user {}", config.redis, config.redis.user())),
-        ok(format!(
-            "postgresql {}, database {database}, user {user}",
-            servers.join(", ")
-        )),
-        ok(format!(
-            "consumer {} of group {} on {}; {} workers, up to {} entries a transaction",
-            config.consumer, config.group, config.stream, config.workers, config.max_batch_entries
-        )),
-    ];
-    let switches = [
+    let servers = servers.join(", ");
+    let database = config.postgres.config.get_dbname().unwrap_or("named as the user");
+    let user = config.postgres.config.get_user().unwrap_or("as in the system");
+    report.ok(format!("redis {}, user {}", config.redis, config.redis.user()));
+    report.ok(format!("postgresql {servers}, database {database}, user {user}"));
+    report.ok(format!(
+        "consumer {} of group {} on {}; {} workers, up to {} entries per transaction",
+        config.consumer, config.group, config.stream, config.workers, config.max_batch_entries
+    ));
+    let tables = [
         ("notifications", config.switches.notifications),
         ("post_viewer_states", config.switches.viewer_states),
         ("generic_records", config.switches.generic_records),
     ];
-    let off = switches.iter().filter(|(_, is_on)| !is_on).map(|(name, _)| *name);
-    let off: Vec<&str> = off.collect();
+    let off: Vec<&str> = tables
+        .iter()
+        .filter(|(_, is_on)| !is_on)
+        .map(|(name, _)| *name)
+        .collect();
     if !off.is_empty() {
-        findings.push(ok(format!("not written: {}", off.join(", "))));
+        report.ok(format!("not written: {}", off.join(", ")));
     }
     for warning in &config.warnings {
-        findings.push(finding(
-            Level::Warn,
-            what,
-            warning.clone(),
-            "mend it in the settings, or take it out",
-        ));
-    }
-    findings
-}
-
-fn finding(level: Level, what: &'static str, found: impl Into<String>, remedy: impl Into<String>) -> Finding {
-    Finding {
-        level,
-        what,
-        found: found.into(),
-        remedy: remedy.into(),
+        report.warn(warning, "correct or remove the setting");
     }
 }
 
@@ -126,35 +100,49 @@ mod tests {
     use clap::Parser;
 
     use super::*;
+    use crate::commands::check::report::{Event, Finding};
     use crate::settings::cli::Cli;
+
+    /// What a check reports.
+    fn found(check: impl FnOnce(&Report)) -> Option<Finding> {
+        let (report, events) = Report::new("test");
+        check(&report);
+        events.try_iter().find_map(|event| match event {
+            Event::Found(finding) => Some(finding),
+            Event::Checking(_) => None,
+        })
+    }
 
     #[test]
     fn exports_fail_in_the_units_file_and_warn_in_another() {
-        let file = |path: &str| EnvFile {
-            exports: vec![2, 7],
-            path: path.into(),
-            ..EnvFile::default()
-        };
         for (path, level) in [(DEFAULT, Level::Fail), ("/etc/my settings", Level::Warn)] {
-            let finding = exports(&file(path)).unwrap();
+            let file = EnvFile {
+                exports: vec![2, 7],
+                path: path.into(),
+                ..EnvFile::default()
+            };
+            let finding = found(|report| check_exports(report, &file)).unwrap();
             assert_eq!(finding.level, level);
             assert!(finding.found.contains("line 2, 7"), "{}", finding.found);
             let ends_with_path = finding.remedy.trim_end_matches('\'').ends_with(path);
             assert!(ends_with_path, "{}", finding.remedy);
         }
-        assert_eq!(exports(&EnvFile::default()), None);
+        assert_eq!(found(|report| check_exports(report, &EnvFile::default())), None);
     }
 
     #[test]
-    fn another_user_than_the_units_is_told() {
-        assert_eq!(user(true).map(|finding| finding.level), Some(Level::Warn));
-        assert_eq!(user(false), None);
+    fn another_user_than_the_units_is_reported() {
+        let level = |is_another| found(|report| check_user(report, is_another)).map(|finding| finding.level);
+        assert_eq!(level(true), Some(Level::Warn));
+        assert_eq!(level(false), None);
     }
 
     #[test]
-    fn settings_that_name_no_server_are_told() {
-        let settings = |arguments: &[&str]| Cli::parse_from([&["firehose-worker"], arguments].concat()).settings;
-        let level = |arguments: &[&str]| addresses(&settings(arguments)).map(|finding| finding.level);
+    fn settings_that_name_no_server_are_reported() {
+        let level = |arguments: &[&str]| {
+            let settings = Cli::parse_from([&["firehose-worker"], arguments].concat()).settings;
+            found(|report| check_addresses(report, &settings)).map(|finding| finding.level)
+        };
         assert_eq!(level(&["--redis-url=", "--database-url="]), Some(Level::Warn));
         assert_eq!(level(&["--redis-url=redis://h"]), None);
         assert_eq!(level(&["--database-url-file=/a/file"]), None);

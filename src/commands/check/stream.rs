@@ -1,199 +1,190 @@
-//! The looks at what is in Redis: stream, group, consumers, what is pending, dead or lost, and who reads and writes.
+//! Judges the figures of the stream, its group and its workers.
+//!
+//! Reports no question that the user may not ask: the rights were checked before.
 
-use std::collections::HashMap;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use redis::RedisResult;
-use redis::streams::StreamInfoConsumer;
+use redis::RedisError;
 
-use super::{Looked, Report, quoted, rights};
-use crate::commands::producer;
-use crate::commands::terminal::duration;
-use crate::dead_letter::DEAD_LETTERS;
-use crate::group::stream_info::{self, StreamInfo};
-use crate::group::{holder, mark};
+use super::quoted;
+use super::report::{Checked, Report, Unusable};
+use super::rights::User;
+use crate::commands::figures::{Figures, Gatherer, PRODUCER, Question, Worker, grouped, list};
 use crate::keys;
 use crate::logging::shown;
 use crate::losses;
 use crate::losses::forecast::{WARN_WITHIN, seconds_left};
-use crate::metrics::rates::per_second;
-use crate::redis::link::{self, Link};
+use crate::redis::link::{self, Redis};
 use crate::settings::config::Config;
 
-/// Between the two looks that rates are taken from.
+/// Time between the two samples from which rates are computed.
 const SAMPLE: Duration = Duration::from_millis(1500);
 
-/// A standstill of the worker that must not lose anything, in seconds: an upgrade, a restart of a server.
+/// A standstill of the worker that must not lose entries, in seconds: an upgrade, or a restart of a server.
 const SHORTEST_HEADROOM: f64 = 120.0;
 
-/// A share of the producer's limit at which to see to the backlog, in percent.
+/// Share of the producer's limit from which the backlog needs attention, in percent.
 const FULL_PERCENT: u64 = 80;
 
-/// Looks at all of it; what may not be asked was said with the rights.
-pub fn look(mut link: Link, config: &Config, report: &Report) -> Looked {
-    let link = &mut link;
-    report.looking("stream");
-    let started_at = Instant::now();
-    let first = stream_info::read(link, &config.stream, &config.group);
-    match &first {
-        Ok(Some(info)) => check_group(info, config, report),
-        Ok(None) => check_stream(link, config, report),
-        Err(error) if link::code(error) == "WRONGTYPE" => check_stream(link, config, report),
-        Err(error) if link::is_refused(error) => {
-            let rules = ["+xinfo", "+multi", "+exec"];
-            let remedy = rights::remedy(link, config, error, Some(&config.stream), &rules);
-            let why = match link::is_unknown(error) {
-                true => "redis does not know what it is asked by",
-                false => "this user may not ask about it",
-            };
-            report.warn("stream", format!("nothing is known of it: {why}"), remedy);
+const BEHIND: &str = "start the worker, or find out what it waits for: firehose-worker status";
+
+pub fn check(redis: &Redis, user: &User, config: &Config, report: &Report) -> Checked {
+    report.about("stream");
+    let figures = gather(redis, config, report).map_err(|error| {
+        report.about("stream");
+        Unusable::new(format!("{error:#}"), "follow Redis's message")
+    })?;
+    match figures.length {
+        Some(length) => {
+            report.about("stream");
+            report.ok(format!("{} has {} entries", config.stream, grouped(length)));
+            report.about("group");
+            report.ok(&config.group);
+            check_pending(&figures, config, report);
+            check_backlog(&figures, config, report);
         }
-        Err(error) => report.fail("stream", link::describe(error), "follow Redis's message"),
+        None => check_stream(redis, &figures, user, config, report),
     }
-    check_dead_letters(link, config, report);
-    check_losses(link, config, report);
-    check_holder(link, config, report);
-    check_producer(link, report);
-    if let Ok(Some(first)) = first {
-        std::thread::sleep(SAMPLE.saturating_sub(started_at.elapsed()));
-        report.looking("trim headroom");
-        if let Ok(Some(second)) = stream_info::read(link, &config.stream, &config.group) {
-            check_headroom(
-                &first,
-                &second,
-                started_at.elapsed(),
-                config.max_stream_len as u64,
-                report,
-            );
-        }
-    }
+    check_dead_letters(&figures, report);
+    check_losses(&figures, config, report);
+    check_worker(&figures, config, report);
+    check_producer(&figures, report);
+    check_headroom(&figures, config, report);
     Ok(())
 }
 
-/// There is no group: is there a stream?
-fn check_stream(link: &mut Link, config: &Config, report: &Report) {
+/// The figures, with rates if there is a group.
+fn gather(redis: &Redis, config: &Config, report: &Report) -> anyhow::Result<Figures> {
+    let mut gatherer = Gatherer::new(redis, config);
+    let figures = gatherer.gather()?;
+    if figures.length.is_none() {
+        return Ok(figures);
+    }
+    std::thread::sleep(SAMPLE);
+    report.about("trim headroom");
+    gatherer.gather()
+}
+
+/// Without figures: whether there is a stream, but no group.
+fn check_stream(redis: &Redis, figures: &Figures, user: &User, config: &Config, report: &Report) {
     let stream = &config.stream;
+    let denied = |found: &str, error: &RedisError, rules: &[&str]| {
+        let why = match link::is_unknown(error) {
+            true => "Redis does not know the command",
+            false => "this user may not ask",
+        };
+        report.warn(
+            format!("{found} is unknown: {why}"),
+            user.remedy(error, Some(stream), rules),
+        );
+    };
+    if let Some(error) = figures.refusals.get(&Question::Stream)
+        && link::is_refused(error)
+    {
+        return denied("its state", error, &["+xinfo", "+multi", "+exec"]);
+    }
+    let mut link = redis.link(Duration::ZERO);
     let kind = link.query::<String>(redis::cmd("TYPE").arg(stream));
     match kind.as_deref() {
         Ok("none") => report.warn(
-            "stream",
-            format!("{stream} is not there yet"),
+            format!("{stream} does not exist yet"),
             "start the firehose consumer, or let REDIS_STREAM_KEY name its stream and REDIS_URL its database",
         ),
         Ok("stream") => {
             let length: u64 = link.query(redis::cmd("XLEN").arg(stream)).unwrap_or(0);
-            report.ok("stream", format!("{stream} has {length} entries"));
+            report.ok(format!("{stream} has {} entries", grouped(length)));
+            report.about("group");
             report.warn(
-                "group",
                 format!(
-                    "{} is not there yet: the worker makes it and reads all {length} entries",
+                    "{} does not exist yet; the worker creates it and reads all {length} entries",
                     config.group
                 ),
-                "nothing, unless another group is meant: then set REDIS_CONSUMER_GROUP",
+                "nothing, unless you mean another group: then set REDIS_CONSUMER_GROUP",
             );
         }
         Ok(other) => report.fail(
-            "stream",
-            format!("the key {stream} holds a {other} and no stream"),
+            format!("the key {stream} holds a {other} instead of a stream"),
             "let REDIS_STREAM_KEY name the producer's stream",
         ),
-        Err(error) => {
-            let remedy = rights::remedy(link, config, error, Some(stream), &["+type"]);
-            report.warn("stream", format!("whether {stream} is there may not be asked"), remedy);
-        }
+        Err(error) => denied("whether it exists", error, &["+type"]),
     }
 }
 
-fn check_group(info: &StreamInfo, config: &Config, report: &Report) {
-    report.ok("stream", format!("{} has {} entries", config.stream, info.length));
-    report.ok("group", config.group.clone());
-    check_consumers(info, config, report);
-    let limit = config.max_stream_len as u64;
-    let unread = info.unread(None);
-    if info.has_gap() {
-        report.warn(
-            "backlog",
-            format!("{unread} entries are unread, and others were trimmed before they were read"),
-            "start the worker, or find out what it waits for: firehose-worker status",
-        );
-    } else if unread * 100 > limit * FULL_PERCENT {
-        report.warn(
-            "backlog",
-            format!("{unread} entries are unread, of {limit} that the producer keeps"),
-            "start the worker, or find out what it waits for: firehose-worker status",
-        );
-    } else {
-        report.ok("backlog", format!("{unread} entries are unread"));
+fn check_pending(figures: &Figures, config: &Config, report: &Report) {
+    report.about("pending");
+    let claim_idle_ms = config.claim_idle.as_millis() as u64;
+    let consumers = || figures.workers.iter().filter(|worker| worker.idle_ms.is_some());
+    let describe = |worker: &Worker| Some(format!("{}: {}", worker.consumer, worker.describe_consumer()?));
+    let described: Vec<String> = consumers().filter_map(describe).collect();
+    let mut found = format!("{} entries pending", grouped(figures.pending.unwrap_or(0)));
+    if !described.is_empty() {
+        found += &format!(" ({})", shown::list(&described));
     }
-}
-
-fn check_consumers(info: &StreamInfo, config: &Config, report: &Report) {
-    let consumers = &info.group.consumers;
-    let pending = info.group.pending;
-    let describe = |consumer: &StreamInfoConsumer| {
-        let idle = duration(consumer.idle as u64 / 1000);
-        format!("{} ({} pending, idle {idle})", consumer.name, consumer.pending)
-    };
-    let holding: Vec<String> = consumers
-        .iter()
-        .filter(|consumer| consumer.pending > 0 || consumer.name == config.consumer)
-        .map(describe)
-        .collect();
-    let mut found = format!("{} consumers, {pending} entries pending", consumers.len());
-    if !holding.is_empty() {
-        found += &format!(": {}", shown::list(&holding));
-    }
-    let claim_idle = config.claim_idle.as_millis() as u64;
-    let is_left = consumers
-        .iter()
-        .any(|consumer| consumer.pending > 0 && consumer.idle as u64 > claim_idle);
-    match is_left {
+    match consumers().any(|worker| worker.pending > 0 && worker.idle_ms > Some(claim_idle_ms)) {
         true => report.warn(
-            "pending",
             found,
             format!(
-                "a running worker takes over what a consumer has left for {} s (CLAIM_IDLE_MS): see that one runs",
-                claim_idle / 1000
+                "make sure that a worker runs: it takes over what a consumer has left for {} s (CLAIM_IDLE_MS)",
+                claim_idle_ms / 1000
             ),
         ),
-        false => report.ok("pending", found),
+        false => report.ok(found),
     }
 }
 
-fn check_dead_letters(link: &mut Link, config: &Config, report: &Report) {
-    let what = "dead letters";
-    report.looking(what);
-    let Ok(number) = link.query::<u64>(redis::cmd("XLEN").arg(DEAD_LETTERS)) else {
-        return;
-    };
-    let limit = config.dead_letter_maxlen as u64;
-    let found = format!("{number} of about {limit} that are kept");
+fn check_backlog(figures: &Figures, config: &Config, report: &Report) {
+    report.about("backlog");
+    let found = figures.describe_backlog();
+    let limit = config.max_stream_len as u64;
+    if figures.has_gap {
+        report.warn(
+            format!("{found}; other entries were trimmed before they were read"),
+            BEHIND,
+        );
+    } else if figures.backlog.unwrap_or(0) * 100 > limit * FULL_PERCENT {
+        report.warn(
+            format!("{found}; the producer keeps {} entries", grouped(limit)),
+            BEHIND,
+        );
+    } else {
+        report.ok(found);
+    }
+}
+
+fn check_dead_letters(figures: &Figures, report: &Report) {
+    let Some(number) = figures.dead_letters else { return };
+    report.about("dead letters");
+    let found = figures.describe_dead_letters();
+    let limit = figures.dead_letter_limit;
     if losses::dead_letters_are_many(number, limit) {
         report.warn(
-            what,
-            format!("{found}: beyond that the oldest go"),
+            format!("{found}; beyond that, the oldest are deleted"),
             format!(
                 "see firehose-worker dead-letters list, then replay or drop them; or set REDIS_DEAD_LETTER_MAXLEN={}",
                 2 * number.max(limit)
             ),
         );
     } else if number > 0 {
-        report.hint(what, found, "firehose-worker dead-letters list shows them");
+        report.hint(found, "firehose-worker dead-letters list shows them");
     } else {
-        report.ok(what, "none");
+        report.ok(found);
     }
 }
 
-fn check_losses(link: &mut Link, config: &Config, report: &Report) {
-    let answer: RedisResult<HashMap<String, String>> = link.query(redis::cmd("HGETALL").arg(keys::losses(config)));
-    let Ok(losses) = answer else { return };
-    let number = |field: &str| losses.get(field).and_then(|text| text.parse::<u64>().ok()).unwrap_or(0);
-    let (unread, pending) = (number("unread_trimmed"), number("pending_trimmed"));
-    match unread + pending {
-        0 => report.ok("losses", "none counted"),
-        _ => report.warn(
-            "losses",
-            format!("{unread} entries were trimmed before they were read, {pending} before they were applied"),
+fn check_losses(figures: &Figures, config: &Config, report: &Report) {
+    if figures.refusals.contains_key(&Question::Losses) {
+        return;
+    }
+    report.about("losses");
+    let found = list(&figures.losses);
+    match figures
+        .losses
+        .iter()
+        .any(|(name, number)| name.ends_with("_trimmed") && *number > 0)
+    {
+        false => report.ok(found),
+        true => report.warn(
+            format!("entries were trimmed before they were applied: {found}"),
             format!(
                 "raise the producer's limit of entries, or make the worker faster; to forget them: redis-cli DEL {}",
                 quoted(&keys::losses(config))
@@ -202,78 +193,66 @@ fn check_losses(link: &mut Link, config: &Config, report: &Report) {
     }
 }
 
-fn check_holder(link: &mut Link, config: &Config, report: &Report) {
-    report.looking("worker");
-    let key = holder::key(config, &config.consumer);
-    match link.query::<Option<String>>(redis::cmd("GET").arg(key)) {
-        Ok(Some(mark)) => report.ok(
-            "worker",
-            format!("{} runs as {}", mark::process(&mark), config.consumer),
-        ),
-        Ok(None) => report.warn(
-            "worker",
-            format!("none runs as {}", config.consumer),
+fn check_worker(figures: &Figures, config: &Config, report: &Report) {
+    if figures.refusals.contains_key(&Question::Holder) {
+        return;
+    }
+    report.about("worker");
+    let own = figures.workers.iter().find(|worker| worker.consumer == config.consumer);
+    match own.and_then(|worker| worker.held_by.as_deref()) {
+        Some(process) => report.ok(format!("{process} runs as {}", config.consumer)),
+        None => report.warn(
+            format!("no process runs as {}", config.consumer),
             "systemctl start firehose-worker, once nothing here fails",
         ),
-        Err(_) => {}
     }
 }
 
-fn check_producer(link: &mut Link, report: &Report) {
-    let what = "producer";
-    let Ok(producer) = producer::ask(link) else {
+fn check_producer(figures: &Figures, report: &Report) {
+    if figures.refusals.contains_key(&Question::Producer) {
         return;
-    };
-    match producer {
-        None => report.warn(what, "none has reported recently", "start the firehose consumer"),
-        Some(Ok(producer)) if producer.connected => {
-            let cursor = producer.current_cursor.as_deref().unwrap_or("none yet");
-            report.ok(what, format!("connected to the firehose, cursor {cursor}"));
-        }
-        Some(Ok(_)) => report.warn(
-            what,
-            "it lives, and is not connected to the firehose",
-            "see its log, and whether the relay can be reached",
-        ),
-        Some(Err(error)) => report.warn(
-            what,
-            format!("{} is not what a firehose consumer writes: {error}", producer::KEY),
-            "see what writes it",
-        ),
+    }
+    report.about("producer");
+    if let Some(fault) = &figures.producer_fault {
+        let found = format!("{PRODUCER} is not what a firehose consumer writes: {fault}");
+        return report.warn(found, "find out what writes it");
+    }
+    let found = figures.describe_producer();
+    match &figures.producer {
+        None => report.warn(found, "start the firehose consumer"),
+        Some(producer) if producer.connected => report.ok(found),
+        Some(_) => report.warn(found, "see its log, and whether it can reach the relay"),
     }
 }
 
-fn check_headroom(first: &StreamInfo, second: &StreamInfo, time: Duration, limit: u64, report: &Report) {
-    let what = "trim headroom";
-    let (Some(before), Some(after)) = (first.added, second.added) else {
+fn check_headroom(figures: &Figures, config: &Config, report: &Report) {
+    let (Some(backlog), Some(added)) = (figures.backlog, figures.added_per_second) else {
         return;
     };
-    let unread = second.unread(None);
-    let added = per_second(after.saturating_sub(before) as f64, time);
-    let growth = per_second(unread as f64 - first.unread(None) as f64, time);
-    let Some(standstill) = seconds_left(limit, unread, added) else {
-        report.ok(what, format!("nothing was added for {:.1} s", time.as_secs_f64()));
-        return;
-    };
-    let mut found = format!(
-        "{added:.0} entries/s are added: a standstill of {} loses none",
-        duration(standstill as u64)
-    );
-    // Within so short a time a burst looks like a trend: only one that would be over soon is worth a word.
-    let left = seconds_left(limit, unread, growth).filter(|_| growth > added / 10.0);
-    if let Some(left) = left.filter(|left| *left < WARN_WITHIN.as_secs_f64()) {
-        found += &format!("; the backlog grows by {growth:.0}/s, which leaves {left:.0} s");
+    report.about("trim headroom");
+    let limit = config.max_stream_len as u64;
+    let found = figures.describe_headroom();
+    // Over so short a time a burst looks like a trend: only a backlog that reaches the limit soon is worth a warning.
+    let growth = figures
+        .backlog_growth
+        .filter(|growth| *growth > added / 10.0)
+        .unwrap_or(0.0);
+    let left = seconds_left(limit, backlog, growth).filter(|left| *left < WARN_WITHIN.as_secs_f64());
+    if let Some(left) = left {
         report.warn(
-            what,
-            found,
-            "see why the worker is slower than the producer: firehose-worker status",
+            format!("{found}; the backlog grows by {growth:.0}/s, which leaves {left:.0} s"),
+            "find out why the worker is slower than the producer: firehose-worker status",
         );
-    } else if standstill < SHORTEST_HEADROOM {
-        report.warn(what, found, {
-            let enough = unread + (added * SHORTEST_HEADROOM * 1.5) as u64 + 1;
-            format!("raise the producer's limit of {limit} entries to {enough}, and set REDIS_MAX_STREAM_LEN={enough}")
-        });
+    } else if figures
+        .trim_headroom_seconds
+        .is_some_and(|seconds| seconds < SHORTEST_HEADROOM)
+    {
+        let enough = backlog + (added * SHORTEST_HEADROOM * 1.5) as u64 + 1;
+        report.warn(
+            found,
+            format!("raise the producer's limit of {limit} entries to {enough}, and set REDIS_MAX_STREAM_LEN={enough}"),
+        );
     } else {
-        report.ok(what, found);
+        report.ok(found);
     }
 }

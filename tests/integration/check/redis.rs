@@ -61,7 +61,7 @@ fn a_group_that_has_read_nothing_of_a_stream_that_was_not_trimmed_has_lost_nothi
         stack.push_fields(&[("type", b"identity"), ("data", b"{}"), ("seq", b"")]);
     }
     let checked = check(&stack, &[]);
-    checked.assert_finds("ok", "backlog", &["3 entries are unread"]);
+    checked.assert_finds("ok", "backlog", &["3 unread"]);
 }
 
 #[test]
@@ -132,9 +132,9 @@ fn a_redis_that_loads_its_data_is_told() {
                 .findings()
                 .iter()
                 .find(|finding| finding["what"] == "redis role");
-            let is_loading = role.is_some_and(|role| role["found"] == "it loads its data");
+            let is_loading = role.is_some_and(|role| role["found"] == "Redis loads its data");
             if is_loading {
-                checked.assert_finds("fail", "redis role", &["wait until it has"]);
+                checked.assert_finds("fail", "redis role", &["wait until it has finished"]);
             }
             is_loading
         });
@@ -244,7 +244,7 @@ fn what_the_worker_does_without_is_told_with_the_rules_for_all_of_it() {
     checked.assert_nothing_fails();
     // Whether there are snapshots is in CONFIG.
     let checked = as_user(&stack, &format!("{LEAST} +info"));
-    checked.assert_finds("ok", "redis persistence", &["may not be asked"]);
+    checked.assert_finds("ok", "redis persistence", &["may not ask"]);
 
     // A group that is missing is to be made by somebody.
     run(&stack, &["XGROUP", "DESTROY", EVENTS, GROUP]);
@@ -268,7 +268,7 @@ fn a_user_who_may_not_choose_the_database_is_told() {
 fn a_stream_and_a_group_that_are_not_there_are_told() {
     let stack = Stack::new("check_stream");
     let checked = check(&stack, &[]);
-    checked.assert_finds("warn", "stream", &["not there yet"]);
+    checked.assert_finds("warn", "stream", &["does not exist yet"]);
     stack.push_fields(&[("type", b"account"), ("data", b"{}")]);
     check(&stack, &[]).assert_finds("warn", "group", &["reads all 1 entries"]);
     run(&stack, &["XGROUP", "CREATE", EVENTS, GROUP, "0"]);
@@ -283,7 +283,7 @@ fn a_stream_that_may_not_be_looked_for_is_told() {
     let rules = ["ACL", "SETUSER", "feeder", "on", ">secret", "~*", "+@all", "-type"];
     run(&stack, &rules);
     let url = stack.redis_url().replace("redis://", "redis://feeder:secret@");
-    check(&stack, &[("REDIS_URL", &url)]).assert_finds("warn", "stream", &["may not be asked", "+type"]);
+    check(&stack, &[("REDIS_URL", &url)]).assert_finds("warn", "stream", &["may not ask", "+type"]);
 }
 
 #[test]
@@ -324,10 +324,14 @@ fn what_is_pending_unread_dead_and_lost_is_told() {
     let settings = [("CONSUMER_ID", "me"), ("REDIS_MAX_STREAM_LEN", "10")];
     let checked = check(&stack, &settings);
     checked.assert_finds("ok", "stream", &["10 entries"]);
-    checked.assert_finds("ok", "pending", &["1 entries pending", "gone (1 pending"]);
-    checked.assert_finds("warn", "backlog", &["9 entries are unread, of 10"]);
-    checked.assert_finds("ok", "dead letters", &["1 of about 10000", "dead-letters list"]);
-    checked.assert_finds("warn", "losses", &["7 entries"]);
+    checked.assert_finds("ok", "pending", &["1 entries pending", "gone: 1 pending"]);
+    checked.assert_finds("warn", "backlog", &["9 unread", "keeps 10 entries"]);
+    checked.assert_finds("ok", "dead letters", &["1 of about 10,000", "dead-letters list"]);
+    checked.assert_finds(
+        "warn",
+        "losses",
+        &["trimmed before they were applied", "unread trimmed 7"],
+    );
     checked.assert_finds("ok", "producer", &["cursor 42"]);
     checked.assert_finds("ok", "worker", &["host pid 7 runs as me"]);
     checked.assert_finds("ok", "trim headroom", &[]);
@@ -342,7 +346,7 @@ fn what_is_pending_unread_dead_and_lost_is_told() {
     );
     check(&stack, &[]).assert_finds("warn", "producer", &["not connected"]);
     run(&stack, &["SET", "firehose:status", "up"]);
-    let words = ["firehose:status is not what", "see what writes it"];
+    let words = ["firehose:status is not what", "find out what writes it"];
     check(&stack, &[]).assert_finds("warn", "producer", &words);
 
     wait_until("the entry is idle for longer than 100 ms", || {

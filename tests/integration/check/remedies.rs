@@ -399,7 +399,7 @@ fn a_key_with_included_columns_is_one_and_a_table_that_cannot_have_it_is_told_so
              quoted_cid varchar(255), created_at timestamp not null default now(), primary key (uri, created_at))
              partition by range (created_at)",
     );
-    let words = ["it is partitioned by (created_at)", "HASH (uri)"];
+    let words = ["the table is partitioned by (created_at)", "HASH (uri)"];
     check(&stack, &[]).assert_finds("fail", "keys", &words);
 }
 

@@ -37,7 +37,7 @@ fn a_good_stack_is_told_to_be_one_line_by_line() {
         checked.assert_finds("ok", what, &[]);
     }
     checked.assert_finds("warn", "redis persistence", &["appendonly yes"]);
-    checked.assert_finds("warn", "worker", &["none runs"]);
+    checked.assert_finds("warn", "worker", &["no process runs"]);
     checked.assert_finds("warn", "producer", &["start the firehose consumer"]);
 
     let output = stack.worker().arg("check").run_to_exit();

@@ -1,4 +1,4 @@
-//! The string literals of the program, without those of comments and unit tests.
+//! The string literals of the program and of its SQL, without those of comments and unit tests.
 
 use std::fs;
 use std::path::Path;
@@ -50,21 +50,45 @@ fn has_in_order(text: &str, pieces: &[&str]) -> bool {
     })
 }
 
-/// The literals of the program.
+/// The literals of the program's code and of the statements by which `check` judges.
 pub(super) fn literals() -> Vec<Literal> {
-    let mut literals = Vec::new();
-    let mut folders = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("src")];
-    while let Some(folder) = folders.pop() {
-        for file in fs::read_dir(folder).expect("a folder of code") {
-            let path = file.expect("an entry of it").path();
-            if path.is_dir() {
-                folders.push(path);
-            } else if path.extension().is_some_and(|extension| extension == "rs") {
-                literals.extend(literals_of(&fs::read_to_string(&path).expect("a file of code")));
-            }
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let code = files(&root.join("src"), ".rs");
+    let statements = files(&root.join("sql"), ".sql");
+    let of_code = code.iter().flat_map(|text| literals_of(text));
+    of_code
+        .chain(statements.iter().flat_map(|text| literals_of_sql(text)))
+        .collect()
+}
+
+/// The texts of the files below a folder whose names end so.
+fn files(folder: &Path, end: &str) -> Vec<String> {
+    let mut texts = Vec::new();
+    for entry in fs::read_dir(folder).expect("a folder of the repository") {
+        let path = entry.expect("an entry of it").path();
+        if path.is_dir() {
+            texts.append(&mut files(&path, end));
+        } else if path.to_string_lossy().ends_with(end) {
+            texts.push(fs::read_to_string(&path).expect("a file of the repository"));
         }
     }
-    literals
+    texts
+}
+
+/// The literals of a statement, with `…` for each placeholder of `format`.
+fn literals_of_sql(statement: &str) -> Vec<Literal> {
+    let code: Vec<&str> = statement
+        .lines()
+        .filter(|line| !line.trim_start().starts_with("--"))
+        .collect();
+    let code = code.join("\n");
+    let texts = code.split('\'').skip(1).step_by(2);
+    texts
+        .map(|text| Literal {
+            text: text.replace("%s", "…").replace("%I", "…").replace("%L", "…"),
+            is_warning: false,
+        })
+        .collect()
 }
 
 /// The literals of a file. Its unit tests are its last item, by this project's convention.

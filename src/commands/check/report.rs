@@ -1,0 +1,164 @@
+//! What a check finds, and what to do about it.
+//!
+//! Owns the form of a finding: a line for a person, an object for a script. A line is never broken, so that the command
+//! at its end can be copied from a terminal.
+
+use std::cell::Cell;
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+use serde::Serialize;
+
+use crate::logging::shown::one_line;
+use crate::postgres::fault::ApplyError;
+
+/// More than the checks of one server send.
+const CHANNEL_CAPACITY: usize = 1024;
+
+/// Columns of a line for what was checked.
+const SUBJECT: usize = 19;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Level {
+    Ok,
+    /// The worker runs, but something needs attention.
+    Warn,
+    /// The worker cannot run, or not for long.
+    Fail,
+}
+
+/// One line of the report.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    pub level: Level,
+    /// What was checked.
+    pub what: &'static str,
+    pub found: String,
+    /// What to do; empty if there is nothing to do.
+    pub remedy: String,
+}
+
+impl Finding {
+    pub fn line(&self, has_colors: bool) -> String {
+        let (level, escape) = match self.level {
+            Level::Ok => ("ok  ", "\x1b[32m"),
+            Level::Warn => ("warn", "\x1b[33m"),
+            Level::Fail => ("fail", "\x1b[31m"),
+        };
+        let level = match has_colors {
+            true => format!("{escape}{level}\x1b[0m"),
+            false => level.to_owned(),
+        };
+        let mut line = format!(
+            "{level}  {:<SUBJECT$}  {}",
+            format!("{}:", self.what),
+            one_line(&self.found)
+        );
+        if !self.remedy.is_empty() {
+            line += " — ";
+            line += &one_line(&self.remedy);
+        }
+        line
+    }
+}
+
+/// What a thread of checks sends.
+pub enum Event {
+    /// It begins to check something.
+    Checking(&'static str),
+    Found(Finding),
+}
+
+/// The fault that makes further checks of a server useless.
+pub struct Unusable {
+    pub found: String,
+    pub remedy: String,
+}
+
+impl Unusable {
+    pub fn new(found: impl Into<String>, remedy: impl Into<String>) -> Unusable {
+        Unusable {
+            found: found.into(),
+            remedy: remedy.into(),
+        }
+    }
+}
+
+impl From<ApplyError> for Unusable {
+    fn from(error: ApplyError) -> Unusable {
+        Unusable::new(error.describe(), "follow PostgreSQL's message")
+    }
+}
+
+pub type Checked<T = ()> = Result<T, Unusable>;
+
+/// Where checks report to: findings are about the subject that was named last.
+pub struct Report {
+    events: Sender<Event>,
+    subject: Cell<&'static str>,
+}
+
+impl Report {
+    pub fn new(subject: &'static str) -> (Report, Receiver<Event>) {
+        let (events, received) = bounded(CHANNEL_CAPACITY);
+        let subject = Cell::new(subject);
+        (Report { events, subject }, received)
+    }
+
+    /// Names the subject of the findings that follow. The time limit of a check starts anew.
+    pub fn about(&self, subject: &'static str) {
+        self.subject.set(subject);
+        self.send(Event::Checking(subject));
+    }
+
+    pub fn ok(&self, found: impl Into<String>) {
+        self.add(Level::Ok, found, "");
+    }
+
+    /// Nothing is wrong, and this would make it even better.
+    pub fn hint(&self, found: impl Into<String>, remedy: impl Into<String>) {
+        self.add(Level::Ok, found, remedy);
+    }
+
+    pub fn warn(&self, found: impl Into<String>, remedy: impl Into<String>) {
+        self.add(Level::Warn, found, remedy);
+    }
+
+    pub fn fail(&self, found: impl Into<String>, remedy: impl Into<String>) {
+        self.add(Level::Fail, found, remedy);
+    }
+
+    pub fn add(&self, level: Level, found: impl Into<String>, remedy: impl Into<String>) {
+        self.send(Event::Found(Finding {
+            level,
+            what: self.subject.get(),
+            found: found.into(),
+            remedy: remedy.into(),
+        }));
+    }
+
+    fn send(&self, event: Event) {
+        // Nothing receives events from a thread that exceeded its time limit.
+        let _ = self.events.send(event);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_has_level_subject_finding_and_remedy() {
+        let finding = Finding {
+            level: Level::Warn,
+            what: "redis memory",
+            found: "the policy is\nallkeys-lru".to_owned(),
+            remedy: "set it to noeviction".to_owned(),
+        };
+        assert_eq!(
+            finding.line(false),
+            "warn  redis memory:        the policy is allkeys-lru — set it to noeviction"
+        );
+        assert!(finding.line(true).starts_with("\x1b[33mwarn\x1b[0m  redis memory:"));
+    }
+}
