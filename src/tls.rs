@@ -218,7 +218,7 @@ pub fn advice(error: &rustls::Error) -> Option<&'static str> {
         rustls::Error::AlertReceived(
             Alert::CertificateRequired | Alert::HandshakeFailure | Alert::BadCertificate | Alert::UnknownCA,
         ) => "the server may want another certificate of this client",
-        rustls::Error::InvalidMessage(_) => "the port may be one without TLS",
+        rustls::Error::InvalidMessage(_) => "the port probably does not use TLS",
         _ => return None,
     })
 }

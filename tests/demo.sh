@@ -70,11 +70,11 @@ per_second() { echo $(($1 * 1000 / ($2 > 0 ? $2 : 1))); }
 # --- before the worker runs
 
 build() {
-    say "building (a few minutes the first time)"
+    say "building (about three minutes on two cores the first time)"
     cd "$repo_dir"
     worker_dir=${CARGO_TARGET_DIR:-$repo_dir/target}
-    in_group "$CARGO" build --release --locked --target-dir "$worker_dir" --bins --example generate
-    worker_dir=$(realpath "$worker_dir")/release
+    in_group "$CARGO" build --profile demo --locked --target-dir "$worker_dir" --bins --example generate
+    worker_dir=$(realpath "$worker_dir")/demo
 }
 
 make_database() {

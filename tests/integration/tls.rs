@@ -288,7 +288,7 @@ fn redis_is_reached_by_tls_with_a_good_certificate_only() {
         ),
         (
             format!("rediss://localhost:{plain_port}?ssl_ca_certs={ca}"),
-            "without TLS",
+            "does not use TLS",
         ),
         (format!("redis://127.0.0.1:{port}"), "waiting for redis"),
     ] {
