@@ -1,7 +1,7 @@
-//! What is set apart, and the form in which it is stored.
+//! Dead letters, and the form in which they are stored.
 //!
-//! Owns the fields of a dead letter. Does not own when one is written, which is `worker`'s, nor that it is stored
-//! together with the acknowledgement of its entry, which is `ack`'s.
+//! Owns the fields of a dead letter. `worker` decides when one is written, and `ack` stores it together with the
+//! acknowledgement of its entry.
 
 use redis::Cmd;
 
@@ -11,13 +11,13 @@ use crate::entry::{Entry, EntryId};
 /// The stream of dead letters.
 pub const DEAD_LETTERS: &str = "firehose:dead-letters";
 
-/// An entry, or one op of it, that can never be applied.
+/// An entry, or one of its ops, that can never be applied.
 pub struct DeadLetter {
     kind: Vec<u8>,
     data: Vec<u8>,
     seq: Vec<u8>,
     pub error: String,
-    /// Path of the op that `data` was cut down to.
+    /// The path of the op, if `data` contains that op alone.
     op: Option<String>,
 }
 
@@ -32,11 +32,11 @@ impl DeadLetter {
         }
     }
 
-    /// The op number `index` of a commit; of an event that has no ops, the whole.
+    /// The dead letter of the op at `index` of a commit, or of the whole event if it has no ops.
     pub fn op(entry: &Entry, commit: Option<&RawCommit>, index: u32, path: &str, error: String) -> DeadLetter {
         match commit.and_then(|commit| commit.with_one_op(index as usize)) {
             None => DeadLetter::entry(entry, error),
-            // Without a copy of the whole entry: it may have thousands of such ops.
+            // Does not copy the whole entry, which may have thousands of such ops.
             Some(data) => DeadLetter {
                 kind: entry.kind.clone().unwrap_or_default(),
                 data: data.into_bytes(),
@@ -47,7 +47,7 @@ impl DeadLetter {
         }
     }
 
-    /// The command that stores it.
+    /// The command that stores the dead letter.
     pub fn store(&self, orig_id: EntryId, deliveries: u64, maxlen: usize) -> Cmd {
         let mut add = redis::cmd("XADD");
         add.arg(DEAD_LETTERS).arg("MAXLEN").arg("~").arg(maxlen).arg("*");

@@ -1,11 +1,11 @@
 //! Entries read and not yet acknowledged.
 //!
-//! Owns the limit of their bytes, and knows which they are, so that none is taken in twice: not while it is in flight,
-//! and not by an answer of Redis that was on its way when the entry was acknowledged.
+//! Owns the limit of their bytes, and knows which entries they are, so that no entry is accepted twice: neither while
+//! it is in flight, nor from an answer that was on its way when the entry was acknowledged.
 //!
-//! Invariant: an entry is in here from when the reader hands it over until its acknowledgement is confirmed, or the
-//! process gives it up at a stop, or lets it go once its session is over (`ack::session`). Nothing is read in a session before
-//! this is empty of the last one.
+//! Invariant: an entry is in flight from its dispatch until its acknowledgement is confirmed, or until the process
+//! releases it at a stop or at the end of its session (`group::session`). Nothing is read in a session while entries of
+//! the last one are in flight.
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -25,22 +25,22 @@ pub struct InFlight {
 struct Entries {
     held: HashMap<EntryId, Held>,
     bytes: usize,
-    /// When Redis was asked for what comes in now.
+    /// When the read was sent whose answer comes next.
     asked_at: Option<Instant>,
-    /// What was released since the reader began to read pending entries again; nothing is noted while it does not.
+    /// Entries released since the reader began to read pending entries again; `None` while it does not.
     released: Option<HashSet<EntryId>>,
 }
 
 struct Held {
     weight: usize,
-    /// It was delivered to this consumer after this, or that was renewed then.
+    /// The entry was delivered to this consumer, or renewed, after this time.
     since: Instant,
-    /// Another process has it by now.
+    /// Another process has taken the entry over.
     is_taken: bool,
 }
 
 impl InFlight {
-    /// `limit`: bytes.
+    /// `limit` is in bytes.
     pub fn new(limit: usize) -> Self {
         InFlight {
             limit,
@@ -49,19 +49,21 @@ impl InFlight {
         }
     }
 
-    /// To be called before Redis is asked for entries: what it delivers may be taken in much later, as after a freeze.
+    /// Must be called before a read is sent to Redis: its entries may be accepted much later, for example after a
+    /// freeze.
     pub fn begin_reading(&self) {
         self.lock().asked_at = Some(Instant::now());
     }
 
-    /// To be called before Redis is asked for pending entries: the answer may hold some that are released before it is
-    /// looked at, and those must not come in again until the result is dropped. One at a time.
+    /// Must be called before pending entries are read again. The answer may contain entries that are released before it
+    /// is processed; `add` refuses those until the guard is dropped. At most one guard may exist.
     pub fn read_again(self: &Arc<Self>) -> ReadingAgain {
         self.lock().released = Some(HashSet::default());
         ReadingAgain(Arc::clone(self))
     }
 
-    /// Takes an entry in, be there room or not; `false` if it is in, or has been since the reading of it began.
+    /// Accepts an entry, even without room. Returns `false` if it is in flight, or was when the read of pending entries
+    /// began.
     pub fn add(&self, id: EntryId, weight: usize) -> bool {
         let mut entries = self.lock();
         let was_released = entries.released.as_ref().is_some_and(|ids| ids.contains(&id));
@@ -82,7 +84,7 @@ impl InFlight {
         self.lock().held.contains_key(&id)
     }
 
-    /// Whether all of these were delivered to this consumer after `time`, or renewed.
+    /// Whether all of these entries were delivered to this consumer, or renewed, after `time`.
     pub fn are_since<'i>(&self, mut ids: impl Iterator<Item = &'i EntryId>, time: Instant) -> bool {
         let entries = self.lock();
         ids.all(|id| entries.held.get(id).is_some_and(|held| held.since > time))
@@ -103,7 +105,7 @@ impl InFlight {
         self.released.notify_all();
     }
 
-    /// The entries held for longer than `time` that no other process has taken, in the order of the stream.
+    /// The entries held for longer than `time` that no other process has taken over, in stream order.
     pub fn held_for(&self, time: Duration) -> Vec<EntryId> {
         let entries = self.lock();
         let is_old = |held: &Held| !held.is_taken && held.since.elapsed() >= time;
@@ -113,7 +115,7 @@ impl InFlight {
         ids
     }
 
-    /// The entries count as delivered at that time.
+    /// Records that the entries were renewed at `at`, which counts like a delivery.
     pub fn renewed(&self, ids: &[EntryId], at: Instant) {
         let mut entries = self.lock();
         for id in ids {
@@ -123,7 +125,7 @@ impl InFlight {
         }
     }
 
-    /// Another process has taken the entries, or they were taken back from it when it had gone.
+    /// Records whether another process has taken the entries over.
     pub fn set_taken(&self, ids: &[EntryId], is_taken: bool) {
         let mut entries = self.lock();
         for id in ids {
@@ -133,9 +135,9 @@ impl InFlight {
         }
     }
 
-    /// The place before which this process holds no entry and takes none in, where `unsettled` was the oldest that was not
-    /// acknowledged a moment ago. `None` while pending entries are read again: an answer on its way may hold one that was
-    /// acknowledged since.
+    /// The entry before which this process holds no entry and accepts none, where `unsettled` was the oldest
+    /// unacknowledged entry a moment ago. `None` while pending entries are read again: an answer may contain an entry
+    /// that has been acknowledged since.
     pub fn floor(&self, unsettled: EntryId) -> Option<EntryId> {
         let entries = self.lock();
         match (&entries.released, entries.held.keys().min()) {
@@ -145,20 +147,20 @@ impl InFlight {
         }
     }
 
-    /// Waits for `time` at most until there is room; returns how many bytes.
+    /// Waits up to `time` for room, and returns it in bytes.
     pub fn room(&self, time: Duration) -> usize {
         let is_full = |entries: &mut Entries| entries.bytes >= self.limit;
         let entries = self.wait_while(time, is_full);
         self.limit.saturating_sub(entries.bytes)
     }
 
-    /// How many entries are in flight, and their bytes.
+    /// The number of entries in flight, and their bytes.
     pub fn held(&self) -> (usize, usize) {
         let entries = self.lock();
         (entries.held.len(), entries.bytes)
     }
 
-    /// Waits for `time` at most until nothing is in flight; whether nothing is.
+    /// Waits up to `time` until nothing is in flight. Returns whether that is the case.
     pub fn wait_until_empty(&self, time: Duration) -> bool {
         let entries = self.wait_while(time, |entries| !entries.held.is_empty());
         entries.held.is_empty()
@@ -175,7 +177,7 @@ impl InFlight {
     }
 }
 
-/// Pending entries are being read; to be dropped when all answers have been handed over.
+/// Guard: pending entries are being read again. Dropped when all answers have been dispatched.
 pub struct ReadingAgain(Arc<InFlight>);
 
 impl Drop for ReadingAgain {

@@ -1,8 +1,8 @@
 //! Names of the worker's own keys in Redis.
 //!
-//! Invariant: two keys have the same name only if kind, stream, group and consumer are the same, whatever colons these
-//! contain. A kind always names the same number of parts, in which colons are escaped, and the stream follows as it is. Of
-//! the default stream the name says nothing, so that the keys of most installations are short.
+//! Invariant: two keys have the same name only if kind, stream, group and consumer are the same, even if these contain
+//! colons. A kind always has the same number of parts, in which colons are escaped, followed by the stream unescaped.
+//! The default stream is omitted, so that the keys of most installations are short.
 
 use crate::entry::EntryId;
 use crate::settings::cli::DEFAULT_STREAM;
@@ -20,13 +20,13 @@ pub fn of_consumer(kind: &str, config: &Config, consumer: &str) -> String {
     name(kind, &[&config.group, consumer], &config.stream)
 }
 
-/// A key about one entry that the group was given.
+/// A key about one entry of the group.
 pub fn of_entry(kind: &str, config: &Config, id: EntryId) -> String {
     format!("{PREFIX}:{kind}:{}:{}:{id}", escape(&config.group), config.stream)
 }
 
-/// The hash of a group's losses: `unread_trimmed`, `pending_trimmed`, `groups_recreated`, and the last look. It has no
-/// TTL: what was lost stays lost.
+/// The hash of a group's losses: `unread_trimmed`, `pending_trimmed`, `groups_recreated`, and the last sample. It has
+/// no TTL, since losses are permanent.
 pub fn losses(config: &Config) -> String {
     of_group("losses", config)
 }

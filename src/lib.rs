@@ -17,6 +17,22 @@
 //! into row changes, and `src/fold.rs` keeps one change per row. `src/apply/` writes them in one transaction, and
 //! `src/ack/` acknowledges the entries. `src/pipeline.rs` connects these stages.
 //!
+//! # Terms
+//!
+//! - *Pending*: delivered by Redis and not acknowledged. *In flight*: pending, and read by this process.
+//! - *Dead letter*: an entry, or one op of it, that can never be applied, stored in a stream of its own.
+//! - *Member*: a process that writes to the database. *Standby*: a process that waits for a consumer name.
+//! - *Fence*: a Redis key that changes when entries pass from one process to another.
+//! - *Session*: the connections to Redis over which an entry is read and acknowledged.
+//! - *Pair*: what identifies a row of a table such as likes, beside its URI: author and post. Only one row may have a
+//!   pair, although an author may write several records of it.
+//! - *Holder* of a pair: the record whose row stands for the pair. *Rivals*: the other live records of the pair, which
+//!   the table `firehose_worker.rivals` remembers together with the holder. (The holder of a *consumer name* is the process that has its lease.)
+//! - *Foreign row*: a row that another program wrote, such as an older worker. Its side effects (counters,
+//!   notifications, feed items) may be incomplete.
+//! - *Position*: an entry's ID and the op's index in the entry. *Version*: the position of the last op that was applied
+//!   to a record, stored while there are several members.
+//!
 //! # Threads
 //!
 //! | thread | what it does | where |
@@ -30,7 +46,7 @@
 //! | `status` | publishes what `firehose-worker status` shows | `src/report/status.rs` |
 //! | `holder`, `renewer` | renew the lease on the consumer name, and entries that are held for long | `src/group/` |
 //! | `members` | finds the other processes that write to the database | `src/group/members/` |
-//! | `tries` | watches tries of entries that may crash the process | `src/worker/poison.rs` |
+//! | `tries` | watches attempts at entries that may crash the process | `src/worker/poison.rs` |
 //! | `notify`, `http`, `http-connection` | report to systemd and to Prometheus, where they are configured; each HTTP connection has a thread of its own | `src/report/` |
 //! | `signals`, `stderr` | receive signals, and write the log | `src/runtime/shutdown.rs`, `src/logging/` |
 //! | `r2d2-worker-0` … | open connections for the connection pool, which brings them | `src/postgres/db.rs` |
@@ -72,7 +88,7 @@
 //!    halves a batch that is too large for one transaction. `src/worker/sift.rs` finds the ops that are refused as
 //!    data; each becomes a dead letter, unless one reason refuses most of the batch.
 //! 4. `src/reader/deliveries.rs` reads how often Redis has delivered an entry, and `src/worker/poison.rs` tries entries
-//!    that may crash the process, first together and at last alone; `REDIS_MAX_DELIVERIES` limits the tries alone.
+//!    that may crash the process, first together and finally alone; `REDIS_MAX_DELIVERIES` limits the tries alone.
 //! 5. `src/dead_letter.rs` defines the fields of a dead letter, and `src/ack/mod.rs` stores it.
 //!
 //! # Where to change what
@@ -97,14 +113,14 @@
 //! | when entries of another consumer are taken over | `src/reader/claim.rs`, `src/reader/gone.rs` |
 //! | what Redis is asked about the group: XPENDING, XINFO | `src/group/consumer.rs`, `src/group/stream_info.rs` |
 //! | several processes on one repo | `src/apply/versions.rs`, `src/group/members/` |
-//! | a Redis that has gone back | `src/group/session.rs`, `src/reader/rewind.rs` |
+//! | a Redis in an earlier state | `src/group/session.rs`, `src/reader/rewind.rs` |
 //! | `check`, `status`, `repair`, `dead-letters` | `src/commands/check/`, `src/commands/status/`, `src/commands/repair/`, `src/commands/dead_letters/` |
 //! | settings | `src/settings/cli.rs`, `src/settings/config.rs`, `systemd/firehose-worker.default`, `systemd/OPERATIONS.md` |
-//! | the log, and what of strangers' text reaches it | `src/logging/` |
+//! | the log, and how untrusted text is shown in it | `src/logging/` |
 //! | Prometheus, health checks, systemd | `src/report/`, `src/metrics/readiness.rs` |
 //! | units, package, man pages | `systemd/`, `Cargo.toml`, `src/build.rs` |
 
-#![warn(clippy::print_stdout, clippy::print_stderr)] // they panic where nobody reads, or wait for whoever does not
+#![warn(clippy::print_stdout, clippy::print_stderr)] // they panic if stderr is closed, and block if it is not read
 
 // Lowest first: a module imports only modules above it in this list. tests/integration/structure.rs holds it.
 
@@ -124,7 +140,7 @@ pub mod postgres;
 pub mod settings;
 pub mod keys;
 
-// The worker: what becomes of an entry, what is counted, which processes read a stream, and the data's way from the stream
+// The worker: what becomes of an entry, what is counted, which processes read a stream, and the data path from the stream
 // to the acknowledgement.
 pub mod fold;
 pub mod partition;

@@ -1,4 +1,4 @@
-//! What became of an entry: what the worker threads tell the acker, and what the counters tell apart.
+//! The outcome of an entry, as the worker threads report it to the acker and the counters distinguish it.
 
 use crate::dead_letter::DeadLetter;
 use crate::entry::EntryId;
@@ -22,7 +22,7 @@ impl Done {
     }
 }
 
-/// What became of an entry.
+/// The outcome of an entry.
 pub enum Outcome {
     /// The entry is applied, or deliberately ignored.
     Applied(Kind),
@@ -30,11 +30,11 @@ pub enum Outcome {
     Dead(Vec<DeadLetter>),
     /// The entry was trimmed from the stream before it was read.
     Lost,
-    /// The same, and Redis has removed it from the pending entries list already.
+    /// The same, and Redis has already removed it from the pending entries list.
     Dropped,
 }
 
-/// An entry's type, as the counters tell them apart.
+/// An entry's type, as far as the counters distinguish it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     Commit,

@@ -1,9 +1,10 @@
-//! The whole program on one page: threads, channels, and the order in which they end.
+//! Starts and stops the program: threads, channels, and the order in which they end.
 //!
-//! reader → worker-N → acker, with the threads of metrics, losses, status, renewal, consumer name, members and notifier
-//! beside them. Channels are bounded. A stop closes them in the data's order: the reader ends, so the workers run dry and
-//! end, so the acker does; then the last counts are flushed. A thread that ends early, by an error or a panic, requests the
-//! stop, and the process fails after the others have finished what they hold.
+//! Entries flow reader → worker-N → acker. Beside them run the threads of metrics, losses, status, renewal, the
+//! consumer name, members and notifier. Channels are bounded. A stop closes them in the order of the data path: the
+//! reader ends, then the workers empty their channels and end, then the acker does the same; at last the remaining
+//! counts are flushed. A thread that ends early, by an error or a panic, requests the stop, and the process fails after
+//! the other threads have finished what they hold.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -45,17 +46,18 @@ use crate::worker::Worker;
 use crate::worker::poison::{self, Trials, Tries};
 use crate::worker::portion::Portion;
 
-/// Batches that wait for a worker at most: one while it applies another keeps it busy.
+/// Batches that may wait in a worker's channel: one is enough to keep the worker busy.
 const BATCHES_PER_CHANNEL: usize = 2;
 
-/// Entries on their way to the acker; their data is gone, so they are small.
+/// Finished entries on their way to the acker. They are small, since their data has been dropped.
 const DONE_CAPACITY: usize = 8192;
 
-/// Runs the worker until a stop is requested or, with `is_drain`, until all there is has been acknowledged.
+/// Runs the worker until a stop is requested or, with `is_drain`, until every entry of the stream has been
+/// acknowledged.
 ///
 /// # Errors
 ///
-/// A thread failed, or the consumer name is held by another process and `is_drain` is set.
+/// A thread failed, or `is_drain` is set and another process holds the consumer name.
 pub fn run(config: Config, is_drain: bool) -> anyhow::Result<()> {
     log::info!(
         "firehose-worker {} starts: consumer {} of group {} on {}, {} workers",
@@ -94,7 +96,7 @@ pub fn run(config: Config, is_drain: bool) -> anyhow::Result<()> {
         Err(error) if error.is::<Stopped>() => Ok(()),
         result => result,
     };
-    // Whatever ended the data path, the threads beside it end too.
+    // Whatever ended the data path, the threads beside it must end too.
     stop.request();
     pipeline.tries.take_back(&pipeline.redis);
     holder_stop.request();
@@ -153,7 +155,7 @@ impl Pipeline {
         threads.spawn_beside("http", &self.stop, move |stop| http.run(stop))
     }
 
-    /// Runs the data path once the consumer name is held and both servers are there.
+    /// Runs the data path once the consumer name is held and both servers are reachable.
     fn run_as_holder(&self, threads: &mut Threads, holder_stop: &Stop) -> anyhow::Result<()> {
         let mut holder = Holder::new(&self.redis, &self.config);
         holder.take(!self.is_drain, &self.stop)?;
@@ -179,10 +181,10 @@ impl Pipeline {
         Ok(())
     }
 
-    /// Runs the data's path to its end; whether all of it ended in time.
+    /// Runs the data path to its end. Returns whether all of it ended in time.
     fn run_path(&self, threads: &mut Threads, lease: &Lease, member: &Member) -> anyhow::Result<bool> {
         let (done_tx, done_rx) = bounded(DONE_CAPACITY);
-        // Flush, renewal and the look for losses outlive the data path: they have a stop of their own.
+        // Flush, renewal and the sampling of losses outlive the data path and have a stop of their own.
         let last_stop = Stop::default();
         let flusher = Flusher::new(&self.redis, &self.db, &self.config, Arc::clone(&self.metrics));
         threads.spawn_beside("metrics", &last_stop, move |stop| flusher.run(stop))?;

@@ -1,11 +1,13 @@
 //! Thread `acker`: applied entries → XACK, dead letters → their stream.
 //!
-//! Owns the order of acknowledgements. An entry comes here after its effect has committed, or with its dead letters, which
-//! are stored in one MULTI with its acknowledgement. Dead letters that Redis refuses are kept and offered again. What a
-//! broken connection leaves open is not sent again but let go, and read again: Redis may have gone back (`session`).
+//! Owns the order of acknowledgements. An entry arrives here after its effect has committed, or with its dead letters,
+//! which are stored in one MULTI with its acknowledgement. Dead letters that Redis refuses are kept and sent again
+//! later. Acknowledgements whose connection broke are not sent again: their entries are released and read again, since
+//! Redis may have returned to an earlier state (`group::session`).
 //!
-//! Invariant: acknowledgements are sent in the order in which the entries came here, in the session in which they were
-//! read, and none overtakes that of an earlier entry of its DID. An entry is counted once, by the process whose acknowledgement took it off, as `xack` proves.
+//! Invariant: acknowledgements are sent in the order in which entries arrive, in the session in which they were read,
+//! and none overtakes that of an earlier entry of its DID. An entry is counted once, by the process whose XACK removed
+//! it, as `xack` proves.
 
 pub mod xack;
 
@@ -31,10 +33,10 @@ use crate::runtime::retry::{Backoff, Refusal};
 use crate::runtime::shutdown::Stop;
 use crate::settings::config::Config;
 
-/// Acknowledgements sent in one command at most.
+/// Maximum number of acknowledgements per command.
 const MAX_ACKS: usize = 5000;
 
-/// How often dead letters that Redis refused are offered again.
+/// How often refused dead letters are sent again.
 const TICK: Duration = Duration::from_millis(500);
 
 pub struct Acker {
@@ -46,7 +48,7 @@ pub struct Acker {
     shared: Shared,
     waiting: Waiting,
     offered_at: Instant,
-    /// Entries let go since the session ended.
+    /// Entries released unacknowledged since the session ended.
     left: usize,
     ack_refusal: Refusal,
     dead_letter_refusal: Refusal,
@@ -61,7 +63,7 @@ pub struct Shared {
     pub lease: Lease,
 }
 
-/// Dead letters that Redis refused, and what came after them of their repos; their entries stay pending.
+/// Dead letters that Redis refused, and the later entries of their repos. All of these entries stay pending.
 #[derive(Default)]
 struct Waiting {
     dones: Vec<Done>,
@@ -96,11 +98,12 @@ impl Acker {
         }
     }
 
-    /// Acknowledges until the workers have gone and all is sent, or a stop finds Redis away.
+    /// Acknowledges until the workers have ended and everything is sent, or until a stop during an outage of Redis.
     pub fn run(mut self) -> anyhow::Result<()> {
         loop {
             let received = self.inbox.recv_timeout(TICK);
-            // While anything of the last session was here the next one did not begin: all that comes is of this one.
+            // The next session cannot begin while entries of the last one are here, so everything that arrives belongs
+            // to this one.
             if let Some(link) = self.shared.session.take_link() {
                 self.link = link;
                 self.left = 0;
@@ -134,13 +137,13 @@ impl Acker {
         let waiting = std::mem::take(&mut self.waiting);
         self.acknowledge(waiting.dones);
         if self.waiting.dones.is_empty() {
-            self.dead_letter_refusal.end("redis takes dead letters");
+            self.dead_letter_refusal.end("redis accepts dead letters");
         }
         self.offered_at = Instant::now();
     }
 
-    /// Sends a batch in order: dead letters one by one, all between them in one command. What comes after a dead letter of
-    /// its repo that Redis does not take waits behind it.
+    /// Sends a batch in order: each dead letter alone, and everything between two of them in one command. Entries wait
+    /// behind a refused dead letter of their repo.
     fn acknowledge(&mut self, batch: Vec<Done>) {
         let mut plain = Vec::with_capacity(batch.len());
         for done in batch {
@@ -171,14 +174,14 @@ impl Acker {
         }
     }
 
-    /// How many of the entries were taken off; `None` if the session ends first.
+    /// Sends until Redis accepts. Returns how many entries were removed, or `None` if the session ends first.
     fn send_until_taken<'b>(&mut self, batch: &'b [Done]) -> Option<Vec<Count<'b>>> {
         let mut backoff = Backoff::default();
         while !self.shared.session.is_over() {
             let Acker { link, acks, shared, .. } = self;
             match ask(link, shared, |link| acks.send(link, batch, &shared.in_flight))? {
                 Ok(counts) => {
-                    self.ack_refusal.end("redis takes acknowledgements");
+                    self.ack_refusal.end("redis accepts acknowledgements");
                     return Some(counts);
                 }
                 Err(error) => self.ack_refusal.say(format!(
@@ -188,25 +191,27 @@ impl Acker {
                 )),
             }
             if backoff.wait(&self.shared.stop).is_err() {
-                // What comes after it must not overtake it.
+                // Later entries must not overtake this batch.
                 self.shared.session.end();
             }
         }
         None
     }
 
-    /// After the end of a session: what was sent last may have been carried out though no answer came. Nothing of it is
-    /// sent again.
+    /// Whether the last request of an ended session was carried out although no answer arrived. Nothing is sent again.
     fn taken_after_all<'b>(&mut self, batch: &'b [Done]) -> Option<Vec<Count<'b>>> {
         let Shared { lease, stop, .. } = &self.shared;
         let mut backoff = Backoff::default();
-        // That a connection is broken shows only when it is used.
+        // A broken connection is noticed only when it is used, so the first retry does not wait.
         for tries in 1.. {
             match self.acks.were_taken_off(&mut self.link, batch) {
                 Ok(were_taken_off) => return were_taken_off.then(|| xack::all_of_batch(batch)),
                 Err(error) if self.link.waits_out(&error) => {}
                 Err(error) => {
-                    log::debug!("failed to look after an acknowledgement: {}", link::describe(&error));
+                    log::debug!(
+                        "failed to check whether an acknowledgement was carried out: {}",
+                        link::describe(&error)
+                    );
                     return None;
                 }
             }
@@ -237,7 +242,9 @@ impl Acker {
             Some(Err(error)) => {
                 let rules = format!("~{DEAD_LETTERS} +xadd ~{} +xack {}", self.stream, exactly_once::RULE);
                 let hint = match link::code(&error) {
-                    "WRONGTYPE" => format!("; {DEAD_LETTERS} is no stream: rename what another program put there"),
+                    "WRONGTYPE" => {
+                        format!("; {DEAD_LETTERS} is not a stream: rename the key, which another program created")
+                    }
                     _ => link::hint(&error, &rules),
                 };
                 self.dead_letter_refusal.say(format!(
@@ -263,7 +270,7 @@ impl Acker {
         }
     }
 
-    /// An entry's dead letters are stored, or another process is done with it.
+    /// Finishes an entry whose dead letters are stored, or that another process has finished.
     fn dead_letters_stored(&self, done: Done, is_ours: bool) {
         let Outcome::Dead(letters) = &done.outcome else { return };
         if !is_ours {
@@ -277,7 +284,7 @@ impl Acker {
         self.settled(&batch, xack::all_of_batch(&batch));
     }
 
-    /// Releases entries, and counts those that were taken off.
+    /// Releases acknowledged entries, and counts those that this process's XACK removed.
     fn settled(&self, batch: &[Done], counts: Vec<Count>) {
         self.shared.in_flight.remove(batch.iter().map(|done| done.id));
         for (outcome, number) in counts {
@@ -286,14 +293,14 @@ impl Acker {
         self.shared.metrics.readiness.progress_made();
     }
 
-    /// Lets entries go that are done with and not acknowledged: they are pending, and read again.
+    /// Releases finished entries without an acknowledgement. They are pending and will be read again.
     fn let_go(&mut self, batch: &[Done]) {
         self.left += batch.len();
         self.shared.in_flight.remove(batch.iter().map(|done| done.id));
     }
 }
 
-/// Fails where something else than a stream has the dead letters' key: EXEC would go on after the refused XADD, and
+/// Fails if the dead letters' key holds something other than a stream: EXEC would continue after the refused XADD and
 /// acknowledge the entry.
 fn ensure_takes_letters(link: &mut Link) -> RedisResult<()> {
     match link.query::<u64>(redis::cmd("XLEN").arg(DEAD_LETTERS)) {
@@ -302,8 +309,9 @@ fn ensure_takes_letters(link: &mut Link) -> RedisResult<()> {
     }
 }
 
-/// Sends a request in the session that there is; `None` if that is over, as it is once an answer does not come. Nothing is
-/// sent while another process may hold the consumer name: it acknowledges and counts the same entries.
+/// Sends a request in the current session. Returns `None` if the session is over; it also ends when an answer does not
+/// arrive. Nothing is sent while another process may hold the consumer name, since that process acknowledges and counts
+/// the same entries.
 fn ask<T>(
     link: &mut Link,
     shared: &Shared,
@@ -320,7 +328,7 @@ fn ask<T>(
         Err(error) => error,
     };
     let is_outage = link.waits_out(&error);
-    // The next request would go over another connection.
+    // The next request would use another connection.
     if !link.is_connected() {
         shared.session.end();
     }

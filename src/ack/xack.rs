@@ -1,15 +1,17 @@
-//! XACK, and which of the entries it took off.
+//! XACK, and the entries that it removed from the pending entries list.
 //!
-//! Owns the only XACK in the program, and the proof of what it did. Redis answers how many entries an XACK took off, so
-//! those that count alike share one. An answer that does not come says nothing: therefore acknowledgements are sent as
-//! `Once` sends a transaction, and only while every entry of it is known to be pending for this process. Then it is known
-//! what a transaction took off that was carried out.
+//! Owns the only XACK in the program, and the proof of its effect. Redis returns how many entries an XACK removed, so
+//! entries that are counted alike share one. A missing answer proves nothing. Therefore acknowledgements are sent as a
+//! `Once` transaction, and only while every entry in it is known to be pending for this process: if the transaction was
+//! carried out, its effect is known.
 //!
-//! Invariant: what is delivered to this process stays pending for it until it acknowledges it or the fence moves (`fence`).
-//! So entries that were delivered after the fence was seen where it stands are this process's; others are looked up, and
-//! what another process has taken over meanwhile is taken back before it is acknowledged.
+//! Invariant: an entry delivered to this process stays pending for it until the process acknowledges it or the fence
+//! moves (`fence`). Entries delivered after the current position of the fence was read therefore belong to this
+//! process. Others are looked up, and those that another process has taken over are taken back before they are
+//! acknowledged.
 //!
-//! Where the Redis user may not have the keys for that, XACK goes alone, and what had no answer counts as this process's.
+//! If the Redis user lacks the rights on these keys, XACK is sent alone, and entries without an answer count as
+//! acknowledged by this process.
 
 use std::time::{Duration, Instant};
 
@@ -26,43 +28,43 @@ use crate::redis::exactly_once::{self, Once, Opened};
 use crate::redis::link::{self, Link};
 use crate::settings::config::Config;
 
-const NO_PROOF: &str = "nothing tells whether acknowledgements without an answer were carried out: counts may be off";
-const NO_LOOK: &str = "nothing tells which entries other processes have taken over: counts may be off";
-const NO_DELIVERIES: &str = "dead letters do not say how often their entry was delivered";
+const NO_PROOF: &str = "it is unknown whether unanswered acknowledgements were carried out: counts may be off";
+const NO_LOOK: &str = "it is unknown which entries other processes have taken over: counts may be off";
+const NO_DELIVERIES: &str = "dead letters do not record how often their entry was delivered";
 
-/// How many entries of that outcome were taken off.
+/// An outcome, and the number of entries removed with it.
 pub type Count<'b> = (&'b Outcome, u64);
 
 /// Acknowledges entries of one consumer.
 pub struct Acks {
     consumer: Consumer,
     fence: Fence,
-    /// Where the fence was seen last.
+    /// The last known value of the fence.
     seen: Option<Seen>,
     acked: Once,
     buried: Once,
-    /// An XACK alone had no answer: it may have been carried out.
+    /// An XACK sent alone had no answer: it may have been carried out.
     is_unclear: bool,
-    /// Entries that a try which is still under way may take off.
+    /// Entries that an unfinished earlier request may still remove.
     late: HashSet<EntryId>,
 }
 
-/// Where the fence stands.
+/// The value of the fence.
 struct Seen {
     at: Option<String>,
-    /// Since then it stands there.
+    /// The fence has had this value since this time.
     since: Instant,
-    /// Over which connection it was seen: a Redis that was away may be another, or an older one.
+    /// The connection over which it was read: after an outage Redis may be another server, or in an earlier state.
     connection: u64,
 }
 
-/// What became of a pending entry that is looked up.
+/// The state of a pending entry that was looked up.
 enum Pending {
-    /// This process's, delivered so many times.
+    /// Pending for this process, delivered this many times.
     Own(u64),
-    /// It was another's and may be this process's by now: to be looked up again.
+    /// It was pending for another process and may belong to this one now; look it up again.
     TakenBack,
-    /// Another process is done with it.
+    /// Another process has finished it.
     Gone,
 }
 
@@ -80,11 +82,11 @@ impl Acks {
         }
     }
 
-    /// Acknowledges entries, and says how many were taken off. After an error of the connection `were_taken_off` tells.
+    /// Acknowledges entries, and returns how many were removed. After a connection error, `were_taken_off` finds out.
     ///
     /// # Errors
     ///
-    /// As Redis or the system says.
+    /// Errors of Redis or of the connection.
     pub fn send<'b>(
         &mut self,
         link: &mut Link,
@@ -102,7 +104,7 @@ impl Acks {
                 Ok(None) => {}
                 Ok(Some(counts)) => return Ok(counts),
                 Err(error) if link::is_connection_error(&error) => return Err(error),
-                // Redis at its memory limit takes XACK and no keys.
+                // At its memory limit Redis accepts XACK but no keys.
                 Err(error) => {
                     log::debug!("acknowledging without a proof: {}", link::describe(&error));
                     return self.send_alone(link, batch);
@@ -111,7 +113,8 @@ impl Acks {
         }
     }
 
-    /// Acknowledges what of a batch is this process's, in a transaction that is open; `None` if it has to be opened again.
+    /// Acknowledges the entries of a batch that belong to this process, in an open transaction. Returns `None` if the
+    /// transaction must be opened again.
     fn try_send<'b>(
         &mut self,
         link: &mut Link,
@@ -126,18 +129,18 @@ impl Acks {
             self.acked.give_up();
             return Ok(Some(Vec::new()));
         }
-        // Carried out as one, they need not stay in order.
+        // They are carried out as one, so their order is free.
         own.sort_by_key(|done| class(done));
         let answers = self.acked.close(link, self.acks(&own))?;
         answers.map(|answers| taken_off(all_of(&own), answers)).transpose()
     }
 
-    /// Whether entries given last, of which no answer came, were taken off all the same. If not, they are not any more: a
-    /// try that is still under way changes nothing.
+    /// Whether the entries of the last request, which had no answer, were removed nevertheless. If not, they never will
+    /// be: a request that is still under way has no effect.
     ///
     /// # Errors
     ///
-    /// As Redis or the system says.
+    /// Errors of Redis or of the connection.
     pub fn were_taken_off(&mut self, link: &mut Link, batch: &[Done]) -> RedisResult<bool> {
         if std::mem::take(&mut self.is_unclear) {
             return self.are_gone(link, batch).inspect_err(|_| self.is_unclear = true);
@@ -154,14 +157,15 @@ impl Acks {
         }
         match once.void(link) {
             Err(error) if link::is_connection_error(&error) => return Err(error),
-            // Redis at its memory limit takes no keys.
+            // At its memory limit Redis accepts no keys.
             Err(_) => self.late.extend(batch.iter().map(|done| done.id)),
             Ok(()) => {}
         }
         Ok(false)
     }
 
-    /// Whether none of these is pending for this process; without the right to look, what was sent is taken for done.
+    /// Whether none of these entries is pending for this process. Without the right to query that, the request counts
+    /// as carried out.
     fn are_gone(&self, link: &mut Link, batch: &[Done]) -> RedisResult<bool> {
         let ids = batch.iter().map(|done| done.id).collect();
         let owners = self.owners(link, &ids);
@@ -169,12 +173,12 @@ impl Acks {
         Ok(owners.is_none_or(|owners| owners.own.is_empty()))
     }
 
-    /// Carries out what `store` says, given the number of deliveries, and acknowledges the entry; `false` if another process
-    /// is done with it. After an error of the connection `were_taken_off` tells.
+    /// Runs the commands of `store`, which gets the number of deliveries, and acknowledges the entry. Returns `false`
+    /// if another process has finished it. After a connection error, `were_taken_off` finds out.
     ///
     /// # Errors
     ///
-    /// As Redis or the system says.
+    /// Errors of Redis or of the connection.
     pub fn store_dead_letters(
         &mut self,
         link: &mut Link,
@@ -201,7 +205,7 @@ impl Acks {
         }
     }
 
-    /// Begins a transaction that a move of the fence ends, and takes note of where that stands.
+    /// Opens a transaction that fails if the fence moves, and records the fence's value.
     fn open(&mut self, link: &mut Link, once: fn(&mut Acks) -> &mut Once) -> RedisResult<Opened> {
         let connection = link.reach()?;
         let key = self.fence.key.clone();
@@ -219,7 +223,7 @@ impl Acks {
         Ok(opened)
     }
 
-    /// The entries of a batch that are pending for this process; `None` if it has to be looked again.
+    /// The entries of a batch that are pending for this process, or `None` if they must be looked up again.
     fn own_of(
         &mut self,
         link: &mut Link,
@@ -250,7 +254,7 @@ impl Acks {
         }
     }
 
-    /// Looks up an entry; one that may not be looked up is taken for this process's.
+    /// Looks up an entry. Without the right to do so, it counts as this process's.
     fn look_up(&mut self, link: &mut Link, id: EntryId) -> RedisResult<Pending> {
         let text = id.to_string();
         let pending = self.consumer.pending(link, (&text, &text, 1));
@@ -267,13 +271,13 @@ impl Acks {
         })
     }
 
-    /// Makes entries this process's again whose effect it has committed, whatever the other one does with them.
+    /// Takes entries back whose effect this process has committed, whatever the other process does with them.
     fn take_back(&self, link: &mut Link, ids: &[EntryId]) -> RedisResult<()> {
         let claim = self.consumer.claim(Duration::ZERO, ids.iter().copied());
         link.transaction(&[self.fence.move_away(), claim]).map(drop)
     }
 
-    /// XACK without a proof.
+    /// Sends XACK without a proof.
     fn send_alone<'b>(&mut self, link: &mut Link, batch: &'b [Done]) -> RedisResult<Vec<Count<'b>>> {
         let batch: Vec<&Done> = batch.iter().collect();
         let mut acks = redis::Pipeline::with_capacity(1);
@@ -281,7 +285,7 @@ impl Acks {
             acks.add_command(ack);
         }
         link.reach()?;
-        // Each error as Redis says it.
+        // Redis reports each error separately.
         let answers: RedisResult<Vec<Value>> = link.pipeline(acks.ignore_errors());
         self.is_unclear = answers.as_ref().is_err_and(link::is_connection_error);
         let answers = answers?;
@@ -289,7 +293,7 @@ impl Acks {
         taken_off(all_of(&batch), answers)
     }
 
-    /// The commands that acknowledge entries in this order, one for as many as count alike.
+    /// The commands that acknowledge entries in this order, one for each run of entries that are counted alike.
     fn acks(&self, batch: &[&Done]) -> Vec<Cmd> {
         let ack = |alike: &[&Done]| {
             let mut ack = self.consumer.command("XACK");
@@ -302,12 +306,12 @@ impl Acks {
     }
 }
 
-/// Entries that follow each other and count alike.
+/// Runs of entries that are counted alike.
 fn alike<'a, 'b>(batch: &'a [&'b Done]) -> impl Iterator<Item = &'a [&'b Done]> {
     batch.chunk_by(|a, b| class(a) == class(b))
 }
 
-/// Entries of one class count alike.
+/// Entries of one class are counted alike.
 fn class(done: &Done) -> u8 {
     match done.outcome {
         Outcome::Applied(kind) => kind as u8,
@@ -316,7 +320,7 @@ fn class(done: &Done) -> u8 {
     }
 }
 
-/// The counts where all of a batch were taken off.
+/// The counts if every entry of a batch was removed.
 pub fn all_of_batch(batch: &[Done]) -> Vec<Count<'_>> {
     all_of(&batch.iter().collect::<Vec<_>>())
 }
@@ -326,7 +330,7 @@ fn all_of<'b>(batch: &[&'b Done]) -> Vec<Count<'b>> {
     alike(batch).filter_map(count).collect()
 }
 
-/// The counts by Redis' answers.
+/// The counts according to Redis's answers.
 fn taken_off<'b>(counts: Vec<Count<'b>>, answers: Vec<Value>) -> RedisResult<Vec<Count<'b>>> {
     let count = |((outcome, _), answer): (Count<'b>, Value)| Ok((outcome, from_redis_value(answer.extract_error()?)?));
     counts.into_iter().zip(answers).map(count).collect()

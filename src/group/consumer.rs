@@ -1,8 +1,8 @@
 //! This process's consumer in its group.
 //!
-//! Owns what XPENDING and XCLAIM say and do about the group's pending entries, and the removal of the consumer, so that names
-//! that are used once do not pile up. Redis drops with a consumer what is pending under its name: so it is removed only while
-//! nothing is, and nobody else can be reading under the name.
+//! Owns the uses of XPENDING and XCLAIM, and the removal of the consumer at a stop, so that names that are used once do
+//! not pile up. Redis discards a consumer's pending entries together with the consumer. Therefore the consumer is
+//! removed only while nothing is pending for it and no other process can be reading under its name.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use crate::group::lease::Lease;
 use crate::redis::link::{self, Link, Redis};
 use crate::settings::config::Config;
 
-/// Pending entries that XPENDING is asked for at a time.
+/// Maximum number of pending entries per XPENDING.
 const PAGE: usize = 1000;
 
 /// A consumer, its group and their stream.
@@ -27,12 +27,12 @@ pub struct Consumer {
 /// A pending entry.
 pub struct Pending {
     pub id: EntryId,
-    /// Whose it is.
+    /// The consumer that the entry is pending for.
     pub consumer: String,
     pub deliveries: u64,
 }
 
-/// Pending entries, by whose they are.
+/// Pending entries, separated by the consumer that they are pending for.
 #[derive(Default)]
 pub struct Owners {
     pub own: Vec<EntryId>,
@@ -57,7 +57,7 @@ impl Consumer {
     ///
     /// # Errors
     ///
-    /// As for `Link::query`; who lacks the right needs `+xpending`.
+    /// As for `Link::query`. The command needs the right `+xpending`.
     pub fn pending(&self, link: &mut Link, range: impl ToRedisArgs) -> RedisResult<Vec<Pending>> {
         let answer: Vec<(String, String, u64, u64)> = link.query(self.command("XPENDING").arg(range))?;
         let entry = |(id, consumer, _, deliveries): (String, _, _, _)| {
@@ -70,7 +70,8 @@ impl Consumer {
         Ok(answer.into_iter().filter_map(entry).collect())
     }
 
-    /// Whose the entries are that `is_asked` picks from `first` to `last`; those that are no longer pending are nobody's.
+    /// Finds out which consumers hold the entries from `first` to `last` that `is_asked` selects. Entries that are no
+    /// longer pending are in neither list.
     ///
     /// # Errors
     ///
@@ -98,7 +99,8 @@ impl Consumer {
         }
     }
 
-    /// The command that makes pending entries this consumer's if they have been idle for `idle`, without reading them.
+    /// The command that transfers pending entries to this consumer if they have been idle for `idle`. It does not read
+    /// them.
     pub fn claim(&self, idle: Duration, ids: impl IntoIterator<Item = EntryId>) -> Cmd {
         let mut claim = self.command("XCLAIM");
         claim.arg(&self.name).arg(idle.as_millis() as u64);
@@ -108,14 +110,14 @@ impl Consumer {
         claim.arg("JUSTID").to_owned()
     }
 
-    /// Removes the consumer if nothing is pending under its name. To be called once nothing reads any more.
+    /// Removes the consumer if nothing is pending for it. The caller must have stopped all reading.
     pub fn remove(&self, redis: &Redis, lease: &Lease) {
         if !lease.is_exclusive() {
             return;
         }
         let mut link = redis.link(Duration::ZERO);
         let removed = self.try_remove(&mut link);
-        let cost = "a consumer that stops stays in its group";
+        let cost = "a stopped consumer stays in its group";
         if let Err(error) = link.optional(removed, cost, "+xpending +xgroup|delconsumer") {
             log::debug!("the consumer stays in its group: {}", link::describe(&error));
         }

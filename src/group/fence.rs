@@ -1,14 +1,15 @@
 //! The fence: a key that changes whenever entries pass from one process to another.
 //!
-//! Who takes entries over moves the fence in the same MULTI. Who acknowledges watches it, so that an acknowledgement is
-//! carried out only while the process still holds what it held when it looked.
+//! A process that takes entries over moves the fence in the same MULTI. A process that acknowledges watches the fence,
+//! so that the acknowledgement is carried out only if no entries have changed hands since the process checked what it
+//! holds.
 
 use redis::Cmd;
 
 use crate::keys;
 use crate::settings::config::Config;
 
-/// Without a fence all entries are looked up before they are acknowledged.
+/// If the key has expired, every entry is looked up before it is acknowledged.
 const TTL_SECONDS: u64 = 24 * 60 * 60;
 
 /// The fence of a group.
@@ -24,7 +25,7 @@ impl Fence {
         }
     }
 
-    /// The command that moves it. A number drawn at random is not met again, also where the key had gone meanwhile.
+    /// The command that moves the fence. The value is random, so it never repeats, even if the key expired in between.
     pub fn move_away(&self) -> Cmd {
         let mut set = redis::cmd("SET");
         set.arg(&self.key).arg(format!("{:x}", fastrand::u64(..)));

@@ -1,7 +1,8 @@
-//! Who holds a consumer name.
+//! The lease on a consumer name.
 //!
-//! Owns the key that names the process which reads under a consumer name, so that a second one with the same name waits
-//! and takes over when the first is gone. Sets the lease that tells the first, frozen meanwhile, to keep its hands off.
+//! Owns the key that names the process that reads under a consumer name. A second process with the same name stands by,
+//! and takes the name over when the first has died. Sets the `Lease` by which the first process, if it was merely
+//! frozen, learns that it must not read, write or acknowledge any longer.
 
 use std::time::{Duration, Instant};
 
@@ -15,32 +16,33 @@ use crate::runtime::retry::{Backoff, Refusal};
 use crate::runtime::shutdown::Stop;
 use crate::settings::config::Config;
 
-/// A holder that has not renewed its key for this long is gone.
+/// A holder that has not renewed its key for this long is considered dead.
 pub const LEASE: Duration = Duration::from_secs(8);
 
 const RENEWAL: Duration = Duration::from_secs(2);
 
-/// How often a standby looks.
+/// How often a standby polls the key.
 const POLL_INTERVAL: Duration = Duration::from_millis(500);
 
-/// A part of the lease that is not used: what is sent at its end still has to arrive.
+/// The end of the lease that the holder leaves unused, so that what it sends arrives before the lease expires.
 const MARGIN: Duration = Duration::from_secs(1);
 
-/// The key that marks who holds a consumer name.
+/// The key that names the holder of a consumer name.
 pub fn key(config: &Config, consumer: &str) -> String {
     keys::of_consumer("holder", config, consumer)
 }
 
-/// What proves to other processes that this one lives.
+/// What proves to other processes that this one is alive.
 pub struct Proof {
     key: String,
-    /// What the key holds while this process lives.
+    /// The value of the key while this process lives.
     pub mark: String,
     lease: Lease,
 }
 
 impl Proof {
-    /// The key that holds the mark, empty while there is none: then nobody may take its absence for this process's end.
+    /// The key that holds the mark. It is empty while Redis holds no mark: then other processes must not conclude from
+    /// its absence that this one is dead.
     pub fn lease_key(&self) -> &str {
         match self.lease.is_marked() {
             true => &self.key,
@@ -49,8 +51,8 @@ impl Proof {
     }
 }
 
-/// What it costs not to be allowed the key.
-const NO_MARK: &str = "nothing marks the holder of the consumer name: no standby";
+/// The consequence of lacking the rights on the key.
+const NO_MARK: &str = "the consumer name has no lease: a standby cannot take over";
 const RULE: &str = "~firehose:worker:* +get +set +del +pexpire +watch +unwatch +multi +exec";
 
 /// This process as holder of its consumer name.
@@ -73,7 +75,7 @@ impl Holder {
         }
     }
 
-    /// What tells the threads that read, write and acknowledge whether they still may.
+    /// The lease that threads consult before they read, write or acknowledge.
     pub fn lease(&self) -> Lease {
         self.lease.clone()
     }
@@ -122,7 +124,7 @@ impl Holder {
                 Err(error) => {
                     if !self.link.waits_out(&error) {
                         refusal.say(format!(
-                            "redis refuses the consumer name's key {}: {}; nothing is read before it takes it{}",
+                            "redis refuses the consumer name's key {}: {}; the worker reads nothing until redis accepts it{}",
                             self.key,
                             link::describe(&error),
                             self.remedy(&error)
@@ -134,7 +136,7 @@ impl Holder {
         }
     }
 
-    /// What to do about the key, where the error itself does not say it.
+    /// What to do about the key, if the error itself does not tell.
     fn remedy(&self, error: &redis::RedisError) -> String {
         match link::code(error) {
             "WRONGTYPE" => format!("; another program made it: redis-cli DEL {}", self.key),
@@ -142,7 +144,8 @@ impl Holder {
         }
     }
 
-    /// An answer about the key; `None` where its user may not have what that takes. Then this process goes on without.
+    /// The answer to a command on the key, or `None` if the Redis user lacks the rights. In that case the process works
+    /// without a lease.
     fn allowed<T>(&mut self, answer: RedisResult<T>) -> RedisResult<Option<T>> {
         let answer = self.link.optional(answer, NO_MARK, RULE)?;
         if answer.is_none() {
@@ -151,7 +154,7 @@ impl Holder {
         Ok(answer)
     }
 
-    /// The other holder, or `None` if it is now this process.
+    /// Tries to take the name. Returns the other holder, or `None` if this process holds the name now.
     fn try_take(&mut self) -> RedisResult<Option<String>> {
         let sent_at = Instant::now();
         let mut set = redis::cmd("SET");
@@ -161,8 +164,8 @@ impl Holder {
             .arg("PX")
             .arg(LEASE.as_millis() as u64);
         let taken: Option<String> = match self.link.query(&set) {
-            // At its memory limit Redis takes no new key, but still says who holds the name. If nobody does, this process
-            // goes on without a mark, since entries that are not applied fill the memory further.
+            // At its memory limit Redis accepts no new key, but still returns an existing one. If there is no holder,
+            // this process works without a mark: unapplied entries would only fill the memory further.
             Err(error) if link::code(&error) == "OOM" => {
                 let other = self.other()?;
                 if other.is_none() {
@@ -174,14 +177,14 @@ impl Holder {
         };
         if taken.is_some() {
             self.lease.set(LeaseState::HeldUntil(sent_at + LEASE - MARGIN));
-            // Whether it may be renewed is better known now than when the lease ends.
+            // Reveals a missing right to renew now instead of at the end of the lease.
             self.extend()?;
             return Ok(None);
         }
         match self.extend()? {
             None => self.try_take(),
             Some(other) if other == self.me => Ok(None),
-            // It was on this machine and is gone: no need to wait for its lease to end.
+            // That process ran on this machine and has ended: its lease need not be waited for.
             Some(other) if mark::is_gone(&other) => {
                 self.delete_if(&other)?;
                 self.try_take()
@@ -190,18 +193,19 @@ impl Holder {
         }
     }
 
-    /// The other holder, if there is one that lives.
+    /// The other holder, if one exists and is alive.
     fn other(&mut self) -> RedisResult<Option<String>> {
         let holder: Option<String> = self.link.query(redis::cmd("GET").arg(&self.key))?;
         Ok(holder.filter(|holder| *holder != self.me && !mark::is_gone(holder)))
     }
 
-    /// Renews the lease until `stop`, then gives the name up.
+    /// Renews the lease until `stop`, then releases the name.
     ///
     /// # Errors
     ///
-    /// This process was frozen for longer than its lease. Another has taken the name then, or may have had it meanwhile
-    /// and applied what is still in flight here: only reading the own pending entries again tells.
+    /// Another process holds the name, or this process was frozen for longer than its lease. In the second case another
+    /// process may have held the name in the meantime and applied what is still in flight here. Only a new start, which
+    /// reads the pending entries again, is safe then.
     pub fn keep(mut self, stop: &Stop) -> anyhow::Result<()> {
         let mut looked_at = Instant::now();
         while !self.lease.is_endless() && !stop.wait(RENEWAL) {
@@ -215,27 +219,27 @@ impl Holder {
             match self.allowed(holder) {
                 Ok(None | Some(false)) => {}
                 Ok(Some(true)) if absent > LEASE => anyhow::bail!(
-                    "lost the consumer name {}: this process stood still for {:.1} s, longer than its lease",
+                    "lost the consumer name {}: this process was frozen for {:.1} s, longer than its lease",
                     self.consumer,
                     absent.as_secs_f64()
                 ),
                 Ok(Some(true)) => {
                     anyhow::bail!("lost the consumer name {}: another process has taken it", self.consumer)
                 }
-                // Without Redis nobody can read under the name either.
+                // Without Redis no other process can read under the name either.
                 Err(error) => log::debug!("failed to renew the holder's key: {}", link::describe(&error)),
             }
             looked_at = Instant::now();
         }
         if self.lease.is_marked() {
-            // A lease that is not given up ends by itself.
+            // If this fails, the lease expires by itself.
             let me = self.me.clone();
             let _ = self.delete_if(&me);
         }
         Ok(())
     }
 
-    /// The other holder, or `None` if it is still this process.
+    /// Renews the lease. Returns the other holder, or `None` if this process still holds the name.
     fn try_renew(&mut self) -> RedisResult<Option<String>> {
         match self.extend()? {
             Some(holder) if holder == self.me => Ok(None),
@@ -243,7 +247,7 @@ impl Holder {
         }
     }
 
-    /// Has the key live on if it is this process's; whose it is.
+    /// Extends the key's lifetime if it names this process. Returns the holder that it names.
     fn extend(&mut self) -> RedisResult<Option<String>> {
         let sent_at = Instant::now();
         let holder: Option<String> = self.link.query(redis::cmd("GET").arg(&self.key))?;
@@ -252,7 +256,7 @@ impl Holder {
         }
         let mut expire = redis::cmd("PEXPIRE");
         expire.arg(&self.key).arg(LEASE.as_millis() as u64);
-        // Whoever took the key since the look has it extended, and this process finds that out by the second look.
+        // If another process took the key since the GET, this extends that process's lease; the GET below detects it.
         self.link.query::<()>(&expire)?;
         let holder: Option<String> = self.link.query(redis::cmd("GET").arg(&self.key))?;
         if holder.as_deref() == Some(&self.me) {
@@ -261,7 +265,8 @@ impl Holder {
         Ok(holder)
     }
 
-    /// Deletes the key while it names that holder: between a look and a plain DEL somebody else might take it.
+    /// Deletes the key if it names `holder`. A plain DEL after a GET could delete the key of a process that took it in
+    /// between.
     fn delete_if(&mut self, holder: &str) -> RedisResult<()> {
         self.link.query::<()>(redis::cmd("WATCH").arg(&self.key))?;
         let current: Option<String> = self.link.query(redis::cmd("GET").arg(&self.key))?;

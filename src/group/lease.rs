@@ -1,4 +1,4 @@
-//! Until when a consumer name is this process's: what threads ask before they read, write or acknowledge under it.
+//! How long a consumer name belongs to this process. Threads consult the lease before they read, write or acknowledge.
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -6,11 +6,11 @@ use std::time::{Duration, Instant};
 use crate::runtime::heartbeat;
 use crate::runtime::shutdown::{Stop, Stopped};
 
-/// How often a waiting thread takes a turn.
+/// How often a waiting thread checks the lease and beats.
 const POLL_INTERVAL: Duration = Duration::from_millis(500);
 
-/// Until when nobody else can hold the name: what is written or acknowledged outside of that time might overtake what
-/// another process does under it, as after a freeze.
+/// The period in which no other process can hold the name. What this process wrote or acknowledged outside of it, for
+/// example after a freeze, could overtake the work of another process under the same name.
 #[derive(Clone, Default)]
 pub struct Lease(Arc<Shared>);
 
@@ -26,9 +26,10 @@ pub enum LeaseState {
     #[default]
     Lost,
     HeldUntil(Instant),
-    /// The same, but Redis is full and has taken no mark: who comes when it takes one again gets the name.
+    /// Held, but Redis is at its memory limit and has stored no mark. As soon as Redis accepts keys again, another
+    /// process can take the name.
     HeldUnmarkedUntil(Instant),
-    /// Nothing may mark the holder: nobody else can be told apart.
+    /// The Redis user lacks the rights to store a mark. Holders cannot be told apart, and the lease never ends.
     Unbounded,
 }
 
@@ -47,7 +48,7 @@ impl Lease {
         self.lock().holds()
     }
 
-    /// Whether another process would have been kept from the name.
+    /// Whether a mark has kept other processes from taking the name.
     pub fn is_exclusive(&self) -> bool {
         matches!(*self.lock(), LeaseState::HeldUntil(time) if Instant::now() < time)
     }
@@ -60,7 +61,7 @@ impl Lease {
         matches!(*self.lock(), LeaseState::Unbounded)
     }
 
-    /// Waits until the name is held; fails if a stop is requested first.
+    /// Waits until the name is held. Fails if a stop is requested first.
     pub fn wait(&self, stop: &Stop) -> Result<(), Stopped> {
         let mut until = self.lock();
         while !until.holds() {

@@ -1,4 +1,5 @@
-//! The mark of a process, by which others tell it from all other processes, and on its own machine whether it runs.
+//! The mark of a process. It distinguishes the process from all others, and on the same machine it tells whether the
+//! process still runs.
 
 use nix::errno::Errno;
 use nix::sys::signal::kill;
@@ -6,22 +7,22 @@ use nix::unistd::Pid;
 
 use crate::settings::config::hostname;
 
-/// Host and number of this process.
+/// Host and process ID of this process.
 pub fn this_process() -> String {
     format!("{} pid {}", hostname(), std::process::id())
 }
 
-/// Host and process number of a mark.
+/// Host and process ID of a mark.
 pub fn process(mark: &str) -> &str {
     mark.split_once(" boot ").map_or(mark, |(process, _)| process)
 }
 
-/// A process, told from all others, those before a reboot or with its number later included.
+/// The mark of a process. It differs from the marks of earlier processes with the same ID, also before a reboot.
 pub fn of(pid: u32) -> String {
     format!("{} start {}", place(pid), start_time(pid).unwrap_or_default())
 }
 
-/// Where a process number means a process: host, boot and namespace.
+/// The scope in which a process ID is unique: host, boot and PID namespace.
 fn place(pid: u32) -> String {
     let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
     let namespace = std::fs::read_link("/proc/self/ns/pid").unwrap_or_default();
@@ -36,7 +37,7 @@ fn start_time(pid: u32) -> Option<String> {
     fields.split_whitespace().nth(19).map(str::to_owned)
 }
 
-/// Whether the mark is of a process that ran in this place and runs no more.
+/// Whether the mark belongs to a process of this machine, boot and namespace that no longer runs.
 pub fn is_gone(other: &str) -> bool {
     let pid = other.split_once(" pid ").and_then(|(_, rest)| rest.split(' ').next());
     let Some(pid) = pid.and_then(|pid| pid.parse().ok()) else {
@@ -48,9 +49,9 @@ pub fn is_gone(other: &str) -> bool {
     !runs(pid) || start_time(pid).is_some_and(|now| now != started)
 }
 
-/// Whether a process has that number, were it another user's and hidden in /proc.
+/// Whether a process has that ID, even if it belongs to another user and is hidden in /proc.
 fn runs(pid: u32) -> bool {
-    // Sends no signal; the call only tells whether one could be sent.
+    // Signal 0 is not delivered; the call only checks that the process exists.
     kill(Pid::from_raw(pid as i32), None) != Err(Errno::ESRCH)
 }
 

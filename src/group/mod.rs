@@ -1,9 +1,9 @@
-//! The consumer group: under which name this process reads, and who else does.
+//! The consumer group: the name under which this process reads, and the other processes of the group.
 //!
-//! Owns what several processes agree on by way of Redis and the worker's own tables: who holds a consumer name (`holder`,
-//! `lease`), whether entries have passed from one to another (`fence`),
-//! what its entries' renewal keeps from being taken over (`renew`), which processes write to the database (`members`), and
-//! what XINFO and XPENDING say of the stream. Does not read or acknowledge entries.
+//! Owns what several processes agree on by means of Redis and the worker's own tables: which process holds a consumer
+//! name (`holder`, `lease`), whether entries have passed from one process to another (`fence`), the renewal of entries
+//! held for long, so that they are not taken over (`renew`), which processes write to the database (`members`), and the
+//! use of XINFO and XPENDING (`stream_info`, `consumer`). Does not read or acknowledge entries.
 
 pub mod consumer;
 pub mod fence;

@@ -1,11 +1,11 @@
-//! Thread `renewer`: what is held long stays this consumer's.
+//! Thread `renewer`: keeps entries that are in flight for long pending for this consumer.
 //!
-//! Owns XCLAIM of entries that are in flight already, so that no other process takes them for those of a consumer that is
-//! gone. Asks Redis only about entries held for longer than half of the time after which they may be taken: on a usual
-//! day there are none.
+//! Owns XCLAIM of entries in flight. It resets their idle time, so that other processes do not mistake them for entries
+//! of a dead consumer. Redis is only queried about entries held for longer than half of the time after which they may
+//! be taken; normally there are none.
 //!
-//! Invariant: what another process has taken is not taken back. What this process still does with it changes nothing, since
-//! every statement is safe to run twice, and who acknowledges it first counts it.
+//! Invariant: entries that another process has taken are not taken back. This process may still apply them, which
+//! changes nothing, since every statement is safe to run twice. The process that acknowledges an entry first counts it.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -19,12 +19,12 @@ use crate::redis::link::{self, Link, Redis};
 use crate::runtime::shutdown::Stop;
 use crate::settings::config::Config;
 
-/// Entries of one command.
+/// Maximum number of entries per command.
 const COUNT: usize = 1000;
 
 const NO_RENEWAL: &str = "entries that are held for long may be taken over by another process";
 
-/// The watchdog wants a turn, however long the entries may be held.
+/// The thread must beat for the watchdog, however long entries may be held.
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
 
 pub struct Renewer {
@@ -44,7 +44,7 @@ impl Renewer {
         }
     }
 
-    /// Renews until `stop`, which is requested once nothing more is acknowledged.
+    /// Renews until `stop`, which is requested once nothing is left to acknowledge.
     pub fn run(mut self, stop: &Stop) -> anyhow::Result<()> {
         while !stop.wait((self.idle / 8).min(LONGEST_WAIT)) {
             let old = self.in_flight.held_for(self.idle / 2);
@@ -73,7 +73,8 @@ impl Renewer {
         }
         for ids in owners.own.chunks(COUNT) {
             let at = Instant::now();
-            // Who has taken one meanwhile has reset its idle time.
+            // A process that has taken an entry in the meantime has reset its idle time, so that XCLAIM skips the
+            // entry.
             let claim = self.consumer.claim(self.idle / 4, ids.iter().copied());
             self.link.query::<()>(&claim)?;
             self.in_flight.renewed(ids, at);

@@ -1,23 +1,23 @@
-//! Sessions with Redis: what is read in one is acknowledged in the same one, or not at all.
+//! Sessions with Redis: an entry is acknowledged in the session in which it was read, or not at all.
 //!
-//! A session is a connection to read from and one to acknowledge on, which the reader opens together while nothing is in
-//! flight. It is over as soon as either connection breaks, or Redis delivers entries out of order: from then on Redis may
-//! be in an earlier state than the one in which the entries were read, as after a restored snapshot, an append-only file
-//! without its last second, or a failover to a replica that lagged. Entries that were acknowledged are pending or unread
-//! again then. If a later entry of their repo were acknowledged now, they would be delivered without it, and take effect
-//! after it. So what is still in flight when a session ends is applied and let go without an acknowledgement; the next
-//! session begins with all pending entries, oldest first.
+//! A session is a connection for reading and one for acknowledging, which the reader opens together while nothing is in
+//! flight. It ends as soon as either connection breaks or Redis delivers entries out of order. From then on Redis may
+//! be in an earlier state than the one in which the entries were read: a restored snapshot, an append-only file without
+//! its last second, or a failover to a replica that lagged. In that state, acknowledged entries are pending or unread
+//! again. If a later entry of their repo were acknowledged now, they would be delivered without it and take effect
+//! after it. Therefore entries that are in flight when a session ends are applied and released without an
+//! acknowledgement, and the next session begins with all pending entries, oldest first.
 //!
-//! A bar keeps the next session from beginning, for as long as this process may not apply anything.
+//! A bar keeps the next session from beginning while this process must not apply anything.
 //!
-//! Invariant: no acknowledgement is sent in another session than the one in which its entry was read.
+//! Invariant: no acknowledgement is sent in a session other than the one in which its entry was read.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::redis::link::Link;
 
-/// The session that there is, or the end of the last one. Clones share it.
+/// The current session, or the end of the last one. Clones share it.
 #[derive(Clone)]
 pub struct Session(Arc<Shared>);
 
@@ -28,7 +28,7 @@ struct Shared {
 
 #[derive(Default)]
 struct State {
-    /// The connection to acknowledge on, until the acker takes it.
+    /// The connection for acknowledging, until the acker takes it.
     link: Option<Link>,
     /// The reader may still hand over entries.
     is_read: bool,
@@ -36,7 +36,7 @@ struct State {
 }
 
 impl Default for Session {
-    /// Over: the reader is yet to begin the first one.
+    /// An ended session: the reader has yet to begin the first one.
     fn default() -> Session {
         Session(Arc::new(Shared {
             is_over: AtomicBool::new(true),
@@ -46,7 +46,7 @@ impl Default for Session {
 }
 
 impl Session {
-    /// Whether nothing may be acknowledged that was read so far.
+    /// Whether entries read so far must no longer be acknowledged.
     pub fn is_over(&self) -> bool {
         self.0.is_over.load(Ordering::Acquire)
     }
@@ -55,13 +55,14 @@ impl Session {
         self.0.is_over.store(true, Ordering::Release);
     }
 
-    /// Ends the session for the reader, which hands over nothing until it begins another.
+    /// Ends the session for the reader, which dispatches nothing until it begins another.
     pub fn leave(&self) {
         self.end();
         self.state().is_read = false;
     }
 
-    /// Begins a session in which `link` acknowledges; to be called while nothing is in flight. `false` where it is barred.
+    /// Begins a session that acknowledges over `link`. The caller must ensure that nothing is in flight. Returns
+    /// `false` if sessions are barred.
     pub fn begin(&self, link: Link) -> bool {
         let mut state = self.state();
         if !state.is_barred {
@@ -72,7 +73,7 @@ impl Session {
         !state.is_barred
     }
 
-    /// Ends the session, and keeps the next from beginning until `unbar`.
+    /// Ends the session and keeps the next one from beginning until `unbar`.
     pub fn bar(&self) {
         self.state().is_barred = true;
         self.end();
@@ -82,12 +83,12 @@ impl Session {
         self.state().is_barred = false;
     }
 
-    /// Whether the reader has left the session, and none has begun since.
+    /// Whether the reader has left the session and has not begun another.
     pub fn is_left(&self) -> bool {
         !self.state().is_read
     }
 
-    /// The connection of a session that has begun since this was asked last.
+    /// The connection of a session that has begun since the last call.
     pub fn take_link(&self) -> Option<Link> {
         self.state().link.take()
     }

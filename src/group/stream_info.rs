@@ -1,11 +1,12 @@
-//! What XINFO says of the stream and its group.
+//! What XINFO reports about the stream and its group.
 //!
-//! Owns the forms of XINFO's answers, and what can be told from one look: where the group stands, as far as the numbers
-//! say it, and how much is unread. Does not compare looks with each other: that is `losses`'.
+//! Owns the parsing of XINFO's answers and what follows from a single sample: the group's position, as far as it can be
+//! determined, and the number of unread entries. Does not compare samples with each other; `losses` does.
 //!
-//! `lag` and `entries-read` are not to be relied on. After entries were trimmed unread, Redis before 8.2 shows a lag that is
-//! too high for ever, since entries-read counts deliveries; later versions let entries-read jump over the gap. A restart
-//! from an append-only file and a failover set entries-read back, since it is not replicated. Lengths and IDs never lie.
+//! `lag` and `entries-read` are unreliable. After entries were trimmed unread, Redis before 8.2 reports a lag that
+//! stays too high, since entries-read counts deliveries; later versions make entries-read jump over the gap. A restart
+//! from an append-only file and a failover set entries-read back, since it is not replicated. Lengths and IDs are
+//! always right.
 
 use std::collections::HashMap;
 
@@ -24,7 +25,7 @@ pub struct StreamInfo {
     pub added: Option<u64>,
     /// The oldest entry; `None` in an empty stream.
     pub first: Option<EntryId>,
-    /// The newest entry there ever was.
+    /// The newest entry ever added.
     pub last: EntryId,
     /// The newest entry that was deleted by XDEL; trimming does not move it.
     pub max_deleted: EntryId,
@@ -34,32 +35,32 @@ pub struct StreamInfo {
 /// The consumer group at the same moment.
 #[derive(Clone, Debug, Default)]
 pub struct GroupInfo {
-    /// The newest entry that any consumer was given.
+    /// The newest entry delivered to any consumer.
     pub delivered: EntryId,
-    /// How many entries Redis believes to have given out; see the module.
+    /// The number of entries delivered according to Redis; see the module.
     pub entries_read: Option<u64>,
     pub lag: Option<u64>,
-    /// Entries given out and not acknowledged.
+    /// Entries delivered and not acknowledged.
     pub pending: u64,
     pub consumers: Vec<StreamInfoConsumer>,
 }
 
-/// The group's place, counted in entries ever added to the stream.
+/// The group's position, counted in entries ever added to the stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum GroupPosition {
     Exact(u64),
     AtLeast(u64),
-    /// Entries were deleted in the part of the stream that is still there.
+    /// Entries were deleted in the part of the stream that still exists.
     Unknown,
 }
 
-/// Asks Redis about the stream and its group; `None` where there is no stream, or no such group in it.
+/// Queries the stream and its group. Returns `None` if the stream or the group does not exist.
 ///
 /// # Errors
 ///
-/// As for `Link::query`; who lacks a right needs `+xinfo +multi +exec` on the stream.
+/// As for `Link::query`. The commands need the rights `+xinfo +multi +exec` on the stream.
 pub fn read(link: &mut Link, stream: &str, group: &str) -> RedisResult<Option<StreamInfo>> {
-    // One moment for all three: entries that come between the answers would look like lost ones.
+    // A MULTI samples all three at one moment: entries added between the answers would look lost.
     let ask = [
         &["STREAM", stream][..],
         &["GROUPS", stream],
@@ -70,7 +71,7 @@ pub fn read(link: &mut Link, stream: &str, group: &str) -> RedisResult<Option<St
     let answers: RedisResult<Vec<Value>> = answers.into_iter().map(Value::extract_error).collect();
     let mut answers = match answers {
         Ok(answers) => answers.into_iter(),
-        // XINFO's words for a key that is not there, and for a group.
+        // XINFO's errors for a missing key and a missing group.
         Err(error) if matches!(link::code(&error), "ERR" | "NOGROUP") => return Ok(None),
         Err(error) => return Err(error),
     };
@@ -97,24 +98,24 @@ pub fn read(link: &mut Link, stream: &str, group: &str) -> RedisResult<Option<St
     }))
 }
 
-/// Asks Redis about the group's consumers.
+/// Queries the group's consumers.
 ///
 /// # Errors
 ///
-/// As for `Link::query`; who lacks a right needs `+xinfo` on the stream.
+/// As for `Link::query`. The command needs the right `+xinfo` on the stream.
 pub fn consumers(link: &mut Link, stream: &str, group: &str) -> RedisResult<Vec<StreamInfoConsumer>> {
     let answer: StreamInfoConsumersReply = link.query(redis::cmd("XINFO").arg(("CONSUMERS", stream, group)))?;
     Ok(answer.consumers)
 }
 
-/// Asks Redis for the newest entry that any consumer of the group was given.
+/// Queries the newest entry delivered to any consumer of the group.
 ///
 /// # Errors
 ///
-/// As for `consumers`; there is no such group yet.
+/// As for `consumers`, or the group does not exist yet.
 pub fn delivered(link: &mut Link, stream: &str, group: &str) -> RedisResult<EntryId> {
     let groups = link.query(redis::cmd("XINFO").arg(("GROUPS", stream)))?;
-    let missing = || (redis::ErrorKind::UnexpectedReturnType, "the group is not there yet").into();
+    let missing = || (redis::ErrorKind::UnexpectedReturnType, "the group does not exist yet").into();
     named(groups, group)
         .map(|group| id(&group.last_delivered_id))
         .ok_or_else(missing)
@@ -130,7 +131,7 @@ fn take<T: FromRedisValue>(fields: &mut Fields, name: &str) -> Result<T, Parsing
     T::from_redis_value(fields.remove(name).unwrap_or(Value::Nil))
 }
 
-/// An ID; zero where this version of Redis does not say it.
+/// An ID; zero if this version of Redis does not report it.
 fn take_id(fields: &mut Fields, name: &str) -> Result<EntryId, ParsingError> {
     let text: Option<String> = take(fields, name)?;
     Ok(text.as_deref().map(id).unwrap_or_default())
@@ -149,8 +150,8 @@ fn first_id(entry: Option<Value>) -> Option<EntryId> {
 }
 
 impl StreamInfo {
-    /// Where the group stands, by lengths and IDs alone. A group that stands before the stream's first entry has lost what
-    /// lay between: it stands at the gap's end. `None` before Redis 7.0.
+    /// The group's position, derived from lengths and IDs alone. A group that stands before the stream's first entry
+    /// has lost everything in between: its position is the end of the gap. `None` before Redis 7.0.
     pub fn place(&self) -> Option<GroupPosition> {
         let added = self.added?;
         let gone = added.saturating_sub(self.length);
@@ -165,11 +166,11 @@ impl StreamInfo {
         })
     }
 
-    /// Whether entries that the group was not given yet are gone.
+    /// Whether entries were trimmed before they were delivered to the group.
     pub fn has_gap(&self) -> bool {
         let delivered = self.group.delivered;
-        // A group that was given nothing stands before the first entry, whether anything was trimmed or not. Before Redis 7.0
-        // nothing says which.
+        // A group with no deliveries stands before the first entry, whether or not anything was trimmed. Before Redis
+        // 7.0 the two cases cannot be distinguished.
         let was_trimmed = match self.added {
             Some(added) => added > self.length,
             None => delivered > EntryId::ZERO,
@@ -177,8 +178,9 @@ impl StreamInfo {
         was_trimmed && delivered < self.last && self.first.is_none_or(|first| delivered < first)
     }
 
-    /// Entries in the stream that the group was not given yet: by `position`, the group's place where it is known, else by
-    /// Redis' lag where that can be true, else by the times in the IDs, roughly.
+    /// The number of entries in the stream that were not delivered to the group yet. It is derived from `position`, the
+    /// group's position, where that is known; otherwise from Redis's lag where that is plausible; otherwise roughly
+    /// from the times in the IDs.
     pub fn unread(&self, position: Option<u64>) -> u64 {
         let Some(first) = self.first else { return 0 };
         let delivered = self.group.delivered;
@@ -205,7 +207,7 @@ mod tests {
         EntryId { ms, n: 0 }
     }
 
-    /// Entries 41 to 100 of 100, of which the group was given those up to `delivered`.
+    /// Entries 41 to 100 of 100, of which those up to `delivered` were delivered.
     fn info(delivered: u64) -> StreamInfo {
         StreamInfo {
             length: 60,

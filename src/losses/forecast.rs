@@ -1,9 +1,9 @@
-//! When the producer will overtake the backlog.
+//! Predicts when the producer will trim unread entries.
 //!
-//! The producer keeps a number of entries, and trims older ones whether they were read or not. How long until that hits
-//! unread ones is what is left of that number divided by how fast the backlog grows. Pure.
+//! The producer keeps a number of entries, and trims older ones whether or not they were read. The time left is what
+//! remains of that number, divided by the growth of the backlog. Pure.
 //!
-//! Invariant: an episode is two lines, one when it begins and one when it is over, however long it takes.
+//! Invariant: an episode is two log lines, one when it begins and one when it ends, however long it takes.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -11,20 +11,20 @@ use std::time::{Duration, Instant};
 
 use crate::metrics::rates::per_second;
 
-/// Rates are taken over this time at most, so that a burst does not look like an end in sight.
+/// Rates are averaged over at most this time, so that a burst is not mistaken for a trend.
 const WINDOW: Duration = Duration::from_secs(30);
 
-/// And over this time at least.
+/// Rates are averaged over at least this time.
 const SHORTEST: Duration = Duration::from_secs(3);
 
-/// Warned of when it is as near as this: time enough to see to it, and no more.
+/// The time left at which the worker warns: enough to act.
 pub const WARN_WITHIN: Duration = Duration::from_secs(5 * 60);
 
 pub struct Forecast {
-    /// Entries that the producer keeps.
+    /// The number of entries that the producer keeps.
     limit: u64,
     samples: VecDeque<Sample>,
-    /// How many entries were unread when it was warned.
+    /// The number of unread entries at the warning.
     warned_at: Option<u64>,
 }
 
@@ -34,15 +34,15 @@ struct Sample {
     unread: u64,
 }
 
-/// What is worth a line.
+/// A change that is worth a log line.
 #[derive(Debug, PartialEq)]
 pub enum News {
     Near(Near),
-    /// The backlog is no longer on its way to the limit.
+    /// The backlog no longer approaches the limit.
     Passed,
 }
 
-/// The end in sight.
+/// The predicted time of a loss.
 #[derive(Debug, PartialEq)]
 pub struct Near {
     left: Duration,
@@ -50,8 +50,8 @@ pub struct Near {
     read_per_second: f64,
 }
 
-/// Seconds until the producer trims unread entries, if so many more of them are unread each second; `None` where they do
-/// not become more. With what is added a second, that is how long all workers may stand still.
+/// Seconds until the producer trims unread entries if the backlog grows by `growth` entries per second, or `None` if it
+/// does not grow. With the rate of added entries as `growth`, this is how long all workers may stand still.
 pub fn seconds_left(limit: u64, unread: u64, growth: f64) -> Option<f64> {
     (growth > 0.0).then(|| limit.saturating_sub(unread) as f64 / growth)
 }
@@ -65,7 +65,7 @@ impl Forecast {
         }
     }
 
-    /// Takes in how many entries were ever added, and how many are unread.
+    /// Records a sample: how many entries were ever added, and how many are unread.
     pub fn sample(&mut self, at: Instant, added: u64, unread: u64) -> Option<News> {
         if self.samples.back().is_some_and(|last| last.added > added) {
             self.samples.clear();
@@ -79,7 +79,8 @@ impl Forecast {
                 self.warned_at = Some(unread);
                 Some(News::Near(near))
             }
-            // Half of it worked off: a rate that swings about zero, or a backlog that stays as it is, ends nothing.
+            // Half of the backlog is processed. A rate that oscillates around zero, or a constant backlog, does not end
+            // an episode.
             (Some(warned_at), None) if unread <= warned_at / 2 => {
                 self.warned_at = None;
                 Some(News::Passed)
@@ -91,13 +92,13 @@ impl Forecast {
     fn near(&self) -> Option<Near> {
         let (first, last) = (self.samples.front()?, self.samples.back()?);
         let time = last.at - first.at;
-        // A small backlog grows fast whenever a burst comes.
+        // A small backlog grows fast in every burst.
         if time < SHORTEST || last.unread < self.limit / 10 {
             return None;
         }
         let added_per_second = per_second((last.added - first.added) as f64, time);
         let growth = per_second(last.unread as f64 - first.unread as f64, time);
-        // At the limit the backlog grows no more: it is cut as fast as it grows.
+        // At the limit the backlog no longer grows: it is trimmed as fast as it grows.
         let is_at_limit = last.unread >= self.limit / 20 * 19 && added_per_second > 0.0;
         let left = match is_at_limit {
             true => 0.0,
@@ -130,7 +131,7 @@ impl fmt::Display for Near {
 mod tests {
     use super::*;
 
-    /// The news of a second each, in which so many are added and so many read.
+    /// The news of each second, given the entries added and read in it.
     fn news(limit: u64, seconds: &[(u64, u64)]) -> Vec<(usize, News)> {
         let mut forecast = Forecast::new(limit);
         let start = Instant::now();
@@ -147,7 +148,7 @@ mod tests {
 
     #[test]
     fn an_episode_is_one_warning_and_one_all_clear() {
-        // Grows by 1,000 a second: 300,000 are left, 300 s, when 200,000 are unread.
+        // Grows by 1,000 per second: when 200,000 are unread, 300,000 are left, which is 300 s.
         let episode = [vec![(2000, 1000); 210], vec![(2000, 2000); 100], vec![(0, 2000); 200]].concat();
         let news = news(500_000, &episode);
         let [(195..=205, News::Near(near)), (300.., News::Passed)] = news.as_slice() else {

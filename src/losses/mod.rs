@@ -1,11 +1,13 @@
 //! Thread `losses`: what the stream lost before it was read, and what it is about to lose.
 //!
-//! Owns the look at the stream every two seconds, on a link of its own and never in the data's way: unread entries that the
-//! producer trimmed are counted and said, and foretold while there is time. Says too when the dead letters near their
-//! limit, and compares Redis's clock with this machine's. Pending entries whose body is gone are found by the reader, and counted when they are acknowledged.
+//! Owns the sample of the stream every two seconds, over a link of its own and outside of the data path. Unread entries
+//! that the producer trimmed are counted and logged, and predicted while there is time. Also warns when the dead
+//! letters approach their limit, and compares Redis's clock with this machine's. The reader finds pending entries whose
+//! body was trimmed; they are counted when they are acknowledged.
 //!
-//! Invariant: a loss is counted once, whichever process sees it and however often it restarts. The last look is kept in
-//! Redis beside the counts, and replaced together with them, only where nobody else has meanwhile.
+//! Invariant: a loss is counted once, whichever process detects it and however often it restarts. The last sample is
+//! kept in Redis beside the counts, and both are replaced in one transaction, which fails if another process has
+//! replaced them in between.
 
 pub mod forecast;
 pub mod unread;
@@ -30,28 +32,29 @@ use unread::{Given, Seen};
 
 const INTERVAL: Duration = Duration::from_secs(2);
 
-/// While there is no look to compare the next one with: what is lost before the first one is not counted.
+/// The interval until there is a first sample: losses before it are not counted.
 const FIRST_INTERVAL: Duration = Duration::from_millis(500);
 
-/// Another consumer that was idle for this much longer than the time since the last look did not read in it.
+/// Another consumer did not read since the last sample if it was idle for longer than the time since then, by at least
+/// this margin.
 const IDLE_MARGIN: Duration = Duration::from_secs(1);
 
-/// Looks in a row that are left out because an answer is on its way to the reader.
+/// Consecutive samples that may be skipped because an answer is on its way to the reader.
 const MAX_PUT_OFF: u32 = 5;
 
-/// Whether there are so many dead letters that the oldest will go before long.
+/// Whether there are so many dead letters that the oldest will be dropped before long.
 pub fn dead_letters_are_many(number: u64, limit: u64) -> bool {
     number * 10 >= limit * 8
 }
 
-/// What it costs to be refused the look, the key for what it found, and the number of dead letters.
+/// The consequences of lacking the rights on the stream, on the key with the results, and on the dead letters.
 const NO_LOOK: &str = "unread entries that are trimmed are neither counted nor predicted";
-const NO_KEEPING: &str = "what was lost is counted for this run only";
+const NO_KEEPING: &str = "losses are counted for this run only";
 const NO_LETTERS: &str = "the log does not report when the dead letters reach their limit";
 
 const KEEPING_RULE: &str = "~firehose:worker:* +watch +unwatch +hget +hset +hincrby +multi +exec";
 
-/// The field of the last look.
+/// The field of the last sample.
 const SEEN: &str = "seen";
 
 pub struct Losses {
@@ -64,18 +67,18 @@ pub struct Losses {
     forecast: Forecast,
     last: Option<Look>,
     put_off: u32,
-    /// The last look where Redis does not allow to keep it there.
+    /// The last sample, if the Redis user lacks the rights to store it.
     kept: Option<Seen>,
     may_keep: bool,
     has_said_letters: bool,
     refusal: Refusal,
 }
 
-/// A look that was kept.
+/// A sample that was kept.
 struct Look {
     at: Instant,
     seen: Seen,
-    /// Entries that the own reader had read up to where the group stood, if that was clear.
+    /// The number of entries that this process's reader had read up to the group's position, if it was known.
     reads: Option<Reads>,
 }
 
@@ -98,18 +101,18 @@ impl Losses {
         }
     }
 
-    /// The look before anything is read: a gap that opened while no worker ran is plain to see only now.
+    /// Samples before anything is read: a gap that opened while no worker ran is visible only now.
     pub fn sample_before_reading(&mut self) {
         self.sample_and_log(true);
     }
 
-    /// Looks until `stop`, which is requested after the reader has ended; then once more.
+    /// Samples until `stop`, which is requested after the reader has ended; then once more.
     pub fn run(mut self, stop: &Stop) -> anyhow::Result<()> {
         while !stop.wait(if self.last.is_none() { FIRST_INTERVAL } else { INTERVAL }) {
             self.sample_and_log(false);
         }
-        // Where the last look is missing, the next process takes what was read since then for lost, if Redis has restarted
-        // and set entries-read back. That a connection is broken shows only when it is used.
+        // Without a last sample, the next process would count what was read since then as lost if Redis has restarted
+        // and set entries-read back. A broken connection is noticed only when it is used, hence a second attempt.
         let was_connected = self.link.is_connected();
         if !self.sample_and_log(false) && was_connected {
             self.sample_and_log(false);
@@ -117,14 +120,14 @@ impl Losses {
         Ok(())
     }
 
-    /// Whether there was an answer to look at.
+    /// Returns whether there was an answer to evaluate.
     fn sample_and_log(&mut self, is_before_reading: bool) -> bool {
         let look = self.sample(is_before_reading);
         match &look {
             Ok(()) => self.refusal.end("losses are counted"),
-            // The next look comes in two seconds; an outage is said by the link.
+            // The next sample follows in two seconds, and the link logs an outage.
             Err(error) if link::is_connection_error(error) || link::is_unready(error) => {
-                log::debug!("failed to look at {}: {}", self.consumer.stream, link::describe(error));
+                log::debug!("failed to sample {}: {}", self.consumer.stream, link::describe(error));
             }
             Err(error) => self.refusal.say(format!(
                 "cannot read or store what {} has lost, in {}: {}; losses are counted once redis allows it",
@@ -134,7 +137,10 @@ impl Losses {
             )),
         }
         if let Err(error) = self.check_dead_letters() {
-            log::debug!("failed to look at {DEAD_LETTERS}: {}", link::describe(&error));
+            log::debug!(
+                "failed to count the entries of {DEAD_LETTERS}: {}",
+                link::describe(&error)
+            );
         }
         if let Err(error) = self.clocks.sample(&mut self.link) {
             log::debug!("failed to ask redis for its time: {}", link::describe(&error));
@@ -183,7 +189,7 @@ impl Losses {
         Ok(())
     }
 
-    /// What the own reader had read when the group stood where it stands; `None` where an answer may be on its way.
+    /// What this process's reader had read up to the group's position, or `None` if an answer may be on its way.
     fn reads_at(&self, info: &StreamInfo, is_before_reading: bool) -> Option<Reads> {
         let reads = self.metrics.reads();
         if is_before_reading || reads.last == info.group.delivered {
@@ -193,14 +199,15 @@ impl Losses {
         self.last.as_ref().filter(has_stayed).and_then(|last| last.reads)
     }
 
-    /// Whether an answer is on its way to the reader, so that a moment later it can be told how much the group was given.
+    /// Whether an answer is on its way to the reader, so that a moment later it will be known how much was delivered to
+    /// the group.
     fn is_to_put_off(&mut self, info: &StreamInfo, reads: Option<Reads>) -> bool {
         let is_to_put_off = reads.is_none() && self.is_alone(info) && self.put_off < MAX_PUT_OFF;
         self.put_off = if is_to_put_off { self.put_off + 1 } else { 0 };
         is_to_put_off
     }
 
-    /// Whether no other consumer can have been given entries since the last look.
+    /// Whether no other consumer can have received entries since the last sample.
     fn is_alone(&self, info: &StreamInfo) -> bool {
         let Some(last) = &self.last else { return false };
         let since = (last.at.elapsed() + IDLE_MARGIN).as_millis();
@@ -221,13 +228,13 @@ impl Losses {
             Some((then, now)) if self.is_alone(info) && kept == Some(&last.seen) => {
                 Given::Counted(now.number - then.number)
             }
-            // Over a new connection it may be a Redis that has set entries-read back.
+            // A new connection may reach a Redis that has set entries-read back.
             _ if was_connected => Given::ByRedis,
             _ => Given::Unknown,
         }
     }
 
-    /// The last look, whoever took it. Watches it, so that `keep` finds out if somebody else replaces it.
+    /// The last sample of any process. Watches it, so that `keep` detects if another process replaces it.
     fn kept(&mut self) -> RedisResult<Option<Seen>> {
         let watch = self.link.query::<()>(redis::cmd("WATCH").arg(&self.key));
         let mut get = redis::cmd("HGET");
@@ -239,7 +246,8 @@ impl Losses {
         })
     }
 
-    /// An answer about the key; `None` where Redis does not allow to keep it. Then it is kept here.
+    /// The answer to a command on the key, or `None` if the Redis user lacks the rights. In that case the sample is
+    /// kept in memory.
     fn allowed<T>(&mut self, answer: RedisResult<T>) -> RedisResult<Option<T>> {
         let answer = self.link.optional(answer, NO_KEEPING, KEEPING_RULE)?;
         self.may_keep &= answer.is_some();
@@ -254,7 +262,7 @@ impl Losses {
         self.allowed(forgotten).map(Option::unwrap_or_default)
     }
 
-    /// Replaces the last look and adds what was lost; `false` if somebody else was quicker.
+    /// Replaces the last sample and adds the losses. Returns `false` if another process was faster.
     fn keep(&mut self, kept: Option<&Seen>, seen: &Seen, lost: u64) -> RedisResult<bool> {
         if !self.may_keep {
             self.kept = Some(*seen);

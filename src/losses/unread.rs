@@ -1,40 +1,41 @@
-//! How many entries were trimmed before the group was given them: two looks at the stream compared.
+//! How many entries were trimmed before they were delivered to the group, found by comparing two samples of the stream.
 //!
-//! Between two looks the group moves by the entries that it was given, and by those that it lost. Where it stands, lengths
-//! and IDs say (`StreamInfo::place`); what it was given, the own reader counts, or Redis does. Pure.
+//! Between two samples the group's position advances by the entries that were delivered to it and by those that it
+//! lost. The position follows from lengths and IDs (`StreamInfo::position`). The number of delivered entries comes from
+//! this process's reader or from Redis. Pure.
 //!
-//! Invariant: what cannot be told is not counted as lost; a place that was passed is not counted again.
+//! Invariant: what cannot be determined is not counted as lost, and no position is counted twice.
 
 use std::fmt;
 
 use crate::entry::EntryId;
 use crate::group::stream_info::{GroupPosition, StreamInfo};
 
-/// What a look leaves for the next one, which may be another process's after a restart.
+/// What a sample leaves for the next one, which another process may take after a restart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Seen {
-    /// The group's place, in entries ever added; `None` while nothing says it.
+    /// The group's position, in entries ever added; `None` while it is unknown.
     pub position: Option<u64>,
-    /// The newest entry that the group had been given.
+    /// The newest entry delivered to the group.
     pub delivered: EntryId,
     entries_read: Option<u64>,
     added: u64,
     max_deleted: EntryId,
 }
 
-/// Who says how many entries the group was given since the last look.
+/// The source of the number of entries delivered to the group since the last sample.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Given {
-    /// The own reader: nobody else read.
+    /// This process's reader, because no other consumer has read.
     Counted(u64),
-    /// Redis, by entries-read: others read too, or it was before this process began.
+    /// Redis's entries-read, because other consumers read too, or because the period began before this process.
     ByRedis,
-    /// Nobody: Redis may have restarted meanwhile.
+    /// None: Redis may have restarted in between.
     Unknown,
 }
 
-/// Compares a look with the one before; the new state, and how many entries were lost in between. `None` before Redis 7.0,
-/// which does not count what was added.
+/// Compares a sample with the previous one. Returns the new state and the number of entries lost in between, or `None`
+/// before Redis 7.0, which does not count added entries.
 pub fn compare(seen: Option<&Seen>, given: Given, info: &StreamInfo) -> Option<(Seen, u64)> {
     let place = info.place()?;
     let expected = match seen {
@@ -57,8 +58,8 @@ pub fn compare(seen: Option<&Seen>, given: Given, info: &StreamInfo) -> Option<(
     Some((seen, lost))
 }
 
-/// Where the group stood before anybody looked, by Redis' count: of what was lost then only a gap that is still open is
-/// counted.
+/// The group's position before the first sample, according to Redis. Of earlier losses, only a gap that is still open
+/// is counted.
 fn before_the_first_look(place: GroupPosition, info: &StreamInfo) -> Option<u64> {
     let is_usable = |read: &u64| match place {
         GroupPosition::AtLeast(at) => *read >= at,
@@ -68,10 +69,10 @@ fn before_the_first_look(place: GroupPosition, info: &StreamInfo) -> Option<u64>
 }
 
 impl Seen {
-    /// Where the group would stand if nothing had been lost since; `None` where that cannot be told.
+    /// The position that the group would have if nothing had been lost since, or `None` if it cannot be determined.
     fn expected(&self, given: Given, info: &StreamInfo) -> Option<u64> {
         let is_another = info.added? < self.added || info.group.delivered < self.delivered;
-        // Somebody deletes entries: a gap may be of his making.
+        // Another program deletes entries, which may have caused a gap.
         if is_another || self.has_deletions(info) {
             return None;
         }
@@ -102,7 +103,7 @@ impl fmt::Display for Seen {
 }
 
 impl Seen {
-    /// Reads what `Display` has written.
+    /// Parses what `Display` writes.
     pub fn parse(text: &str) -> Option<Seen> {
         let mut words = text.split(' ');
         let mut word = || words.next();
@@ -125,7 +126,7 @@ mod tests {
         EntryId { ms, n: 0 }
     }
 
-    /// Entries `first` to `added`, of which the group was given the one numbered `delivered`.
+    /// Entries `first` to `added`, of which those up to the one numbered `delivered` were delivered to the group.
     fn info(first: u64, added: u64, delivered: u64, entries_read: Option<u64>) -> StreamInfo {
         let length = added + 1 - first;
         StreamInfo {
@@ -142,7 +143,7 @@ mod tests {
         }
     }
 
-    /// What was lost in each of these looks, the first of which is the first ever.
+    /// The losses found in each of these samples, the first of which is the first ever.
     fn lost(looks: &[(Given, StreamInfo)]) -> Vec<u64> {
         let mut seen = None;
         let look = |(given, info): &(Given, StreamInfo)| {
@@ -180,7 +181,7 @@ mod tests {
     fn gaps_between_looks_are_found_by_what_was_given() {
         let looks = [
             (ByRedis, info(1, 10, 10, Some(10))),
-            // Lost 11 to 40, given 41 to 60.
+            // Lost 11 to 40, delivered 41 to 60.
             (Counted(20), info(41, 100, 60, Some(30))),
             (Counted(40), info(61, 100, 100, Some(70))),
         ];
@@ -218,7 +219,7 @@ mod tests {
         let looks = [
             (ByRedis, info(1, 100, 100, Some(100))),
             (ByRedis, info(1, 200, 150, Some(60))),
-            // Nothing was given since the look before it: what was trimmed is lost.
+            // Nothing was delivered since the last sample: everything trimmed is lost.
             (Counted(50), info(1, 200, 200, None)),
             (Unknown, info(221, 250, 200, Some(7))),
         ];

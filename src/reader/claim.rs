@@ -1,11 +1,12 @@
-//! Pending entries of consumers that are gone.
+//! Pending entries of dead consumers.
 //!
-//! Owns XAUTOCLAIM, and who is taken for gone. Entries are claimed by their IDs alone: the reader finds them among its own
-//! pending ones afterwards.
+//! Owns XAUTOCLAIM, and which consumers are considered dead. Entries are claimed by ID alone; the reader then reads
+//! them among the pending entries of its own consumer.
 //!
-//! Invariant: XAUTOCLAIM drops whatever was trimmed from the stream, also what a live consumer was given a moment ago and
-//! applies. So it is sent only for entries of gone consumers that follow each other, and of what it dropped only theirs is
-//! lost. The fence moves with it, so that who held the entries before looks again before he acknowledges them.
+//! Invariant: XAUTOCLAIM also removes trimmed entries from the pending entries list, including those that a live
+//! consumer has just received and is applying. Therefore it is sent only for ranges of the list in which all entries
+//! belong to dead consumers, and only trimmed entries of dead consumers count as lost. The fence moves in the same
+//! transaction, so that a previous holder checks what it still holds before it acknowledges.
 
 use std::time::Duration;
 
@@ -19,16 +20,16 @@ use crate::group::stream_info;
 use crate::reader::delivered::{ids, text};
 use crate::redis::link::{self, Link};
 
-const NO_LOOK: &str = "entries of live consumers are counted as lost where they were trimmed, though they are applied";
+const NO_LOOK: &str = "trimmed entries that live consumers are applying are counted as lost";
 
 pub struct Claim {
     pub consumer: Consumer,
-    /// Entries that have been pending for this long are of consumers that are gone.
+    /// Entries that have been idle for this long belong to dead consumers.
     pub idle: Duration,
     pub fence: Fence,
 }
 
-/// Where XAUTOCLAIM goes on.
+/// Where the next XAUTOCLAIM starts.
 pub struct Cursor(Option<String>);
 
 impl Cursor {
@@ -45,17 +46,17 @@ impl Cursor {
     }
 }
 
-/// What one XAUTOCLAIM found.
+/// The result of one XAUTOCLAIM.
 #[derive(Default)]
 pub struct Claimed {
-    /// Now the own consumer's, in the order of the stream; still to be read.
+    /// Entries that now belong to this consumer, in stream order. They have yet to be read.
     pub ids: Vec<EntryId>,
-    /// Lost: trimmed from the stream while a gone consumer held them. Pending no more.
+    /// Lost entries: trimmed from the stream while a dead consumer held them. They are no longer pending.
     pub trimmed: Vec<EntryId>,
 }
 
 impl Claim {
-    /// Makes the next entries of consumers that are gone, so many at most, the own consumer's, without reading them.
+    /// Transfers the next entries of dead consumers, at most `count`, to this consumer. Does not read them.
     pub fn next(&self, link: &mut Link, cursor: &mut Cursor, mut count: usize) -> RedisResult<Claimed> {
         let idle = self.idle(link, cursor, count)?;
         if let Some(idle) = &idle {
@@ -76,14 +77,15 @@ impl Claim {
             trimmed: ids(parts.next()),
         };
         if let Some(idle) = idle {
-            // Where others have acknowledged some since the look, it goes on behind the last of them.
+            // If others have acknowledged some of these entries since the query, XAUTOCLAIM continues after the last of
+            // them.
             let is_of_gone = |id: &EntryId| idle.last() < Some(id) || idle.binary_search(id).is_ok();
             claimed.trimmed.retain(is_of_gone);
         }
         Ok(claimed)
     }
 
-    /// Sends XAUTOCLAIM in one MULTI with a move of the fence; by itself where Redis does not take that.
+    /// Sends XAUTOCLAIM in one MULTI with a move of the fence, or alone if Redis refuses that.
     fn behind_fence(&self, link: &mut Link, claim: Cmd) -> RedisResult<Vec<Value>> {
         match link.transaction(&[self.fence.move_away(), claim.clone()]) {
             Ok(answers) => {
@@ -107,8 +109,8 @@ impl Claim {
         }
     }
 
-    /// How many of these follow each other among all pending entries: of what live consumers hold in between, XAUTOCLAIM
-    /// would drop what was trimmed.
+    /// How many of these entries are consecutive in the list of all pending entries. XAUTOCLAIM would remove trimmed
+    /// entries that live consumers hold in between.
     fn run(&self, link: &mut Link, idle: &[EntryId]) -> RedisResult<usize> {
         let range = (idle.first().map(EntryId::to_string), "+", idle.len());
         let all = self.consumer.pending(link, range)?;
@@ -116,8 +118,7 @@ impl Claim {
         Ok(all.iter().zip(idle).take_while(follows).count().max(1))
     }
 
-    /// The next entries, in the order of the stream, that are of consumers that are gone; `None` where Redis does not allow
-    /// to ask.
+    /// The next entries of dead consumers, in stream order, or `None` if the Redis user lacks the right to query them.
     fn idle(&self, link: &mut Link, cursor: &Cursor, count: usize) -> RedisResult<Option<Vec<EntryId>>> {
         let range = ("IDLE", self.idle.as_millis() as u64, &cursor.0, "+", count);
         let pending = self.consumer.pending(link, range);
@@ -125,10 +126,11 @@ impl Claim {
         Ok(pending.map(|pending| pending.iter().map(|pending| pending.id).collect()))
     }
 
-    /// Other consumers that hold entries and have not spoken to Redis for `time`; `None` where Redis does not allow to ask.
+    /// Other consumers that hold entries and have sent no command for `time`, or `None` if the Redis user lacks the
+    /// right to query them.
     pub fn silent(&self, link: &mut Link, time: Duration) -> RedisResult<Option<Vec<String>>> {
         let consumers = stream_info::consumers(link, &self.consumer.stream, &self.consumer.group);
-        let cost = "entries of other consumers are not waited for";
+        let cost = "the start does not wait for entries of consumers that may be dead";
         let Some(consumers) = link.optional(consumers, cost, "+xinfo")? else {
             return Ok(None);
         };

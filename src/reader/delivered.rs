@@ -1,17 +1,17 @@
-//! Redis' answers → entries.
+//! Redis's answers → entries.
 //!
-//! Owns the forms of XREADGROUP's and XAUTOCLAIM's answers. Pure.
+//! Owns the parsing of answers to XREADGROUP and XAUTOCLAIM. Pure.
 
 use redis::Value;
 
 use crate::entry::{Entry, EntryId};
 
-/// An entry as it was delivered.
+/// A delivered entry.
 pub enum Delivered {
     Entry(Entry),
     /// Pending, but no longer in the stream.
     Trimmed(EntryId),
-    /// The same, and pending no more since that was found.
+    /// The same, and Redis has removed it from the pending entries list on finding that.
     Dropped(EntryId),
 }
 
@@ -23,7 +23,7 @@ impl Delivered {
         }
     }
 
-    /// What it takes of the byte limit.
+    /// The entry's share of the byte limit.
     pub fn weight(&self) -> usize {
         match self {
             Delivered::Entry(entry) => entry.weight(),
@@ -32,7 +32,7 @@ impl Delivered {
     }
 }
 
-/// The entries in XREADGROUP's answer about one stream.
+/// The entries in XREADGROUP's answer for one stream.
 pub fn entries_of_stream(answer: Value) -> Vec<Delivered> {
     let Value::Array(streams) = answer else {
         return Vec::new();
@@ -74,7 +74,7 @@ fn entry(answer: Value) -> Option<Delivered> {
     Some(Delivered::Entry(entry))
 }
 
-/// The IDs in a part of XAUTOCLAIM's answer; Redis 6.2 has no part for those that were trimmed.
+/// The IDs in a part of XAUTOCLAIM's answer. Redis 6.2 has no part for trimmed entries.
 pub fn ids(answer: Option<Value>) -> Vec<EntryId> {
     match answer {
         Some(Value::Array(ids)) => ids.into_iter().filter_map(|id| EntryId::parse(&bytes(id)?)).collect(),

@@ -8,7 +8,8 @@ use crate::redis::link::Link;
 
 const NO_COUNTS: &str = "an entry that crashes the process is not found";
 
-/// Writes down how often each of these entries of the own consumer, in stream order, was delivered.
+/// Fills in the number of deliveries of each of these entries, which must be in stream order and pending for
+/// `consumer`.
 pub fn look_up(consumer: &Consumer, link: &mut Link, delivered: &mut [Delivered]) -> RedisResult<()> {
     let (Some(first), Some(last)) = (delivered.first(), delivered.last()) else {
         return Ok(());

@@ -1,10 +1,10 @@
 //! Delivered entries → the workers of their DIDs.
 //!
-//! Owns the order in which entries go to their workers, and what is said of those that were trimmed while pending. Keeps
-//! the size of recent entries, by which the reader decides how many to ask for.
+//! Owns the order in which entries go to their workers, and the log of entries that were trimmed while pending. Keeps
+//! an average of the size of recent entries, from which the reader derives how many to request.
 //!
-//! Invariant: an entry is in flight before anybody is waited for, so that the renewer knows of all that Redis has
-//! delivered here, however long the workers take.
+//! Invariant: an entry is in flight before the reader waits for a worker, so that the renewer knows all entries that
+//! Redis has delivered here, however long the workers take.
 
 use std::sync::Arc;
 
@@ -22,12 +22,12 @@ pub struct Dispatcher {
     workers: Vec<Sender<Entry>>,
     done: Sender<Done>,
     in_flight: Arc<InFlight>,
-    /// Bytes to expect of an entry, going by the recent ones.
+    /// The expected size of an entry in bytes, derived from recent entries.
     entry_weight: usize,
     trimmed: Trimmed,
 }
 
-/// Pending entries of which nothing was left but their IDs, since that was said last.
+/// Pending entries found trimmed since the last log line about them.
 #[derive(Default)]
 struct Trimmed {
     number: usize,
@@ -46,15 +46,15 @@ impl Dispatcher {
         }
     }
 
-    /// How many entries of recent size fill the room; at least one.
+    /// How many entries of recent size fit into `room`; at least one.
     pub fn fitting(&self, room: usize) -> usize {
         (room / self.entry_weight).max(1)
     }
 
-    /// Gives each entry to its worker, in order, unless it is in flight already; how many were given. Fails if a worker has
-    /// given up, as they do only after a stop; what was not taken stays pending.
+    /// Sends each entry that is not in flight yet to its worker, in order, and returns the number of entries sent.
+    /// Fails if a worker has ended early, which happens only after a stop; the remaining entries stay pending.
     pub fn dispatch(&mut self, mut delivered: Vec<Delivered>) -> Result<usize, Stopped> {
-        // One that is in flight was read before, and before it was trimmed if it was.
+        // An entry in flight was read earlier; if it was trimmed, then after that.
         delivered.retain(|delivered| self.in_flight.add(delivered.id(), delivered.weight()));
         let mut given = 0;
         let mut trimmed = Vec::new();
@@ -78,26 +78,28 @@ impl Dispatcher {
         Ok(given)
     }
 
-    /// Has entries counted that XAUTOCLAIM has dropped since they were trimmed, as `dispatch` does.
+    /// Has entries counted that were trimmed and that XAUTOCLAIM has removed from the pending entries list, as
+    /// `dispatch` does.
     pub fn dispatch_dropped(&mut self, ids: Vec<EntryId>) -> Result<usize, Stopped> {
         self.dispatch(ids.into_iter().map(Delivered::Dropped).collect())
     }
 
-    /// Says how many entries were lost to the producer's limit while they were pending: once for many answers.
+    /// Logs how many pending entries were lost to the producer's limit, once for many answers.
     pub fn say_trimmed(&mut self) {
         let Trimmed { number, first, last } = std::mem::take(&mut self.trimmed);
         if number > 0 {
             log::error!(
-                "{number} pending entries were trimmed from the stream before they were applied: lost, {first} to {last}"
+                "{number} pending entries were trimmed from the stream before they were applied, and are lost: {first} to {last}"
             );
         }
     }
 
-    /// Waits for room in the worker's channel, after a stop too: what was read is finished. A worker that has given up
-    /// closes its channel.
+    /// Waits for room in the worker's channel, even after a stop, because what was read is finished. A worker that ends
+    /// early closes its channel.
     fn send(&mut self, entry: Entry) -> Result<(), SendError<Entry>> {
         let weight = entry.weight();
-        // Up at once, down slowly: too few entries cost a round trip, too many cost memory.
+        // The estimate rises at once and falls slowly: requesting too few entries costs a round trip, too many cost
+        // memory.
         self.entry_weight = weight.max((self.entry_weight * 255 + weight) / 256 + 1);
         let worker = &self.workers[worker_of(&entry, self.workers.len())];
         heartbeat::send(worker, entry)

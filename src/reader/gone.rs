@@ -1,9 +1,10 @@
-//! Taking over what consumers that are gone have left pending.
+//! Takes over the pending entries of dead consumers.
 //!
-//! Owns when: at the start before anything is read, and regularly afterwards. Who is gone, `claim` says.
+//! Owns when that happens: at the start before anything is read, and regularly afterwards. `claim` determines which
+//! consumers are dead.
 //!
-//! Invariant: what a live consumer holds is not taken. While Redis is silent nobody can renew what he holds, so nothing is
-//! claimed before those that live have had the time to.
+//! Invariant: entries of a live consumer are not taken. While Redis is unreachable no consumer can renew its entries,
+//! so afterwards nothing is claimed before live consumers have had the time to renew.
 
 use std::time::{Duration, Instant};
 
@@ -12,22 +13,22 @@ use crate::entry::EntryId;
 use crate::logging::shown;
 use crate::reader::claim::Cursor;
 
-/// IDs claimed at a time at the start, when none is read before all are there.
+/// IDs claimed at a time at the start, where no entry is read before all are claimed.
 const ADOPT_COUNT: usize = 1000;
 
-/// How often consumers that may be gone are looked at then.
+/// How often consumers that may be dead are polled at the start.
 const POLL_INTERVAL: Duration = Duration::from_millis(200);
 
 impl Reader {
-    /// Makes the entries of consumers that are gone the own consumer's, to be read with its own ones, all in the order of
-    /// the stream. Who holds entries and shows no sign of life is waited for until they may be taken, so that after a
-    /// cutover from another worker nothing newer is applied before them.
+    /// Claims the pending entries of dead consumers, to be read together with this consumer's own, in stream order.
+    /// Consumers that look dead but are not past the idle limit are waited for, so that after a cutover from another
+    /// worker nothing newer is applied before their entries.
     pub(super) fn adopt_gone(&mut self) -> Reading<()> {
         let start = Instant::now();
         let mut has_said = false;
         loop {
             let waited = start.elapsed();
-            // Before that, those that live may not have come back from an outage of Redis that this process did not see.
+            // Earlier, live consumers may not have recovered from an outage of Redis that this process did not notice.
             if waited >= self.claim.idle / 2 {
                 self.adopt()?;
             }
@@ -50,7 +51,7 @@ impl Reader {
         }
     }
 
-    /// Claims all that may be claimed, without reading it.
+    /// Claims everything that may be claimed, without reading it.
     fn adopt(&mut self) -> Reading<()> {
         let mut cursor = Cursor::start();
         while !cursor.is_at_end() {
@@ -61,7 +62,8 @@ impl Reader {
         Ok(())
     }
 
-    /// Takes over what consumers that are gone have left pending meanwhile, as much at a time as there is room for.
+    /// Takes over entries that consumers which have died since have left pending, as many at a time as there is room
+    /// for.
     pub(super) fn claim_gone(&mut self) -> Reading<()> {
         if self.claimed_at.elapsed() < self.claim.idle / 2 {
             return Ok(());
@@ -77,7 +79,8 @@ impl Reader {
             let _reading = self.in_flight.read_again();
             let claimed = self.claim.next(&mut self.link, &mut cursor, count)?;
             self.heard();
-            // What is in flight here and was claimed all the same is this process's again, if another had it.
+            // A claimed entry that is in flight here had been taken by another process, and belongs to this process
+            // again.
             self.in_flight.set_taken(&claimed.ids, false);
             self.in_flight.set_taken(&claimed.trimmed, false);
             self.dispatcher.dispatch_dropped(claimed.trimmed)?;
@@ -87,7 +90,7 @@ impl Reader {
         Ok(())
     }
 
-    /// Hands over claimed entries, which are among the own pending ones now.
+    /// Dispatches claimed entries, which are now among this consumer's own pending entries.
     fn read_claimed(&mut self, mut ids: Vec<EntryId>) -> Reading<()> {
         ids.retain(|id| !self.in_flight.holds(*id));
         let (Some(first), Some(last)) = (ids.first(), ids.last()) else {

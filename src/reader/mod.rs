@@ -1,15 +1,16 @@
 //! Thread `reader`: stream → workers.
 //!
-//! Owns reading: the consumer's own pending entries first and with them what gone consumers left, oldest first, then new
-//! ones; and when what others hold may be taken for left behind. Stops reading while too many bytes are in flight. Never
-//! acknowledges anything but through `ack`.
+//! Owns reading: first the consumer's own pending entries together with those of dead consumers, oldest first, then new
+//! entries. Decides when entries of other consumers may be considered abandoned. Stops reading while too many bytes are
+//! in flight. Acknowledges only through `ack`.
 //!
-//! Invariant: no entry of a repo takes effect after a later entry of that repo that this process has read, whatever Redis
-//! delivers again, unless that later entry takes effect once more behind it. Within a session (`ack::session`) entries are
-//! handed over in the order of the stream. Where Redis may have gone back to an earlier state, the session ends: nothing is
-//! read until nothing is in flight, and nothing that was in flight is acknowledged. So what Redis delivers next of a repo has
-//! no gap: it begins with the oldest entry that Redis does not know as acknowledged, and goes on with all later ones. Out
-//! of reach are later entries that Redis itself has lost: its producer has to send them again.
+//! Invariant: no entry of a repo takes effect after a later entry of that repo that this process has read, whatever
+//! Redis delivers again, unless that later entry takes effect once more afterwards. Within a session (`group::session`)
+//! entries are dispatched in stream order. When Redis may have returned to an earlier state, the session ends: the
+//! reader waits until nothing is in flight, and nothing that was in flight is acknowledged. Thus what Redis delivers
+//! next of a repo has no gap: it begins with the oldest entry that Redis does not know as acknowledged, and continues
+//! with all later ones. The exception are later entries that Redis itself has lost; their producer must send them
+//! again.
 
 pub mod claim;
 pub mod deliveries;
@@ -40,20 +41,20 @@ use crate::runtime::retry::{Backoff, Refusal};
 use crate::runtime::shutdown::{Stop, Stopped};
 use crate::settings::config::Config;
 
-/// How long a read waits for new entries; a stop is noticed within it.
+/// How long a read waits for new entries. A stop is noticed within this time.
 const BLOCK: Duration = Duration::from_millis(500);
 
-/// Entries asked for at a time at most, unless BATCH_SIZE says more: a round trip less per entry is saved by more of
-/// them, and what an answer of large entries takes before their size is known is bounded.
+/// Maximum number of entries per read, unless BATCH_SIZE is larger. Larger reads save few round trips per entry, and
+/// the limit bounds the memory for an answer of large entries whose size is not known yet.
 const MAX_COUNT: usize = 250;
 
-/// Entries asked for at first, as long as nothing is known of their size.
+/// The number of entries of the first read, when their size is unknown.
 const FIRST_COUNT: usize = 16;
 
-const NO_CLAIMS: &str = "entries that gone consumers left pending are not taken over";
+const NO_CLAIMS: &str = "pending entries of dead consumers are not taken over";
 const CLAIM_RULE: &str = "+xautoclaim";
 
-/// What the reader needs.
+/// The thread's state.
 pub struct Reader {
     redis: Redis,
     link: Link,
@@ -66,30 +67,31 @@ pub struct Reader {
     metrics: Arc<Metrics>,
     stop: Stop,
     lease: Lease,
-    /// The last entry handed over in this session.
+    /// The last entry dispatched in this session.
     last: EntryId,
-    /// The newest entry handed over in any.
+    /// The newest entry dispatched in any session.
     newest: EntryId,
-    /// Ends when everything there is has been acknowledged.
+    /// Whether to end when every entry of the stream has been acknowledged.
     is_drain: bool,
-    /// Entries to ask for next: few at first, BATCH_SIZE while there is no backlog, more while answers come back full.
+    /// The number of entries of the next read: few at first, BATCH_SIZE without a backlog, more while answers come back
+    /// full.
     count: usize,
-    /// When Redis answered last.
+    /// When Redis last answered.
     heard_at: Instant,
-    /// When it was looked last for what gone consumers left, or could not be.
+    /// When entries of dead consumers were last claimed, or when something last prevented that.
     claimed_at: Instant,
-    /// Nothing has been read yet.
+    /// Whether nothing has been read yet.
     is_first: bool,
-    /// The group has been there.
+    /// Whether the group has existed.
     has_group: bool,
-    /// Why Redis did not make it in this session, should it turn out to be missing.
+    /// Why Redis refused to create the group in this session, in case it turns out to be missing.
     group_refused: Option<String>,
     refusal: Refusal,
 }
 
 /// What interrupts reading.
 enum Interrupt {
-    /// A stop is requested, or all is drained.
+    /// A stop was requested, or the drain is complete.
     End,
     Redis(RedisError),
 }
@@ -108,12 +110,12 @@ impl From<RedisError> for Interrupt {
     }
 }
 
-/// What a read came to.
+/// The result of a read.
 enum Read {
     Entries(usize),
     /// There was no room.
     Full,
-    /// The session is over. What was read is pending.
+    /// The session is over. The entries read are pending.
     Over,
 }
 
@@ -159,12 +161,12 @@ impl Reader {
         }
     }
 
-    /// Reads until a stop is requested, or all is drained.
+    /// Reads until a stop is requested or the drain is complete.
     pub fn run(mut self) -> anyhow::Result<()> {
         let mut backoff = Backoff::default();
         while !self.stop.is_requested() {
             let result = self.read_session();
-            // What was lost is counted whatever else came of it.
+            // Losses are logged whatever the result.
             self.dispatcher.say_trimmed();
             match result {
                 Ok(()) => {}
@@ -178,15 +180,15 @@ impl Reader {
         Ok(())
     }
 
-    /// Reads until the session is over. What an answer that was lost had delivered is pending, and what was let go when the last
-    /// session ended: so the own pending entries are read first, each time.
+    /// Reads until the session is over. Entries of an answer that was lost are pending, as are those released when the
+    /// last session ended. Therefore each session begins with the consumer's own pending entries.
     fn read_session(&mut self) -> Reading<()> {
         self.begin_session()?;
         self.make_group()?;
-        // Nobody could renew what he holds while Redis was away.
+        // Other consumers could not renew their entries while Redis was unreachable.
         self.claimed_at = Instant::now();
         if self.is_first {
-            // Who had the consumer name before may have acknowledgements on their way.
+            // The previous holder of the consumer name may have sent acknowledgements that have yet to arrive.
             self.claim.move_fence(&mut self.link)?;
             self.where_allowed(Reader::adopt_gone)?;
             self.is_first = false;
@@ -205,7 +207,7 @@ impl Reader {
         Ok(())
     }
 
-    /// Claims entries, unless Redis does not allow that.
+    /// Claims entries if the Redis user has the rights.
     fn where_allowed(&mut self, claim: fn(&mut Reader) -> Reading<()>) -> Reading<()> {
         match claim(self) {
             Err(Interrupt::Redis(error)) => {
@@ -221,7 +223,7 @@ impl Reader {
         if self.link.waits_out(error) {
             log::debug!("reading failed: {}", link::describe(error));
         } else if link::code(error) == "UNBLOCKED" {
-            // What has happened to the stream or its server, the next read says.
+            // The next read reveals what happened to the stream or the server.
             log::debug!("reading was interrupted: {}", link::describe(error));
         } else if link::code(error) == "NOGROUP"
             || error.detail().is_some_and(|detail| detail.starts_with("no such key"))
@@ -243,7 +245,7 @@ impl Reader {
         }
     }
 
-    /// Makes stream and group where they are not there, from the stream's first entry.
+    /// Creates the stream and the group, from the stream's first entry, if they do not exist.
     fn make_group(&mut self) -> RedisResult<()> {
         let mut create = redis::cmd("XGROUP");
         create
@@ -262,11 +264,11 @@ impl Reader {
             Err(error) if link::is_connection_error(&error) || link::is_unready(&error) => return Err(error),
             Err(error) if link::code(&error) == "BUSYGROUP" => {}
             Err(error) if link::is_refused(&error) => {
-                let cost = "a group that is missing has to be made by somebody else";
+                let cost = "the worker cannot create a missing group";
                 self.group_refused = Some(link::describe(&error));
                 self.link.optional(Err::<(), _>(error), cost, "+xgroup|create")?;
             }
-            // Redis at its memory limit, say. Whether the group is there, the read finds out.
+            // For example, Redis is at its memory limit. The read reveals whether the group exists.
             Err(error) => {
                 self.group_refused = Some(link::describe(&error));
                 return Ok(());
@@ -276,7 +278,7 @@ impl Reader {
         Ok(())
     }
 
-    /// Hands over the consumer's own pending entries, oldest first.
+    /// Dispatches the consumer's own pending entries, oldest first.
     fn read_pending(&mut self) -> Reading<()> {
         let mut after = EntryId::ZERO;
         while !self.session.is_over() {
@@ -295,8 +297,8 @@ impl Reader {
         Ok(())
     }
 
-    /// Waits until there is room for entries, and nobody else can be reading under the consumer name; fails if a stop is
-    /// requested first.
+    /// Waits until there is room for entries and no other process can be reading under the consumer name. Fails if a
+    /// stop is requested first.
     fn wait_for_room(&self) -> Result<usize, Stopped> {
         loop {
             let room = self.in_flight.room(BLOCK);
@@ -311,7 +313,7 @@ impl Reader {
     fn read_new(&mut self) -> Reading<Read> {
         let room = self.in_flight.room(BLOCK);
         if room == 0 {
-            // Come back to look for a stop.
+            // Return to the loop, which checks for a stop.
             return Ok(Read::Full);
         }
         self.lease.wait(&self.stop)?;
@@ -339,7 +341,7 @@ impl Reader {
         Ok(Read::Entries(number))
     }
 
-    /// More at a time while answers come back full.
+    /// Requests more at a time while answers come back full.
     fn adapt_count(&mut self, number: usize, asked: usize) {
         self.count = match number == asked {
             true => (self.count * 2).min(MAX_COUNT.max(self.read_count)),
@@ -347,7 +349,7 @@ impl Reader {
         };
     }
 
-    /// Entries delivered to the own consumer before, which counts as a delivery.
+    /// Entries that were delivered to this consumer before. Redis counts the read as another delivery.
     fn read_own(&mut self, after: EntryId, count: usize) -> RedisResult<Vec<Delivered>> {
         let read = self.command(count).arg(after.to_string()).to_owned();
         self.ask(&read)
@@ -360,7 +362,7 @@ impl Reader {
         Ok(entries_of_stream(answer))
     }
 
-    /// Redis has answered: if that took long, what others hold is left alone for a while.
+    /// Notes that Redis has answered. If that took long, entries of other consumers are not claimed for a while.
     fn heard(&mut self) {
         if self.is_out_of_touch() {
             self.claimed_at = Instant::now();
@@ -368,8 +370,8 @@ impl Reader {
         self.heard_at = Instant::now();
     }
 
-    /// Whether Redis may have been silent for so long that what live consumers hold looks like that of gone ones, until
-    /// they have renewed it.
+    /// Whether Redis may have been unreachable for so long that entries of live consumers look like those of dead ones
+    /// until they are renewed.
     fn is_out_of_touch(&self) -> bool {
         self.heard_at.elapsed() > BLOCK + self.claim.idle / 4
     }
@@ -388,18 +390,18 @@ impl Reader {
         read
     }
 
-    /// No more entries than fill the room, going by their recent size.
+    /// At most as many entries as fit into `room`, estimated from recent sizes.
     fn count_for(&self, room: usize) -> usize {
         self.dispatcher.fitting(room).min(self.count)
     }
 
-    /// Hands over entries that have been delivered before.
+    /// Dispatches entries that were delivered before.
     fn give_again(&mut self, mut delivered: Vec<Delivered>) -> Reading<usize> {
         deliveries::look_up(&self.consumer, &mut self.link, &mut delivered)?;
         Ok(self.dispatch(delivered)?)
     }
 
-    /// Hands entries over, and keeps how far that is.
+    /// Dispatches entries, and records the last one.
     fn dispatch(&mut self, delivered: Vec<Delivered>) -> Result<usize, Stopped> {
         if let Some(last) = delivered.last() {
             self.last = self.last.max(last.id());
@@ -408,7 +410,7 @@ impl Reader {
         self.dispatcher.dispatch(delivered)
     }
 
-    /// Whether, with nothing new to read, everything read is acknowledged too.
+    /// Whether there is nothing new to read and everything read is acknowledged.
     fn is_drained(&mut self) -> Reading<bool> {
         if !self.in_flight.wait_until_empty(BLOCK) {
             return Ok(false);

@@ -1,7 +1,7 @@
 //! Redis in an earlier state.
 //!
-//! Owns the beginning of a session, and what is done when Redis delivers entries once more that were read before: after a
-//! restored snapshot, a failover to a replica that lagged, XGROUP SETID, or a group that was made again.
+//! Owns the beginning of a session, and the reaction when Redis delivers entries again that were read before: after a
+//! restored snapshot, a failover to a replica that lagged, XGROUP SETID, or a group that was created again.
 
 use std::time::Duration;
 
@@ -12,17 +12,17 @@ use crate::entry::EntryId;
 use crate::reader::delivered::Delivered;
 use crate::runtime::shutdown::Stopped;
 
-const NO_KEEPING: &str = "an entry that is delivered again in the moment in which it is acknowledged may be left out";
+const NO_KEEPING: &str = "an entry that redis delivers again while it is being acknowledged may be skipped";
 
 impl Reader {
-    /// Ends the session that there was, waits until nothing of it is in flight, and begins another.
+    /// Ends the current session, waits until nothing of it is in flight, and begins another.
     ///
-    /// What is read is read behind the opening of both connections: a server that is replaced between them does not answer
-    /// over the first one any more.
+    /// Nothing is read before both connections are open: a server that is replaced between the two no longer answers
+    /// over the first.
     pub(super) fn begin_session(&mut self) -> Reading<()> {
         self.session.leave();
         if !self.is_first {
-            // An answer that came after the end was not taken.
+            // An answer that arrived after the end was discarded.
             self.metrics.read_unknown();
         }
         self.last = EntryId::ZERO;
@@ -47,12 +47,12 @@ impl Reader {
         self.stop.check()
     }
 
-    /// Ends the session, since Redis delivers what comes before entries that were read: the next one reads all of it in
-    /// order. What was in flight may have been acknowledged after Redis had delivered it again: so it is made pending once
-    /// more.
+    /// Ends the session because Redis delivers entries from before those already read; the next session reads all of
+    /// them in order. Entries that were in flight may have been acknowledged after Redis had delivered them again, so
+    /// they are made pending again.
     pub(super) fn rewind(&mut self, delivered: &[Delivered]) -> RedisResult<Read> {
         self.session.end();
-        // At a stop the next process has to find the entries pending, too.
+        // After a stop, the next process must find the entries pending too.
         let _ = self.finish();
         let mut keep = self.consumer.claim(Duration::ZERO, delivered.iter().map(Delivered::id));
         let kept = self.link.query::<()>(keep.arg("FORCE"));

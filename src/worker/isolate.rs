@@ -1,11 +1,12 @@
-//! Ops that are refused.
+//! Errors of PostgreSQL, and the ops that cause them.
 //!
-//! Owns what is done about an error: transient faults and those that an operator must mend are waited for; of a batch that the
-//! data is to blame for, `sift` finds the ops at fault, and each becomes a dead letter, unless it is one of too many: then
-//! what refuses them is to blame. A batch that is too much for one transaction is halved, and `portion` remembers that; one
-//! op that is too much alone waits for who can raise the limit.
+//! Owns the reaction to an error. Transient errors are retried, and errors that an operator must fix are waited for. If
+//! the data of a batch is at fault, `sift` finds the refused ops, and each becomes a dead letter, unless one reason
+//! refuses too many ops: then the cause lies outside of them, and the batch waits. A batch that is too large for one
+//! transaction is halved, and `portion` remembers the limit; a single op that is too large waits until an operator
+//! raises the limit.
 //!
-//! Invariant: however many ops of a batch are refused, it takes a number of transactions that grows with the number of
+//! Invariant: however many ops of a batch are refused, the number of transactions grows only with the number of
 //! reasons.
 
 use std::collections::{HashMap, HashSet};
@@ -26,18 +27,19 @@ use crate::rows::{Ignored, Op};
 use crate::runtime::heartbeat;
 use crate::runtime::retry::Backoff;
 
-/// Rows that vanish this often were not deleted by somebody else: then the op is at fault, or the worker. As much for
-/// errors of which nobody knows whether they pass.
+/// Attempts after which a missing row was not deleted by another client: the op is at fault, or the worker. Also the
+/// number of attempts for errors of which it is unknown whether they are transient.
 const PATIENT_TRIES: u32 = 5;
 
-/// Deadlocks, ended sessions and the like pass by the next try; they are worth a line if they do not.
+/// Failed attempts that are not logged: deadlocks, ended sessions and the like usually pass with the next attempt.
 const QUIET_TRIES: u32 = 2;
 
-/// A batch whose session ends this often is tried in halves: it may be what ends it.
+/// Attempts whose session ends before the batch is tried in halves: the batch may be what ends the session.
 const SESSION_TRIES: u32 = 3;
 
-/// Ops that one reason must refuse, beside most of their batch, before that reason is to blame and not they. Batches of a
-/// quiet stream are small: so many without one that is applied between them count as one.
+/// The number of ops that one reason must refuse, in addition to most of their batch, before the reason and not the ops
+/// is considered at fault. Batches of a quiet stream are small, so refused ops of consecutive batches add up until an
+/// op is applied.
 const MANY: usize = 10;
 
 /// An op that cannot be applied, and why.
@@ -46,15 +48,15 @@ struct Refused<'o> {
     error: ApplyError,
 }
 
-/// The ops of a batch that are refused so far.
+/// The ops of a batch that have been refused so far.
 pub(super) struct Refusals<'s, 'o> {
     batch: &'s [&'o Op<'o>],
     refused: Vec<Refused<'o>>,
     /// The reasons, each with the table, column and constraint that it names.
     known: HashSet<[Option<String>; 4]>,
-    /// How many ops and which repos have met each reason.
+    /// For each reason, the number of ops refused and their repos.
     by_reason: HashMap<String, (usize, HashSet<&'o str>)>,
-    /// Repos of the batch, counted with the first refusal.
+    /// The number of repos in the batch, counted at the first refusal.
     n_repos: usize,
 }
 
@@ -81,18 +83,19 @@ impl<'s, 'o> Refusals<'s, 'o> {
         self.refused.push(Refused { op, error });
     }
 
-    /// Whether an op of the batch was refused for that before, and tried often enough.
+    /// Whether an op of the batch was refused for the same reason before, after enough attempts.
     pub(super) fn knows(&self, error: &ApplyError) -> bool {
         known_reason(error).is_some_and(|reason| self.known.contains(&reason))
     }
 
-    /// Whether everything is refused.
+    /// Whether every op is refused.
     fn is_whole(&self) -> bool {
         self.refused.len() == self.batch.len()
     }
 
-    /// Whether one reason refuses so much of the batch, and of so many of its repos, that it is none of theirs: one author
-    /// may write thousands of ops that are refused. `streak`: ops refused before this batch since one was applied.
+    /// Whether one reason refuses so much of the batch, and of so many repos, that the ops are not at fault. A single
+    /// repo is not enough, since one author may write thousands of ops that are refused. `streak` is the number of ops
+    /// refused before this batch since one was applied.
     pub(super) fn are_too_many(&self, streak: usize) -> bool {
         let Some(last) = self.refused.last() else { return false };
         let Some((ops, repos)) = self.by_reason.get(reason(&last.error)) else {
@@ -103,12 +106,12 @@ impl<'s, 'o> Refusals<'s, 'o> {
     }
 }
 
-/// What tells reasons apart.
+/// The SQLSTATE, by which reasons are counted.
 fn reason(error: &ApplyError) -> &str {
     error.sqlstate().map_or("", SqlState::code)
 }
 
-/// What tells a reason from those that have yet to be tried for long; none where the server gave no reason.
+/// Identifies a reason that needs no further attempts with a single op. `None` if the server gave no reason.
 fn known_reason(error: &ApplyError) -> Option<[Option<String>; 4]> {
     let refusal = error.db_error()?;
     let names = [
@@ -121,7 +124,7 @@ fn known_reason(error: &ApplyError) -> Option<[Option<String>; 4]> {
 }
 
 impl Worker {
-    /// Applies ops, trying for as long as it takes; those that can never be applied become dead letters.
+    /// Applies ops, retrying for as long as it takes. Ops that can never be applied become dead letters.
     pub(super) fn apply(
         &mut self,
         ops: &[&Op],
@@ -151,7 +154,7 @@ impl Worker {
             let reason = last.error.describe();
             self.db
                 .report_blocked(&format!("{extent} of a batch is refused: {reason}"));
-            // All of them are tried again: the effects of later ops of a repo must come after those of earlier ones.
+            // All ops are tried again: later ops of a repo must take effect after earlier ones.
             self.patience.wait(&self.stop)?;
             if is_whole {
                 return Err(Unfinished::Alone);
@@ -159,7 +162,7 @@ impl Worker {
         }
     }
 
-    /// Applies ops but for those that are at fault, or until they are too many.
+    /// Applies all ops except those at fault, or stops when these are too many.
     fn isolate<'o>(&mut self, ops: &[&'o Op<'o>], refusals: &mut Refusals<'_, 'o>) -> Result<(), Unfinished> {
         if ops.is_empty() {
             return Ok(());
@@ -167,7 +170,8 @@ impl Worker {
         if ops.len() > self.portion.limit() {
             return self.isolate_halves(ops, refusals);
         }
-        // Whether an error passes is found out with the whole, and again with each op that would be set apart.
+        // Whether an error is transient is tested with the whole batch, and again with each op that would become a dead
+        // letter.
         let patience = match ops.len() {
             1 => PATIENT_TRIES,
             number if number == refusals.batch.len() => PATIENT_TRIES,
@@ -186,14 +190,14 @@ impl Worker {
         }
         let refused_before = refusals.refused.len();
         self.isolate_halves(ops, refusals)?;
-        // Where an op was refused, it may have been that one's fault.
+        // If an op was refused, that op may have been the cause.
         if error.is_of_size() && refusals.refused.len() == refused_before {
             self.remember_size(ops.len(), &error);
         }
         Ok(())
     }
 
-    /// Applies ops, of which some seem to be at fault.
+    /// Applies ops of which some seem to be at fault.
     fn isolate_sifted<'o>(
         &mut self,
         ops: &[&'o Op<'o>],
@@ -218,7 +222,8 @@ impl Worker {
         if refusals.refused.len() > refused_before {
             self.isolate(rest, refusals)
         } else {
-            // What the search meets alone may be none of the ops' faults: it must not go on like that for ever.
+            // An error that the search met with one op may not be that op's fault. Halving guarantees that the search
+            // ends.
             self.isolate_halves(rest, refusals)
         }
     }
@@ -242,7 +247,7 @@ impl Worker {
         }
     }
 
-    /// Tries until the ops are applied (`None`) or are refused in a way that trying again does not change.
+    /// Retries until the ops are applied (`None`) or the error is final.
     fn try_until_settled(&mut self, ops: &[&Op], patience: u32) -> Result<Option<ApplyError>, Unfinished> {
         let mut backoff = Backoff::default();
         let mut reason = None;
@@ -281,7 +286,8 @@ impl Worker {
         Ok(None)
     }
 
-    /// A try alone that could not begin is none: ten restarts in an outage must condemn nobody.
+    /// Waits for a connection. An attempt that could not begin must not count against the entry: otherwise ten restarts
+    /// during an outage would turn it into a dead letter.
     pub(super) fn wait_for_connection(&self) -> Result<(), Unfinished> {
         let mut backoff = Backoff::default();
         while self.db.with(|_| Ok(())).is_err() {
@@ -305,8 +311,8 @@ impl Worker {
         Ok(())
     }
 
-    /// Whether a row was refused for what is not in it: a user who was known and is gone, or a constraint on columns that
-    /// the worker does not write.
+    /// Whether a row was refused for a reason outside of it that can be fixed: a user who was known and has been
+    /// deleted, or a constraint on columns that the worker does not write.
     fn is_mendable(&mut self, error: &ApplyError, tries: u32) -> bool {
         let Some(refusal) = error.db_error() else {
             return false;
@@ -316,12 +322,12 @@ impl Worker {
             return true;
         }
         let is_not_ours = self.db.with(|client| constraint::is_not_ours(client, refusal));
-        // Without an answer the next try asks again.
+        // If the query fails, the next attempt repeats it.
         is_not_ours.unwrap_or(true)
     }
 
-    /// Whether columns have other types than the worker writes, so that what PostgreSQL takes for bad data may be none. Says
-    /// so.
+    /// Whether columns have other types than the worker writes, in which case values that PostgreSQL rejects may be
+    /// valid. Reports the columns.
     fn meets_other_types(&mut self, error: &ApplyError) -> bool {
         let is_of_value = error.sqlstate().is_some_and(|state| state.code().starts_with("22"));
         self.has_other_types = false;
@@ -332,7 +338,8 @@ impl Worker {
         self.has_other_types
     }
 
-    /// Says an error of which nobody knows whether it passes or stays with one op: finding that out takes a while.
+    /// Logs an error of which it is unknown whether it is transient or caused by one op, since finding that out takes a
+    /// while.
     fn log_unknown(&mut self, description: &str) {
         if self.odd.as_deref() != Some(description) {
             log::warn!("{description}; retrying, then in smaller parts to find the op that causes it; nothing is lost");
@@ -340,14 +347,14 @@ impl Worker {
         }
     }
 
-    /// Says why a batch waits, once for all workers and until all of them go on. `reason` is what the server said last: a
-    /// connection that it closed after that tells less.
+    /// Logs why a batch waits, once for all workers until all of them continue. `reason` is the server's last message,
+    /// which is more informative than a connection that it closed afterwards.
     fn say(&mut self, error: &ApplyError, tries: u32, reason: Option<&str>) {
         let description = reason.map_or_else(|| error.describe(), str::to_owned);
         log::debug!("try {tries} failed: {}", error.describe());
         match error.fault() {
-            // What keeps a connection from being made has been said by the pool, and who comes and goes by `members`; that
-            // nobody renews the lease while Redis is away is no news either.
+            // The pool logs failed connections, and `members` logs changes of the membership. While Redis is down, a
+            // lapsed lease is not news.
             _ if matches!(
                 error,
                 ApplyError::Connect(_) | ApplyError::NameLapsed | ApplyError::Joined | ApplyError::Removed
@@ -365,7 +372,7 @@ impl Worker {
     }
 }
 
-/// Makes dead letters of refused ops, which are in the order of their entries: each entry is read once.
+/// Turns refused ops, which are in the order of their entries, into dead letters. Each entry is parsed once.
 fn store_dead_letters(refused: &[Refused], entries: &[Entry], progress: &mut [EntryProgress]) {
     for of_entry in refused.chunk_by(|one, next| one.op.entry == next.op.entry) {
         let index = of_entry[0].op.entry;

@@ -1,8 +1,8 @@
 //! Threads `worker-N`: batch → decode → apply.
 //!
-//! Owns the way of a batch through `reading` and `isolate`, and what goes with it from try to try. Entries that may be what
-//! ended the process are tried as `poison` says. Hands entries to `ack` only after their effect has committed, or
-//! with their dead letters.
+//! Owns the path of a batch through `reading` and `isolate`, and the state that is kept between attempts. Entries that
+//! may have ended the process are tried as `poison` allows. Sends entries to `ack` only after their effect has
+//! committed, or with their dead letters.
 
 mod isolate;
 mod parts;
@@ -38,10 +38,10 @@ use crate::worker::poison::{Begun, Trials};
 use crate::worker::portion::Portion;
 use crate::worker::reading::EntryProgress;
 
-/// How long a worker waits for an entry before it looks again whether anybody is left to send one.
+/// How long a worker waits for an entry before it checks whether the reader has ended.
 const TICK: Duration = Duration::from_millis(500);
 
-/// How long a worker with a heavy batch waits before it looks again whether another is done with its own.
+/// How long a worker with a heavy batch waits before it checks again whether another worker has finished its own.
 const HEAVY_TURN: Duration = Duration::from_millis(20);
 
 /// Characters of an unknown type that the log shows.
@@ -58,18 +58,19 @@ pub struct Worker {
     pub in_flight: Arc<InFlight>,
     pub metrics: Arc<Metrics>,
     pub stop: Stop,
-    /// Between tries of batches that are refused as a whole.
+    /// The delay between attempts of batches that are refused as a whole.
     pub patience: Backoff,
     pub portion: Portion,
-    /// Held by the one worker whose batch takes more memory than a batch may.
+    /// Held by the one worker whose batch exceeds the memory of a normal batch.
     pub heavy: Arc<Mutex<()>>,
-    /// Ops that were refused, one batch after the other, since one was applied.
+    /// The number of ops refused in consecutive batches since one was applied.
     pub streak: usize,
-    /// Entries of the batch that have been tried too often, and why they are set apart untried.
+    /// Entries of the batch that have crashed the process too often, and the reason why they become dead letters
+    /// without another attempt.
     pub condemned: HashMap<EntryId, String>,
-    /// The error of an unknown kind that was said last.
+    /// The last unknown error that was logged.
     pub odd: Option<String>,
-    /// Whether columns had other types than the worker writes when that was looked at last.
+    /// Whether columns had other types than the worker writes at the last check.
     pub has_other_types: bool,
 }
 
@@ -77,9 +78,9 @@ pub struct Worker {
 enum Unfinished {
     /// A stop was requested; its entries stay pending.
     GivenUp,
-    /// This process is a member no more (`group::members`): others may have applied it.
+    /// This process is no longer a member (`group::members`): other processes may have applied the batch.
     Removed,
-    /// Everything in it is refused for a reason that may be the ops' or may not: only neighbours that pass can tell.
+    /// All of it is refused, for a reason that may or may not be the ops' fault. Only neighbours that succeed can tell.
     Alone,
 }
 
@@ -90,7 +91,7 @@ impl From<Stopped> for Unfinished {
 }
 
 impl Worker {
-    /// Works until the reader has gone and the channel is empty, or a stop finds a batch that cannot be applied.
+    /// Works until the reader has ended and the channel is empty, or a stop interrupts a batch that cannot be applied.
     pub fn run(mut self) -> anyhow::Result<()> {
         while let Some(mut entries) = self.batches.next(TICK) {
             heartbeat::beat();
@@ -99,7 +100,7 @@ impl Worker {
             while !entries.is_empty() {
                 match self.advance(&mut entries, &mut refused) {
                     Ok(()) => {}
-                    // Still pending, unless another process has taken it over.
+                    // Still pending, unless another process has taken them over.
                     Err(Unfinished::Removed) => self.in_flight.remove(entries.drain(..).map(|entry| entry.id)),
                     Err(_) => {
                         self.give_up(entries);
@@ -111,8 +112,8 @@ impl Worker {
         Ok(())
     }
 
-    /// Applies the first entries of a batch, of which those before number `refused` were tried and refused as a whole. What
-    /// comes after them may be what ended the process: then so many are tried as `poison` allows.
+    /// Applies the first entries of a batch, of which the first `refused` were tried and refused as a whole. If later
+    /// entries may have ended the process, only as many are tried as `poison` allows.
     fn advance(&mut self, entries: &mut Vec<Entry>, refused: &mut usize) -> Result<(), Unfinished> {
         let new = &entries[*refused..];
         let mut number = entries.len();
@@ -120,7 +121,7 @@ impl Worker {
             self.wait_for_connection()?;
             match self.trials.begin(new, |entry| self.batches.is_suspect(entry)) {
                 Begun::Try(tried) => number = *refused + tried,
-                // In its place: entries of its repo may wait before it.
+                // In its position: earlier entries of its repo may be waiting.
                 Begun::TooOften(reason) => {
                     self.condemned.insert(new[0].id, reason);
                     number = *refused + 1;
@@ -145,7 +146,7 @@ impl Worker {
         Ok(())
     }
 
-    /// Waits until no other worker is at a heavy batch; an error if a stop was requested first.
+    /// Waits until no other worker processes a heavy batch. Fails if a stop is requested first.
     fn wait_for<'h>(&self, heavy: &'h Mutex<()>) -> Result<MutexGuard<'h, ()>, Unfinished> {
         loop {
             match heavy.try_lock() {
@@ -157,7 +158,7 @@ impl Worker {
         }
     }
 
-    /// Applies one batch and hands it on.
+    /// Applies one batch and sends it to the acker.
     fn step(&mut self, entries: &[Entry]) -> Result<(), Unfinished> {
         let heavy = Arc::clone(&self.heavy);
         let _turn = match batch::is_heavy(entries) {
@@ -199,7 +200,7 @@ impl Worker {
         Ok(())
     }
 
-    /// A producer that spells a type differently must not empty the stream unseen.
+    /// A producer that spells a type differently must not empty the stream unnoticed.
     fn log_unknown_type(&self, entry: &Entry) {
         let name = String::from_utf8_lossy(entry.kind.as_deref().unwrap_or_default());
         let name = shown::cut(&name, MAX_TYPE);
@@ -214,7 +215,7 @@ impl Worker {
     }
 
     fn hand_on(&self, entry: &Entry, outcome: Outcome) {
-        // The acker outlives the workers; if it is gone all the same, the entry stays pending.
+        // The acker outlives the workers. If it has ended nevertheless, the entry stays pending.
         let done = Done {
             id: entry.id,
             repo: repo_of(entry),
@@ -223,7 +224,7 @@ impl Worker {
         let _ = heartbeat::send(&self.done, done);
     }
 
-    /// Lets go of what a stop left unapplied: it stays pending for the next start.
+    /// Releases the entries that a stop left unapplied. They stay pending for the next start.
     fn give_up(self, entries: Vec<Entry>) {
         let rest = self.batches.rest();
         log::warn!(

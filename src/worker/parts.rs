@@ -1,26 +1,27 @@
-//! How many ops of a batch are tried together while those at fault are looked for.
+//! How many ops of a batch are tried together in the search for those at fault.
 //!
-//! Owns the search: a part that is refused is tried in halves, from its begin on, and the parts grow again after some that
-//! are taken one after the other. So one op at fault among n costs about 3 log n tries, and where many are at fault each op
-//! costs little more than one.
+//! Owns the search. A part that is refused is tried in halves, from its beginning, and parts grow again after several
+//! in a row are accepted. Finding one op at fault among n takes about 3 log n attempts; if many are at fault, each op
+//! takes little more than one.
 //!
-//! A refused part all of whose halves are taken was too large, and no op in it is at fault. Then no part is that large again.
+//! If all halves of a refused part are accepted, the part was too large, and no op in it is at fault. No later part is
+//! that large.
 
 use std::ops::Range;
 
-/// Parts that are taken one after the other before the next is twice as long. Where every third op is at fault, longer parts
-/// are only refused.
+/// Parts accepted in a row before the next one is twice as long. If every third op is at fault, longer parts are only
+/// refused.
 const STREAK: usize = 3;
 
-/// The search through so many ops, which were refused as a whole.
+/// The search through the given number of ops, which were refused as a whole.
 pub struct Parts {
     n_ops: usize,
-    /// Ops before this have been judged.
+    /// Ops before this index have been judged.
     at: usize,
     size: usize,
-    /// Parts taken since one was refused.
+    /// Parts accepted since one was refused.
     streak: usize,
-    /// The last part that was refused, as long as not all of it has been judged.
+    /// The last part that was refused, until all of it has been judged.
     refused: Option<Range<usize>>,
     /// Whether an op of that part was found to be at fault.
     has_culprit: bool,
@@ -43,13 +44,13 @@ impl Parts {
         }
     }
 
-    /// The part to be tried next, `None` once all ops have been judged.
+    /// The part to try next, or `None` once all ops have been judged.
     pub fn next(&self) -> Option<Range<usize>> {
         let end = self.refused.as_ref().map_or(self.n_ops, |refused| refused.end);
         (self.at < self.n_ops).then(|| self.at..(self.at + self.size).min(end))
     }
 
-    /// The part was taken.
+    /// The part was accepted.
     pub fn pass(&mut self, part: &Range<usize>) {
         self.streak += 1;
         let growth = if self.streak >= STREAK { 2 } else { 1 };
@@ -57,7 +58,7 @@ impl Parts {
         self.judged(part.end);
     }
 
-    /// The part was refused: it is looked at more closely, or the one op in it is at fault.
+    /// The part was refused: it is tried in halves, or its only op is at fault.
     pub fn refuse(&mut self, part: Range<usize>) {
         self.streak = 0;
         self.size = (part.len() / 2).max(1);
@@ -87,8 +88,8 @@ impl Parts {
 mod tests {
     use super::*;
 
-    /// Searches through `n_ops`, where a part with an op at fault is refused, and one of more than `most`. Answers the ops that
-    /// are found, the number of tries, and how many ops were too large a part.
+    /// Searches through `n_ops`. A part is refused if it contains an op at fault or more than `most` ops. Returns the
+    /// ops found, the number of attempts, and the size of a part that was too large.
     fn search(n_ops: usize, most: usize, is_at_fault: impl Fn(usize) -> bool) -> (Vec<usize>, usize, Option<usize>) {
         let mut parts = Parts::of(n_ops);
         let (mut found, mut tries) = (Vec::new(), 0);

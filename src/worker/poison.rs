@@ -1,13 +1,14 @@
-//! Entries that may be what ends the process.
+//! Entries that may crash the process.
 //!
-//! Owns the search for an entry that the process does not survive: by taking all memory, say, which leaves no error to
-//! catch. Redis' own count of deliveries only makes an entry a suspect, since it rises for all that was in flight, whatever
-//! ended the process. Suspects are tried together. Each try is stored in keys of the worker's own before it begins, and
-//! taken back when it ends in any way but the process' end; a group that the process did not survive is tried in halves, one
-//! group at a time, until an entry is alone. Tries alone that the process did not survive are counted.
+//! Owns the search for an entry that ends the process, for example by using up all memory, which leaves no error to
+//! catch. Redis's count of deliveries only makes an entry a suspect, since it rises for everything in flight, whatever
+//! ended the process. Suspects are tried together. Each attempt is stored in keys of the worker's own before it begins,
+//! and removed when it ends in any way other than with the process. A group that crashed the process is tried in
+//! halves, one group at a time, until an entry is alone. Crashes during an attempt alone are counted.
 //!
-//! An entry ends the process by work that the process does for it. So a try is taken back too while its thread waits, for a
-//! lock of PostgreSQL's say, and stored again when it goes on: who ends a process that waits does so for other reasons.
+//! An entry can crash the process only by the work that the process does for it. Therefore the attempt is also removed
+//! while its thread waits, for example for a lock in PostgreSQL, and stored again when the thread continues: a process
+//! that is ended while it waits is ended for another reason.
 //!
 //! Invariant: an entry delivered once costs nothing here.
 
@@ -29,45 +30,46 @@ use crate::settings::config::Config;
 /// Deliveries that a stop, a crash and another restart explain.
 const USUAL_DELIVERIES: u64 = 3;
 
-/// A count goes by itself once nobody has tried the entry for a week.
+/// A count expires if the entry is not tried for a week.
 const TTL_SECONDS: u64 = 7 * 24 * 60 * 60;
 
-/// How often it is looked whether those that try entries wait.
+/// How often the threads of running attempts are checked for waiting.
 const POLL_INTERVAL: Duration = Duration::from_millis(500);
 
-/// A thread that has worked for less than this between two looks waits.
+/// A thread that used less CPU time than this between two checks is waiting.
 const WORK: Duration = Duration::from_millis(2);
 
-/// Entries delivered more often than this are suspects; with a limit of tries below it, sooner.
+/// Entries delivered more often than this are suspects. A lower limit of attempts makes them suspects sooner.
 pub fn suspect_above(max_deliveries: u64) -> u64 {
     USUAL_DELIVERIES.min(max_deliveries)
 }
 
-/// The tries of all workers that are under way.
+/// The running attempts of all workers.
 #[derive(Clone, Default)]
 pub struct Tries(Arc<Shared>);
 
 #[derive(Default)]
 struct Shared {
     trials: Mutex<Vec<Arc<Mutex<Trial>>>>,
-    /// Whether a group is tried that the process did not survive before: at its end no other may be to blame.
+    /// Whether a group is being tried that has crashed the process before. No other group may be, so that a crash has
+    /// one explanation.
     is_turn_taken: Mutex<bool>,
     turn_is_free: Condvar,
 }
 
-/// A try of a group of suspects.
+/// An attempt to apply a group of suspects.
 struct Trial {
     keys: Vec<Key>,
     is_stored: bool,
-    /// The worker tries; else it pauses between two tries.
+    /// Whether the worker is applying the group, and not pausing between two attempts.
     is_running: bool,
     has_turn: bool,
     clock: Clock,
     worked: Option<Duration>,
 }
 
-/// The key of one suspect, and what it holds: how many tries alone the process did not survive; below zero, how many
-/// entries were in the smallest group that it did not survive.
+/// The key of one suspect and its value: the number of crashes during attempts alone, or, if negative, the size of the
+/// smallest group that crashed the process.
 struct Key {
     name: String,
     before: i64,
@@ -86,7 +88,7 @@ impl Trial {
 }
 
 impl Tries {
-    /// Looks until `stop` for tries whose threads wait, and for those that go on.
+    /// Checks until `stop` for attempts whose threads wait, and for those that continue.
     pub fn watch(&self, redis: &Redis, stop: &Stop) -> anyhow::Result<()> {
         let mut link = redis.link(Duration::ZERO);
         while !stop.wait(POLL_INTERVAL) {
@@ -108,14 +110,17 @@ impl Tries {
         }
         match link.pipeline::<()>(&trial.set(is_at_work)) {
             Ok(()) => trial.is_stored = is_at_work,
-            Err(error) => log::debug!("failed to note that a try waits or goes on: {}", link::describe(&error)),
+            Err(error) => log::debug!(
+                "failed to store that an attempt waits or continues: {}",
+                link::describe(&error)
+            ),
         }
         if !is_at_work {
             self.pass_turn(trial);
         }
     }
 
-    /// Takes all of them back, for who ends the process without waiting for them: it is not the entries that end it.
+    /// Removes all attempts, for a process that ends without waiting for them: the stop ends it, not the entries.
     pub fn take_back(&self, redis: &Redis) {
         let mut link = redis.link(Duration::ZERO);
         for trial in std::mem::take(&mut *lock(&self.0.trials)) {
@@ -125,14 +130,14 @@ impl Tries {
             }
             if let Err(error) = link.pipeline::<()>(&trial.set(false)) {
                 log::warn!(
-                    "a try that the stop interrupts counts as a crash: {}",
+                    "failed to remove an attempt that the stop interrupts, which counts as a crash: {}",
                     link::describe(&error)
                 );
             }
         }
     }
 
-    /// Whether the turn is the caller's: it is not if a stop is requested first.
+    /// Waits for the turn. Returns `false` if a stop is requested first.
     fn take_turn(&self, stop: &Stop) -> bool {
         let mut is_taken = lock(&self.0.is_turn_taken);
         while *is_taken && !stop.is_requested() {
@@ -155,13 +160,13 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The clock that shows how much CPU time a thread has used.
+/// The clock that measures the CPU time of a thread.
 struct Clock(ClockId);
 
 impl Clock {
     fn of_this_thread() -> Clock {
-        // Linux's number for the scheduler's clock of a thread, as pthread_getcpuclockid makes it: the complement of the
-        // thread's number above three bits, of which 4 stands for a thread and 2 for that clock.
+        // The number of the scheduler's clock of a thread on Linux, as pthread_getcpuclockid computes it: the
+        // complement of the thread's ID shifted by three bits, of which 4 stands for a thread and 2 for that clock.
         Clock(ClockId::from_raw((!gettid().as_raw() << 3) | 6))
     }
 
@@ -171,7 +176,7 @@ impl Clock {
     }
 }
 
-/// The tries of one worker's suspects, one group after the other.
+/// The attempts of one worker's suspects, one group after the other.
 pub struct Trials {
     tries: Tries,
     link: Link,
@@ -182,11 +187,11 @@ pub struct Trials {
     refusal: Refusal,
 }
 
-/// What is to be done with the first of some entries.
+/// What to do with the first of some entries.
 pub enum Begun {
-    /// So many are tried together.
+    /// Apply this many together.
     Try(usize),
-    /// The first has been tried too often.
+    /// The first entry has crashed the process too often.
     TooOften(String),
 }
 
@@ -203,7 +208,7 @@ impl Trials {
         }
     }
 
-    /// Begins the first try of as many entries as may be tried together.
+    /// Begins the first attempt of as many entries as may be tried together.
     pub fn begin(&mut self, entries: &[Entry], is_suspect: impl Fn(&Entry) -> bool) -> Begun {
         let suspects: Vec<EntryId> = entries
             .iter()
@@ -281,12 +286,12 @@ impl Trials {
         self.resume();
     }
 
-    /// Whether entries are on trial.
+    /// Whether an attempt is under way.
     pub fn is_on(&self) -> bool {
         self.trial.is_some()
     }
 
-    /// Stores that a try begins.
+    /// Stores that the attempt runs.
     pub fn resume(&mut self) {
         let Some(trial) = self.trial.clone() else { return };
         let needs_turn = {
@@ -303,7 +308,7 @@ impl Trials {
         trial.is_running = true;
     }
 
-    /// Takes the try back: it ended, and the process did not.
+    /// Removes the stored attempt, since it ended and the process did not.
     pub fn suspend(&mut self) {
         let Some(trial) = self.trial.clone() else { return };
         let mut trial = lock(&trial);
@@ -314,7 +319,7 @@ impl Trials {
         self.tries.pass_turn(&mut trial);
     }
 
-    /// Ends the trial: nothing about the entries is kept if they are done with.
+    /// Ends the attempt. If the entries are finished, nothing about them is kept.
     pub fn end(&mut self, is_done: bool) {
         let Some(trial) = self.trial.clone() else { return };
         if is_done {
@@ -334,13 +339,14 @@ impl Trials {
         }
     }
 
-    /// Tries until Redis answers; `None` if it refuses, or a stop is requested while it does not answer.
+    /// Retries until Redis answers. Returns `None` if Redis refuses, or if a stop is requested while Redis does not
+    /// answer.
     fn insist<T: redis::FromRedisValue>(&mut self, commands: &Pipeline) -> Option<T> {
         let mut backoff = Backoff::default();
         loop {
             match self.link.pipeline(commands) {
                 Ok(answer) => {
-                    self.refusal.end("redis takes the count of tries");
+                    self.refusal.end("redis accepts the count of tries");
                     return Some(answer);
                 }
                 Err(error) if self.link.waits_out(&error) => {}
@@ -359,13 +365,13 @@ impl Trials {
 }
 
 impl Drop for Trials {
-    /// A worker that panics does so for the entries it tries: that try stays stored.
+    /// A worker that panics does so because of the entries that it tries, so that attempt stays stored.
     fn drop(&mut self) {
         self.forget();
     }
 }
 
-/// How many entries may be tried together with one of which that is stored.
+/// How many entries may be tried together with one that has this stored value.
 fn together(stored: i64) -> usize {
     match stored {
         0 => usize::MAX,
@@ -374,7 +380,7 @@ fn together(stored: i64) -> usize {
     }
 }
 
-/// Sets what is stored of a suspect; nothing is kept of one that the process survived.
+/// Stores a suspect's value. Nothing is kept for a suspect that the process survived.
 fn set(key: &str, value: i64) -> Cmd {
     if value == 0 {
         return redis::cmd("DEL").arg(key).to_owned();

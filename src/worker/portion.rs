@@ -1,7 +1,7 @@
-//! How many ops share a transaction once PostgreSQL has found one too large.
+//! How many ops share a transaction once PostgreSQL has refused one as too large.
 //!
-//! Owns the limit: it comes down to what got past, so that the next batch does not run into the same refusal, and doubles
-//! again after a while, each time later if that turns out to be too much once more. Pure: the time is given.
+//! Owns the limit. It falls to what was accepted, so that the next batch does not run into the same refusal. After a
+//! while it doubles; each time that turns out to be too much, the wait gets longer. Pure: the caller passes the time.
 
 use std::time::{Duration, Instant};
 
@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 const FIRST_WAIT: Duration = Duration::from_secs(1);
 const LONGEST_WAIT: Duration = Duration::from_secs(600);
 
-/// More ops than a batch can hold: there is no limit then.
+/// More ops than a batch can hold: from here on there is no limit.
 const MANY: usize = 1 << 20;
 
 pub struct Portion {
@@ -31,12 +31,13 @@ impl Default for Portion {
 }
 
 impl Portion {
-    /// Ops of a transaction at most.
+    /// Maximum number of ops per transaction.
     pub fn limit(&self) -> usize {
         self.limit
     }
 
-    /// So many ops were refused together, and then got past in two halves. Returns whether there was no limit before.
+    /// Records that this many ops were refused together and accepted in two halves. Returns whether there was no limit
+    /// before.
     pub fn was_too_large(&mut self, ops: usize, now: Instant) -> bool {
         let is_first = self.limit == usize::MAX;
         if self.has_grown {
@@ -48,7 +49,7 @@ impl Portion {
         is_first
     }
 
-    /// A transaction got past.
+    /// Records that a transaction was accepted.
     pub fn passed(&mut self, now: Instant) {
         if self.grows_at.is_none_or(|at| now < at) {
             return;

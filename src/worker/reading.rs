@@ -1,7 +1,6 @@
 //! Entry → ops.
 //!
-//! Owns what becomes of an entry before a server is asked: ops to apply, ops to ignore, and dead letters for what cannot be
-//! read.
+//! Owns the result of parsing an entry: ops to apply, ops to ignore, and dead letters for what cannot be parsed.
 
 use std::borrow::Cow;
 
@@ -12,16 +11,16 @@ use crate::outcome::Kind;
 use crate::rows::{self, Change, Ignored, Op, Source, Table};
 use crate::settings::config::Switches;
 
-/// What one entry has come to so far.
+/// The result of one entry so far.
 pub struct EntryProgress {
     pub kind: Kind,
     pub dead: Vec<DeadLetter>,
-    /// Why ops of it need not be applied; counted once it is done with, however often it was tried.
+    /// The reasons of ignored ops. They are counted once the entry is finished, however often it was tried.
     pub ignored: Vec<Ignored>,
 }
 
 impl EntryProgress {
-    /// Of an entry that is set apart unread.
+    /// For an entry that becomes a dead letter without being read.
     pub fn of_dead(entry: &Entry, reason: &str) -> EntryProgress {
         EntryProgress {
             kind: Kind::of(entry.kind.as_deref()),
@@ -31,7 +30,7 @@ impl EntryProgress {
     }
 }
 
-/// Reads an entry into ops; what cannot be read becomes a dead letter.
+/// Parses an entry into ops. What cannot be parsed becomes a dead letter.
 pub fn read<'a>(
     entry: &'a Entry,
     text: &'a Result<Cow<'a, str>, EntryError>,
@@ -46,7 +45,7 @@ pub fn read<'a>(
     };
     let event = match text {
         Ok(text) => decode::decode(entry.kind.as_deref(), text),
-        // An entry of a type that nobody knows may hold anything.
+        // An entry of an unknown type may contain anything.
         Err(_) if progress.kind == Kind::Unknown && entry.kind.is_some() => return progress,
         Err(error) => Err(error.clone()),
     };
@@ -63,14 +62,14 @@ pub fn read<'a>(
             rows::OpOutcome::Op(mut op) => {
                 if is_switched_off(&op, switches) {
                     progress.ignored.push(Ignored::SwitchedOff);
-                    // The row of an older version of the record would stay behind.
+                    // Otherwise the row of an older version of the record would remain.
                     op.change = Change::PutAsAbsent;
                 }
                 ops.push(op);
             }
             rows::OpOutcome::Ignored(reason) => progress.ignored.push(reason),
             rows::OpOutcome::Bad { index, error } => {
-                // Read once, were all of its ops bad.
+                // Parsed at most once, even if all of its ops are bad.
                 let commit = commit.get_or_insert_with(|| text.as_deref().ok().and_then(RawCommit::new));
                 let letter = DeadLetter::op(entry, commit.as_ref(), index, "", error.to_string());
                 progress.dead.push(letter);
@@ -89,7 +88,7 @@ mod tests {
     use super::*;
     use crate::entry::EntryId;
 
-    /// Numbers of ops, of dead letters, and of ops to ignore.
+    /// The number of ops, the number of dead letters, and the reasons of ignored ops.
     fn read_as(kind: &str, data: &str, generic_records: bool) -> (usize, usize, Vec<&'static str>) {
         let entry = Entry {
             id: EntryId { ms: 1, n: 0 },

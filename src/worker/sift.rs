@@ -1,8 +1,9 @@
 //! The search for the ops of a batch that PostgreSQL refuses.
 //!
-//! Owns one transaction that tries the batch in `parts` and comes to nothing. What it finds at fault is judged without another
-//! question only where the same reason has been found to stay with an op of the batch before; whether another reason passes, or
-//! somebody must mend it, is for `isolate` to find out with the op alone, after all before it has been applied.
+//! Owns one transaction that tries the batch in `parts` and is always rolled back. An op that it finds at fault is
+//! judged right away only if an op of the batch was already found to be refused for good for the same reason. For a new
+//! reason, `isolate` determines with the op alone, after everything before it has been applied, whether the error is
+//! transient or an operator must act.
 
 use super::Worker;
 use super::isolate::Refusals;
@@ -10,22 +11,23 @@ use super::parts::Parts;
 use crate::apply;
 use crate::rows::Op;
 
-/// How far the search came.
+/// How far the search got.
 #[derive(Default)]
 pub(super) struct Sifted<'o> {
-    /// The ops that were looked at and not refused.
+    /// Judged ops that were not refused.
     pub kept: Vec<&'o Op<'o>>,
-    /// Ops that were looked at: those before the first that something unknown refuses, or before what ended the search.
+    /// The number of judged ops: those before the first op that is refused for a new reason, or before the error that
+    /// ended the search.
     pub n_judged: usize,
-    /// Whether the op after them was refused alone.
+    /// Whether the next op was refused alone.
     pub is_next_refused: bool,
-    /// So many ops in one statement were too many, and fewer were not.
+    /// A number of ops that was too large for one statement, while fewer were accepted.
     pub too_large: Option<usize>,
 }
 
 impl Worker {
-    /// Tries parts of ops that were refused as a whole, until all have been judged or the search cannot go on: then what is
-    /// known so far counts.
+    /// Tries parts of ops that were refused as a whole, until all have been judged or the search cannot continue; then
+    /// the result so far counts.
     pub(super) fn sift<'o>(&mut self, ops: &[&'o Op<'o>], refusals: &mut Refusals<'_, 'o>) -> Sifted<'o> {
         let mut sifted = Sifted::default();
         let (switches, memory, streak) = (self.switches, &mut self.memory, self.streak);
@@ -59,7 +61,7 @@ impl Worker {
             })
         });
         if let Err(error) = searched {
-            log::debug!("failed to look for the ops that are refused: {}", error.describe());
+            log::debug!("failed to search for the refused ops: {}", error.describe());
         }
         sifted
     }

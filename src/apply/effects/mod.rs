@@ -42,7 +42,7 @@ impl Counter {
     const ALL: [Self; 5] = [Self::Likes, Self::Reposts, Self::Replies, Self::Bookmarks, Self::Quotes];
 }
 
-/// One value for each counter, at its place in [`Counter::ALL`].
+/// One value for each counter, at its index in [`Counter::ALL`].
 #[derive(Default)]
 struct Counters {
     differences: [i32; Counter::ALL.len()],

@@ -1,8 +1,19 @@
 //! Which of several live records of one pair holds the pair's row.
 //!
 //! Owns the rule: the first record in stream order holds the row and the others are remembered. When the holder is
-//! deleted, the next one takes its place. This module is pure: given what is stored and what the batch puts, it
+//! deleted, the next one becomes the holder. This module is pure: given what is stored and what the batch puts, it
 //! returns the rows to delete, update, insert and remember. `settle` carries this out.
+//!
+//! For example, Alice likes a post twice: record `a` at position 1, record `b` at position 2.
+//!
+//! | batch | stored before | the plan |
+//! |---|---|---|
+//! | creates `a` | nothing | none: `a` is inserted without a plan, and its position is not stored |
+//! | creates `b` | row `a` | remembers `a`, the holder, and `b`, its rival; the row and `like_count` do not change |
+//! | deletes `a` | row `a`; `a` and `b` remembered | the pair is freed: inserts `b`, now the holder |
+//!
+//! An update of `a` at position 3, instead of the delete, would delete the row of `a` and insert that of `b`: an update
+//! counts as delete + create, so that `b` then comes first.
 //!
 //! The position of a record is that of its last create or update, because an update has the same effect as delete +
 //! create. The position of a record that never had a rival is not stored; such a record precedes all its rivals. If

@@ -1,10 +1,10 @@
-//! What a transaction has to know of other processes.
+//! What a transaction has to know about other processes.
 //!
-//! Owns the look before each commit: whether this process still holds its consumer name and is a member, and whether there
-//! are others, of which the transaction must have known from its begin.
+//! Owns the check before each commit: whether this process still holds its consumer name and is a member, and whether
+//! there are other members, of which the transaction must have known from its beginning.
 //!
-//! Invariant: once a process has joined, nothing commits that was not written with versions; once one was taken out, or
-//! another may hold its name, nothing of it commits.
+//! Invariant: once a second process has joined, no transaction commits that did not write versions. Once a process was
+//! removed, or another process may hold its consumer name, none of its transactions commits.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
@@ -16,7 +16,7 @@ use crate::postgres::fault::ApplyError;
 use crate::postgres::sql;
 use crate::runtime::heartbeat;
 
-/// This process among those that write to the database. Clones share what is known.
+/// This process as one of those that write to the database. Clones share their state.
 #[derive(Clone)]
 pub struct Member(Arc<Shared>);
 
@@ -31,9 +31,9 @@ struct Shared {
 /// How ops of one repo are kept in order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
-    /// By this process, which gives them all to one worker.
+    /// This process dispatches all of them to one worker.
     Alone,
-    /// By the places of the ops on each record, since other processes apply some of them.
+    /// Versions record the position of the last op on each record, since other processes apply some of the ops.
     Versioned { member: i64 },
 }
 
@@ -52,22 +52,22 @@ impl Member {
         self.0.has_others.load(Ordering::Relaxed)
     }
 
-    /// A wrong answer costs a try, since every commit looks for itself.
+    /// A wrong value only costs a retry, since every commit checks again.
     pub fn set_has_others(&self, has_others: bool) {
         self.0.has_others.store(has_others, Ordering::Relaxed);
     }
 
-    /// The process is about to write versions, which are to be pruned though it is alone.
+    /// This process is about to write versions, which must be pruned even if it is the only member.
     pub fn writes_versions(&self) {
         self.0.writes_versions.store(true, Ordering::Relaxed);
     }
 
-    /// Whether it was, since this was asked last.
+    /// Whether versions were written since the last call.
     pub fn take_writes_versions(&self) -> bool {
         self.0.writes_versions.swap(false, Ordering::Relaxed)
     }
 
-    /// Whether this process was found to be a member no more.
+    /// Whether this process was found to be no longer a member.
     pub fn is_removed(&self) -> bool {
         self.0.is_removed.load(Ordering::Relaxed)
     }
@@ -76,7 +76,7 @@ impl Member {
         self.0.is_removed.store(true, Ordering::Relaxed);
     }
 
-    /// The process has joined again. To be called while nothing is in flight that was read before.
+    /// The process has joined again. The caller must ensure that nothing read before is in flight.
     pub fn has_rejoined(&self, id: i64) {
         self.0.id.store(id, Ordering::Relaxed);
         self.0.is_removed.store(false, Ordering::Relaxed);
@@ -91,7 +91,7 @@ impl Member {
         }
     }
 
-    /// Looks, right before the commit, whether this process may still commit what `mode` took for granted.
+    /// Checks, right before the commit, that the assumptions of `mode` still hold.
     pub fn check(&self, client: &mut Client, mode: Mode) -> Result<(), ApplyError> {
         let ids = read_ids(client)?;
         if !ids.contains(&self.0.id.load(Ordering::Relaxed)) {
@@ -102,7 +102,7 @@ impl Member {
             self.set_has_others(true);
             return Err(ApplyError::Joined);
         }
-        // Last, since time goes on while the others are read.
+        // Checked last, because time passes while the members are read.
         match self.0.lease.holds() {
             true => Ok(()),
             false => Err(ApplyError::NameLapsed),
@@ -115,7 +115,7 @@ fn read_ids(client: &mut Client) -> Result<Vec<i64>, ApplyError> {
     heartbeat::beat();
     let messages = answer.map_err(|source| ApplyError::of_statement(sql::MEMBERS_CHECK, source))?;
     let id = |message: &SimpleQueryMessage| match message {
-        // The lock's row has another column.
+        // The row with the lock has a different column.
         SimpleQueryMessage::Row(row) => row.try_get("id").ok()??.parse().ok(),
         _ => None,
     };

@@ -1,13 +1,14 @@
-//! Thread `members`: which processes write to the database.
+//! Thread `members`: the processes that write to the database.
 //!
-//! Owns joining before anything is read, joining again where the process is no member any more, leaving, taking out those that
-//! are gone once all that they may have read is settled, telling the others how far the process is, and the pruning of
-//! versions. What a commit has to know of it is `apply::Member`'s.
+//! Owns membership: joining before anything is read, joining again if this process is no longer a member, leaving,
+//! removing dead members once everything that they may have read is acknowledged, announcing this process's progress,
+//! and pruning versions. The check that each commit makes is in `member`.
 //!
-//! Invariants: a process that joins reads nothing before every later commit of the others knows of it. A member is taken
-//! out only after all that was delivered while it may have lived is acknowledged, and commits nothing from then on. A
-//! version is pruned only when no member holds an entry from before its own, or may be given one: Redis says what is
-//! acknowledged, and each member what it holds, since Redis may have forgotten that.
+//! Invariants: a process that joins reads nothing until every later commit of the others knows about it. A member is
+//! removed only after everything delivered in its possible lifetime is acknowledged, and from then on it commits
+//! nothing. A version is pruned only when no member holds an entry from before that version, and none can be delivered
+//! to a member. Redis knows what is acknowledged; each member announces what it holds, because Redis may have lost
+//! acknowledgements.
 
 pub mod member;
 mod progress;
@@ -38,21 +39,21 @@ use crate::settings::config::Config;
 use progress::GroupProgress;
 use table::MemberRow;
 
-/// How soon a worker's discovery is acted upon.
+/// The delay until a worker's discovery is acted upon.
 const TICK: Duration = Duration::from_millis(200);
 
-/// How often it is looked whether others are gone and versions can be pruned, while there are any.
+/// How often dead members are looked for and versions are pruned, while there are other members.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
-/// What it costs not to be allowed to look.
+/// The consequence of lacking the rights.
 const UNSEEN: &str =
-    "whether other processes live and how far the group is cannot be seen: versions are written and not pruned";
+    "it is unknown which processes are alive and how far the group is: versions are written and not pruned";
 const RULE: &str = "~firehose:worker:* +get +xinfo +xpending";
 
-/// Slices pruned at a time: more than a second brings.
+/// Slices pruned at a time: more than one second produces.
 const MAX_SLICES: u32 = 20;
 
-/// This process among those that write to the database.
+/// This process as one of those that write to the database.
 pub struct Members {
     db: Db,
     link: Link,
@@ -64,60 +65,60 @@ pub struct Members {
     session: Session,
     metrics: Arc<Metrics>,
     joined_at: Instant,
-    /// What the others were told last.
+    /// The last announcement to the other members.
     announced: Option<Announced>,
-    /// Those that seem to be gone, until they are taken out.
+    /// Members that seem to be dead, until they are removed.
     gone: Option<DeadMembers>,
     versions: Versions,
     polled_at: Instant,
     has_said_others: bool,
 }
 
-/// What the thread shares with others.
+/// What the thread shares with other threads.
 pub struct Shared {
     pub in_flight: Arc<InFlight>,
     pub session: Session,
     pub metrics: Arc<Metrics>,
 }
 
-/// What this process has told the others.
+/// What this process has announced to the other members.
 #[derive(Clone, Copy)]
 struct Announced {
-    /// It holds nothing from before this.
+    /// The process holds no entry from before this one.
     floor: EntryId,
-    /// How many connections to PostgreSQL had been asked for: with one more, it may be another server.
+    /// The number of connections to PostgreSQL requested by then: a later connection may reach another server.
     connections: u64,
-    /// How often the group had to be made again.
+    /// How often the group had been created again by then.
     streams: u64,
 }
 
 struct DeadMembers {
     ids: BTreeSet<i64>,
     since: Instant,
-    /// Up to here entries may have been delivered to them.
+    /// Entries up to this one may have been delivered to them.
     delivered: EntryId,
 }
 
-/// Which versions there may be.
+/// Which versions may exist.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Versions {
     Any,
-    /// No later ones are written.
+    /// None after this entry.
     UpTo(EntryId),
     None,
 }
 
-/// Whether a member lives.
+/// Whether a member is alive.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Life {
     Lives,
-    /// Its key is gone: it is too, or it renews the key too late.
+    /// Its key does not exist: the member is dead, or it renews the key too late.
     SeemsGone,
     Gone,
 }
 
 impl Members {
-    /// `holder` holds the consumer name already.
+    /// `holder` must hold the consumer name already.
     pub fn new(redis: &Redis, db: &Db, config: &Config, holder: &Holder, shared: Shared) -> Members {
         let proof = holder.proof();
         let id = fastrand::i64(1..);
@@ -146,12 +147,12 @@ impl Members {
         }
     }
 
-    /// For what commits.
+    /// The handle that transactions check.
     pub fn member(&self) -> Member {
         self.member.clone()
     }
 
-    /// Joins, trying until it succeeds; fails if a stop is requested first.
+    /// Joins, and retries until that succeeds. Fails if a stop is requested first.
     pub fn join(&mut self, stop: &Stop) -> Result<(), Stopped> {
         let mut backoff = Backoff::default();
         let mut tries = 0;
@@ -175,7 +176,7 @@ impl Members {
         }
     }
 
-    /// Looks after the members until `stop`, then leaves.
+    /// Maintains the membership until `stop`, then leaves.
     pub fn keep(mut self, stop: &Stop) -> anyhow::Result<()> {
         while !stop.wait(TICK) {
             if self.member.is_removed() {
@@ -198,15 +199,16 @@ impl Members {
         if self.member.has_others() {
             self.poll();
         }
-        // One that does not leave is taken for gone when its lease ends.
+        // If leaving fails, the others consider this process dead when its lease ends.
         if let Err(error) = self.db.with_spare(|client| table::leave(client, self.me.id)) {
             log::debug!("failed to leave: {}", error.describe());
         }
         Ok(())
     }
 
-    /// Joins again after another process declared this one dead, or PostgreSQL has gone back to before it had joined. What was
-    /// read before is applied by nobody here: another may have applied it, and what came after it.
+    /// Joins again after another process declared this one dead, or after PostgreSQL has returned to a state from
+    /// before this process joined. What was read before is not applied here: another process may have applied it, and
+    /// what follows it.
     fn join_again(&mut self, stop: &Stop) {
         let connections = self.db.connections();
         if self
@@ -238,13 +240,14 @@ impl Members {
         self.session.unbar();
     }
 
-    /// Notes how far a process has come that has nobody to tell, so that a server that has gone back is found out.
+    /// Records the progress of a process that is the only member, so that a PostgreSQL server in an earlier state is
+    /// detected.
     fn tell_alone(&mut self) {
         self.polled_at = Instant::now();
         let floor = match GroupProgress::read(&mut self.link, &self.consumer) {
             Ok(progress) => self.in_flight.floor(progress.unsettled),
             Err(error) => {
-                log::debug!("failed to see how far the group is: {}", link::describe(&error));
+                log::debug!("failed to read the group's progress: {}", link::describe(&error));
                 None
             }
         };
@@ -259,12 +262,13 @@ impl Members {
         };
         let db = self.db.clone();
         if let Err(error) = db.with_spare(|client| self.tell(client, floor)) {
-            log::debug!("failed to note how far this process is: {}", error.describe());
+            log::debug!("failed to record this process's progress: {}", error.describe());
         }
     }
 
-    /// Tells the others that this process holds nothing from before `floor` and takes none of it in. Where Redis goes back, what
-    /// was told before stays true, since all of it was applied; a new stream may have lower IDs, so there it begins anew.
+    /// Announces that this process holds no entry from before `floor` and will accept none. If Redis returns to an
+    /// earlier state, earlier announcements stay true, since everything before them was applied. A new stream may have
+    /// lower IDs, so that the announcements start over.
     fn tell(&mut self, client: &mut Client, floor: EntryId) -> Result<(), ApplyError> {
         let (connections, streams) = (self.db.connections(), self.metrics.groups_recreated());
         let before = self.announced.filter(|announced| announced.streams == streams);
@@ -292,7 +296,7 @@ impl Members {
         Ok(())
     }
 
-    /// Has the others know whether there is a key by which they see that this process lives.
+    /// Publishes whether there is a key that proves that this process is alive.
     fn show_proof(&mut self) {
         let lease_key = self.proof.lease_key();
         if lease_key == self.me.lease_key {
@@ -301,7 +305,7 @@ impl Members {
         match self.db.with_spare(|client| table::prove(client, self.me.id, lease_key)) {
             Ok(()) => lease_key.clone_into(&mut self.me.lease_key),
             Err(error) => log::debug!(
-                "failed to show what proves that this process lives: {}",
+                "failed to publish the key that proves that this process is alive: {}",
                 error.describe()
             ),
         }
@@ -311,18 +315,18 @@ impl Members {
         self.polled_at = Instant::now();
         let db = self.db.clone();
         if let Err(error) = db.with_spare(|client| self.poll_with(client)) {
-            log::debug!("failed to look for other processes: {}", error.describe());
+            log::debug!("failed to check for other processes: {}", error.describe());
         }
     }
 
     fn poll_with(&mut self, client: &mut Client) -> Result<(), ApplyError> {
         let lines = table::read(client)?;
         let others = self.see(&lines);
-        // Who is gone comes before how far the group is: nothing is delivered to them in between.
+        // Liveness is determined before progress, so that nothing can be delivered to a dead member in between.
         let seen = self
             .judge(&others)
             .and_then(|gone| Ok((gone, GroupProgress::read(&mut self.link, &self.consumer)?)));
-        // Who is alone, and may not look, keeps nothing that others wait for.
+        // The only member keeps nothing that others wait for if it lacks the rights.
         let seen = match seen {
             Ok(seen) => Ok(Some(seen)),
             Err(error) if !self.member.has_others() => Err(error),
@@ -332,7 +336,7 @@ impl Members {
             Ok(Some(seen)) => seen,
             Ok(None) => return Ok(()),
             Err(error) => {
-                log::debug!("failed to look for other processes: {}", link::describe(&error));
+                log::debug!("failed to check for other processes: {}", link::describe(&error));
                 return Ok(());
             }
         };
@@ -340,7 +344,7 @@ impl Members {
         self.prune(client, &lines, &progress)
     }
 
-    /// Takes note of the others, and returns them.
+    /// Records whether there are other members, and returns them.
     fn see(&mut self, lines: &[MemberRow]) -> Vec<MemberRow> {
         let others: Vec<MemberRow> = lines.iter().filter(|line| line.id != self.me.id).cloned().collect();
         self.member.set_has_others(!others.is_empty());
@@ -358,7 +362,7 @@ impl Members {
         others
     }
 
-    /// Who of the others seems to be gone, and whether that is sure of all of them.
+    /// The members that seem to be dead, and whether all of them certainly are.
     fn judge(&mut self, others: &[MemberRow]) -> RedisResult<(BTreeSet<i64>, bool)> {
         let mut gone = BTreeSet::new();
         let mut is_sure = true;
@@ -386,7 +390,7 @@ impl Members {
         })
     }
 
-    /// Takes out those that are gone, once all that may have been delivered to them is acknowledged.
+    /// Removes dead members once everything that may have been delivered to them is acknowledged.
     fn take_out(
         &mut self,
         client: &mut Client,
@@ -411,7 +415,7 @@ impl Members {
             let ids: Vec<i64> = gone.ids.iter().copied().collect();
             table::remove(client, &ids)?;
             log::info!(
-                "{} other processes have ended, and all that they had read is acknowledged",
+                "{} other processes have ended, and everything they had read is acknowledged",
                 ids.len()
             );
         } else {
@@ -420,7 +424,7 @@ impl Members {
         Ok(())
     }
 
-    /// Deletes the versions that no op can come too late for.
+    /// Deletes the versions that no late op can need.
     fn prune(&mut self, client: &mut Client, lines: &[MemberRow], progress: &GroupProgress) -> Result<(), ApplyError> {
         self.versions = match self.versions {
             _ if lines.len() > 1 => Versions::Any,

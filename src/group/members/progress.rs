@@ -1,4 +1,4 @@
-//! How far the consumer group is.
+//! The progress of the consumer group.
 
 use redis::{RedisResult, Value};
 
@@ -7,9 +7,9 @@ use crate::group::consumer::Consumer;
 use crate::group::stream_info;
 use crate::redis::link::Link;
 
-/// The progress of all its consumers together.
+/// The combined progress of all consumers of the group.
 pub struct GroupProgress {
-    /// The last entry that any consumer was given.
+    /// The last entry delivered to any consumer.
     pub delivered: EntryId,
     /// Every entry before this is acknowledged.
     pub unsettled: EntryId,
@@ -17,7 +17,7 @@ pub struct GroupProgress {
 
 impl GroupProgress {
     pub fn read(link: &mut Link, consumer: &Consumer) -> RedisResult<GroupProgress> {
-        // In this order: what is delivered in between is pending or comes after `delivered`.
+        // In this order: an entry delivered between the two queries is pending or comes after `delivered`.
         let delivered = stream_info::delivered(link, &consumer.stream, &consumer.group)?;
         let (_, oldest, _, _): (u64, Option<String>, Value, Value) = link.query(&consumer.command("XPENDING"))?;
         let oldest = oldest.and_then(|id| EntryId::parse(id.as_bytes()));

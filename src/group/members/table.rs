@@ -1,6 +1,6 @@
 //! The tables of members and versions, as the thread `members` writes them.
 //!
-//! Owns which of these statements go behind the gate: those by which the members change.
+//! Owns which of these statements run behind the gate: those that change the set of members.
 
 use postgres::Client;
 
@@ -17,13 +17,13 @@ use crate::runtime::heartbeat;
 pub struct MemberRow {
     pub id: i64,
     pub consumer: String,
-    /// The key in Redis that holds the mark while the process lives; empty if it may not keep one.
+    /// The key in Redis that holds the mark while the process lives; empty if the process has no such key.
     pub lease_key: String,
     pub mark: String,
     pub has_left: bool,
 }
 
-/// Makes a process a member; returns all.
+/// Makes a process a member, and returns all members.
 pub fn join(client: &mut Client, me: &MemberRow) -> Result<Vec<MemberRow>, ApplyError> {
     behind_gate(client, |client| {
         Params::new()
@@ -50,12 +50,12 @@ pub fn read(client: &mut Client) -> Result<Vec<MemberRow>, ApplyError> {
     rows.iter().map(line).collect()
 }
 
-/// Takes members out that are gone.
+/// Removes dead members.
 pub fn remove(client: &mut Client, ids: &[i64]) -> Result<(), ApplyError> {
     behind_gate(client, |client| delete(client, ids))
 }
 
-/// Changes the key by which others see that a process lives.
+/// Changes the key that proves that a process is alive.
 pub fn prove(client: &mut Client, id: i64, lease_key: &str) -> Result<(), ApplyError> {
     Params::new()
         .long(id)
@@ -64,8 +64,8 @@ pub fn prove(client: &mut Client, id: i64, lease_key: &str) -> Result<(), ApplyE
     Ok(())
 }
 
-/// Ends the membership of a process that commits nothing more. Where there are others its row stays until what it may have
-/// left pending is settled.
+/// Ends the membership of a process that commits nothing any longer. If there are other members, its row stays until
+/// everything that it may have left pending is acknowledged.
 pub fn leave(client: &mut Client, id: i64) -> Result<(), ApplyError> {
     behind_gate(client, |client| {
         if read(client)?.iter().any(|line| line.id != id) {
@@ -83,8 +83,8 @@ fn delete(client: &mut Client, ids: &[i64]) -> Result<(), ApplyError> {
     Ok(())
 }
 
-/// Tells the others that a member neither holds nor takes in an entry from before `floor`. Returns what it had told before, as
-/// the server knows it; `None` if it is a member no more.
+/// Announces that a member neither holds nor accepts an entry from before `floor`. Returns the previous announcement as
+/// the server knows it, or `None` if the process is no longer a member.
 pub fn settle(client: &mut Client, id: i64, floor: EntryId) -> Result<Option<EntryId>, ApplyError> {
     let rows = Params::new()
         .long(id)
@@ -96,12 +96,12 @@ pub fn settle(client: &mut Client, id: i64, floor: EntryId) -> Result<Option<Ent
         .transpose()
 }
 
-/// Deletes a slice of the versions that no member needs any more; how many.
+/// Deletes a slice of the versions that no member needs, and returns their number.
 pub fn prune(client: &mut Client) -> Result<u64, ApplyError> {
     Params::new().execute(client, sql::VERSIONS_PRUNE)
 }
 
-/// Runs `work` while no commit is between its look for members and its end.
+/// Runs `work` while no transaction is between its check of the members and its commit.
 fn behind_gate<T>(
     client: &mut Client,
     work: impl FnOnce(&mut Client) -> Result<T, ApplyError>,
