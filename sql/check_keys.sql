@@ -1,6 +1,6 @@
 -- Finds the unique keys that are missing for ON CONFLICT, with the statement that creates each of them.
--- $1 table, with a schema or found by search_path  $2 columns of a key, separated by ', '  $3 statement that creates the
--- key: arrays of one length
+-- $1 table, with a schema or found by search_path  $2 columns of a key, separated by ', '  $3 statement that creates
+-- the key: arrays of one length
 -- Safe twice: reads only.
 -- Locks: none.
 SELECT format('%s has no unique key on (%s)', full_name, wanted.columns) AS found,

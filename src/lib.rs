@@ -27,7 +27,8 @@
 //! - *Pair*: what identifies a row of a table such as likes, beside its URI: author and post. Only one row may have a
 //!   pair, although an author may write several records of it.
 //! - *Holder* of a pair: the record whose row stands for the pair. *Rivals*: the other live records of the pair, which
-//!   the table `firehose_worker.rivals` remembers together with the holder. (The holder of a *consumer name* is the process that has its lease.)
+//!   the table `firehose_worker.rivals` remembers together with the holder. (The holder of a *consumer name* is the
+//!   process that has its lease.)
 //! - *Foreign row*: a row that another program wrote, such as an older worker. Its side effects (counters,
 //!   notifications, feed items) may be incomplete.
 //! - *Position*: an entry's ID and the op's index in the entry. *Version*: the position of the last op that was applied
@@ -140,8 +141,8 @@ pub mod postgres;
 pub mod settings;
 pub mod keys;
 
-// The worker: what becomes of an entry, what is counted, which processes read a stream, and the data path from the stream
-// to the acknowledgement.
+// The worker: what becomes of an entry, what is counted, which processes read a stream, and the data path from the
+// stream to the acknowledgement.
 pub mod fold;
 pub mod partition;
 pub mod batch;

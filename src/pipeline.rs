@@ -43,7 +43,7 @@ use crate::runtime::threads::Threads;
 use crate::settings::cli::VERSION;
 use crate::settings::config::Config;
 use crate::worker::Worker;
-use crate::worker::poison::{self, Trials, Tries};
+use crate::worker::poison::{self, RunningAttempts, SuspectAttempts};
 use crate::worker::portion::Portion;
 
 /// Batches that may wait in a worker's channel: one is enough to keep the worker busy.
@@ -84,7 +84,7 @@ pub fn run(config: Config, is_drain: bool) -> anyhow::Result<()> {
         db,
         metrics: Arc::clone(&metrics),
         clock: Clock::default(),
-        tries: Tries::default(),
+        attempts: RunningAttempts::default(),
         start: Start::default(),
         stop: stop.clone(),
         is_drain,
@@ -98,7 +98,7 @@ pub fn run(config: Config, is_drain: bool) -> anyhow::Result<()> {
     };
     // Whatever ended the data path, the threads beside it must end too.
     stop.request();
-    pipeline.tries.take_back(&pipeline.redis);
+    pipeline.attempts.take_back(&pipeline.redis);
     holder_stop.request();
     threads.join_within(Duration::from_secs(2));
     for repeats in [
@@ -119,7 +119,7 @@ struct Pipeline {
     session: Session,
     metrics: Arc<Metrics>,
     clock: Clock,
-    tries: Tries,
+    attempts: RunningAttempts,
     start: Start,
     stop: Stop,
     is_drain: bool,
@@ -190,8 +190,8 @@ impl Pipeline {
         threads.spawn_beside("metrics", &last_stop, move |stop| flusher.run(stop))?;
         let renewer = Renewer::new(&self.redis, &self.config, Arc::clone(&self.in_flight));
         threads.spawn_beside("renewer", &last_stop, move |stop| renewer.run(stop))?;
-        let (tries, redis) = (self.tries.clone(), self.redis.clone());
-        threads.spawn_beside("tries", &last_stop, move |stop| tries.watch(&redis, stop))?;
+        let (attempts, redis) = (self.attempts.clone(), self.redis.clone());
+        threads.spawn_beside("tries", &last_stop, move |stop| attempts.watch(&redis, stop))?;
         let mut losses = Losses::new(&self.redis, &self.config, Arc::clone(&self.metrics), self.clock.clone());
         losses.sample_before_reading();
         threads.spawn_beside("losses", &last_stop, move |stop| losses.run(stop))?;
@@ -244,7 +244,7 @@ impl Pipeline {
                 db: self.db.clone(),
                 memory: Memory::of(member.clone(), page_keys.clone()),
                 switches: self.config.switches,
-                trials: Trials::new(&self.redis, &self.config, &self.stop, &self.tries),
+                attempts: SuspectAttempts::new(&self.redis, &self.config, &self.stop, &self.attempts),
                 lease: lease.clone(),
                 in_flight: Arc::clone(&self.in_flight),
                 metrics: Arc::clone(&self.metrics),

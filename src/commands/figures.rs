@@ -1,4 +1,5 @@
-//! The figures of the stream and of its workers, as Redis answers them now. `status` shows them, and `check` judges them.
+//! The figures of the stream and of its workers, as Redis answers them now. `status` shows them, and `check` judges
+//! them.
 //!
 //! Owns the questions, and the sentences about their answers. What Redis refuses to answer is left out, and listed.
 

@@ -276,11 +276,11 @@ impl Worker {
             }
             reason = error.sqlstate().is_some().then(|| error.describe()).or(reason);
             self.say(&error, tries, reason.as_deref());
-            self.trials.suspend();
+            self.attempts.suspend();
             backoff.wait(&self.stop)?;
-            if self.trials.is_on() {
+            if self.attempts.is_on() {
                 self.wait_for_connection()?;
-                self.trials.resume();
+                self.attempts.resume();
             }
         }
         Ok(None)

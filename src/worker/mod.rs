@@ -34,7 +34,7 @@ use crate::runtime::heartbeat;
 use crate::runtime::retry::Backoff;
 use crate::runtime::shutdown::{Stop, Stopped};
 use crate::settings::config::Switches;
-use crate::worker::poison::{Begun, Trials};
+use crate::worker::poison::{Begun, SuspectAttempts};
 use crate::worker::portion::Portion;
 use crate::worker::reading::EntryProgress;
 
@@ -53,7 +53,7 @@ pub struct Worker {
     pub db: Db,
     pub memory: Memory,
     pub switches: Switches,
-    pub trials: Trials,
+    pub attempts: SuspectAttempts,
     pub lease: Lease,
     pub in_flight: Arc<InFlight>,
     pub metrics: Arc<Metrics>,
@@ -119,7 +119,7 @@ impl Worker {
         let mut number = entries.len();
         if new.iter().any(|entry| self.batches.is_suspect(entry)) {
             self.wait_for_connection()?;
-            match self.trials.begin(new, |entry| self.batches.is_suspect(entry)) {
+            match self.attempts.begin(new, |entry| self.batches.is_suspect(entry)) {
                 Begun::Try(tried) => number = *refused + tried,
                 // In its position: earlier entries of its repo may be waiting.
                 Begun::TooOften(reason) => {
@@ -129,7 +129,7 @@ impl Worker {
             }
         }
         let stepped = self.step(&entries[..number]);
-        self.trials.end(stepped.is_ok());
+        self.attempts.end(stepped.is_ok());
         match stepped {
             Ok(()) => {
                 entries.drain(..number);

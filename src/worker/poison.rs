@@ -46,11 +46,11 @@ pub fn suspect_above(max_deliveries: u64) -> u64 {
 
 /// The running attempts of all workers.
 #[derive(Clone, Default)]
-pub struct Tries(Arc<Shared>);
+pub struct RunningAttempts(Arc<Shared>);
 
 #[derive(Default)]
 struct Shared {
-    trials: Mutex<Vec<Arc<Mutex<Trial>>>>,
+    attempts: Mutex<Vec<Arc<Mutex<Attempt>>>>,
     /// Whether a group is being tried that has crashed the process before. No other group may be, so that a crash has
     /// one explanation.
     is_turn_taken: Mutex<bool>,
@@ -58,7 +58,7 @@ struct Shared {
 }
 
 /// An attempt to apply a group of suspects.
-struct Trial {
+struct Attempt {
     keys: Vec<Key>,
     is_stored: bool,
     /// Whether the worker is applying the group, and not pausing between two attempts.
@@ -76,7 +76,7 @@ struct Key {
     during: i64,
 }
 
-impl Trial {
+impl Attempt {
     fn set(&self, is_stored: bool) -> Pipeline {
         let mut pipeline = Pipeline::with_capacity(self.keys.len());
         for key in &self.keys {
@@ -87,48 +87,50 @@ impl Trial {
     }
 }
 
-impl Tries {
+impl RunningAttempts {
     /// Checks until `stop` for attempts whose threads wait, and for those that continue.
     pub fn watch(&self, redis: &Redis, stop: &Stop) -> anyhow::Result<()> {
         let mut link = redis.link(Duration::ZERO);
         while !stop.wait(POLL_INTERVAL) {
-            let trials = lock(&self.0.trials).clone();
-            trials.iter().for_each(|trial| self.look(&mut lock(trial), &mut link));
+            let attempts = lock(&self.0.attempts).clone();
+            attempts
+                .iter()
+                .for_each(|attempt| self.update(&mut lock(attempt), &mut link));
         }
         Ok(())
     }
 
-    fn look(&self, trial: &mut Trial, link: &mut Link) {
-        let (before, now) = (trial.worked, trial.clock.worked());
-        trial.worked = now;
-        let (true, Some(before), Some(now)) = (trial.is_running, before, now) else {
+    fn update(&self, attempt: &mut Attempt, link: &mut Link) {
+        let (before, now) = (attempt.worked, attempt.clock.worked());
+        attempt.worked = now;
+        let (true, Some(before), Some(now)) = (attempt.is_running, before, now) else {
             return;
         };
         let is_at_work = now.saturating_sub(before) >= WORK;
-        if is_at_work == trial.is_stored {
+        if is_at_work == attempt.is_stored {
             return;
         }
-        match link.pipeline::<()>(&trial.set(is_at_work)) {
-            Ok(()) => trial.is_stored = is_at_work,
+        match link.pipeline::<()>(&attempt.set(is_at_work)) {
+            Ok(()) => attempt.is_stored = is_at_work,
             Err(error) => log::debug!(
                 "failed to store that an attempt waits or continues: {}",
                 link::describe(&error)
             ),
         }
         if !is_at_work {
-            self.pass_turn(trial);
+            self.pass_turn(attempt);
         }
     }
 
     /// Removes all attempts, for a process that ends without waiting for them: the stop ends it, not the entries.
     pub fn take_back(&self, redis: &Redis) {
         let mut link = redis.link(Duration::ZERO);
-        for trial in std::mem::take(&mut *lock(&self.0.trials)) {
-            let mut trial = lock(&trial);
-            if !std::mem::take(&mut trial.is_stored) {
+        for attempt in std::mem::take(&mut *lock(&self.0.attempts)) {
+            let mut attempt = lock(&attempt);
+            if !std::mem::take(&mut attempt.is_stored) {
                 continue;
             }
-            if let Err(error) = link.pipeline::<()>(&trial.set(false)) {
+            if let Err(error) = link.pipeline::<()>(&attempt.set(false)) {
                 log::warn!(
                     "failed to remove an attempt that the stop interrupts, which counts as a crash: {}",
                     link::describe(&error)
@@ -148,8 +150,8 @@ impl Tries {
         !std::mem::replace(&mut *is_taken, true)
     }
 
-    fn pass_turn(&self, trial: &mut Trial) {
-        if std::mem::take(&mut trial.has_turn) {
+    fn pass_turn(&self, attempt: &mut Attempt) {
+        if std::mem::take(&mut attempt.has_turn) {
             *lock(&self.0.is_turn_taken) = false;
             self.0.turn_is_free.notify_all();
         }
@@ -177,13 +179,13 @@ impl Clock {
 }
 
 /// The attempts of one worker's suspects, one group after the other.
-pub struct Trials {
-    tries: Tries,
+pub struct SuspectAttempts {
+    running: RunningAttempts,
     link: Link,
     config: Config,
     limit: i64,
     stop: Stop,
-    trial: Option<Arc<Mutex<Trial>>>,
+    attempt: Option<Arc<Mutex<Attempt>>>,
     refusal: Refusal,
 }
 
@@ -195,15 +197,15 @@ pub enum Begun {
     TooOften(String),
 }
 
-impl Trials {
-    pub fn new(redis: &Redis, config: &Config, stop: &Stop, tries: &Tries) -> Trials {
-        Trials {
-            tries: tries.clone(),
+impl SuspectAttempts {
+    pub fn new(redis: &Redis, config: &Config, stop: &Stop, running: &RunningAttempts) -> SuspectAttempts {
+        SuspectAttempts {
+            running: running.clone(),
             link: redis.link(Duration::ZERO),
             config: config.clone(),
             limit: i64::try_from(config.max_deliveries).unwrap_or(i64::MAX),
             stop: stop.clone(),
-            trial: None,
+            attempt: None,
             refusal: Refusal::default(),
         }
     }
@@ -273,7 +275,7 @@ impl Trials {
     }
 
     fn start(&mut self, keys: Vec<Key>) {
-        let trial = Arc::new(Mutex::new(Trial {
+        let attempt = Arc::new(Mutex::new(Attempt {
             keys,
             is_stored: false,
             is_running: false,
@@ -281,61 +283,61 @@ impl Trials {
             clock: Clock::of_this_thread(),
             worked: None,
         }));
-        lock(&self.tries.0.trials).push(Arc::clone(&trial));
-        self.trial = Some(trial);
+        lock(&self.running.0.attempts).push(Arc::clone(&attempt));
+        self.attempt = Some(attempt);
         self.resume();
     }
 
     /// Whether an attempt is under way.
     pub fn is_on(&self) -> bool {
-        self.trial.is_some()
+        self.attempt.is_some()
     }
 
     /// Stores that the attempt runs.
     pub fn resume(&mut self) {
-        let Some(trial) = self.trial.clone() else { return };
+        let Some(attempt) = self.attempt.clone() else { return };
         let needs_turn = {
-            let trial = lock(&trial);
-            !trial.has_turn && trial.keys.iter().any(|key| key.before != 0)
+            let attempt = lock(&attempt);
+            !attempt.has_turn && attempt.keys.iter().any(|key| key.before != 0)
         };
-        let has_turn = needs_turn && self.tries.take_turn(&self.stop);
-        let mut trial = lock(&trial);
-        trial.has_turn |= has_turn;
-        if !trial.is_stored {
-            trial.is_stored = self.insist::<()>(&trial.set(true)).is_some();
+        let has_turn = needs_turn && self.running.take_turn(&self.stop);
+        let mut attempt = lock(&attempt);
+        attempt.has_turn |= has_turn;
+        if !attempt.is_stored {
+            attempt.is_stored = self.insist::<()>(&attempt.set(true)).is_some();
         }
-        trial.worked = None;
-        trial.is_running = true;
+        attempt.worked = None;
+        attempt.is_running = true;
     }
 
     /// Removes the stored attempt, since it ended and the process did not.
     pub fn suspend(&mut self) {
-        let Some(trial) = self.trial.clone() else { return };
-        let mut trial = lock(&trial);
-        trial.is_running = false;
-        if std::mem::take(&mut trial.is_stored) {
-            self.insist::<()>(&trial.set(false));
+        let Some(attempt) = self.attempt.clone() else { return };
+        let mut attempt = lock(&attempt);
+        attempt.is_running = false;
+        if std::mem::take(&mut attempt.is_stored) {
+            self.insist::<()>(&attempt.set(false));
         }
-        self.tries.pass_turn(&mut trial);
+        self.running.pass_turn(&mut attempt);
     }
 
     /// Ends the attempt. If the entries are finished, nothing about them is kept.
     pub fn end(&mut self, is_done: bool) {
-        let Some(trial) = self.trial.clone() else { return };
+        let Some(attempt) = self.attempt.clone() else { return };
         if is_done {
-            let mut trial = lock(&trial);
-            let is_kept = trial.is_stored || trial.keys.iter().any(|key| key.before != 0);
-            trial.keys.iter_mut().for_each(|key| key.before = 0);
-            trial.is_stored = is_kept;
+            let mut attempt = lock(&attempt);
+            let is_kept = attempt.is_stored || attempt.keys.iter().any(|key| key.before != 0);
+            attempt.keys.iter_mut().for_each(|key| key.before = 0);
+            attempt.is_stored = is_kept;
         }
         self.suspend();
         self.forget();
     }
 
     fn forget(&mut self) {
-        if let Some(trial) = self.trial.take() {
-            lock(&self.tries.0.trials).retain(|other| !Arc::ptr_eq(other, &trial));
-            self.tries.pass_turn(&mut lock(&trial));
+        if let Some(attempt) = self.attempt.take() {
+            lock(&self.running.0.attempts).retain(|other| !Arc::ptr_eq(other, &attempt));
+            self.running.pass_turn(&mut lock(&attempt));
         }
     }
 
@@ -364,7 +366,7 @@ impl Trials {
     }
 }
 
-impl Drop for Trials {
+impl Drop for SuspectAttempts {
     /// A worker that panics does so because of the entries that it tries, so that attempt stays stored.
     fn drop(&mut self) {
         self.forget();

@@ -1,7 +1,7 @@
 //! `check`: whether the worker can run, and what to do if it cannot.
 //!
-//! Owns the order of the checks and their time limit: each server is checked in a thread of its own, which is abandoned if
-//! a check takes too long. Changes nothing on either server.
+//! Owns the order of the checks and their time limit: each server is checked in a thread of its own, which is abandoned
+//! if a check takes too long. Changes nothing on either server.
 
 mod postgres;
 mod redis;

@@ -1,4 +1,5 @@
-//! Checks PostgreSQL as a server: whether it answers, takes writes, keeps them, and has room for the worker's connections.
+//! Checks PostgreSQL as a server: whether it answers, takes writes, keeps them, and has room for the worker's
+//! connections.
 
 use std::net::IpAddr;
 use std::time::Duration;

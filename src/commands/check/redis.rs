@@ -70,8 +70,8 @@ fn remedy(error: &RedisError, config: &Config) -> String {
     text.to_owned()
 }
 
-/// How to change a setting. The running server comes first: one that is started with `appendonly yes` and without such a
-/// file starts empty.
+/// How to change a setting. The running server comes first: one that is started with `appendonly yes` and without such
+/// a file starts empty.
 fn set(link: &mut Link, name: &str, value: &str) -> String {
     match link.query::<Value>(redis::cmd("CONFIG").arg("GET").arg(name)) {
         Err(error) if link::is_unknown(&error) => {

@@ -1,8 +1,8 @@
 //! What the Redis user may do of what the worker does, and which of these commands the server knows.
 //!
-//! Owns the list of commands. Each is sent in a form that Redis refuses after it has checked the user's rights and before it
-//! does anything: `x` is neither a number nor an entry ID, and the keys and groups with random names do not exist. So
-//! nothing is changed, no right to ask about rights is needed, and every version of Redis answers.
+//! Owns the list of commands. Each is sent in a form that Redis refuses after it has checked the user's rights and
+//! before it does anything: `x` is neither a number nor an entry ID, and the keys and groups with random names do not
+//! exist. So nothing is changed, no right to ask about rights is needed, and every version of Redis answers.
 
 use std::collections::BTreeSet;
 
@@ -110,8 +110,8 @@ fn name(line: &str) -> &str {
     line.split(' ').next().unwrap_or_default()
 }
 
-/// A word that allows a key in ACL SETUSER. It may contain no blank, and redis-cli knows no quotes: `?` stands for such a
-/// character, and for those that have a meaning in a pattern.
+/// A word that allows a key in ACL SETUSER. It may contain no blank, and redis-cli knows no quotes: `?` stands for such
+/// a character, and for those that have a meaning in a pattern.
 fn key_rule(key: &str) -> String {
     let is_special = |c: char| c.is_whitespace() || "*?[]\\^'\"".contains(c);
     format!("~{}", key.replace(is_special, "?"))

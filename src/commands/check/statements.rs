@@ -1,7 +1,7 @@
 //! Whether the worker's statements would run.
 //!
-//! Each statement is tried with EXPLAIN, which does everything that precedes its execution: it resolves names and types,
-//! finds the keys of ON CONFLICT, and checks the rights to each column.
+//! Each statement is tried with EXPLAIN, which does everything that precedes its execution: it resolves names and
+//! types, finds the keys of ON CONFLICT, and checks the rights to each column.
 
 use postgres::Client;
 use postgres::error::SqlState;

@@ -1,5 +1,5 @@
-//! Checks PostgreSQL's tables: whether they have the columns, types and keys that the worker's statements need, and whether
-//! the role may use them.
+//! Checks PostgreSQL's tables: whether they have the columns, types and keys that the worker's statements need, and
+//! whether the role may use them.
 //!
 //! A fault with a remedy of its own is found in the catalog; EXPLAIN finds the rest.
 

@@ -1,7 +1,7 @@
 //! What `check` tells to do, done as it is printed: then it finds nothing more.
 //!
-//! A remedy ends with a command: an SQL statement, which goes to psql; `ACL SETUSER`, which goes to redis-cli; or a line for
-//! a shell. The words before it say what else there is to do.
+//! A remedy ends with a command: an SQL statement, which goes to psql; `ACL SETUSER`, which goes to redis-cli; or a
+//! line for a shell. The words before it say what else there is to do.
 
 use std::collections::BTreeMap;
 use std::io::Write;

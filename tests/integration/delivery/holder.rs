@@ -161,7 +161,7 @@ fn a_user_that_may_not_renew_the_mark_is_logged_and_does_without() {
         worker.env("REDIS_URL", &url).spawn()
     };
     let assert_logged = |worker: &Worker| {
-        wait_for_line(worker, "no standby");
+        wait_for_line(worker, "a standby cannot take over");
         wait_for_lease_key(&stack, "");
         let log = worker.log();
         let lines: Vec<&str> = log.lines().filter(|line| line.contains("+pexpire")).collect();
