@@ -62,8 +62,8 @@ impl InFlight {
         ReadingAgain(Arc::clone(self))
     }
 
-    /// Accepts an entry, even without room. Returns `false` if it is in flight, or was when the read of pending entries
-    /// began.
+    /// Accepts an entry, even without room. Returns `false` if it is in flight, or has been since the read of pending
+    /// entries began.
     pub fn add(&self, id: EntryId, weight: usize) -> bool {
         let mut entries = self.lock();
         let was_released = entries.released.as_ref().is_some_and(|ids| ids.contains(&id));

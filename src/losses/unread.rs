@@ -1,7 +1,7 @@
 //! How many entries were trimmed before they were delivered to the group, found by comparing two samples of the stream.
 //!
 //! Between two samples the group's position advances by the entries that were delivered to it and by those that it
-//! lost. The position follows from lengths and IDs (`StreamInfo::position`). The number of delivered entries comes from
+//! lost. The position follows from lengths and IDs (`StreamInfo::place`). The number of delivered entries comes from
 //! this process's reader or from Redis. Pure.
 //!
 //! Invariant: what cannot be determined is not counted as lost, and no position is counted twice.
