@@ -32,7 +32,11 @@
 //! - *Foreign row*: a row that another program wrote, such as an older worker. Its side effects (counters,
 //!   notifications, feed items) may be incomplete.
 //! - *Position*: an entry's ID and the op's index in the entry. *Version*: the position of the last op that was applied
-//!   to a record, stored while there are several members.
+//!   to a record, stored while there are several members; the one for a user's handle is always stored.
+//! - *Floor*: the entry before which a process holds no entry and accepts none.
+//! - *Portion*: the number of ops that may share a transaction after PostgreSQL has refused more as too large.
+//! - *Sift*: find the refused ops of a batch in a transaction that is always rolled back.
+//! - *Page key*: what identifies a list that readers page through by `indexed_at`, such as the likes of one post.
 //!
 //! # Threads
 //!
@@ -50,7 +54,7 @@
 //! | `tries` | watches attempts at entries that may crash the process | `src/worker/poison.rs` |
 //! | `notify`, `http`, `http-connection` | report to systemd and to Prometheus, where they are configured; each HTTP connection has a thread of its own | `src/report/` |
 //! | `signals`, `stderr` | receive signals, and write the log | `src/runtime/shutdown.rs`, `src/logging/` |
-//! | `r2d2-worker-0` … | open connections for the connection pool, which brings them | `src/postgres/db.rs` |
+//! | `r2d2-worker-0` … | open connections for the connection pool, which starts them | `src/postgres/db.rs` |
 //!
 //! A thread that ends early, by an error or a panic, stops the process: a new process is the simplest known good state,
 //! and unacknowledged entries stay pending in Redis.
@@ -59,8 +63,9 @@
 //!
 //! - **An entry is acknowledged last.** Only `src/ack/xack.rs` acknowledges. An entry gets there after the transaction
 //!   with its effect has committed, or together with its dead letter, which is stored in the same MULTI.
-//! - **Every statement is safe to run twice.** Each file in `sql/` says why. An entry that is delivered again changes
-//!   no row, and counters move only by rows that a statement returned as inserted or deleted.
+//! - **Every statement, or the transaction around it, is safe to run twice.** Each file in `sql/` says why. An entry
+//!   that is delivered again changes no row, and counters move only by rows that a statement returned as inserted or
+//!   deleted.
 //! - **Entries of one repo take effect in order.** One worker thread applies them, no acknowledgement overtakes that of
 //!   an earlier entry of the repo, and an entry is acknowledged only in the session with Redis in which it was read
 //!   (`src/group/session.rs`). Between processes, `src/apply/versions.rs` drops ops that come too late.
@@ -86,8 +91,8 @@
 //!    operator's, or unknown. `src/postgres/constraint.rs` recognizes constraints on columns that the worker does not
 //!    write.
 //! 3. `src/worker/isolate.rs` decides what follows: it retries transient errors, waits where an operator must act, and
-//!    halves a batch that is too large for one transaction. `src/worker/sift.rs` finds the ops that are refused as
-//!    data; each becomes a dead letter, unless one reason refuses most of the batch.
+//!    halves a batch that is too large for one transaction or needs too many locks (53200). `src/worker/sift.rs` finds
+//!    the ops that are refused as data; each becomes a dead letter, unless one reason refuses most of the batch.
 //! 4. `src/reader/deliveries.rs` reads how often Redis has delivered an entry, and `src/worker/poison.rs` tries entries
 //!    that may crash the process, first together and finally alone; `REDIS_MAX_DELIVERIES` limits the tries alone.
 //! 5. `src/dead_letter.rs` defines the fields of a dead letter, and `src/ack/mod.rs` stores it.
@@ -97,7 +102,7 @@
 //! | to change | see |
 //! |---|---|
 //! | what a record becomes | `src/rows/`, then `sql/` |
-//! | a collection and its table | its description in `src/rows/keyed_tables.rs` or `src/rows/pairs.rs`, and its columns in `sql/schema.sql`; `tests/integration/index.md` lists the tests that it needs |
+//! | a collection and its table | its description in `src/rows/keyed_tables.rs` or `src/rows/pairs.rs`, and its columns in `sql/schema.sql`; a table with dates from records also in `src/commands/repair/dates.rs` and its two statements; the lists of tables in `tests/integration/`, and a row of `tests/integration/index.md` with the tests of the collection |
 //! | statements that are made from such descriptions | the templates `sql/keyed_upsert.sql`, `sql/pairs_insert.sql` and their neighbours, expanded by `src/postgres/templates.rs`; `firehose-worker schema --statements` prints them |
 //! | how the two dialects of records are read | `src/decode/dialect.rs` |
 //! | which of several likes of one post holds the row | `src/apply/pairs/plan.rs` |
@@ -123,7 +128,7 @@
 
 #![warn(clippy::print_stdout, clippy::print_stderr)] // they panic if stderr is closed, and block if it is not read
 
-// Lowest first: a module imports only modules above it in this list. tests/integration/structure.rs holds it.
+// Lowest first: a module imports only modules above it in this list. tests/integration/structure.rs checks it.
 
 // What every part of the program stands on.
 pub mod logging;

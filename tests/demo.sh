@@ -70,7 +70,7 @@ per_second() { echo $(($1 * 1000 / ($2 > 0 ? $2 : 1))); }
 # --- before the worker runs
 
 build() {
-    say "building (about three minutes on two cores the first time)"
+    say "building (a few minutes the first time)"
     cd "$repo_dir"
     worker_dir=${CARGO_TARGET_DIR:-$repo_dir/target}
     in_group "$CARGO" build --profile demo --locked --target-dir "$worker_dir" --bins --example generate

@@ -3,8 +3,8 @@
 //! Owns the reaction to an error. Transient errors are retried, and errors that an operator must fix are waited for. If
 //! the data of a batch is at fault, `sift` finds the refused ops, and each becomes a dead letter, unless one reason
 //! refuses too many ops: then the cause lies outside of them, and the batch waits. A batch that is too large for one
-//! transaction is halved, and `portion` remembers the limit; a single op that is too large waits until an operator
-//! raises the limit.
+//! transaction is halved, and `portion` remembers the limit. A single op that is too large waits until an operator
+//! raises the limit, or becomes a dead letter if the limit is PostgreSQL's own (class 54), which no setting raises.
 //!
 //! Invariant: however many ops of a batch are refused, the number of transactions grows only with the number of
 //! reasons.
@@ -27,14 +27,16 @@ use crate::rows::{Ignored, Op};
 use crate::runtime::heartbeat;
 use crate::runtime::retry::Backoff;
 
-/// Attempts after which a missing row was not deleted by another client: the op is at fault, or the worker. Also the
-/// number of attempts for errors of which it is unknown whether they are transient.
+/// How often an attempt is repeated after a row was missing or unexpectedly there, before the op is considered at
+/// fault: until then another client may have deleted or written the row. The same for errors that may be transient or
+/// not.
 const PATIENT_TRIES: u32 = 5;
 
 /// Failed attempts that are not logged: deadlocks, ended sessions and the like usually pass with the next attempt.
 const QUIET_TRIES: u32 = 2;
 
-/// Attempts whose session ends before the batch is tried in halves: the batch may be what ends the session.
+/// How often an attempt whose PostgreSQL session ended is repeated before the batch is tried in halves: the batch may
+/// be what ends the session.
 const SESSION_TRIES: u32 = 3;
 
 /// The number of ops that one reason must refuse, in addition to most of their batch, before the reason and not the ops
