@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 
 use redis::{Cmd, RedisError, Value};
 
-use super::report::Report;
+use super::report::{Level, Report};
 use crate::dead_letter::DEAD_LETTERS;
 use crate::redis::link::{self, Link};
 use crate::settings::config::Config;
@@ -216,29 +216,19 @@ pub fn check(link: &mut Link, user: &User, config: &Config, report: &Report) {
     let is_required = |lack: &&Lack| required.iter().any(|other| other.missing == lack.missing);
     let optional: Vec<&Lack> = optional.into_iter().filter(|lack| !is_required(lack)).collect();
     let name = &user.name;
-    if let Some((_, rules)) = summary(&required, false) {
-        report.fail(
-            format!("the user {name} lacks rights that the worker requires"),
-            grant(name, rules),
-        );
-    }
-    if let Some((_, commands)) = summary(&required, true) {
-        report.fail(
-            "redis does not know commands that the worker requires",
-            restore(commands),
-        );
-    }
-    if let Some((features, rules)) = summary(&optional, false) {
-        report.warn(
-            format!("the user {name} lacks the rights for {features}"),
-            grant(name, rules),
-        );
-    }
-    if let Some((features, commands)) = summary(&optional, true) {
-        report.warn(
-            format!("redis does not know the commands for {features}"),
-            restore(commands),
-        );
+    for (level, lacks) in [(Level::Fail, required), (Level::Warn, optional)] {
+        let needed = |what: &str, features: String| match level {
+            Level::Fail => format!("{what} that the worker requires"),
+            _ => format!("the {what} for {features}"),
+        };
+        if let Some((features, rules)) = summary(&lacks, false) {
+            let rights = needed("rights", features);
+            report.add(level, format!("the user {name} lacks {rights}"), grant(name, rules));
+        }
+        if let Some((features, names)) = summary(&lacks, true) {
+            let commands = needed("commands", features);
+            report.add(level, format!("redis does not know {commands}"), restore(names));
+        }
     }
     if lacks.is_empty() {
         report.ok(format!("the user {name} may do everything that the worker does"));
