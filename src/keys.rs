@@ -20,6 +20,11 @@ pub fn of_consumer(kind: &str, config: &Config, consumer: &str) -> String {
     name(kind, &[&config.group, consumer], &config.stream)
 }
 
+/// The key that names the process that holds a consumer name.
+pub fn holder(config: &Config, consumer: &str) -> String {
+    of_consumer("holder", config, consumer)
+}
+
 /// A key about one entry of the group.
 pub fn of_entry(kind: &str, config: &Config, id: EntryId) -> String {
     format!("{PREFIX}:{kind}:{}:{}:{id}", escape(&config.group), config.stream)

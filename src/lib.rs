@@ -52,7 +52,7 @@
 //! | `holder`, `renewer` | renew the lease on the consumer name, and entries that are held for long | `src/group/` |
 //! | `members` | finds the other processes that write to the database | `src/group/members/` |
 //! | `tries` | watches attempts at entries that may crash the process | `src/worker/poison.rs` |
-//! | `notify`, `http`, `http-connection` | report to systemd and to Prometheus, where they are configured; each HTTP connection has a thread of its own | `src/report/` |
+//! | `notify`, `http`, `http-connection` | report to systemd and to Prometheus, where they are configured; each HTTP connection has a thread of its own | `src/service/` |
 //! | `signals`, `stderr` | receive signals, and write the log | `src/runtime/shutdown.rs`, `src/logging/` |
 //! | `r2d2-worker-0` … | open connections for the connection pool, which starts them | `src/postgres/db.rs` |
 //!
@@ -115,7 +115,7 @@
 //! | names of Redis keys | `src/keys.rs`, and the list in `systemd/OPERATIONS.md` |
 //! | when an entry is acknowledged, and which process counts it | `src/ack/` |
 //! | the dashboard's counters | `src/metrics/mod.rs`, `src/metrics/flush.rs` |
-//! | which process reads, writes and acknowledges under a consumer name | `src/group/holder.rs`, `src/group/lease.rs`, `src/group/renew.rs` |
+//! | which process reads, writes and acknowledges under a consumer name | `src/lease/`, `src/group/renew.rs` |
 //! | when entries of another consumer are taken over | `src/reader/claim.rs`, `src/reader/gone.rs` |
 //! | what Redis is asked about the group: XPENDING, XINFO | `src/group/consumer.rs`, `src/group/stream_info.rs` |
 //! | several processes on one repo | `src/apply/versions.rs`, `src/group/members/` |
@@ -123,7 +123,7 @@
 //! | `check`, `status`, `repair`, `dead-letters` | `src/commands/check/`, `src/commands/status/`, `src/commands/repair/`, `src/commands/dead_letters/` |
 //! | settings | `src/settings/cli.rs`, `src/settings/config.rs`, `systemd/firehose-worker.default`, `systemd/OPERATIONS.md` |
 //! | the log, and how untrusted text is shown in it | `src/logging/` |
-//! | Prometheus, health checks, systemd | `src/report/`, `src/metrics/readiness.rs` |
+//! | Prometheus, health checks, systemd | `src/service/`, `src/report/`, `src/metrics/readiness.rs` |
 //! | units, package, man pages | `systemd/`, `Cargo.toml`, `src/build.rs` |
 
 #![warn(clippy::print_stdout, clippy::print_stderr)] // they panic if stderr is closed, and block if it is not read
@@ -137,6 +137,8 @@ pub mod tls;
 pub mod entry;
 pub mod micros;
 pub mod redis;
+pub mod lease;
+pub mod service;
 
 // What an event's records become: rows, and the statements that write them.
 pub mod decode;

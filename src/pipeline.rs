@@ -16,14 +16,14 @@ use crate::ack::{self, Acker};
 use crate::apply::{Memory, PageKeys};
 use crate::batch::Batches;
 use crate::entry::Entry;
-use crate::group::consumer::Consumer;
-use crate::group::holder::Holder;
-use crate::group::lease::Lease;
+use crate::group::consumer::{self, Consumer};
 use crate::group::members::member::Member;
 use crate::group::members::{self, Members};
 use crate::group::renew::Renewer;
 use crate::group::session::Session;
 use crate::in_flight::InFlight;
+use crate::lease::Lease;
+use crate::lease::holder::Holder;
 use crate::losses::Losses;
 use crate::metrics::Metrics;
 use crate::metrics::flush::Flusher;
@@ -33,13 +33,14 @@ use crate::reader::{self, Reader};
 use crate::redis::clock::Clock;
 use crate::redis::link::Redis;
 use crate::report::exposition::Exposition;
-use crate::report::http::Http;
-use crate::report::notify::{self, Notifier, Start};
+use crate::report::progress::{Start, WorkerProgress};
 use crate::report::status::Publisher;
 use crate::runtime::heartbeat::Heartbeats;
 use crate::runtime::retry::Backoff;
 use crate::runtime::shutdown::{Stop, Stopped, handle_signals};
 use crate::runtime::threads::Threads;
+use crate::service::http::Http;
+use crate::service::notify::{self, Notifier};
 use crate::settings::cli::VERSION;
 use crate::settings::config::Config;
 use crate::worker::Worker;
@@ -131,10 +132,8 @@ impl Pipeline {
             return Ok(());
         }
         let notifier = Notifier {
-            start: self.start.clone(),
-            redis: self.redis.clone(),
-            db: self.db.clone(),
-            metrics: Arc::clone(&self.metrics),
+            ready: self.start.ready.clone(),
+            progress: WorkerProgress::new(&self.start, &self.redis, &self.db, Arc::clone(&self.metrics)),
             heartbeats: threads.heartbeats.watch(),
             stop_timeout: self.config.stop_timeout,
         };
@@ -146,18 +145,13 @@ impl Pipeline {
             return Ok(());
         };
         let exposition = Exposition::new(Arc::clone(&self.metrics), Arc::clone(&self.in_flight));
-        let http = Http::new(
-            address,
-            exposition,
-            Arc::clone(&self.metrics),
-            threads.heartbeats.watch(),
-        );
+        let http = Http::new(address, exposition, threads.heartbeats.watch());
         threads.spawn_beside("http", &self.stop, move |stop| http.run(stop))
     }
 
     /// Runs the data path once the consumer name is held and both servers are reachable.
     fn run_as_holder(&self, threads: &mut Threads, holder_stop: &Stop) -> anyhow::Result<()> {
-        let mut holder = Holder::new(&self.redis, &self.config);
+        let mut holder = Holder::new(&self.redis, consumer::held_name(&self.config));
         holder.take(!self.is_drain, &self.stop)?;
         self.start.name_is_held();
         let lease = holder.lease();

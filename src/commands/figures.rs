@@ -14,13 +14,13 @@ use serde::{Deserialize, Serialize};
 use super::terminal::duration;
 use crate::dead_letter::DEAD_LETTERS;
 use crate::group::stream_info::{self, StreamInfo};
-use crate::group::{holder, mark};
 use crate::keys;
+use crate::lease::mark;
 use crate::logging::shown::one_line;
 use crate::losses::forecast::seconds_left;
-use crate::metrics::rates::{Rates, per_second};
 use crate::redis::link::{self, Link, Redis};
 use crate::report::status::{self, Status};
+use crate::runtime::rates::{Rates, per_second};
 use crate::settings::config::Config;
 
 /// The key that a firehose consumer refreshes every five seconds, with a TTL of ten.
@@ -196,7 +196,7 @@ impl Gatherer {
         let own = self.config.consumer.clone();
         workers.entry(own.clone()).or_default().consumer = own.clone();
         for worker in workers.values_mut() {
-            let held_by = self.text(Question::Holder, &holder::key(&self.config, &worker.consumer))?;
+            let held_by = self.text(Question::Holder, &keys::holder(&self.config, &worker.consumer))?;
             let status = self.text(Question::Status, &status::key(&self.config, &worker.consumer))?;
             worker.held_by = held_by.map(|mark| mark::process(&mark).to_owned());
             worker.status = status.and_then(|text| serde_json::from_str(&text).ok());

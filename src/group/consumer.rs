@@ -9,7 +9,9 @@ use std::time::Duration;
 use redis::{Cmd, RedisResult, ToRedisArgs};
 
 use crate::entry::EntryId;
-use crate::group::lease::Lease;
+use crate::keys;
+use crate::lease::Lease;
+use crate::lease::holder::Name;
 use crate::redis::link::{self, Link, Redis};
 use crate::settings::config::Config;
 
@@ -37,6 +39,17 @@ pub struct Pending {
 pub struct Owners {
     pub own: Vec<EntryId>,
     pub others: Vec<EntryId>,
+}
+
+/// The consumer name, which only one process may hold.
+pub fn held_name(config: &Config) -> Name {
+    Name {
+        text: format!("the consumer name {}", config.consumer),
+        key: keys::holder(config, &config.consumer),
+        without_key: "the consumer name has no lease: a standby cannot take over",
+        rule: "~firehose:worker:* +get +set +del +pexpire +watch +unwatch +multi +exec",
+        waits: "the worker reads nothing",
+    }
 }
 
 impl Consumer {

@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::time::{Duration, Instant};
 
-use crate::metrics::rates::per_second;
+use crate::runtime::rates::per_second;
 
 /// Rates are averaged over at most this time, so that a burst is not mistaken for a trend.
 const WINDOW: Duration = Duration::from_secs(30);

@@ -4,7 +4,6 @@
 //! of them Redis holds.
 
 pub mod flush;
-pub mod rates;
 pub mod readiness;
 pub mod timings;
 

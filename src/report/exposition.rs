@@ -15,12 +15,12 @@ use prometheus_client::registry::Registry;
 
 use crate::in_flight::InFlight;
 use crate::metrics::{Metrics, Totals};
-
-pub use prometheus_client::encoding::prometheus_text::CONTENT_TYPE;
+use crate::service::http::Pages;
 
 /// All metrics of the process.
 pub struct Exposition {
     registry: Registry,
+    metrics: Arc<Metrics>,
 }
 
 impl Exposition {
@@ -42,19 +42,23 @@ impl Exposition {
             "Age of the newest entry of a batch when it was committed",
             timings.commit_freshness_seconds.clone(),
         );
-        registry.register_collector(Box::new(Counted { metrics, in_flight }));
-        Exposition { registry }
+        registry.register_collector(Box::new(Counted {
+            metrics: Arc::clone(&metrics),
+            in_flight,
+        }));
+        Exposition { registry, metrics }
     }
+}
 
-    /// The metrics as text.
-    ///
-    /// # Errors
-    ///
-    /// Only a collector could return one, and those of this process do not: the text is written to memory.
-    pub fn text(&self) -> Result<String, fmt::Error> {
+impl Pages for Exposition {
+    fn metrics(&self) -> Result<String, fmt::Error> {
         let mut text = String::new();
         prometheus_text::encode(&mut text, &self.registry)?;
         Ok(text)
+    }
+
+    fn readiness(&self) -> Result<(), String> {
+        self.metrics.readiness.check()
     }
 }
 

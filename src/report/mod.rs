@@ -1,9 +1,7 @@
-//! The reports of the process: to `status`, to Prometheus, to health checks and to systemd.
+//! What the worker reports of itself: to `status`, to Prometheus, to health checks and to systemd.
 //!
-//! Owns the counts and figures and the threads that hand them out. Decides nothing about entries.
+//! Owns the figures and texts; `service` hands them out. Decides nothing about entries.
 
-mod connections;
 pub mod exposition;
-pub mod http;
-pub mod notify;
+pub mod progress;
 pub mod status;

@@ -9,13 +9,13 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
-use crate::group::mark;
 use crate::keys;
+use crate::lease::mark;
 use crate::metrics::Metrics;
-use crate::metrics::rates::{self, Rates};
 use crate::postgres::db::Db;
 use crate::redis::link::{self, Link, Redis};
-use crate::report::notify::Start;
+use crate::report::progress::Start;
+use crate::runtime::rates::{self, Rates};
 use crate::runtime::shutdown::Stop;
 use crate::settings::cli::VERSION;
 use crate::settings::config::Config;

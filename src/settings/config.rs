@@ -12,6 +12,7 @@ use clap::{Args, Command};
 use log::LevelFilter;
 
 use crate::postgres::address::Database;
+use crate::runtime::host;
 use crate::settings::cli::{DEFAULT_DATABASE_URL, DEFAULT_REDIS_URL, Settings};
 use crate::settings::secret::Secret;
 use crate::{postgres, redis};
@@ -81,7 +82,7 @@ impl Config {
         let config = Config {
             stream: check.text("REDIS_STREAM_KEY", &settings.redis_stream_key),
             group: check.text("REDIS_CONSUMER_GROUP", &settings.redis_consumer_group),
-            consumer: or_default(&settings.consumer_id, &format!("firehose-worker-{}", hostname())),
+            consumer: or_default(&settings.consumer_id, &format!("firehose-worker-{}", host::name())),
             metrics_keys: keys(&check.text("REDIS_METRICS_KEYS", &settings.redis_metrics_keys)),
             workers: workers.min(pool),
             // One for each worker, and one for the thread that checks for other processes.
@@ -263,12 +264,6 @@ fn or_default(value: &str, default: &str) -> String {
 fn keys(list: &str) -> Vec<String> {
     let keys = list.split(',').map(str::trim).filter(|key| !key.is_empty());
     keys.map(str::to_owned).collect()
-}
-
-/// The machine's name, for the default consumer name and the process ID in Redis.
-pub fn hostname() -> String {
-    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    or_default(&name, "localhost")
 }
 
 #[cfg(test)]

@@ -55,7 +55,7 @@ impl Hold {
         Hold {
             runner: format!(
                 "{} process {} mark {:x}",
-                crate::settings::config::hostname(),
+                crate::runtime::host::name(),
                 std::process::id(),
                 fastrand::u64(..)
             ),

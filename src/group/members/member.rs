@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
 use postgres::{Client, SimpleQueryMessage};
 
-use crate::group::lease::Lease;
+use crate::lease::Lease;
 use crate::postgres::fault::ApplyError;
 use crate::postgres::sql;
 use crate::runtime::heartbeat;

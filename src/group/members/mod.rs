@@ -23,11 +23,11 @@ use redis::RedisResult;
 
 use crate::entry::EntryId;
 use crate::group::consumer::Consumer;
-use crate::group::holder::{Holder, LEASE, Proof};
-use crate::group::mark;
 use crate::group::members::member::Member;
 use crate::group::session::Session;
 use crate::in_flight::InFlight;
+use crate::lease::holder::{Holder, LEASE, Proof};
+use crate::lease::mark;
 use crate::logging::shown;
 use crate::metrics::Metrics;
 use crate::postgres::db::Db;

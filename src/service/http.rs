@@ -9,20 +9,20 @@
 //! bytes for a body as its head announces, and waits for them without a limit; oxhttp and touche cannot be stopped, and
 //! their threads are never joined.
 
+use std::fmt;
 use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use prometheus_client::encoding::prometheus_text::CONTENT_TYPE;
 use socket2::SockRef;
 
 use crate::logging::shown;
-use crate::metrics::Metrics;
-use crate::report::connections::Connections;
-use crate::report::exposition::{CONTENT_TYPE, Exposition};
 use crate::runtime::heartbeat::{self, Watch};
 use crate::runtime::retry::{Backoff, Refusal};
 use crate::runtime::shutdown::{Stop, Stopped};
+use crate::service::connections::Connections;
 
 /// How long the listener waits for a connection before it checks for a stop.
 const TICK: Duration = Duration::from_millis(500);
@@ -36,17 +36,29 @@ const MAX_HEAD: u64 = 8 << 10;
 /// A thread without a heartbeat for this long is stuck: a reply of PostgreSQL is given up after 35 s.
 const PATIENCE: Duration = Duration::from_secs(90);
 
+/// What the process shows of itself.
+pub trait Pages: Send + Sync {
+    /// The metrics in Prometheus' text format.
+    ///
+    /// # Errors
+    ///
+    /// They could not be encoded.
+    fn metrics(&self) -> Result<String, fmt::Error>;
+
+    /// Whether the process makes progress. The error states why it does not.
+    fn readiness(&self) -> Result<(), String>;
+}
+
 pub struct Http {
     /// `host:port`
     address: String,
-    pages: Arc<Pages>,
+    site: Arc<Site>,
     heartbeats: Watch,
 }
 
-/// The pages and the state that they show.
-struct Pages {
-    exposition: Exposition,
-    metrics: Arc<Metrics>,
+/// The pages and the health of the threads.
+struct Site {
+    pages: Box<dyn Pages>,
     health: Mutex<Health>,
 }
 
@@ -63,16 +75,15 @@ type Answer = (&'static str, &'static str, String);
 const TEXT: &str = "text/plain; charset=utf-8";
 
 impl Http {
-    pub fn new(address: &str, exposition: Exposition, metrics: Arc<Metrics>, heartbeats: Watch) -> Http {
+    pub fn new(address: &str, pages: impl Pages + 'static, heartbeats: Watch) -> Http {
         let health = Health {
             missing: Vec::new(),
             sound_at: Instant::now(),
         };
         Http {
             address: address.to_owned(),
-            pages: Arc::new(Pages {
-                exposition,
-                metrics,
+            site: Arc::new(Site {
+                pages: Box::new(pages),
                 health: Mutex::new(health),
             }),
             heartbeats,
@@ -91,8 +102,8 @@ impl Http {
             self.check_threads();
             match accepted {
                 Ok((peer, _)) => {
-                    let pages = Arc::clone(&self.pages);
-                    connections.open(peer, move |peer| pages.serve(peer));
+                    let site = Arc::clone(&self.site);
+                    connections.open(peer, move |peer| site.serve(peer));
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {}
                 Err(error) => {
@@ -129,7 +140,7 @@ impl Http {
     }
 
     fn check_threads(&mut self) {
-        let mut health = self.pages.health.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut health = self.site.health.lock().unwrap_or_else(PoisonError::into_inner);
         health.missing = self.heartbeats.missing();
         if health.missing.is_empty() {
             health.sound_at = Instant::now();
@@ -144,7 +155,7 @@ fn bind(address: &str) -> io::Result<TcpListener> {
     Ok(listener)
 }
 
-impl Pages {
+impl Site {
     /// Answers one request.
     fn serve(&self, peer: &TcpStream) {
         let mut peer = Limited {
@@ -188,7 +199,7 @@ impl Pages {
 
     fn page(&self, path: &str) -> Answer {
         match path {
-            "/metrics" => match self.exposition.text() {
+            "/metrics" => match self.pages.metrics() {
                 Ok(text) => ("200 OK", CONTENT_TYPE, text),
                 Err(error) => (
                     "500 Internal Server Error",
@@ -197,7 +208,7 @@ impl Pages {
                 ),
             },
             "/healthz" => verdict(self.health()),
-            "/readyz" => verdict(self.metrics.readiness.check()),
+            "/readyz" => verdict(self.pages.readiness()),
             _ => (
                 "404 Not Found",
                 TEXT,

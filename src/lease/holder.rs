@@ -1,20 +1,18 @@
-//! The lease on a consumer name.
+//! The process that holds a name: a consumer name of the group, or a cursor of the relay.
 //!
-//! Owns the key that names the process that reads under a consumer name. A second process with the same name stands by,
-//! and takes the name over when the first has died. Sets the `Lease` by which the first process, if it was merely
-//! frozen, learns that it must not read, write or acknowledge any longer.
+//! Owns the key that names the process. A second process that wants the same name stands by, and takes the name over
+//! when the first has died. Sets the `Lease` by which the first process, if it was merely frozen, learns that it must
+//! not continue.
 
 use std::time::{Duration, Instant};
 
 use redis::RedisResult;
 
-use crate::group::lease::{Lease, LeaseState};
-use crate::group::mark;
-use crate::keys;
+use crate::lease::mark;
+use crate::lease::{Lease, LeaseState};
 use crate::redis::link::{self, Link, Redis};
 use crate::runtime::retry::{Backoff, Refusal};
 use crate::runtime::shutdown::Stop;
-use crate::settings::config::Config;
 
 /// A holder that has not renewed its key for this long is considered dead.
 pub const LEASE: Duration = Duration::from_secs(8);
@@ -27,9 +25,19 @@ const POLL_INTERVAL: Duration = Duration::from_millis(500);
 /// The end of the lease that the holder leaves unused, so that what it sends arrives before the lease expires.
 const MARGIN: Duration = Duration::from_secs(1);
 
-/// The key that names the holder of a consumer name.
-pub fn key(config: &Config, consumer: &str) -> String {
-    keys::of_consumer("holder", config, consumer)
+/// A name that only one process may hold.
+#[derive(Clone)]
+pub struct Name {
+    /// The name in log lines, such as `the consumer name worker-1`.
+    pub text: String,
+    /// The key that names the holder.
+    pub key: String,
+    /// What follows if the Redis user lacks the rights on the key.
+    pub without_key: &'static str,
+    /// The ACL rule that gives these rights.
+    pub rule: &'static str,
+    /// What does not happen while Redis refuses the key.
+    pub waits: &'static str,
 }
 
 /// What proves to other processes that this one is alive.
@@ -51,26 +59,20 @@ impl Proof {
     }
 }
 
-/// The consequence of lacking the rights on the key.
-const NO_MARK: &str = "the consumer name has no lease: a standby cannot take over";
-const RULE: &str = "~firehose:worker:* +get +set +del +pexpire +watch +unwatch +multi +exec";
-
-/// This process as holder of its consumer name.
+/// This process as holder of a name.
 pub struct Holder {
     link: Link,
-    key: String,
+    name: Name,
     me: String,
-    consumer: String,
     lease: Lease,
 }
 
 impl Holder {
-    pub fn new(redis: &Redis, config: &Config) -> Holder {
+    pub fn new(redis: &Redis, name: Name) -> Holder {
         Holder {
             link: redis.link(Duration::ZERO),
-            key: key(config, &config.consumer),
+            name,
             me: mark::of(std::process::id()),
-            consumer: config.consumer.clone(),
             lease: Lease::default(),
         }
     }
@@ -82,7 +84,7 @@ impl Holder {
 
     pub fn proof(&self) -> Proof {
         Proof {
-            key: self.key.clone(),
+            key: self.name.key.clone(),
             mark: self.me.clone(),
             lease: self.lease(),
         }
@@ -103,19 +105,16 @@ impl Holder {
             match self.allowed(other).map(Option::flatten) {
                 Ok(None) => {
                     if is_standby {
-                        log::info!("took over the consumer name {}", self.consumer);
+                        log::info!("took over {}", self.name.text);
                     }
                     return Ok(());
                 }
                 Ok(Some(other)) if !may_wait => {
-                    anyhow::bail!(
-                        "the consumer name {} is held by {other}; stop that process first",
-                        self.consumer
-                    );
+                    anyhow::bail!("{} is held by {other}; stop that process first", self.name.text);
                 }
                 Ok(Some(other)) => {
                     if !is_standby {
-                        log::warn!("standby: the consumer name {} is held by {other}", self.consumer);
+                        log::warn!("standby: {} is held by {other}", self.name.text);
                         is_standby = true;
                     }
                     backoff.reset();
@@ -124,9 +123,11 @@ impl Holder {
                 Err(error) => {
                     if !self.link.waits_out(&error) {
                         refusal.say(format!(
-                            "redis refuses the consumer name's key {}: {}; the worker reads nothing until redis accepts it{}",
-                            self.key,
+                            "redis refuses the key {} of {}: {}; {} until redis accepts it{}",
+                            self.name.key,
+                            self.name.text,
                             link::describe(&error),
+                            self.name.waits,
                             self.remedy(&error)
                         ));
                     }
@@ -139,7 +140,7 @@ impl Holder {
     /// What to do about the key, if the error itself does not tell.
     fn remedy(&self, error: &redis::RedisError) -> String {
         match link::code(error) {
-            "WRONGTYPE" => format!("; another program made it: redis-cli DEL {}", self.key),
+            "WRONGTYPE" => format!("; another program made it: redis-cli DEL {}", self.name.key),
             _ => String::new(),
         }
     }
@@ -147,7 +148,7 @@ impl Holder {
     /// The answer to a command on the key, or `None` if the Redis user lacks the rights. In that case the process works
     /// without a lease.
     fn allowed<T>(&mut self, answer: RedisResult<T>) -> RedisResult<Option<T>> {
-        let answer = self.link.optional(answer, NO_MARK, RULE)?;
+        let answer = self.link.optional(answer, self.name.without_key, self.name.rule)?;
         if answer.is_none() {
             self.lease.set(LeaseState::Unbounded);
         }
@@ -158,7 +159,7 @@ impl Holder {
     fn try_take(&mut self) -> RedisResult<Option<String>> {
         let sent_at = Instant::now();
         let mut set = redis::cmd("SET");
-        set.arg(&self.key)
+        set.arg(&self.name.key)
             .arg(&self.me)
             .arg("NX")
             .arg("PX")
@@ -195,7 +196,7 @@ impl Holder {
 
     /// The other holder, if one exists and is alive.
     fn other(&mut self) -> RedisResult<Option<String>> {
-        let holder: Option<String> = self.link.query(redis::cmd("GET").arg(&self.key))?;
+        let holder: Option<String> = self.link.query(redis::cmd("GET").arg(&self.name.key))?;
         Ok(holder.filter(|holder| *holder != self.me && !mark::is_gone(holder)))
     }
 
@@ -219,12 +220,12 @@ impl Holder {
             match self.allowed(holder) {
                 Ok(None | Some(false)) => {}
                 Ok(Some(true)) if absent > LEASE => anyhow::bail!(
-                    "lost the consumer name {}: this process was frozen for {:.1} s, longer than its lease",
-                    self.consumer,
+                    "lost {}: this process was frozen for {:.1} s, longer than its lease",
+                    self.name.text,
                     absent.as_secs_f64()
                 ),
                 Ok(Some(true)) => {
-                    anyhow::bail!("lost the consumer name {}: another process has taken it", self.consumer)
+                    anyhow::bail!("lost {}: another process has taken it", self.name.text)
                 }
                 // Without Redis no other process can read under the name either.
                 Err(error) => log::debug!("failed to renew the holder's key: {}", link::describe(&error)),
@@ -250,15 +251,15 @@ impl Holder {
     /// Extends the key's lifetime if it names this process. Returns the holder that it names.
     fn extend(&mut self) -> RedisResult<Option<String>> {
         let sent_at = Instant::now();
-        let holder: Option<String> = self.link.query(redis::cmd("GET").arg(&self.key))?;
+        let holder: Option<String> = self.link.query(redis::cmd("GET").arg(&self.name.key))?;
         if holder.as_deref() != Some(&self.me) {
             return Ok(holder);
         }
         let mut expire = redis::cmd("PEXPIRE");
-        expire.arg(&self.key).arg(LEASE.as_millis() as u64);
+        expire.arg(&self.name.key).arg(LEASE.as_millis() as u64);
         // If another process took the key since the GET, this extends that process's lease; the GET below detects it.
         self.link.query::<()>(&expire)?;
-        let holder: Option<String> = self.link.query(redis::cmd("GET").arg(&self.key))?;
+        let holder: Option<String> = self.link.query(redis::cmd("GET").arg(&self.name.key))?;
         if holder.as_deref() == Some(&self.me) {
             self.lease.set(LeaseState::HeldUntil(sent_at + LEASE - MARGIN));
         }
@@ -268,13 +269,13 @@ impl Holder {
     /// Deletes the key if it names `holder`. A plain DEL after a GET could delete the key of a process that took it in
     /// between.
     fn delete_if(&mut self, holder: &str) -> RedisResult<()> {
-        self.link.query::<()>(redis::cmd("WATCH").arg(&self.key))?;
-        let current: Option<String> = self.link.query(redis::cmd("GET").arg(&self.key))?;
+        self.link.query::<()>(redis::cmd("WATCH").arg(&self.name.key))?;
+        let current: Option<String> = self.link.query(redis::cmd("GET").arg(&self.name.key))?;
         if current.as_deref() != Some(holder) {
             return self.link.query(&redis::cmd("UNWATCH"));
         }
         let mut delete = redis::cmd("DEL");
-        delete.arg(&self.key);
+        delete.arg(&self.name.key);
         self.link.transaction(&[delete])?;
         Ok(())
     }

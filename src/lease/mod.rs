@@ -1,4 +1,7 @@
-//! How long a consumer name belongs to this process. Threads consult the lease before they read, write or acknowledge.
+//! How long a name belongs to this process. Threads consult the lease before they read, write or acknowledge.
+
+pub mod holder;
+pub mod mark;
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};

@@ -6,16 +6,12 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use sd_notify::NotifyState;
 
 use crate::logging;
 use crate::logging::shown;
-use crate::metrics::rates::Rates;
-use crate::metrics::{Metrics, Totals};
-use crate::postgres::db::Db;
-use crate::redis::link::Redis;
 use crate::runtime::heartbeat::Watch;
 use crate::runtime::shutdown::Stop;
 
@@ -34,59 +30,38 @@ const STOP_MARGIN: Duration = Duration::from_secs(10);
 /// The maximum length of the last warning in the status, in characters.
 const MAX_WARNING: usize = 200;
 
-/// The progress of the start, shared by all threads.
+/// Reports readiness to the service manager once: the configuration is valid and signals are handled. Servers may still
+/// be unavailable.
 #[derive(Clone, Default)]
-pub struct Start(Arc<Reached>);
+pub struct Ready(Arc<AtomicBool>);
 
-#[derive(Default)]
-struct Reached {
-    holds_name: AtomicBool,
-    runs: AtomicBool,
-    is_ready: AtomicBool,
-}
-
-impl Start {
-    /// Records that this process holds the consumer name.
-    pub fn name_is_held(&self) {
-        self.0.holds_name.store(true, Relaxed);
-    }
-
-    /// Records that all threads are running, and reports readiness.
-    pub fn runs(&self) {
-        self.0.runs.store(true, Relaxed);
-        self.ready();
-    }
-
-    /// What keeps the worker from applying entries: a server with the reason, or a step of the start. `None` if
-    /// nothing.
-    pub fn awaits(&self, redis: &Redis, db: &Db) -> Option<String> {
-        let outage = [("redis", &redis.outage), ("postgresql", &db.outage)]
-            .into_iter()
-            .find_map(|(server, outage)| Some(format!("{server}: {}", outage.reason()?)));
-        if outage.is_some() || self.0.runs.load(Relaxed) {
-            return outage;
-        }
-        let step = match self.0.holds_name.load(Relaxed) {
-            false => "the consumer name",
-            true => "postgresql's tables",
-        };
-        Some(step.to_owned())
-    }
-
-    /// Reports readiness once: the configuration is valid and signals are handled. Servers may still be unavailable.
-    fn ready(&self) {
-        if !self.0.is_ready.swap(true, Relaxed) {
+impl Ready {
+    pub fn report(&self) {
+        if !self.0.swap(true, Relaxed) {
             send(&[NotifyState::Ready]);
         }
     }
 }
 
+/// What the status line says of the process.
+pub trait Progress: Send {
+    /// What the process waits for: a server with the reason, or a step of the start. `None` if nothing.
+    fn awaits(&self) -> Option<String>;
+
+    /// How the process does at the moment, such as its rate over the last `time`. Called every `time`.
+    fn pace(&mut self, time: Duration) -> String;
+
+    /// What the process has done since its start.
+    fn totals(&self) -> String;
+
+    /// What a stop still has to do.
+    fn rest(&self) -> &'static str;
+}
+
 /// The sources of the reports.
-pub struct Notifier {
-    pub start: Start,
-    pub redis: Redis,
-    pub db: Db,
-    pub metrics: Arc<Metrics>,
+pub struct Notifier<P> {
+    pub ready: Ready,
+    pub progress: P,
     pub heartbeats: Watch,
     pub stop_timeout: Duration,
 }
@@ -96,22 +71,21 @@ pub fn is_heard() -> bool {
     std::env::var_os("NOTIFY_SOCKET").is_some()
 }
 
-impl Notifier {
+impl<P: Progress> Notifier<P> {
     /// Reports until `stop`, then reports the stop.
     pub fn run(mut self, stop: &Stop) -> anyhow::Result<()> {
         let mut watchdog = sd_notify::watchdog_enabled().map(Watchdog::new);
-        let mut rates = Rates::default();
         let mut reported_wait = None;
         let mut status_at = None;
         while !stop.wait(POLL_INTERVAL) {
             let wait = self.wait();
             let is_due = status_at.is_none_or(|at: Instant| at.elapsed() >= STATUS_INTERVAL);
             if is_due || wait != reported_wait {
-                send(&[NotifyState::Status(&self.status(&mut rates, wait.as_deref()))]);
+                send(&[NotifyState::Status(&self.status(wait.as_deref()))]);
                 reported_wait = wait;
                 status_at = Some(Instant::now());
             }
-            self.start.ready();
+            self.ready.report();
             if let Some(watchdog) = &mut watchdog
                 && watchdog.is_to_be_fed(&self.heartbeats.missing(), Instant::now())
             {
@@ -123,24 +97,15 @@ impl Notifier {
     }
 
     fn wait(&self) -> Option<String> {
-        let awaited = self.start.awaits(&self.redis, &self.db)?;
+        let awaited = self.progress.awaits()?;
         Some(format!("waiting for {awaited}"))
     }
 
-    fn status(&self, rates: &mut Rates, wait: Option<&str>) -> String {
-        let totals = self.metrics.totals();
-        rates.add(Instant::now(), totals.events);
-        let rate = rates.over(STATUS_INTERVAL);
-        let mut status = match wait {
-            Some(wait) => wait.to_owned(),
-            None => format!("{rate:.0} events/s, {}", freshness(&totals)),
-        };
-        status += &format!(
-            "; {} events, {} errors, {} lost",
-            totals.events,
-            totals.errors,
-            totals.losses.entries()
-        );
+    fn status(&mut self, wait: Option<&str>) -> String {
+        let pace = self.progress.pace(STATUS_INTERVAL);
+        let mut status = wait.map_or(pace, str::to_owned);
+        status += "; ";
+        status += &self.progress.totals();
         if let Some((time, text)) = logging::last_warning()
             && !wait.is_some_and(|wait| text.starts_with(wait))
         {
@@ -156,7 +121,8 @@ impl Notifier {
         let time = self.stop_timeout + STOP_MARGIN;
         let micros = u32::try_from(time.as_micros()).unwrap_or(u32::MAX);
         let status = format!(
-            "stopping: finishing the entries that were read, for at most {:.0} s",
+            "stopping: {}, for at most {:.0} s",
+            self.progress.rest(),
             self.stop_timeout.as_secs_f64()
         );
         send(&[
@@ -164,16 +130,6 @@ impl Notifier {
             NotifyState::ExtendTimeoutUsec(micros),
             NotifyState::Status(&status),
         ]);
-    }
-}
-
-fn freshness(totals: &Totals) -> String {
-    match totals.newest_committed {
-        None => "nothing applied yet".to_owned(),
-        Some(time) => {
-            let age = SystemTime::now().duration_since(time).unwrap_or_default();
-            format!("newest entry {:.1} s old", age.as_secs_f64())
-        }
     }
 }
 

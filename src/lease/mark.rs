@@ -5,11 +5,11 @@ use nix::errno::Errno;
 use nix::sys::signal::kill;
 use nix::unistd::Pid;
 
-use crate::settings::config::hostname;
+use crate::runtime::host;
 
 /// Host and process ID of this process.
 pub fn this_process() -> String {
-    format!("{} pid {}", hostname(), std::process::id())
+    format!("{} pid {}", host::name(), std::process::id())
 }
 
 /// Host and process ID of a mark.
@@ -26,7 +26,12 @@ pub fn of(pid: u32) -> String {
 fn place(pid: u32) -> String {
     let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
     let namespace = std::fs::read_link("/proc/self/ns/pid").unwrap_or_default();
-    format!("{} pid {pid} boot {} {}", hostname(), boot.trim(), namespace.display())
+    format!(
+        "{} pid {pid} boot {} {}",
+        host::name(),
+        boot.trim(),
+        namespace.display()
+    )
 }
 
 /// When the process started, in ticks since boot; `None` if it does not run or is hidden from this user.

@@ -1,0 +1,8 @@
+//! The process as a service: what systemd, Prometheus and health checks learn of it.
+//!
+//! Owns the protocols: sd_notify(3) and HTTP. The worker and the consumer own the figures and texts, which they provide
+//! as `Pages` and `Progress`.
+
+mod connections;
+pub mod http;
+pub mod notify;
