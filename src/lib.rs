@@ -148,6 +148,9 @@ pub mod postgres;
 pub mod settings;
 pub mod keys;
 
+// The consumer: from a relay's messages to entries of the stream.
+pub mod consumer;
+
 // The worker: what becomes of an entry, what is counted, which processes read a stream, and the data path from the
 // stream to the acknowledgement.
 pub mod fold;

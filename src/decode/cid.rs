@@ -168,6 +168,14 @@ fn encode(bytes: &[u8]) -> String {
     format!("b{}", BASE32.encode(bytes))
 }
 
+/// Appends the text of a binary CID.
+pub fn push_text(bytes: &[u8], out: &mut Vec<u8>) {
+    out.push(b'b');
+    let start = out.len();
+    out.resize(start + BASE32.encode_len(bytes.len()), 0);
+    BASE32.encode_mut(bytes, &mut out[start..]);
+}
+
 /// Rebuilds a CID from its parts. Version 0 is refused: its text has another form, and the network does not use it.
 fn from_parts<'a>(value: &Json<'a>) -> Option<Cow<'a, str>> {
     let version = number(value.get("version")).unwrap_or(u64::from(VERSION_1));

@@ -1,0 +1,393 @@
+//! Reads DAG-CBOR, strictly and without building a tree.
+//!
+//! Owns the rules of the encoding: the shortest form of every number and length, definite lengths only, text in UTF-8,
+//! text keys in ascending order of length and then bytes, no tag but that of CIDs, no number but 64-bit integers and
+//! finite 64-bit floats. Readers of the network refuse what breaks them, so it has no meaning that all agree on.
+//!
+//! Invariant: containers nest `DEPTH_MAX` levels at most, and recursion goes as deep as they do. A container's stated
+//! length never exceeds the bytes that are left, and nothing is allocated for it.
+
+/// The maximum nesting of arrays and maps. Records in use have about a dozen levels, and the network's guide to data
+/// validation suggests 32.
+pub const DEPTH_MAX: usize = 64;
+
+/// The multihash code of SHA-256, and the length of its digest.
+const SHA2_256: u8 = 0x12;
+const SHA2_256_LEN: u8 = 0x20;
+
+/// The maximum length of a digest in a CID, as other readers limit it.
+const DIGEST_MAX: u64 = 64;
+
+/// The rule that an encoding breaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    Truncated,
+    TrailingBytes,
+    NotShortest,
+    Indefinite,
+    NotUtf8,
+    KeyNotText,
+    KeyOrder,
+    Tag,
+    Cid,
+    /// A CID that is followed by other bytes.
+    CidTooLong,
+    Float,
+    Simple,
+    TooDeep,
+    LengthBeyondEnd,
+    WrongType,
+}
+
+impl Fault {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Fault::Truncated => "it ends within an item",
+            Fault::TrailingBytes => "bytes follow its last item",
+            Fault::NotShortest => "a number or length is not in its shortest form",
+            Fault::Indefinite => "a length is indefinite or reserved",
+            Fault::NotUtf8 => "a text is not UTF-8",
+            Fault::KeyNotText => "a map's key is not a text",
+            Fault::KeyOrder => "a map's keys are repeated or out of order",
+            Fault::Tag => "a tag is not that of a CID",
+            Fault::Cid => "a link is not a CID of version 1",
+            Fault::CidTooLong => "bytes follow a CID",
+            Fault::Float => "a number is not finite or not of 64 bits",
+            Fault::Simple => "a simple value is not false, true or null",
+            Fault::TooDeep => "its containers nest too deep",
+            Fault::LengthBeyondEnd => "a length exceeds the bytes that are left",
+            Fault::WrongType => "an item has the wrong type",
+        }
+    }
+}
+
+/// One item; of a container, only its head.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Item<'a> {
+    Unsigned(u64),
+    /// The number −1 − n.
+    Negative(u64),
+    Bytes(&'a [u8]),
+    Text(&'a str),
+    /// The number of items that follow.
+    Array(usize),
+    /// The number of pairs of key and value that follow.
+    Map(usize),
+    /// The bytes of a CID of version 1.
+    Link(&'a [u8]),
+    Float(f64),
+    Bool(bool),
+    Null,
+}
+
+/// What becomes of the items that are read.
+pub trait Sink {
+    fn scalar(&mut self, item: Item<'_>);
+    fn key(&mut self, key: &str);
+    fn open(&mut self, container: Container);
+    /// Between two items of an array, or two pairs of a map.
+    fn next(&mut self);
+    fn close(&mut self, container: Container);
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Container {
+    Array,
+    Map,
+}
+
+/// Items that are checked, and not used.
+struct Checked;
+
+impl Sink for Checked {
+    fn scalar(&mut self, _: Item<'_>) {}
+    fn key(&mut self, _: &str) {}
+    fn open(&mut self, _: Container) {}
+    fn next(&mut self) {}
+    fn close(&mut self, _: Container) {}
+}
+
+/// The keys of one map, which have to ascend.
+#[derive(Default)]
+pub struct Keys<'a> {
+    last: Option<&'a str>,
+}
+
+/// Reads items one after the other.
+#[derive(Clone, Copy)]
+pub struct Reader<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Reader<'a> {
+    pub fn new(bytes: &'a [u8]) -> Reader<'a> {
+        Reader { rest: bytes }
+    }
+
+    /// What has not been read yet.
+    pub fn rest(&self) -> &'a [u8] {
+        self.rest
+    }
+
+    pub fn end(&self) -> Result<(), Fault> {
+        match self.rest {
+            [] => Ok(()),
+            _ => Err(Fault::TrailingBytes),
+        }
+    }
+
+    /// Reads the next item; of a container, only its head.
+    #[inline]
+    pub fn item(&mut self) -> Result<Item<'a>, Fault> {
+        let first = *self.rest.first().ok_or(Fault::Truncated)?;
+        match first >> 5 {
+            0 => self.argument().map(Item::Unsigned),
+            1 => self.argument().map(Item::Negative),
+            2 => self.bytes().map(Item::Bytes),
+            3 => self.text().map(Item::Text),
+            4 => self.len(1).map(Item::Array),
+            5 => self.len(2).map(Item::Map),
+            6 => self.link().map(Item::Link),
+            _ => self.simple(first),
+        }
+    }
+
+    /// Reads a map's head: its number of pairs.
+    pub fn map(&mut self) -> Result<usize, Fault> {
+        match self.item()? {
+            Item::Map(n_pairs) => Ok(n_pairs),
+            _ => Err(Fault::WrongType),
+        }
+    }
+
+    /// Reads the next key of a map.
+    #[inline]
+    pub fn key(&mut self, keys: &mut Keys<'a>) -> Result<&'a str, Fault> {
+        match self.rest.first() {
+            None => return Err(Fault::Truncated),
+            Some(first) if first >> 5 != 3 => return Err(Fault::KeyNotText),
+            Some(_) => {}
+        }
+        let key = self.text()?;
+        let ascends = |last: &str| (last.len(), last) < (key.len(), key);
+        if !keys.last.is_none_or(ascends) {
+            return Err(Fault::KeyOrder);
+        }
+        keys.last = Some(key);
+        Ok(key)
+    }
+
+    /// Reads one item with all that it contains, and returns its encoding.
+    pub fn span(&mut self) -> Result<&'a [u8], Fault> {
+        let before = self.rest;
+        self.walk(&mut Checked)?;
+        Ok(&before[..before.len() - self.rest.len()])
+    }
+
+    /// Reads one item with all that it contains, and returns it; of a container, only its head.
+    #[inline]
+    pub fn whole_item(&mut self) -> Result<Item<'a>, Fault> {
+        let before = *self;
+        let item = self.item()?;
+        if matches!(item, Item::Array(_) | Item::Map(_)) {
+            *self = before;
+            self.walk(&mut Checked)?;
+        }
+        Ok(item)
+    }
+
+    /// Reads one item with all that it contains into a sink.
+    pub fn walk(&mut self, sink: &mut impl Sink) -> Result<(), Fault> {
+        self.walk_within(DEPTH_MAX, sink)
+    }
+
+    fn walk_within(&mut self, levels: usize, sink: &mut impl Sink) -> Result<(), Fault> {
+        match self.item()? {
+            Item::Array(n_items) => {
+                let levels = levels.checked_sub(1).ok_or(Fault::TooDeep)?;
+                sink.open(Container::Array);
+                for index in 0..n_items {
+                    if index > 0 {
+                        sink.next();
+                    }
+                    self.walk_within(levels, sink)?;
+                }
+                sink.close(Container::Array);
+            }
+            Item::Map(n_pairs) => {
+                let levels = levels.checked_sub(1).ok_or(Fault::TooDeep)?;
+                let mut keys = Keys::default();
+                sink.open(Container::Map);
+                for index in 0..n_pairs {
+                    if index > 0 {
+                        sink.next();
+                    }
+                    sink.key(self.key(&mut keys)?);
+                    self.walk_within(levels, sink)?;
+                }
+                sink.close(Container::Map);
+            }
+            scalar => sink.scalar(scalar),
+        }
+        Ok(())
+    }
+
+    /// Reads the number in an item's head, which must have its shortest form.
+    #[inline]
+    fn argument(&mut self) -> Result<u64, Fault> {
+        let (info, argument) = self.any_argument()?;
+        let least = match info {
+            24 => 24,
+            25 => 1 << 8,
+            26 => 1 << 16,
+            27 => 1 << 32,
+            _ => 0,
+        };
+        if argument < least {
+            return Err(Fault::NotShortest);
+        }
+        Ok(argument)
+    }
+
+    /// Reads the number in an item's head in whatever form, with the five bits that tell its form.
+    #[inline]
+    fn any_argument(&mut self) -> Result<(u8, u64), Fault> {
+        let info = self.take(1)?[0] & 0x1f;
+        let argument = match info {
+            0..=23 => u64::from(info),
+            24 => u64::from(self.take(1)?[0]),
+            25 => u64::from(u16::from_be_bytes(self.take_array()?)),
+            26 => u64::from(u32::from_be_bytes(self.take_array()?)),
+            27 => u64::from_be_bytes(self.take_array()?),
+            _ => return Err(Fault::Indefinite),
+        };
+        Ok((info, argument))
+    }
+
+    /// Reads a length in units of which each takes at least this many bytes.
+    #[inline]
+    fn len(&mut self, unit_len: usize) -> Result<usize, Fault> {
+        let len = self.argument()?;
+        if len > (self.rest.len() / unit_len) as u64 {
+            return Err(Fault::LengthBeyondEnd);
+        }
+        Ok(len as usize)
+    }
+
+    #[inline]
+    fn bytes(&mut self) -> Result<&'a [u8], Fault> {
+        let len = self.len(1)?;
+        self.take(len)
+    }
+
+    #[inline]
+    fn text(&mut self) -> Result<&'a str, Fault> {
+        std::str::from_utf8(self.bytes()?).map_err(|_| Fault::NotUtf8)
+    }
+
+    /// Reads a tag and the CID that it marks: a string of bytes, of which the first is zero.
+    fn link(&mut self) -> Result<&'a [u8], Fault> {
+        if self.argument()? != 42 {
+            return Err(Fault::Tag);
+        }
+        match self.rest.first().ok_or(Fault::Truncated)? >> 5 {
+            2 => {}
+            _ => return Err(Fault::Cid),
+        }
+        match self.bytes()? {
+            [0, cid @ ..] => check_cid(cid).map(|()| cid),
+            _ => Err(Fault::Cid),
+        }
+    }
+
+    fn simple(&mut self, first: u8) -> Result<Item<'a>, Fault> {
+        self.take(1)?;
+        match first & 0x1f {
+            20 => Ok(Item::Bool(false)),
+            21 => Ok(Item::Bool(true)),
+            22 => Ok(Item::Null),
+            27 => match f64::from_be_bytes(self.take_array()?) {
+                float if float.is_finite() => Ok(Item::Float(float)),
+                _ => Err(Fault::Float),
+            },
+            25 | 26 => Err(Fault::Float),
+            31 => Err(Fault::Indefinite),
+            _ => Err(Fault::Simple),
+        }
+    }
+
+    /// Reads over one item with all that it contains, whatever rules it breaks. Finds the end of every item of which
+    /// the lengths are right, at any depth.
+    pub fn skim(&mut self) -> Result<(), Fault> {
+        let mut n_items = 1_u64;
+        while n_items > 0 {
+            let major = self.rest.first().ok_or(Fault::Truncated)? >> 5;
+            let (_, argument) = self.any_argument()?;
+            n_items -= 1;
+            let inside = match major {
+                2 | 3 => {
+                    self.take(usize::try_from(argument).map_err(|_| Fault::LengthBeyondEnd)?)?;
+                    0
+                }
+                4 => argument,
+                5 => argument.saturating_mul(2),
+                6 => 1,
+                _ => 0,
+            };
+            n_items = n_items.saturating_add(inside);
+        }
+        Ok(())
+    }
+
+    #[inline]
+    fn take(&mut self, len: usize) -> Result<&'a [u8], Fault> {
+        let (taken, rest) = self.rest.split_at_checked(len).ok_or(Fault::Truncated)?;
+        self.rest = rest;
+        Ok(taken)
+    }
+
+    #[inline]
+    fn take_array<const N: usize>(&mut self) -> Result<[u8; N], Fault> {
+        let (taken, rest) = self.rest.split_first_chunk().ok_or(Fault::Truncated)?;
+        self.rest = rest;
+        Ok(*taken)
+    }
+}
+
+/// Checks the parts of a CID: version, codec, hash, and a digest of the length it states.
+fn check_cid(cid: &[u8]) -> Result<(), Fault> {
+    // Nearly all are SHA-256 of a record or of raw bytes.
+    if let [1, 0x71 | 0x55, SHA2_256, SHA2_256_LEN, digest @ ..] = cid
+        && digest.len() == usize::from(SHA2_256_LEN)
+    {
+        return Ok(());
+    }
+    let (version, rest) = varint(cid).ok_or(Fault::Cid)?;
+    let (_codec, rest) = varint(rest).ok_or(Fault::Cid)?;
+    let (_hash, rest) = varint(rest).ok_or(Fault::Cid)?;
+    let (len, digest) = varint(rest).ok_or(Fault::Cid)?;
+    if version != 1 || len > DIGEST_MAX || digest.len() < len as usize {
+        return Err(Fault::Cid);
+    }
+    if digest.len() > len as usize {
+        return Err(Fault::CidTooLong);
+    }
+    Ok(())
+}
+
+/// Reads an unsigned number in groups of seven bits, the lowest first, in its shortest form.
+pub fn varint(bytes: &[u8]) -> Option<(u64, &[u8])> {
+    let mut value = 0;
+    for (index, byte) in bytes.iter().take(10).enumerate() {
+        let group = u64::from(byte & 0x7f);
+        if index == 9 && group > 1 {
+            return None;
+        }
+        value |= group << (7 * index);
+        if byte & 0x80 == 0 {
+            let is_shortest = *byte != 0 || index == 0;
+            return is_shortest.then(|| (value, &bytes[index + 1..]));
+        }
+    }
+    None
+}
