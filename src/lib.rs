@@ -142,14 +142,12 @@ pub mod service;
 
 // What an event's records become: rows, and the statements that write them.
 pub mod decode;
+pub mod firehose;
 pub mod rows;
 pub mod postgres;
 
 pub mod settings;
 pub mod keys;
-
-// The consumer: from a relay's messages to entries of the stream.
-pub mod consumer;
 
 // The worker: what becomes of an entry, what is counted, which processes read a stream, and the data path from the
 // stream to the acknowledgement.

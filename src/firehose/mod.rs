@@ -1,4 +1,4 @@
-//! The consumer: from a relay's firehose to entries of the Redis stream.
+//! What a relay sends, and the data of the entries that become of it.
 //!
 //! A *message* of the relay is one *frame*: an event of a repo, or word about the stream itself. `frame` reads it, and
 //! `entry` writes the data of the entry that an event becomes: for a commit, `commit` finds the blocks of its records
