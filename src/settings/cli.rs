@@ -165,7 +165,7 @@ pub const DEFAULT_REDIS_URL: &str = "redis://localhost:6379";
 pub const DEFAULT_DATABASE_URL: &str = "postgresql://postgres:password@localhost:5432/atproto";
 
 /// Hides values of the environment from `--help`, since they may be passwords, and empty defaults.
-fn without_values(argument: Arg) -> Arg {
+pub fn without_values(argument: Arg) -> Arg {
     if argument.get_env().is_none() {
         return argument;
     }

@@ -1,21 +1,17 @@
-//! Validates the settings.
+//! The worker's configuration.
 //!
-//! Owns the allowed values of each setting. All faults are reported at once, before any server is contacted. Each names
-//! the variable, its value (never a password), and what is allowed.
+//! Owns the allowed values of each of its settings. All faults are reported at once, before any server is contacted.
 
-use std::fmt::Write as _;
-use std::ops::RangeInclusive;
-use std::str::FromStr;
 use std::time::Duration;
 
-use clap::{Args, Command};
 use log::LevelFilter;
 
 use crate::postgres::address::Database;
+use crate::redis;
 use crate::runtime::host;
-use crate::settings::cli::{DEFAULT_DATABASE_URL, DEFAULT_REDIS_URL, Settings};
+use crate::settings::cli::Settings;
 use crate::settings::secret::Secret;
-use crate::{postgres, redis};
+use crate::settings::validate::{Check, Faults, or_default};
 
 /// The validated configuration. Has no `Debug`: it holds passwords.
 #[derive(Clone)]
@@ -56,11 +52,6 @@ pub struct Switches {
     pub generic_records: bool,
 }
 
-/// The faults of a configuration, one per line.
-#[derive(Debug, thiserror::Error)]
-#[error("{}", .0.join("\n"))]
-pub struct Faults(pub Vec<String>);
-
 impl Config {
     /// Validates the settings.
     ///
@@ -68,9 +59,19 @@ impl Config {
     ///
     /// All faults of the settings.
     pub fn new(settings: &Settings) -> Result<Config, Faults> {
-        let mut check = Check::new();
-        let postgres = check.database_url(settings);
-        let redis = check.redis_url(settings);
+        let mut check = Check::new::<Settings>();
+        let secret = |variable, value, file| Secret {
+            variable,
+            value,
+            file,
+            credentials: settings.credentials.as_deref(),
+        };
+        let postgres = check.database_url(&secret(
+            "DATABASE_URL",
+            &settings.database_url,
+            &settings.database_url_file,
+        ));
+        let redis = check.redis_url(&secret("REDIS_URL", &settings.redis_url, &settings.redis_url_file));
         let workers = check.number("PARALLEL_CONSUMERS", &settings.parallel_consumers, 1..=64);
         let pool = check.number("DB_POOL_SIZE", &settings.db_pool_size, 1..=1000);
         if pool < workers {
@@ -108,157 +109,10 @@ impl Config {
             log_level: check.level("LOG_LEVEL", &settings.log_level),
             redis,
             postgres,
-            warnings: check.warnings,
+            warnings: std::mem::take(&mut check.warnings),
         };
-        if check.faults.is_empty() {
-            Ok(config)
-        } else {
-            Err(Faults(check.faults))
-        }
+        check.finish(config)
     }
-}
-
-/// Validates settings and collects their faults.
-struct Check {
-    /// The defaults of all settings.
-    cli: Command,
-    faults: Vec<String>,
-    warnings: Vec<String>,
-}
-
-impl Check {
-    fn new() -> Check {
-        Check {
-            cli: Settings::augment_args(Command::new("settings")),
-            faults: Vec::new(),
-            warnings: Vec::new(),
-        }
-    }
-
-    /// The value, or the setting's default if it is empty: an empty variable counts as unset.
-    fn text(&self, variable: &str, value: &str) -> String {
-        let mut settings = self.cli.get_arguments();
-        let setting = settings.find(|setting| setting.get_env().is_some_and(|name| name == variable));
-        let default = setting.and_then(|setting| setting.get_default_values().first()?.to_str());
-        or_default(value, default.unwrap_or_default())
-    }
-
-    fn fault(&mut self, variable: &str, value: &str, allowed: &str) {
-        let mut line = format!("{variable}=");
-        // A value from a file may contain anything, but the message must stay on one line.
-        for character in value.chars().take(100) {
-            let _ = write!(line, "{}", character.escape_debug());
-        }
-        self.faults.push(format!("{line} is unusable: {allowed}"));
-    }
-
-    fn number<T>(&mut self, variable: &str, value: &str, allowed: RangeInclusive<T>) -> T
-    where
-        T: FromStr + PartialOrd + std::fmt::Display + Copy,
-    {
-        let value = self.text(variable, value);
-        match value.parse() {
-            Ok(number) if allowed.contains(&number) => number,
-            _ => {
-                let (first, last) = allowed.into_inner();
-                self.fault(variable, &value, &format!("a whole number from {first} to {last}"));
-                last
-            }
-        }
-    }
-
-    fn switch(&mut self, variable: &str, value: &str) -> bool {
-        let value = self.text(variable, value);
-        match value.to_ascii_lowercase().as_str() {
-            "true" | "1" | "yes" | "on" => true,
-            "false" | "0" | "no" | "off" => false,
-            _ => {
-                self.fault(variable, &value, "true or false");
-                true
-            }
-        }
-    }
-
-    fn level(&mut self, variable: &str, value: &str) -> LevelFilter {
-        let value = self.text(variable, value);
-        match value.to_ascii_uppercase().as_str() {
-            "INFO" => LevelFilter::Info,
-            "DEBUG" => LevelFilter::Debug,
-            "WARNING" | "WARN" => LevelFilter::Warn,
-            "ERROR" | "CRITICAL" | "FATAL" => LevelFilter::Error,
-            "NOTSET" => LevelFilter::Trace,
-            _ => {
-                self.fault(
-                    variable,
-                    &value,
-                    "DEBUG, INFO, WARNING, WARN, ERROR, CRITICAL, FATAL or NOTSET",
-                );
-                LevelFilter::Info
-            }
-        }
-    }
-
-    fn host_and_port(&mut self, variable: &str, value: &str) -> Option<String> {
-        let value = value.trim();
-        if value.is_empty() {
-            return None;
-        }
-        let is_address = |(host, port): (&str, &str)| !host.is_empty() && port.parse::<u16>().is_ok();
-        if !value.rsplit_once(':').is_some_and(is_address) {
-            self.fault(variable, value, "host:port, such as 127.0.0.1:9188");
-        }
-        Some(value.to_owned())
-    }
-
-    fn redis_url(&mut self, settings: &Settings) -> redis::address::Address {
-        let secret = Secret {
-            variable: "REDIS_URL",
-            value: &settings.redis_url,
-            file: &settings.redis_url_file,
-            credentials: settings.credentials.as_deref(),
-        };
-        self.address(&secret, DEFAULT_REDIS_URL, "redis://unused", redis::address::parse)
-    }
-
-    fn database_url(&mut self, settings: &Settings) -> Database {
-        let secret = Secret {
-            variable: "DATABASE_URL",
-            value: &settings.database_url,
-            file: &settings.database_url_file,
-            credentials: settings.credentials.as_deref(),
-        };
-        self.address(
-            &secret,
-            DEFAULT_DATABASE_URL,
-            "sslmode=disable",
-            postgres::address::parse,
-        )
-    }
-
-    /// Parses an address. After a fault returns `stand_in` parsed, which is never used to connect.
-    fn address<T>(&mut self, secret: &Secret, default: &str, stand_in: &str, parse: Parse<T>) -> T {
-        let parsed = secret.read().and_then(|value| {
-            parse(value.as_deref().unwrap_or(default)).map_err(|reason| {
-                format!(
-                    "{} is unusable (its value is not shown, it may hold a password): {reason}",
-                    secret.variable
-                )
-            })
-        });
-        let (address, warnings) = parsed.unwrap_or_else(|fault| {
-            self.faults.push(fault);
-            parse(stand_in).expect("a stand-in is an address")
-        });
-        self.warnings.extend(warnings);
-        address
-    }
-}
-
-type Parse<T> = fn(&str) -> Result<(T, Vec<String>), String>;
-
-fn or_default(value: &str, default: &str) -> String {
-    let value = value.trim();
-    if value.is_empty() { default } else { value }.to_owned()
 }
 
 fn keys(list: &str) -> Vec<String> {

@@ -5,5 +5,8 @@
 
 pub mod cli;
 pub mod config;
+pub mod consumer;
 pub mod env_file;
+pub mod relay_url;
 pub mod secret;
+mod validate;
