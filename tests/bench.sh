@@ -137,7 +137,7 @@ build() {
     cd "$repo_dir"
     worker_dir=${CARGO_TARGET_DIR:-$repo_dir/target}
     in_group "$CARGO" build --release --locked --target-dir "$worker_dir" --bins \
-        --example generate --example latency --example relay
+        --features generate --example latency --example relay
     worker_dir=$(realpath "$worker_dir")/release
 }
 

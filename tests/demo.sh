@@ -73,7 +73,7 @@ build() {
     say "building (a few minutes the first time)"
     cd "$repo_dir"
     worker_dir=${CARGO_TARGET_DIR:-$repo_dir/target}
-    in_group "$CARGO" build --profile demo --locked --target-dir "$worker_dir" --bins --example generate
+    in_group "$CARGO" build --profile demo --locked --target-dir "$worker_dir" --features generate
     worker_dir=$(realpath "$worker_dir")/demo
 }
 
@@ -93,7 +93,7 @@ fill_stream() {
     say "filling the stream"
     local -a source=(--events "$events" --seed "$seed")
     [[ -z $file ]] || source=(--file "$file")
-    in_group "$worker_dir/examples/generate" "${source[@]}" --dialect "$dialect" --redis "$REDIS_URL" \
+    in_group "$worker_dir/generate" "${source[@]}" --dialect "$dialect" --redis "$REDIS_URL" \
         >"$servers_dir/sent"
     local line
     line=$(tail -n 1 "$servers_dir/sent")

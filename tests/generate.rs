@@ -1,7 +1,7 @@
 //! Puts made-up but lifelike events, or those of a file, into a Redis stream or a file.
 //!
 //! For the demo, for benchmarks, and for trying things out by hand:
-//! `cargo run --release --example generate -- --events 60000 --redis redis://127.0.0.1:6379`
+//! `cargo run --release --features generate --bin generate -- --events 60000 --redis redis://127.0.0.1:6379`
 
 #[allow(dead_code, reason = "the integration tests use the rest")]
 #[path = "generator/mod.rs"]

@@ -45,7 +45,7 @@ lint() {
         return
     fi
     step "$CARGO" fmt --check
-    step "$CARGO" clippy --all-targets --locked -- -D warnings
+    step "$CARGO" clippy --all-targets --all-features --locked -- -D warnings
 }
 
 # Most tests wait for servers and for time to pass rather than for a core.

@@ -12,6 +12,7 @@ use std::os::unix::fs::MetadataExt;
 use std::sync::{Mutex, PoisonError};
 use std::time::SystemTime;
 
+use chrono::{SecondsFormat, Utc};
 use env_logger::Target;
 use log::{Level, LevelFilter};
 
@@ -40,7 +41,10 @@ pub fn start(level: LevelFilter) {
         let level = record.level();
         match is_journal {
             true => writeln!(out, "<{}>{text}", priority(level))?,
-            false => writeln!(out, "{} {level:5} {text}", out.timestamp_millis())?,
+            false => {
+                let now = Utc::now().to_rfc3339_opts(SecondsFormat::Millis, true);
+                writeln!(out, "{now} {level:5} {text}")?
+            }
         }
         if level <= Level::Warn {
             *LAST_WARNING.lock().unwrap_or_else(PoisonError::into_inner) = Some((SystemTime::now(), text));

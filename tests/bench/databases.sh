@@ -53,7 +53,7 @@ fill_stream() {
     local -a source=(--events "$events" --seed "$seed" --base-time "$base_time")
     local line
     [[ -z $file ]] || source=(--file "$file")
-    in_group "$worker_dir/examples/generate" "${source[@]}" --redis "$REDIS_URL" --key "$stream" >"$servers_dir/sent"
+    in_group "$worker_dir/generate" "${source[@]}" --redis "$REDIS_URL" --key "$stream" >"$servers_dir/sent"
     line=$(tail -n 1 "$servers_dir/sent")
     [[ $line =~ ^sent\ ([0-9]+)\  ]] || die "the generator does not say what it sent: $line"
     n_events=${BASH_REMATCH[1]}

@@ -6,11 +6,11 @@
 //! `FIREHOSE_FUZZ_INPUTS` is the number of inputs (100,000), `FIREHOSE_FUZZ_SEED` the seed (1).
 
 mod counting;
-#[allow(dead_code, reason = "shared with the example `generate`, which uses the rest")]
+#[allow(dead_code, reason = "shared with the program `generate`, which uses the rest")]
 #[path = "../generator/mod.rs"]
 mod generator;
 mod mutate;
-#[allow(dead_code, reason = "shared with the example `generate`, which uses the rest")]
+#[allow(dead_code, reason = "shared with the program `generate`, which uses the rest")]
 #[path = "../sdk_dialect.rs"]
 mod sdk_dialect;
 

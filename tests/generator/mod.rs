@@ -2,7 +2,7 @@
 //!
 //! Seeded, so the same seed, length and time give the same stream. The mix is the public network's: half likes, then
 //! posts, follows, reposts, deletes of what exists, blocks, profiles, and a little of everything else. Shared by the
-//! example `generate` and the integration tests. In reading order: world (who does what, when), commits (which ops
+//! program `generate` and the integration tests. In reading order: world (who does what, when), commits (which ops
 //! an event has), records and embeds (what is in them), text, memory, names, cid; file reads recorded events instead.
 
 pub(crate) mod cid;

@@ -7,10 +7,10 @@
     reason = "a column of another type than a test reads is the test's own fault"
 )]
 
-#[allow(dead_code, reason = "shared with the example `generate`, which uses the rest")]
+#[allow(dead_code, reason = "shared with the program `generate`, which uses the rest")]
 #[path = "../generator/mod.rs"]
 mod generator;
-#[allow(dead_code, reason = "shared with the example `generate`, which uses the rest")]
+#[allow(dead_code, reason = "shared with the program `generate`, which uses the rest")]
 #[path = "../sdk_dialect.rs"]
 mod sdk_dialect;
 mod support;
