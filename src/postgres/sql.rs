@@ -79,8 +79,6 @@ statements! {
     REPAIR_REMEMBERED_SET = "repair_remembered_set";
     REPAIR_EMBEDS_FIND = "repair_embeds_find";
     REPAIR_EMBEDS_SET = "repair_embeds_set";
-    REPAIR_DATES_FIND = "repair_dates_find";
-    REPAIR_DATES_SET = "repair_dates_set";
     REPAIR_PICTURES_FIND = "repair_pictures_find";
     REPAIR_PICTURES_SET = "repair_pictures_set";
     REPAIR_BANNERS_SET = "repair_banners_set";
@@ -110,6 +108,8 @@ statements! {
     PAIRS_COPY = "pairs_copy";
     KEYED_UPSERT = "keyed_upsert";
     KEYED_DELETE = "keyed_delete";
+    REPAIR_DATES_FIND = "repair_dates_find";
+    REPAIR_DATES_SET = "repair_dates_set";
 }
 
 /// All statements except COPY.

@@ -1,8 +1,8 @@
 //! Generates the statements of tables that differ only in names and columns, from templates in sql/ and the
 //! descriptions of the tables.
 //!
-//! Each template is expanded once for each of its tables. A name in braces is replaced according to `pair_names` or
-//! `keyed_names`. `firehose-worker schema --statements` prints the result.
+//! Each template is expanded once for each of its tables. A name in braces is replaced according to `pair_names`,
+//! `keyed_names` or `dated_names`. `firehose-worker schema --statements` prints the result.
 
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
@@ -10,7 +10,7 @@ use std::sync::LazyLock;
 use super::sql::{self, Statement};
 use crate::rows::keyed::{IndexedAt, Kind};
 use crate::rows::pairs::{Foreign, PairTableInfo, PairValue};
-use crate::rows::{KEYED_TABLES, KeyedTable, PairTable};
+use crate::rows::{DatedTable, KEYED_TABLES, KeyedTable, PairTable, dated_tables};
 
 /// The statements of a pair table.
 pub struct PairStatements {
@@ -33,6 +33,13 @@ pub struct KeyedStatements {
     pub delete: Statement,
 }
 
+/// The statements with which `repair` corrects the dates of a table.
+pub struct DatesStatements {
+    pub table: &'static str,
+    pub find: Statement,
+    pub set: Statement,
+}
+
 pub fn pair(table: PairTable) -> &'static PairStatements {
     static STATEMENTS: LazyLock<[PairStatements; PairTable::ALL.len()]> =
         LazyLock::new(|| PairTable::ALL.map(|table| pair_statements(table.info())));
@@ -43,6 +50,12 @@ pub fn keyed(table: &KeyedTable) -> &'static KeyedStatements {
     static STATEMENTS: LazyLock<BTreeMap<&KeyedTable, KeyedStatements>> =
         LazyLock::new(|| KEYED_TABLES.map(|table| (table, keyed_statements(table))).into());
     &STATEMENTS[table]
+}
+
+pub fn dates() -> &'static [DatesStatements] {
+    static STATEMENTS: LazyLock<Vec<DatesStatements>> =
+        LazyLock::new(|| dated_tables().iter().map(dates_statements).collect());
+    &STATEMENTS
 }
 
 /// All statements except COPY.
@@ -59,7 +72,11 @@ pub(super) fn queries() -> impl Iterator<Item = &'static Statement> {
         .chain(held)
     });
     let keyed = KEYED_TABLES.into_iter().map(keyed);
-    pairs.chain(keyed.flat_map(|statements| [&statements.upsert, &statements.delete]))
+    let keyed = keyed.flat_map(|statements| [&statements.upsert, &statements.delete]);
+    let dates = dates()
+        .iter()
+        .flat_map(|statements| [&statements.find, &statements.set]);
+    pairs.chain(keyed).chain(dates)
 }
 
 pub(super) fn copies() -> impl Iterator<Item = &'static Statement> {
@@ -69,7 +86,7 @@ pub(super) fn copies() -> impl Iterator<Item = &'static Statement> {
 
 fn pair_statements(table: &PairTableInfo) -> PairStatements {
     let names = pair_names(table);
-    let expand = |template, kind| expand(template, table.name, kind, &names);
+    let expand = |template, kind| expand(template, format!("{}_{kind}", table.name), &names);
     PairStatements {
         insert: expand(sql::PAIRS_INSERT, "insert"),
         existing: expand(sql::PAIRS_EXISTING, "existing"),
@@ -84,12 +101,23 @@ fn pair_statements(table: &PairTableInfo) -> PairStatements {
 
 fn keyed_statements(table: &KeyedTable) -> KeyedStatements {
     let names = keyed_names(table);
+    let expand = |template, kind| expand(template, format!("{}_{kind}", table.name), &names);
     KeyedStatements {
         upsert: match table.has_events {
             true => sql::LABELS_UPSERT,
-            false => expand(sql::KEYED_UPSERT, table.name, "upsert", &names),
+            false => expand(sql::KEYED_UPSERT, "upsert"),
         },
-        delete: expand(sql::KEYED_DELETE, table.name, "delete", &names),
+        delete: expand(sql::KEYED_DELETE, "delete"),
+    }
+}
+
+fn dates_statements(table: &DatedTable) -> DatesStatements {
+    let names = dated_names(table);
+    let expand = |template, kind| expand(template, format!("repair_{}_dates_{kind}", table.name), &names);
+    DatesStatements {
+        table: table.name,
+        find: expand(sql::REPAIR_DATES_FIND, "find"),
+        set: expand(sql::REPAIR_DATES_SET, "set"),
     }
 }
 
@@ -172,8 +200,23 @@ fn keyed_names(table: &KeyedTable) -> Names {
     ]
 }
 
+/// The replacements in the templates for tables with dates.
+fn dated_names(table: &DatedTable) -> Names {
+    let written_at = table.written_at;
+    let assigned = table
+        .columns
+        .iter()
+        .map(|column| format!("{column} = CASE WHEN {column} < '0100-01-01' THEN {written_at} ELSE {column} END"));
+    vec![
+        ("{table}", table.name.to_owned()),
+        ("{key}", table.key.to_owned()),
+        ("{dated}", format!("least({})", table.columns.join(", "))),
+        ("{assignments}", assigned.collect::<Vec<_>>().join(", ")),
+    ]
+}
+
 /// Expands a template for a table. The result is leaked and lives as long as the program.
-fn expand(template: Statement, table: &str, kind: &str, names: &Names) -> Statement {
+fn expand(template: Statement, name: String, names: &Names) -> Statement {
     let fill = |text: &str| {
         let filled = names
             .iter()
@@ -181,7 +224,7 @@ fn expand(template: Statement, table: &str, kind: &str, names: &Names) -> Statem
         &*filled.leak()
     };
     Statement {
-        name: format!("{table}_{kind}").leak(),
+        name: name.leak(),
         header: fill(template.header),
         text: fill(template.text),
     }

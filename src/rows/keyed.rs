@@ -21,6 +21,8 @@ pub struct KeyedTable {
     /// The columns that follow the key, without indexed_at.
     pub columns: &'static [(&'static str, Kind)],
     pub indexed_at: IndexedAt,
+    /// The time at which a row was written, in SQL, as far as the table reveals it.
+    pub written_at: &'static str,
     /// Whether a users row of the repo must exist before a row of the table.
     pub needs_user: bool,
     /// Whether records are ignored if their account forbids data collection.

@@ -26,6 +26,7 @@ const USUAL: KeyedTable = KeyedTable {
     key: Key::Record,
     columns: &[],
     indexed_at: IndexedAt::OfCreation,
+    written_at: "indexed_at",
     needs_user: true,
     heeds_opt_out: true,
     has_events: false,
@@ -202,6 +203,7 @@ static THREAD_GATES: KeyedTable = KeyedTable {
         ("created_at", Kind::Time),
     ],
     indexed_at: IndexedAt::Absent,
+    written_at: "updated_at",
     needs_user: false,
     values: thread_gate,
     ..USUAL
@@ -234,6 +236,7 @@ static POST_GATES: KeyedTable = KeyedTable {
     key: Key::Post,
     columns: &[("embedding_rules", Kind::Json), ("created_at", Kind::Time)],
     indexed_at: IndexedAt::Absent,
+    written_at: "now()",
     needs_user: false,
     values: post_gate,
     ..USUAL

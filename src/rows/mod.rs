@@ -6,6 +6,7 @@
 //! Invariant: a row built here fits its table. Every value has the type of its column and does not exceed its length.
 
 mod actor;
+mod dated;
 mod feed;
 pub mod keyed;
 mod keyed_tables;
@@ -24,6 +25,7 @@ use keyed::{IndexedAt, Key};
 use pairs::PairUsers;
 
 pub use actor::{Handle, Profile};
+pub use dated::{DatedTable, dated_tables};
 pub use feed::{Post, mentions};
 pub use keyed::{KeyedRow, KeyedTable};
 pub use keyed_tables::{GENERIC_RECORDS, KEYED_TABLES};

@@ -13,9 +13,9 @@ use serde_json::Value;
 
 use self::source::{Literal, SHORTEST, literals, pieces};
 use crate::generator::Events;
-use crate::index::tables_in;
 use crate::prometheus::get;
 use crate::support::process::free_port;
+use crate::support::snapshot::tables_in;
 use crate::support::stack::shown;
 use crate::support::wait::equal;
 use crate::support::worker::Worker;

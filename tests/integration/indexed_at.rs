@@ -1,6 +1,8 @@
 //! The `indexed_at` of rows: their entry's time, at least a millisecond apart where readers page by it, so that no page
 //! misses a row.
 
+use firehose_worker::rows::keyed::IndexedAt;
+use firehose_worker::rows::{KEYED_TABLES, PairTable};
 use serde_json::{Value, json};
 
 use crate::records::*;
@@ -147,55 +149,25 @@ fn notifications_of_one_recipient_are_in_stream_order_and_dated_now() {
     assert!(newest > last, "{newest} is not after {last}");
 }
 
-/// One record for each table with indexed_at, each of another repo and so of another user.
-fn one_of_each() -> Vec<Record> {
-    let subject = post(ALICE, "subject", "hello");
-    vec![
-        quote(&user(1), "q", &subject),
-        like(&user(2), "l", &subject),
-        repost(&user(3), "r", &subject),
-        bookmark(&user(4), "b", &subject),
-        follow(&user(5), "f", &user(5)),
-        block(&user(6), "b", &user(6)),
-        list(&user(7), "l"),
-        list_item(&user(8), "i", &list(&user(8), "l"), &user(8)),
-        list_block(&user(9), "lb", &list(ALICE, "l")),
-        verification(&user(10), "v", ALICE),
-        generator(&user(11), "g"),
-        starter_pack(&user(12), "s", &list(ALICE, "l"), &[]),
-        labeler(&user(13)),
-        label(&user(14), "l", ALICE),
-        custom(&user(15), "c", "title"),
-        profile(&user(16)),
-    ]
-}
-
 fn create_all_at(stack: &Stack, ms: u64, records: &[Record]) {
     for (n, record) in records.iter().enumerate() {
         create_at(stack, ms, n, record);
     }
 }
 
-const WITH_ENTRYS_TIME: [&str; 18] = [
-    "users",
-    "posts",
-    "quotes",
-    "feed_items",
-    "likes",
-    "reposts",
-    "bookmarks",
-    "follows",
-    "blocks",
-    "lists",
-    "list_items",
-    "list_blocks",
-    "verifications",
-    "feed_generators",
-    "starter_packs",
-    "labeler_services",
-    "labels",
-    "generic_records",
-];
+/// The tables whose rows have the time of their entry.
+fn with_entrys_time() -> Vec<&'static str> {
+    let others = ["users", "posts", "quotes", "feed_items"];
+    let pairs = PairTable::ALL.map(PairTable::name);
+    let keyed = KEYED_TABLES
+        .iter()
+        .filter(|table| table.indexed_at != IndexedAt::Absent);
+    others
+        .into_iter()
+        .chain(pairs)
+        .chain(keyed.map(|table| table.name))
+        .collect()
+}
 
 /// Every time of every table is one of these.
 #[track_caller]
@@ -210,16 +182,16 @@ fn assert_times(stack: &Stack, tables: &[&str], is_right: impl Fn(f64) -> bool) 
 #[test]
 fn a_row_of_any_table_has_its_entrys_time_and_keeps_it_at_redelivery() {
     let stack = Stack::new("indexed_at_entry");
-    let of_each = one_of_each();
+    let of_each = one_of_each(user);
     create_all_at(&stack, PAST, &of_each);
     let identity = json!({"did": user(17), "handle": "somebody.example"});
     stack.push_at(&format!("{PAST}-99"), "identity", identity, "");
     stack.drain();
-    assert_times(&stack, &WITH_ENTRYS_TIME, |ms| ms == PAST as f64);
+    assert_times(&stack, &with_entrys_time(), |ms| ms == PAST as f64);
     let once = stack.snapshot();
     stack.redeliver();
     stack.drain();
-    assert_times(&stack, &WITH_ENTRYS_TIME, |ms| ms == PAST as f64);
+    assert_times(&stack, &with_entrys_time(), |ms| ms == PAST as f64);
     assert_same(&once, &stack.snapshot());
 }
 
@@ -228,7 +200,7 @@ fn an_update_keeps_the_time_of_a_row_but_for_generators_packs_and_labelers() {
     const RESTARTED: [&str; 3] = ["feed_generators", "starter_packs", "labeler_services"];
     for (name, is_one_batch) in [("indexed_at_update", false), ("indexed_at_folded", true)] {
         let stack = Stack::new(name);
-        let of_each = one_of_each();
+        let of_each = one_of_each(user);
         create_all_at(&stack, PAST, &of_each);
         if !is_one_batch {
             stack.drain();
@@ -238,7 +210,7 @@ fn an_update_keeps_the_time_of_a_row_but_for_generators_packs_and_labelers() {
             push_at(&stack, PAST + 5000, n, &changed, changed.op("update"));
         }
         stack.drain();
-        let kept: Vec<&str> = WITH_ENTRYS_TIME
+        let kept: Vec<&str> = with_entrys_time()
             .into_iter()
             .filter(|table| !RESTARTED.contains(table))
             .collect();
@@ -250,7 +222,7 @@ fn an_update_keeps_the_time_of_a_row_but_for_generators_packs_and_labelers() {
 #[test]
 fn what_is_created_anew_has_the_time_of_the_new_entry() {
     let stack = Stack::new("indexed_at_anew");
-    let of_each = one_of_each();
+    let of_each = one_of_each(user);
     create_all_at(&stack, PAST, &of_each);
     stack.drain();
     for (n, record) in of_each.iter().enumerate() {
@@ -259,7 +231,7 @@ fn what_is_created_anew_has_the_time_of_the_new_entry() {
     create_all_at(&stack, PAST + 2000, &of_each);
     stack.drain();
     // Users stay, and so may the feed items of posts that are there again.
-    let mut deleted = WITH_ENTRYS_TIME.to_vec();
+    let mut deleted = with_entrys_time();
     deleted.retain(|table| !["users", "feed_items"].contains(table));
     assert_times(&stack, &deleted, |ms| ms == (PAST + 2000) as f64);
 }

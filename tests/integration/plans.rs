@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 
 use firehose_worker::postgres::sql::{self, Statement};
+use firehose_worker::rows::PairTable;
 use postgres::{Client, SimpleQueryMessage};
 use serde_json::Value;
 
@@ -24,16 +25,10 @@ const N_OTHER_ROWS: usize = 20_000;
 const N_ELEMENTS: usize = 200;
 
 /// The tables with a key of two columns, each of which also has a separate index.
-const WITH_HALF_KEYS: [&str; 8] = [
-    "likes",
-    "reposts",
-    "bookmarks",
-    "follows",
-    "blocks",
-    "list_blocks",
-    "list_items",
-    "post_viewer_states",
-];
+fn with_half_keys() -> impl Iterator<Item = &'static str> {
+    let pairs = PairTable::ALL.into_iter().filter(|table| table.info().key_b.is_some());
+    pairs.map(PairTable::name).chain(["post_viewer_states"])
+}
 
 /// Statements that mean all rows of a subject, or a bounded number of a viewer's.
 const OF_WHOLE_SUBJECTS: [&str; 4] = [
@@ -151,7 +146,7 @@ fn value(table: &str, column: &str, kind: &str) -> String {
         "character varying(32)" | "character varying(64)" | "character varying(128)" => "i",
         _ if column == "post_uri" => "'at://did:plc:' || i / 3 * 3 || '/app.bsky.feed.post/' || i",
         // One account in two of the rows of each table, and as many accounts as the other rows.
-        _ if WITH_HALF_KEYS.contains(&table)
+        _ if with_half_keys().any(|half| half == table)
             && ["user_did", "follower_did", "blocker_did", "viewer_did"].contains(&column) =>
         {
             "'did:plc:' || CASE WHEN i % 2 = 0 THEN 0 ELSE i END"
@@ -265,7 +260,7 @@ fn scan(node: &Value, _: &str) -> Option<String> {
 /// A table of pairs is read by an index of half of its key.
 fn half_key(node: &Value, statement: &str) -> Option<String> {
     let index = node["Index Name"].as_str()?;
-    let of_pairs = |table: &&str| index.strip_prefix("idx_").is_some_and(|rest| rest.starts_with(*table));
-    let is_half = WITH_HALF_KEYS.iter().any(of_pairs) && index != "idx_post_viewer_states_post_viewer";
+    let of_pairs = |table: &str| index.strip_prefix("idx_").is_some_and(|rest| rest.starts_with(table));
+    let is_half = with_half_keys().any(of_pairs) && index != "idx_post_viewer_states_post_viewer";
     (is_half && !OF_WHOLE_SUBJECTS.contains(&statement)).then(|| format!("reads by {index}, half of a key"))
 }

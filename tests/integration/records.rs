@@ -317,6 +317,32 @@ pub(crate) fn custom(repo: &str, rkey: &str, title: &str) -> Record {
     Record::new(repo, CUSTOM, rkey, value)
 }
 
+/// A record of each collection that has a table, but of posts a quote, and one of another collection. The nth is in
+/// the repo `repo(n)`, where none of them mentions another user of these.
+pub(crate) fn one_of_each(repo: impl Fn(usize) -> String) -> Vec<Record> {
+    let subject = post(ALICE, "subject", "hello");
+    vec![
+        quote(&repo(1), "q", &subject),
+        like(&repo(2), "l", &subject),
+        repost(&repo(3), "r", &subject),
+        bookmark(&repo(4), "b", &subject),
+        follow(&repo(5), "f", &repo(5)),
+        block(&repo(6), "b", &repo(6)),
+        list(&repo(7), "l"),
+        list_item(&repo(8), "i", &list(&repo(8), "l"), &repo(8)),
+        list_block(&repo(9), "lb", &list(ALICE, "l")),
+        verification(&repo(10), "v", ALICE),
+        generator(&repo(11), "g"),
+        starter_pack(&repo(12), "s", &list(ALICE, "l"), &[]),
+        labeler(&repo(13)),
+        label(&repo(14), "l", ALICE),
+        custom(&repo(15), "c", "title"),
+        profile(&repo(16)),
+        thread_gate(&repo(17), "p", json!([])),
+        post_gate(&repo(18), "p", &[subject.uri()]),
+    ]
+}
+
 pub(crate) fn text_of(row: &Value, column: &str) -> String {
     row[column]
         .as_str()

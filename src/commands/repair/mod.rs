@@ -388,16 +388,17 @@ fn fixes<T: 'static>(
 }
 
 /// A slice of one of several tables, whose name is the first column of the key.
-fn in_tables(
-    tables: &[&'static str],
+fn in_tables<T>(
+    tables: &'static [T],
+    name: impl Fn(&'static T) -> &'static str,
     after: &Key,
-    mut read: impl FnMut(&'static str, &str) -> Result<Option<Slice>, ApplyError>,
+    mut read: impl FnMut(&'static T, &str) -> Result<Option<Slice>, ApplyError>,
 ) -> Result<Option<Slice>, ApplyError> {
-    let begun = tables.iter().position(|table| *table == after[0]);
+    let begun = tables.iter().position(|table| name(table) == after[0]);
     let mut after = begun.map_or("", |_| after[1].as_str());
     for table in &tables[begun.unwrap_or(0)..] {
         if let Some(mut slice) = read(table, after)? {
-            slice.last.insert(0, (*table).to_owned());
+            slice.last.insert(0, name(table).to_owned());
             return Ok(Some(slice));
         }
         after = "";

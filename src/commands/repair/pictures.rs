@@ -52,12 +52,17 @@ impl Picture {
 }
 
 fn read(client: &mut Client, after: &Key, length: u32) -> Result<Option<Slice>, ApplyError> {
-    in_tables(&TABLES, after, |table, after| {
-        let rows = find(client, sql::REPAIR_PICTURES_FIND, &[table, after], length)?;
-        let describe = |picture: &Picture| format!("{}: {}", picture.key, picture.stored);
-        let fix = move |client: &mut Client, pictures: &[Picture]| fix(client, table, pictures);
-        Slice::of(&rows, &["last_key"], Picture::read, describe, CHUNK, fix)
-    })
+    in_tables(
+        &TABLES,
+        |table| table,
+        after,
+        |table, after| {
+            let rows = find(client, sql::REPAIR_PICTURES_FIND, &[table, after], length)?;
+            let describe = |picture: &Picture| format!("{}: {}", picture.key, picture.stored);
+            let fix = move |client: &mut Client, pictures: &[Picture]| fix(client, table, pictures);
+            Slice::of(&rows, &["last_key"], Picture::read, describe, CHUNK, fix)
+        },
+    )
 }
 
 /// Writes CIDs, or NULL; returns the number of pictures.

@@ -36,10 +36,11 @@ const WRITTEN: [(&str, &str); 16] = [
 
 /// The privileges that the role lacks, with the remedy.
 pub fn lacking(client: &mut Client, is_dry_run: bool) -> Result<Option<String>, ApplyError> {
-    let read = READ.iter().chain(&dates::TABLES);
+    let dated = dates::tables();
+    let read = READ.iter().chain(&dated);
     let mut needed: Vec<(&str, &str)> = read.map(|table| (*table, "SELECT")).collect();
     if !is_dry_run {
-        needed.extend(dates::TABLES.iter().map(|table| (*table, "UPDATE")));
+        needed.extend(dated.iter().map(|table| (*table, "UPDATE")));
         needed.extend(WRITTEN);
     }
     let rows = transaction(client, |client| {

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use firehose_worker::rows::KEYED_TABLES;
 use serde_json::{Value, json};
 
 use super::postgres::{as_role, make_role};
@@ -306,23 +307,19 @@ fn published_tables_without_replica_identity_are_waited_for_with_a_remedy() {
 }
 
 /// The tables in which all keys that the worker uses share a column.
-const PARTITIONED: [(&str, &str); 15] = [
-    ("users", "did"),
-    ("posts", "uri"),
-    ("post_aggregations", "post_uri"),
-    ("post_viewer_states", "post_uri"),
-    ("thread_contexts", "post_uri"),
-    ("feed_items", "uri"),
-    ("lists", "uri"),
-    ("feed_generators", "uri"),
-    ("starter_packs", "uri"),
-    ("labeler_services", "uri"),
-    ("labels", "uri"),
-    ("thread_gates", "post_uri"),
-    ("post_gates", "post_uri"),
-    ("generic_records", "uri"),
-    ("notifications", "uri"),
-];
+fn partitioned() -> impl Iterator<Item = (&'static str, &'static str)> {
+    let others = [
+        ("users", "did"),
+        ("posts", "uri"),
+        ("post_aggregations", "post_uri"),
+        ("post_viewer_states", "post_uri"),
+        ("thread_contexts", "post_uri"),
+        ("feed_items", "uri"),
+        ("notifications", "uri"),
+    ];
+    let keyed = KEYED_TABLES.map(|table| (table.name, table.key.column()));
+    others.into_iter().chain(keyed)
+}
 
 /// Makes a table anew in two partitions, with those of its keys that may be.
 const PARTITION: &str = "
@@ -348,7 +345,7 @@ const PARTITION: &str = "
 #[test]
 fn partitioned_tables_are_written_like_others() {
     let mut world = World::new("partitioned");
-    for (table, column) in PARTITIONED {
+    for (table, column) in partitioned() {
         world
             .stack
             .sql(&PARTITION.replace("TABLE", table).replace("COLUMN", column));

@@ -8,33 +8,10 @@ use super::history::tag;
 use super::model::{ANY, COUNTERS, Model, Open, table};
 use crate::records::*;
 use crate::support::Snapshot;
+use crate::support::snapshot::written_tables;
 
-/// Tables that are compared as a whole.
-const TABLES: [&str; 23] = [
-    "users",
-    "posts",
-    "feed_items",
-    "likes",
-    "reposts",
-    "bookmarks",
-    "quotes",
-    "follows",
-    "blocks",
-    "lists",
-    "list_blocks",
-    "list_items",
-    "feed_generators",
-    "starter_packs",
-    "labeler_services",
-    "labels",
-    "label_events",
-    "thread_gates",
-    "post_gates",
-    "thread_contexts",
-    "generic_records",
-    "notifications",
-    "post_viewer_states",
-];
+/// Tables that are not compared row by row.
+const OTHERWISE: [&str; 2] = ["verifications", "post_aggregations"];
 
 /// Rows by history and table.
 pub(crate) struct Found(BTreeMap<String, BTreeMap<&'static str, Vec<Value>>>);
@@ -43,8 +20,7 @@ impl Found {
     /// Sorts rows to their histories by the tag that each has in its keys.
     pub(crate) fn of(snapshot: &Snapshot) -> Self {
         let mut found: BTreeMap<String, BTreeMap<&'static str, Vec<Value>>> = BTreeMap::new();
-        let others = ["verifications", "post_aggregations"];
-        for table in TABLES.into_iter().chain(others) {
+        for table in written_tables() {
             for row in snapshot.rows(table) {
                 let tag = tag_of(&row.to_string());
                 let rows = found.entry(tag).or_default().entry(table).or_default();
@@ -75,7 +51,7 @@ fn tag_of(text: &str) -> String {
 pub(crate) fn differences(model: &Model, seed: u64, found: &Found) -> String {
     let expected = model.rows();
     let mut text = String::new();
-    for table in TABLES {
+    for table in written_tables().filter(|table| !OTHERWISE.contains(table)) {
         let rows = expected.get(table).map_or(&[][..], Vec::as_slice);
         text.push_str(&difference(table, rows, found.rows(seed, table), model));
     }

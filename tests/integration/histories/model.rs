@@ -13,6 +13,7 @@ mod times;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use firehose_worker::rows::{KEYED_TABLES, PairTable};
 use serde_json::{Value, json};
 
 use super::columns::Put;
@@ -347,25 +348,14 @@ fn counter(collection: &str) -> Option<&'static str> {
 }
 
 pub(crate) fn table(collection: &str) -> &'static str {
+    let of_keyed = || KEYED_TABLES.iter().find(|table| table.collection == Some(collection));
     match collection {
         POST => "posts",
         PROFILE => "users",
-        LIKE => "likes",
-        REPOST => "reposts",
-        BOOKMARK => "bookmarks",
-        FOLLOW => "follows",
-        BLOCK => "blocks",
-        LISTBLOCK => "list_blocks",
-        LISTITEM => "list_items",
-        VERIFICATION => "verifications",
-        LIST => "lists",
-        GENERATOR => "feed_generators",
-        STARTERPACK => "starter_packs",
-        LABELER => "labeler_services",
-        LABEL => "labels",
-        THREADGATE => "thread_gates",
-        POSTGATE => "post_gates",
-        _ => "generic_records",
+        _ => match pair_table(collection) {
+            Some(table) => table.name(),
+            None => of_keyed().map_or("generic_records", |table| table.name),
+        },
     }
 }
 
@@ -377,11 +367,14 @@ fn columns(collection: &str) -> (&'static str, &'static str) {
     }
 }
 
+fn pair_table(collection: &str) -> Option<PairTable> {
+    PairTable::ALL
+        .into_iter()
+        .find(|table| table.info().collection == collection)
+}
+
 fn is_pair(collection: &str) -> bool {
-    matches!(
-        collection,
-        LIKE | REPOST | BOOKMARK | FOLLOW | BLOCK | LISTBLOCK | LISTITEM | VERIFICATION
-    )
+    pair_table(collection).is_some()
 }
 
 /// Of whom and what a table holds one row.

@@ -8,44 +8,22 @@ use std::collections::BTreeMap;
 use postgres::Client;
 use serde_json::Value;
 
-/// Every table that the worker writes, in the data's order, each with the rows that count.
-const TABLES: [(&str, &str); 24] = [
-    ("users", "true"),
-    ("posts", "true"),
-    ("feed_items", "true"),
-    ("likes", "true"),
-    ("reposts", "true"),
-    ("bookmarks", "true"),
-    ("quotes", "true"),
-    ("follows", "true"),
-    ("blocks", "true"),
-    ("lists", "true"),
-    ("list_items", "true"),
-    ("list_blocks", "true"),
-    ("feed_generators", "true"),
-    ("starter_packs", "true"),
-    ("labeler_services", "true"),
-    ("labels", "true"),
-    ("label_events", "true"),
-    ("verifications", "true"),
-    ("thread_gates", "true"),
-    ("post_gates", "true"),
-    ("thread_contexts", "true"),
-    ("generic_records", "true"),
-    ("notifications", "true"),
+/// Read by the worker, never written.
+const READ_ONLY: &str = "user_settings";
+
+/// The rows that count, of the tables in which not all do.
+const COUNTING: [(&str, &str); 2] = [
     (
         "post_viewer_states",
         "like_uri is not null or repost_uri is not null or bookmarked or thread_muted or reply_disabled \
          or embedding_disabled or pinned",
     ),
+    (
+        "post_aggregations",
+        "(like_count, repost_count, reply_count, bookmark_count, quote_count) <> (0, 0, 0, 0, 0) \
+         or exists (select from posts p where p.uri = post_uri)",
+    ),
 ];
-
-/// Compared like the others, but a row of zeros counts only where its post is.
-const AGGREGATIONS: (&str, &str) = (
-    "post_aggregations",
-    "(like_count, repost_count, reply_count, bookmark_count, quote_count) <> (0, 0, 0, 0, 0) \
-     or exists (select from posts p where p.uri = post_uri)",
-);
 
 /// Columns that depend on the time of the run, or on the IDs of its entries.
 const WALL_CLOCK: [&str; 3] = ["indexed_at", "updated_at", "id"];
@@ -69,11 +47,13 @@ impl Snapshot {
     }
 
     fn take_but_for(client: &mut Client, columns: &[&str]) -> Self {
-        let tables = TABLES.into_iter().chain([AGGREGATIONS]);
+        let rows = |table| {
+            let counting = COUNTING.iter().find(|(of, _)| *of == table);
+            rows_where(client, table, counting.map_or("true", |(_, filter)| filter), columns)
+        };
+        let tables: Vec<_> = written_tables().collect();
         Self {
-            tables: tables
-                .map(|(table, filter)| (table, rows_where(client, table, filter, columns)))
-                .collect(),
+            tables: tables.iter().copied().zip(tables.iter().copied().map(rows)).collect(),
         }
     }
 
@@ -97,6 +77,19 @@ impl Snapshot {
         }
         self
     }
+}
+
+/// The names of the tables that a schema creates.
+pub(crate) fn tables_in(schema: &'static str) -> impl Iterator<Item = &'static str> {
+    let names = schema
+        .lines()
+        .filter_map(|line| line.strip_prefix("CREATE TABLE IF NOT EXISTS "));
+    names.filter_map(|rest| rest.split([' ', '(']).next()?.rsplit('.').next())
+}
+
+/// Every table of the AppView that the worker writes, or, as `thread_contexts`, only deletes from.
+pub(crate) fn written_tables() -> impl Iterator<Item = &'static str> {
+    tables_in(firehose_worker::postgres::sql::SCHEMA).filter(|table| *table != READ_ONLY)
 }
 
 /// Fails with the rows that one has and the other has not, table by table.
