@@ -93,16 +93,42 @@
 //! 3. `src/worker/isolate.rs` decides what follows: it retries transient errors, waits where an operator must act, and
 //!    halves a batch that is too large for one transaction or needs too many locks (53200). `src/worker/sift.rs` finds
 //!    the ops that are refused as data; each becomes a dead letter, unless one reason refuses most of the batch.
+//!    The table below lists the errors.
 //! 4. `src/reader/deliveries.rs` reads how often Redis has delivered an entry, and `src/worker/poison.rs` tries entries
 //!    that may crash the process, first together and finally alone; `REDIS_MAX_DELIVERIES` limits the tries alone.
 //! 5. `src/dead_letter.rs` defines the fields of a dead letter, and `src/ack/mod.rs` stores it.
+//!
+//! An error rolls back the transaction, and nothing is acknowledged before its attempts are over. *Batch* stands for
+//! several ops in one transaction. A batch is *searched* by `sift`: accepted ops are applied, and each refused op is
+//! then tried alone, unless an op of the batch was already refused for the same reason, table, column and constraint.
+//! The attempts are those of the whole batch, and again those of a single op; a part of a batch is tried once.
+//!
+//! | error | attempts | outcome |
+//! |---|---|---|
+//! | the entry, or one op of it, cannot be parsed | none | dead letter; the other ops of the entry are applied |
+//! | the record does not fit its lexicon, its account has opted out, or its type or action is unknown | none | ignored and counted; the entry is acknowledged |
+//! | no connection to PostgreSQL | until there is one | applied |
+//! | the session ends during the transaction (no reply, 08P01, 25P03, 57P01, 57P02) | batch: 4, then in halves; single op: no limit | applied |
+//! | memory, temporary files, statement or transaction time are used up (53000, 53200, 53400, 57014, 25P04) | batch: 1, then in halves; single op: no limit | applied; later batches are smaller for a while |
+//! | other transient errors: deadlocks, locks, full disk, too many connections, read-only or starting server (08, 25, 40, 53, 55, 57) | no limit | applied |
+//! | the lease on the consumer name lapsed, or another process joined | no limit | applied, once the lease is renewed or in the new mode |
+//! | another process declared this one dead | 1 | not applied here; the process stops, and others apply the entry |
+//! | the operator's: missing table, column or right, wrong type of a column that is read (28, 3D, 3F, 42, 55000) | no limit | applied, once an operator has fixed it; missing own tables are created |
+//! | a value is refused (21, 22, 23), or too large for any PostgreSQL (54) | 1 | batch: searched, and smaller for a while if the error is 54; single op: dead letter |
+//! | … 22, and columns have other types than the worker writes | no limit | applied, once an operator has fixed it |
+//! | … 23502, 23503, 23514, and the worker writes none of the constraint's columns | no limit | applied, once an operator has fixed it |
+//! | … 23503 otherwise: a user whom the worker remembers may have been deleted | 2 | batch: searched; single op: dead letter |
+//! | … 23505, or a row vanished between two statements: another program may be writing it | 6 | batch: searched; single op: dead letter |
+//! | any other SQLSTATE, such as 58, P0001, XX | 6 | batch: searched; single op: dead letter if another op of its batch is applied, else it waits and is tried again with later entries |
+//! | one reason refuses most of a batch, at least 10 ops, of most of its repos; refusals of earlier batches count if this one is refused as a whole | no limit | no dead letters: all ops wait and are tried again |
+//! | the process crashes while it applies an entry that was delivered more than 3 times (or `REDIS_MAX_DELIVERIES`, if lower) | together with other suspects, then in halves; alone `REDIS_MAX_DELIVERIES` | dead letter |
 //!
 //! # Where to change what
 //!
 //! | to change | see |
 //! |---|---|
 //! | what a record becomes | `src/rows/`, then `sql/` |
-//! | a collection and its table | its description in `src/rows/keyed_tables.rs` or `src/rows/pairs.rs`, and its columns in `sql/schema.sql`; a table with dates from records also in `src/commands/repair/dates.rs` and its two statements; the lists of tables in `tests/integration/`, and a row of `tests/integration/index.md` with the tests of the collection |
+//! | a collection and its table | its description in `src/rows/keyed_tables.rs` or `src/rows/pairs.rs`, and its columns in `sql/schema.sql`; see below |
 //! | statements that are made from such descriptions | the templates `sql/keyed_upsert.sql`, `sql/pairs_insert.sql` and their neighbours, expanded by `src/postgres/templates.rs`; `firehose-worker schema --statements` prints them |
 //! | how the two dialects of records are read | `src/decode/dialect.rs` |
 //! | which of several likes of one post holds the row | `src/apply/pairs/plan.rs` |
@@ -125,6 +151,21 @@
 //! | the log, and how untrusted text is shown in it | `src/logging/` |
 //! | Prometheus, health checks, systemd | `src/service/`, `src/report/`, `src/metrics/readiness.rs` |
 //! | units, package, man pages | `systemd/`, `Cargo.toml`, `src/build.rs` |
+//!
+//! # Adding a collection
+//!
+//! A table whose rows depend only on their own record is a [`KeyedTable`](rows::KeyedTable) in
+//! `src/rows/keyed_tables.rs`; a table with one row per pair is a [`PairTable`](rows::PairTable) in `src/rows/pairs.rs`.
+//! The description and the columns in `sql/schema.sql` are all that the program needs: the statements, `check`,
+//! `repair` and the tests that go through all tables follow from them. Besides its own tests, which
+//! `tests/integration/index.md` lists, the collection needs a record in `one_of_each` (`tests/integration/records.rs`).
+//!
+//! Until then, records of the collection are rows of `generic_records`, and the worker does not move them. The row of
+//! such a record stays there unchanged, even when its record is updated or deleted: every later op writes the new
+//! table only. A record that is not updated gets no row in the new table. Therefore stop the workers for the
+//! migration. It creates the table, fills it from `record` (JSON) of the rows with
+//! `split_part(uri, '/', 4) = '<collection>'`, and deletes these rows; then start workers that know the collection.
+//! An older worker that runs beside them would continue to write `generic_records`.
 
 #![warn(clippy::print_stdout, clippy::print_stderr)] // they panic if stderr is closed, and block if it is not read
 
