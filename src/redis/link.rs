@@ -263,7 +263,11 @@ impl Link {
             Ok(answer) => Ok(Some(answer)),
             Err(error) if is_refused(&error) => {
                 if self.is_first(cost) {
-                    log::warn!("{}: {cost}; to change that, {}", describe(&error), remedy(&error, rule));
+                    log::warn!(
+                        "redis refuses an optional command ({}): {cost}; to change that, {}",
+                        describe(&error),
+                        remedy(&error, rule)
+                    );
                 }
                 Ok(None)
             }
