@@ -38,7 +38,7 @@ What is printed:
                          figures are worth little
   peak memory            the worker's resident set at its highest
   database, WAL          by how much PostgreSQL's files grow, and how much it writes ahead, for a million such events
-  round trips            requests that were waited for, counted in a run of its own, by a relay before the servers
+  round trips            requests that were waited for, counted in a run of its own, by a proxy before the servers
   in turn                events/s by the worker's, of the medians, and of the runs that followed each other
   latency                of single likes and posts in an idle system, from XADD until the group has nothing pending
 
@@ -123,7 +123,7 @@ settings() {
 clean_up() {
     stop_group
     stop_contender 5
-    stop_relay
+    stop_trips
     [[ -z $build_dir ]] || rm -rf "$build_dir"
     if [[ -n $is_kept && -n $servers_dir ]]; then
         say "kept: $servers_dir"
@@ -137,7 +137,7 @@ build() {
     cd "$repo_dir"
     worker_dir=${CARGO_TARGET_DIR:-$repo_dir/target}
     in_group "$CARGO" build --release --locked --target-dir "$worker_dir" --bins \
-        --features generate --example latency --example relay
+        --features generate --example latency --example trips
     worker_dir=$(realpath "$worker_dir")/release
 }
 
