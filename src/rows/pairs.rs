@@ -41,7 +41,7 @@ pub struct PairTableInfo {
     /// Whether the table gets so many rows that they are written with COPY.
     pub is_large: bool,
     /// Which rows another program may have written.
-    pub foreign: ForeignWhen,
+    pub foreign: Foreign,
     pair: for<'r, 'a> fn(&'r Record<'_, 'a>) -> Result<KeyPair<'a>, Ignored>,
 }
 
@@ -65,13 +65,12 @@ pub enum PairUsers {
 
 /// How to recognise rows that another program wrote. Such rows may lack side effects and may not be counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ForeignWhen {
+pub enum Foreign {
     /// The origin of a row does not matter, because rows of the table have no side effects.
     Never,
-    /// Other programs leave the column commit_seq empty.
     WithoutCommitSeq,
-    /// The table does not reveal the origin, so every row counts as foreign.
-    Always,
+    /// The table does not reveal the origin, so every row may be foreign.
+    Perhaps,
 }
 
 type KeyPair<'a> = (Cow<'a, str>, Cow<'a, str>);
@@ -85,7 +84,7 @@ const OF_RECORD: PairTableInfo = PairTableInfo {
     values: &[PairValue::SubjectCid, PairValue::Via, PairValue::CommitSeq],
     users: PairUsers::Repo,
     is_large: true,
-    foreign: ForeignWhen::WithoutCommitSeq,
+    foreign: Foreign::WithoutCommitSeq,
     pair: of_record,
 };
 
@@ -101,7 +100,7 @@ const OF_ACCOUNT: PairTableInfo = PairTableInfo {
 const WITHOUT_EFFECTS: PairTableInfo = PairTableInfo {
     values: &[],
     is_large: false,
-    foreign: ForeignWhen::Never,
+    foreign: Foreign::Never,
     ..OF_ACCOUNT
 };
 
@@ -122,7 +121,7 @@ static TABLES: [PairTableInfo; PairTable::ALL.len()] = [
         collection: "app.bsky.bookmark",
         values: &[],
         is_large: false,
-        foreign: ForeignWhen::Always,
+        foreign: Foreign::Perhaps,
         ..OF_RECORD
     },
     PairTableInfo {

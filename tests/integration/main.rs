@@ -13,11 +13,18 @@ mod generator;
 #[allow(dead_code, reason = "shared with the program `generate`, which uses the rest")]
 #[path = "../sdk_dialect.rs"]
 mod sdk_dialect;
+#[allow(
+    dead_code,
+    reason = "shared with the program `relay`, and it can do more than the tests of one day use"
+)]
+#[path = "../relay/mod.rs"]
+mod relay;
 mod support;
 
 // The made-up events themselves, and their second dialect; without any server.
 mod generated;
-// The test harness's servers start and stop.
+// The test harness's servers start and stop; its relay sends what it is told to.
+mod relayed;
 mod servers;
 // From start to stop: configuration, waiting for servers, signals, draining.
 mod lifecycle;
