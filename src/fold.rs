@@ -103,7 +103,7 @@ pub fn fold<'o>(ops: &[&'o Op<'o>]) -> Changes<'o> {
         }
     }
     let mut rows: Vec<_> = rows.into_iter().collect();
-    rows.sort_unstable_by_key(|(place, _)| *place);
+    rows.sort_unstable_by_key(|(position, _)| *position);
     let mut changes = Changes::default();
     for ((table, key), last) in rows {
         push(&mut changes, table, key, &last);

@@ -23,7 +23,9 @@
 //! - *Dead letter*: an entry, or one op of it, that can never be applied, stored in a stream of its own.
 //! - *Member*: a process that writes to the database. *Standby*: a process that waits for a consumer name.
 //! - *Fence*: a Redis key that changes when entries pass from one process to another.
-//! - *Session*: the connections to Redis over which an entry is read and acknowledged.
+//! - *Mark*: what a lease stores to identify its process: host, process ID, boot and start time.
+//! - *Session*: the connections to Redis over which an entry is read and acknowledged. PostgreSQL's sessions are named
+//!   as such.
 //! - *Pair*: what identifies a row of a table such as likes, beside its URI: author and post. Only one row may have a
 //!   pair, although an author may write several records of it.
 //! - *Holder* of a pair: the record whose row stands for the pair. *Rivals*: the other live records of the pair, which
@@ -33,6 +35,7 @@
 //!   notifications, feed items) may be incomplete.
 //! - *Position*: an entry's ID and the op's index in the entry. *Version*: the position of the last op that was applied
 //!   to a record, stored while there are several members; the one for a user's handle is always stored.
+//! - *Settled*: said of all entries before the position that a member publishes: they have been applied.
 //! - *Floor*: the entry before which a process holds no entry and accepts none.
 //! - *Portion*: the number of ops that may share a transaction after PostgreSQL has refused more as too large.
 //! - *Sift*: find the refused ops of a batch in a transaction that is always rolled back.
@@ -142,7 +145,7 @@
 //! | when an entry is acknowledged, and which process counts it | `src/ack/` |
 //! | the dashboard's counters | `src/metrics/mod.rs`, `src/metrics/flush.rs` |
 //! | which process reads, writes and acknowledges under a consumer name | `src/lease/`, `src/group/renew.rs` |
-//! | when entries of another consumer are taken over | `src/reader/claim.rs`, `src/reader/gone.rs` |
+//! | when entries of another consumer are taken over | `src/reader/claim.rs`, `src/reader/takeover.rs` |
 //! | what Redis is asked about the group: XPENDING, XINFO | `src/group/consumer.rs`, `src/group/stream_info.rs` |
 //! | several processes on one repo | `src/apply/versions.rs`, `src/group/members/` |
 //! | a Redis in an earlier state | `src/group/session.rs`, `src/reader/rewind.rs` |

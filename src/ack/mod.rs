@@ -149,7 +149,7 @@ impl Acker {
         for done in batch {
             if matches!(done.outcome, Outcome::Dropped) {
                 let batch = [done];
-                self.settled(&batch, xack::all_of_batch(&batch));
+                self.release(&batch, xack::all_of_batch(&batch));
             } else if self.shared.session.is_over() {
                 self.let_go(&[done]);
             } else if self.waiting.has_before(&done) {
@@ -169,7 +169,7 @@ impl Acker {
             return;
         }
         match self.send_until_taken(&batch).or_else(|| self.taken_after_all(&batch)) {
-            Some(counts) => self.settled(&batch, counts),
+            Some(counts) => self.release(&batch, counts),
             None => self.let_go(&batch),
         }
     }
@@ -233,11 +233,11 @@ impl Acker {
             letters.iter().map(store).collect()
         };
         let Acker { link, acks, shared, .. } = self;
-        let buried = ask(link, shared, |link| {
+        let stored = ask(link, shared, |link| {
             ensure_takes_letters(link)?;
             acks.store_dead_letters(link, &done, store)
         });
-        match buried {
+        match stored {
             Some(Ok(is_ours)) => self.dead_letters_stored(done, is_ours),
             Some(Err(error)) => {
                 let rules = format!("~{DEAD_LETTERS} +xadd ~{} +xack {}", self.stream, exactly_once::RULE);
@@ -275,17 +275,17 @@ impl Acker {
         let Outcome::Dead(letters) = &done.outcome else { return };
         if !is_ours {
             log::debug!("another process is done with entry {}", done.id);
-            return self.settled(&[done], Vec::new());
+            return self.release(&[done], Vec::new());
         }
         for letter in letters {
             self.log_letter(done.id, &letter.error);
         }
         let batch = [done];
-        self.settled(&batch, xack::all_of_batch(&batch));
+        self.release(&batch, xack::all_of_batch(&batch));
     }
 
     /// Releases acknowledged entries, and counts those that this process's XACK removed.
-    fn settled(&self, batch: &[Done], counts: Vec<Count>) {
+    fn release(&self, batch: &[Done], counts: Vec<Count>) {
         self.shared.in_flight.remove(batch.iter().map(|done| done.id));
         for (outcome, number) in counts {
             self.shared.metrics.acknowledged(outcome, number);

@@ -29,7 +29,7 @@ use crate::redis::link::{self, Link};
 use crate::settings::config::Config;
 
 const NO_PROOF: &str = "it is unknown whether unanswered acknowledgements were carried out: counts may be off";
-const NO_LOOK: &str = "it is unknown which entries other processes have taken over: counts may be off";
+const NO_OWNERS: &str = "it is unknown which entries other processes have taken over: counts may be off";
 const NO_DELIVERIES: &str = "dead letters do not record how often their entry was delivered";
 
 /// An outcome, and the number of entries removed with it.
@@ -42,7 +42,7 @@ pub struct Acks {
     /// The last known value of the fence.
     seen: Option<Seen>,
     acked: Once,
-    buried: Once,
+    letters: Once,
     /// An XACK sent alone had no answer: it may have been carried out.
     is_unclear: bool,
     /// Entries that an unfinished earlier request may still remove.
@@ -76,7 +76,7 @@ impl Acks {
             fence: Fence::new(config),
             seen: None,
             acked: once("acked"),
-            buried: once("buried"),
+            letters: once("letters"),
             is_unclear: false,
             late: HashSet::default(),
         }
@@ -143,10 +143,12 @@ impl Acks {
     /// Errors of Redis or of the connection.
     pub fn were_taken_off(&mut self, link: &mut Link, batch: &[Done]) -> RedisResult<bool> {
         if std::mem::take(&mut self.is_unclear) {
-            return self.are_gone(link, batch).inspect_err(|_| self.is_unclear = true);
+            return self
+                .are_no_longer_pending(link, batch)
+                .inspect_err(|_| self.is_unclear = true);
         }
         let once = match batch {
-            [done] if matches!(done.outcome, Outcome::Dead(_)) => &mut self.buried,
+            [done] if matches!(done.outcome, Outcome::Dead(_)) => &mut self.letters,
             _ => &mut self.acked,
         };
         if once.was_carried_out(link)? {
@@ -166,10 +168,10 @@ impl Acks {
 
     /// Whether none of these entries is pending for this process. Without the right to query that, the request counts
     /// as carried out.
-    fn are_gone(&self, link: &mut Link, batch: &[Done]) -> RedisResult<bool> {
+    fn are_no_longer_pending(&self, link: &mut Link, batch: &[Done]) -> RedisResult<bool> {
         let ids = batch.iter().map(|done| done.id).collect();
         let owners = self.owners(link, &ids);
-        let owners = link.optional(owners, NO_LOOK, "+xpending")?;
+        let owners = link.optional(owners, NO_OWNERS, "+xpending")?;
         Ok(owners.is_none_or(|owners| owners.own.is_empty()))
     }
 
@@ -186,20 +188,20 @@ impl Acks {
         store: impl Fn(u64) -> Vec<Cmd>,
     ) -> RedisResult<bool> {
         loop {
-            if let Opened::CarriedOut = self.open(link, |acks| &mut acks.buried)? {
+            if let Opened::CarriedOut = self.open(link, |acks| &mut acks.letters)? {
                 return Ok(true);
             }
             let deliveries = match self.look_up(link, done.id)? {
                 Pending::Own(deliveries) => deliveries,
                 Pending::TakenBack => continue,
                 Pending::Gone => {
-                    self.buried.give_up();
+                    self.letters.give_up();
                     return Ok(self.late.remove(&done.id));
                 }
             };
             let mut commands = store(deliveries);
             commands.extend(self.acks(&[done]));
-            if let Some(answers) = self.buried.close(link, commands)? {
+            if let Some(answers) = self.letters.close(link, commands)? {
                 return Ok(answers.last() != Some(&Value::Int(0)));
             }
         }
@@ -236,7 +238,7 @@ impl Acks {
             return Ok(Some(ids));
         }
         let owners = self.owners(link, &ids);
-        let Some(owners) = link.optional(owners, NO_LOOK, "+xpending")? else {
+        let Some(owners) = link.optional(owners, NO_OWNERS, "+xpending")? else {
             return Ok(Some(ids));
         };
         if owners.others.is_empty() {

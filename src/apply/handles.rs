@@ -56,12 +56,12 @@ impl<'o> Handles<'o> {
     }
 
     /// Takes the positions of the handles, and drops handles that a later event has already assigned.
-    pub fn take_places(&mut self, client: &mut Client) -> Result<(), ApplyError> {
+    pub fn take_positions(&mut self, client: &mut Client) -> Result<(), ApplyError> {
         if self.given.is_empty() {
             return Ok(());
         }
-        let places = self.given.iter().map(|(handle, (position, _))| (*handle, *position));
-        let taken = versions::take_places(client, places)?;
+        let positions = self.given.iter().map(|(handle, (position, _))| (*handle, *position));
+        let taken = versions::take_positions(client, positions)?;
         self.given.retain(|handle, _| taken.contains(*handle));
         let given = &self.given;
         for handle in self.of_users.values_mut() {

@@ -232,7 +232,7 @@ fn write_users<'o>(
         changes.users = fold(&on_users).users;
     }
     let mut handles = Handles::of(&on_users);
-    handles.take_places(client)?;
+    handles.take_positions(client)?;
     handles.correct(&mut changes.users);
     let made = users::missing(wanted(&kept, &ignored).into_iter(), known);
     Ok(WithUsers {
@@ -293,7 +293,7 @@ fn write(client: &mut Client, changes: &Changes, writing: Writing) -> Result<Rec
         }
     }
     if writing.mode != Mode::Alone {
-        versions::place(
+        versions::set_positions(
             client,
             conflicts
                 .iter_mut()
@@ -305,7 +305,7 @@ fn write(client: &mut Client, changes: &Changes, writing: Writing) -> Result<Rec
         page_keys.assign_remembered(*table, conflicts.remembered_rows());
     }
     for (table, (items, conflicts)) in &conflicts {
-        pairs::settle(client, *table, items, conflicts, &mut effects)?;
+        pairs::carry_out(client, *table, items, conflicts, &mut effects)?;
     }
     keyed::write(client, changes)?;
     effects.write_rows(client, write_mode, page_keys)?;

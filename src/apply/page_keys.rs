@@ -59,7 +59,7 @@ struct State {
 }
 
 /// Where the time of an op's row comes from.
-enum From {
+enum TimeSource {
     /// The time of the entry, or the first millisecond after it that is free for the page keys.
     Entry { op: u64, pages: Pages },
     /// The time of an earlier op on the same row, by its index.
@@ -92,9 +92,9 @@ impl PageKeys {
             let mut state = self.lock();
             for (op, source) in ops.iter().zip(&sources) {
                 times.push(match source {
-                    From::Entry { op: hash, pages } => state.give(*hash, pages, op.time.millis()),
-                    From::Earlier(index) => times[*index],
-                    From::Now => now_ms,
+                    TimeSource::Entry { op: hash, pages } => state.give(*hash, pages, op.time.millis()),
+                    TimeSource::Earlier(index) => times[*index],
+                    TimeSource::Now => now_ms,
                 });
             }
         }
@@ -133,7 +133,7 @@ impl PageKeys {
             .collect()
     }
 
-    fn sources(&self, ops: &[Op]) -> Vec<From> {
+    fn sources(&self, ops: &[Op]) -> Vec<TimeSource> {
         let mut last: HashMap<(Table, &str), usize> = HashMap::with_capacity(ops.len());
         let mut sources = Vec::with_capacity(ops.len());
         for (index, op) in ops.iter().enumerate() {
@@ -145,22 +145,22 @@ impl PageKeys {
                 }
             };
             sources.push(match earlier {
-                Some(earlier) if restarts(&ops[earlier], op) => From::Now,
-                Some(earlier) => From::Earlier(earlier),
+                Some(earlier) if restarts(&ops[earlier], op) => TimeSource::Now,
+                Some(earlier) => TimeSource::Earlier(earlier),
                 None => self.own(op),
             });
         }
         sources
     }
 
-    fn own(&self, op: &Op) -> From {
+    fn own(&self, op: &Op) -> TimeSource {
         let pages = match (&op.change, op.table) {
             (Change::Put(Row::Pair(row)), Table::Pair(table)) => self.pages(table, row),
             _ => Pages::default(),
         };
         // Rows without a page key need not be remembered: their times depend only on their own entries.
         let is_alone = pages[0].is_none();
-        From::Entry {
+        TimeSource::Entry {
             op: if is_alone { 0 } else { self.hash(op.position) },
             pages,
         }

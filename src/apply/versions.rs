@@ -22,7 +22,7 @@ use crate::rows::{Change, Op, PairRow, Row as Values};
 
 /// The last op on one record.
 struct Last<'o> {
-    place: Position,
+    position: Position,
     is_deleted: bool,
     cid: Option<&'o str>,
 }
@@ -60,7 +60,7 @@ impl<'o> Last<'o> {
             _ => None,
         };
         Last {
-            place: op.position,
+            position: op.position,
             is_deleted: matches!(op.change, Change::Delete),
             cid,
         }
@@ -68,7 +68,7 @@ impl<'o> Last<'o> {
 
     fn of_repo(op: &Op) -> Self {
         Last {
-            place: op.position,
+            position: op.position,
             is_deleted: false,
             cid: None,
         }
@@ -82,26 +82,29 @@ fn key(op: &Op) -> String {
 }
 
 /// Takes the positions of handles. Returns the handles that no later event has assigned.
-pub fn take_places<'o>(
+pub fn take_positions<'o>(
     client: &mut Client,
-    places: impl Iterator<Item = (&'o str, Position)>,
+    positions: impl Iterator<Item = (&'o str, Position)>,
 ) -> Result<HashSet<String>, ApplyError> {
-    let last = |place| Last {
-        place,
+    let last = |position| Last {
+        position,
         is_deleted: false,
         cid: None,
     };
-    take(client, &places.map(|(handle, place)| (handle, last(place))).collect())
+    take(
+        client,
+        &positions.map(|(handle, position)| (handle, last(position))).collect(),
+    )
 }
 
 fn take(client: &mut Client, lasts: &BTreeMap<&str, Last>) -> Result<HashSet<String>, ApplyError> {
-    let places = || lasts.values().map(|last| last.place);
+    let positions = || lasts.values().map(|last| last.position);
     let cids: Vec<Option<&str>> = lasts.values().map(|last| last.cid).collect();
     let rows = Params::new()
         .texts(lasts.keys().copied())
-        .longs(places().map(|place| place.entry.ms as i64))
-        .longs(places().map(|place| place.entry.n as i64))
-        .ints(places().map(|place| place.op as i32))
+        .longs(positions().map(|position| position.entry.ms as i64))
+        .longs(positions().map(|position| position.entry.n as i64))
+        .ints(positions().map(|position| position.op as i32))
         .bools(lasts.values().map(|last| last.is_deleted))
         .optional_texts(cids.iter())
         .query(client, sql::VERSIONS_TAKE)?;
@@ -117,17 +120,17 @@ fn read_settled(client: &mut Client, member: i64) -> Result<EntryId, ApplyError>
 
 /// Sets the positions at which stored pair rows were put, and the CIDs for which their tables have no column. A row
 /// without a version was put before every op that is not yet acknowledged; `pairs::plan` relies on this.
-pub fn place(client: &mut Client, mut rows: Vec<&mut PairRow<'static>>) -> Result<(), ApplyError> {
+pub fn set_positions(client: &mut Client, mut rows: Vec<&mut PairRow<'static>>) -> Result<(), ApplyError> {
     if rows.is_empty() {
         return Ok(());
     }
     let answer = Params::new()
         .texts(rows.iter().map(|row| &row.uri))
-        .query(client, sql::VERSIONS_PLACES)?;
-    let places = answer.iter().map(|row| Ok((row.get("key")?, row)));
-    let places: HashMap<&str, &Row> = places.collect::<Result<_, ApplyError>>()?;
+        .query(client, sql::VERSIONS_POSITIONS)?;
+    let positions = answer.iter().map(|row| Ok((row.get("key")?, row)));
+    let positions: HashMap<&str, &Row> = positions.collect::<Result<_, ApplyError>>()?;
     for row in &mut rows {
-        let Some(version) = places.get(row.uri.as_ref()) else {
+        let Some(version) = positions.get(row.uri.as_ref()) else {
             continue;
         };
         row.position = version.position()?;

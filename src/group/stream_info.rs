@@ -152,17 +152,17 @@ fn first_id(entry: Option<Value>) -> Option<EntryId> {
 impl StreamInfo {
     /// The group's position, derived from lengths and IDs alone. A group that stands before the stream's first entry
     /// has lost everything in between: its position is the end of the gap. `None` before Redis 7.0.
-    pub fn place(&self) -> Option<GroupPosition> {
+    pub fn position(&self) -> Option<GroupPosition> {
         let added = self.added?;
-        let gone = added.saturating_sub(self.length);
+        let removed = added.saturating_sub(self.length);
         let delivered = self.group.delivered;
         Some(match self.first {
             _ if delivered >= self.last => GroupPosition::Exact(added),
             None => GroupPosition::Exact(added),
             Some(first) if self.max_deleted >= first => GroupPosition::Unknown,
-            Some(first) if delivered < first => GroupPosition::Exact(gone),
-            Some(first) if delivered == first => GroupPosition::Exact(gone + 1),
-            Some(_) => GroupPosition::AtLeast(gone + 1),
+            Some(first) if delivered < first => GroupPosition::Exact(removed),
+            Some(first) if delivered == first => GroupPosition::Exact(removed + 1),
+            Some(_) => GroupPosition::AtLeast(removed + 1),
         })
     }
 
@@ -224,13 +224,13 @@ mod tests {
 
     #[test]
     fn lengths_and_ids_say_where_the_group_stands() {
-        for (delivered, place, has_gap) in [
+        for (delivered, position, has_gap) in [
             (10, GroupPosition::Exact(40), true),
             (41, GroupPosition::Exact(41), false),
             (70, GroupPosition::AtLeast(41), false),
             (100, GroupPosition::Exact(100), false),
         ] {
-            assert_eq!(info(delivered).place(), Some(place), "{delivered}");
+            assert_eq!(info(delivered).position(), Some(position), "{delivered}");
             assert_eq!(info(delivered).has_gap(), has_gap, "{delivered}");
         }
         let emptied = StreamInfo {
@@ -238,7 +238,7 @@ mod tests {
             first: None,
             ..info(10)
         };
-        assert_eq!(emptied.place(), Some(GroupPosition::Exact(100)));
+        assert_eq!(emptied.position(), Some(GroupPosition::Exact(100)));
         assert!(emptied.has_gap());
         let untouched = StreamInfo {
             added: Some(60),
@@ -249,7 +249,7 @@ mod tests {
             max_deleted: id(50),
             ..info(70)
         };
-        assert_eq!(deleted.place(), Some(GroupPosition::Unknown));
+        assert_eq!(deleted.position(), Some(GroupPosition::Unknown));
     }
 
     #[test]

@@ -116,7 +116,7 @@ impl fmt::Display for Near {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{:.0} entries a second are added, {:.0} are read: at this rate the producer overtakes the backlog ",
+            "{:.0} entries a second are added, {:.0} are read: at this rate the producer trims unread entries ",
             self.added_per_second, self.read_per_second
         )?;
         match self.left.as_secs() {
@@ -156,7 +156,7 @@ mod tests {
         };
         assert_eq!(
             near.to_string(),
-            "2000 entries a second are added, 1000 are read: at this rate the producer overtakes the backlog in 4 min"
+            "2000 entries a second are added, 1000 are read: at this rate the producer trims unread entries in 4 min"
         );
     }
 

@@ -48,7 +48,7 @@ pub fn dead_letters_are_many(number: u64, limit: u64) -> bool {
 }
 
 /// The consequences of lacking the rights on the stream, on the key with the results, and on the dead letters.
-const NO_LOOK: &str = "unread entries that are trimmed are neither counted nor predicted";
+const NO_SAMPLES: &str = "unread entries that are trimmed are neither counted nor predicted";
 const NO_KEEPING: &str = "losses are counted for this run only";
 const NO_LETTERS: &str = "the log does not report when the dead letters reach their limit";
 
@@ -151,7 +151,7 @@ impl Losses {
     fn sample(&mut self, is_before_reading: bool) -> RedisResult<()> {
         let was_connected = self.link.is_connected();
         let info = stream_info::read(&mut self.link, &self.consumer.stream, &self.consumer.group);
-        let Some(info) = self.link.optional(info, NO_LOOK, "+xinfo +multi +exec")? else {
+        let Some(info) = self.link.optional(info, NO_SAMPLES, "+xinfo +multi +exec")? else {
             return Ok(());
         };
         let kept = self.kept()?;
@@ -185,7 +185,7 @@ impl Losses {
             let at = Instant::now();
             self.last = Some(Look { at, seen, reads });
         }
-        self.foretell(&info, &seen);
+        self.report_forecast(&info, &seen);
         Ok(())
     }
 
@@ -311,16 +311,16 @@ impl Losses {
         }
     }
 
-    fn foretell(&mut self, info: &StreamInfo, seen: &Seen) {
+    fn report_forecast(&mut self, info: &StreamInfo, seen: &Seen) {
         let unread = info.unread(seen.position);
         let added = info.added.unwrap_or_default();
         match self.forecast.sample(Instant::now(), added, unread) {
             Some(News::Near(near)) => log::warn!(
-                "the backlog of {} grows, {unread} entries are unread: {near}, and entries are lost unread",
+                "the backlog of {} has grown to {unread} unread entries: {near}, and they are lost",
                 self.consumer.stream
             ),
             Some(News::Passed) => log::info!(
-                "the backlog of {} is {unread} entries: the producer no longer nears it",
+                "the backlog of {} has {unread} unread entries and no longer approaches the producer's limit",
                 self.consumer.stream
             ),
             None => {}
@@ -337,7 +337,7 @@ impl Losses {
         if dead_letters_are_many(number, limit) {
             if !std::mem::replace(&mut self.has_said_letters, true) {
                 log::warn!(
-                    "{DEAD_LETTERS} holds {number} of about {limit} dead letters, then the oldest are dropped: see `firehose-worker \
+                    "{DEAD_LETTERS} holds {number} dead letters, and the oldest are dropped above about {limit}: run `firehose-worker \
                      dead-letters list`, and replay or drop them"
                 );
             }

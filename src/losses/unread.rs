@@ -1,7 +1,7 @@
 //! How many entries were trimmed before they were delivered to the group, found by comparing two samples of the stream.
 //!
 //! Between two samples the group's position advances by the entries that were delivered to it and by those that it
-//! lost. The position follows from lengths and IDs (`StreamInfo::place`). The number of delivered entries comes from
+//! lost. The position follows from lengths and IDs (`StreamInfo::position`). The number of delivered entries comes from
 //! this process's reader or from Redis. Pure.
 //!
 //! Invariant: what cannot be determined is not counted as lost, and no position is counted twice.
@@ -37,13 +37,13 @@ pub enum Given {
 /// Compares a sample with the previous one. Returns the new state and the number of entries lost in between, or `None`
 /// before Redis 7.0, which does not count added entries.
 pub fn compare(seen: Option<&Seen>, given: Given, info: &StreamInfo) -> Option<(Seen, u64)> {
-    let place = info.place()?;
+    let at_sample = info.position()?;
     let expected = match seen {
         Some(seen) => seen.expected(given, info),
-        None => before_the_first_look(place, info),
+        None => before_the_first_sample(at_sample, info),
     };
     let lost = |at: u64| expected.map_or(0, |expected| at.saturating_sub(expected));
-    let (position, lost) = match place {
+    let (position, lost) = match at_sample {
         GroupPosition::Exact(at) => (Some(at), lost(at)),
         GroupPosition::AtLeast(at) => (expected.map(|expected| expected.max(at)), lost(at)),
         GroupPosition::Unknown => (None, 0),
@@ -60,8 +60,8 @@ pub fn compare(seen: Option<&Seen>, given: Given, info: &StreamInfo) -> Option<(
 
 /// The group's position before the first sample, according to Redis. Of earlier losses, only a gap that is still open
 /// is counted.
-fn before_the_first_look(place: GroupPosition, info: &StreamInfo) -> Option<u64> {
-    let is_usable = |read: &u64| match place {
+fn before_the_first_sample(at_sample: GroupPosition, info: &StreamInfo) -> Option<u64> {
+    let is_usable = |read: &u64| match at_sample {
         GroupPosition::AtLeast(at) => *read >= at,
         _ => info.has_gap(),
     };

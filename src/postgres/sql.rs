@@ -51,7 +51,7 @@ statements! {
     MEMBERS_SETTLE = "members_settle";
     MEMBERS_SETTLED = "members_settled";
     VERSIONS_TAKE = "versions_take";
-    VERSIONS_PLACES = "versions_places";
+    VERSIONS_POSITIONS = "versions_positions";
     VERSIONS_PRUNE = "versions_prune";
     RIVALS_TAKE = "rivals_take";
     RIVALS_EXISTING = "rivals_existing";

@@ -9,7 +9,7 @@ use std::sync::LazyLock;
 
 use super::sql::{self, Statement};
 use crate::rows::keyed::{IndexedAt, Kind};
-use crate::rows::pairs::{Foreign, PairTableInfo, PairValue};
+use crate::rows::pairs::{ForeignWhen, PairTableInfo, PairValue};
 use crate::rows::{DatedTable, KEYED_TABLES, KeyedTable, PairTable, dated_tables};
 
 /// The statements of a pair table.
@@ -137,9 +137,9 @@ fn pair_names(table: &PairTableInfo) -> Names {
     let assigned = columns[1..].iter().map(|column| format!("{column} = new.{column}"));
     let values = PairValue::ALL.map(|value| read(table, value));
     let is_foreign = match table.foreign {
-        Foreign::Never => "false",
-        Foreign::WithoutCommitSeq => "commit_seq IS NULL",
-        Foreign::Perhaps => "true",
+        ForeignWhen::Never => "false",
+        ForeignWhen::WithoutCommitSeq => "commit_seq IS NULL",
+        ForeignWhen::Always => "true",
     };
     vec![
         ("{table}", table.name.to_owned()),

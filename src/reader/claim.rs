@@ -20,7 +20,7 @@ use crate::group::stream_info;
 use crate::reader::delivered::{ids, text};
 use crate::redis::link::{self, Link};
 
-const NO_LOOK: &str = "trimmed entries that live consumers are applying are counted as lost";
+const NO_IDLE: &str = "trimmed entries that live consumers are applying are counted as lost";
 
 pub struct Claim {
     pub consumer: Consumer,
@@ -79,8 +79,8 @@ impl Claim {
         if let Some(idle) = idle {
             // If others have acknowledged some of these entries since the query, XAUTOCLAIM continues after the last of
             // them.
-            let is_of_gone = |id: &EntryId| idle.last() < Some(id) || idle.binary_search(id).is_ok();
-            claimed.trimmed.retain(is_of_gone);
+            let is_of_dead = |id: &EntryId| idle.last() < Some(id) || idle.binary_search(id).is_ok();
+            claimed.trimmed.retain(is_of_dead);
         }
         Ok(claimed)
     }
@@ -122,7 +122,7 @@ impl Claim {
     fn idle(&self, link: &mut Link, cursor: &Cursor, count: usize) -> RedisResult<Option<Vec<EntryId>>> {
         let range = ("IDLE", self.idle.as_millis() as u64, &cursor.0, "+", count);
         let pending = self.consumer.pending(link, range);
-        let pending = link.optional(pending, NO_LOOK, "+xpending")?;
+        let pending = link.optional(pending, NO_IDLE, "+xpending")?;
         Ok(pending.map(|pending| pending.iter().map(|pending| pending.id).collect()))
     }
 

@@ -15,9 +15,9 @@
 pub mod claim;
 pub mod deliveries;
 pub mod delivered;
-mod gone;
 pub mod dispatch;
 mod rewind;
+mod takeover;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -190,14 +190,14 @@ impl Reader {
         if self.is_first {
             // The previous holder of the consumer name may have sent acknowledgements that have yet to arrive.
             self.claim.move_fence(&mut self.link)?;
-            self.where_allowed(Reader::adopt_gone)?;
+            self.where_allowed(Reader::adopt_from_dead)?;
             self.is_first = false;
         }
         self.read_pending()?;
         self.group_refused = None;
         self.refusal.end("redis is read");
         while !self.session.is_over() {
-            self.where_allowed(Reader::claim_gone)?;
+            self.where_allowed(Reader::claim_from_dead)?;
             self.stop.check()?;
             match self.read_new()? {
                 Read::Entries(0) if self.is_drain && self.is_drained()? => return Err(Interrupt::End),

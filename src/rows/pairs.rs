@@ -41,7 +41,7 @@ pub struct PairTableInfo {
     /// Whether the table gets so many rows that they are written with COPY.
     pub is_large: bool,
     /// Which rows another program may have written.
-    pub foreign: Foreign,
+    pub foreign: ForeignWhen,
     pair: for<'r, 'a> fn(&'r Record<'_, 'a>) -> Result<KeyPair<'a>, Ignored>,
 }
 
@@ -65,12 +65,13 @@ pub enum PairUsers {
 
 /// How to recognise rows that another program wrote. Such rows may lack side effects and may not be counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Foreign {
+pub enum ForeignWhen {
     /// The origin of a row does not matter, because rows of the table have no side effects.
     Never,
+    /// Other programs leave the column commit_seq empty.
     WithoutCommitSeq,
-    /// The table does not reveal the origin, so every row may be foreign.
-    Perhaps,
+    /// The table does not reveal the origin, so every row counts as foreign.
+    Always,
 }
 
 type KeyPair<'a> = (Cow<'a, str>, Cow<'a, str>);
@@ -84,7 +85,7 @@ const OF_RECORD: PairTableInfo = PairTableInfo {
     values: &[PairValue::SubjectCid, PairValue::Via, PairValue::CommitSeq],
     users: PairUsers::Repo,
     is_large: true,
-    foreign: Foreign::WithoutCommitSeq,
+    foreign: ForeignWhen::WithoutCommitSeq,
     pair: of_record,
 };
 
@@ -100,7 +101,7 @@ const OF_ACCOUNT: PairTableInfo = PairTableInfo {
 const WITHOUT_EFFECTS: PairTableInfo = PairTableInfo {
     values: &[],
     is_large: false,
-    foreign: Foreign::Never,
+    foreign: ForeignWhen::Never,
     ..OF_ACCOUNT
 };
 
@@ -121,7 +122,7 @@ static TABLES: [PairTableInfo; PairTable::ALL.len()] = [
         collection: "app.bsky.bookmark",
         values: &[],
         is_large: false,
-        foreign: Foreign::Perhaps,
+        foreign: ForeignWhen::Always,
         ..OF_RECORD
     },
     PairTableInfo {

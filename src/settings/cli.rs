@@ -227,7 +227,7 @@ pub struct Settings {
     #[arg(long, env = "REDIS_METRICS_KEYS", default_value = "firehose:metrics,cluster:metrics")]
     pub redis_metrics_keys: String,
 
-    /// Maximum of PostgreSQL connections; the worker opens one per worker thread and one more
+    /// Maximum number of PostgreSQL connections; the worker opens one per worker thread and one more
     #[arg(long, env = "DB_POOL_SIZE", default_value = "20")]
     pub db_pool_size: String,
 
@@ -239,19 +239,19 @@ pub struct Settings {
     #[arg(long, env = "BATCH_SIZE", default_value = "100")]
     pub batch_size: String,
 
-    /// Maximum of entries per transaction
+    /// Maximum number of entries per transaction
     #[arg(long, env = "MAX_BATCH_ENTRIES", default_value = "2000")]
     pub max_batch_entries: String,
 
-    /// Maximum of entries read and not yet acknowledged, in MiB
+    /// Maximum size of the entries that are read and not yet acknowledged, in MiB
     #[arg(long, env = "MAX_IN_FLIGHT_MIB", default_value = "8")]
     pub max_in_flight_mib: String,
 
-    /// Milliseconds after which pending entries of an idle consumer are taken over
+    /// Milliseconds after which the worker takes over the pending entries of an idle consumer
     #[arg(long, env = "CLAIM_IDLE_MS", default_value = "30000")]
     pub claim_idle_ms: String,
 
-    /// How often to try an entry alone that crashes the process, before it becomes a dead letter
+    /// Number of crashes while an entry is tried alone, after which it becomes a dead letter
     #[arg(long, env = "REDIS_MAX_DELIVERIES", default_value = "10")]
     pub redis_max_deliveries: String,
 
@@ -259,7 +259,7 @@ pub struct Settings {
     #[arg(long, env = "REDIS_DEAD_LETTER_MAXLEN", default_value = "10000")]
     pub redis_dead_letter_maxlen: String,
 
-    /// Entries that the producer keeps in the stream; the log warns before it trims unread ones
+    /// Number of entries that the producer keeps in the stream; the worker warns before unread ones are trimmed
     #[arg(long, env = "REDIS_MAX_STREAM_LEN", default_value = "500000")]
     pub redis_max_stream_len: String,
 

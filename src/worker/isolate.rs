@@ -159,7 +159,7 @@ impl Worker {
             // All ops are tried again: later ops of a repo must take effect after earlier ones.
             self.patience.wait(&self.stop)?;
             if is_whole {
-                return Err(Unfinished::Alone);
+                return Err(Unfinished::AllRefused);
             }
         }
     }
@@ -179,7 +179,7 @@ impl Worker {
             number if number == refusals.batch.len() => PATIENT_TRIES,
             _ => 0,
         };
-        let Some(error) = self.try_until_settled(ops, patience)? else {
+        let Some(error) = self.retry_until_final(ops, patience)? else {
             self.portion.passed(Instant::now());
             return Ok(());
         };
@@ -242,15 +242,15 @@ impl Worker {
     fn remember_size(&mut self, ops: usize, error: &ApplyError) {
         if self.portion.was_too_large(ops, Instant::now()) {
             log::warn!(
-                "postgresql refuses {ops} ops in one transaction, and takes fewer: {}; continuing with smaller ones, nothing is \
-                 lost",
+                "postgresql refuses {ops} ops in one transaction but accepts fewer: {}; continuing with smaller transactions, \
+                 nothing is lost",
                 error.describe()
             );
         }
     }
 
     /// Retries until the ops are applied (`None`) or the error is final.
-    fn try_until_settled(&mut self, ops: &[&Op], patience: u32) -> Result<Option<ApplyError>, Unfinished> {
+    fn retry_until_final(&mut self, ops: &[&Op], patience: u32) -> Result<Option<ApplyError>, Unfinished> {
         let mut backoff = Backoff::default();
         let mut reason = None;
         for tries in 1.. {
@@ -260,7 +260,7 @@ impl Worker {
             if matches!(error, ApplyError::Removed) {
                 return Err(Unfinished::Removed);
             }
-            let is_settled = match error.fault() {
+            let is_final = match error.fault() {
                 Fault::Data if error.is_unique_violation() => tries > patience,
                 Fault::Data if self.meets_other_types(&error) => false,
                 Fault::Data => !self.is_mendable(&error, tries),
@@ -273,7 +273,7 @@ impl Worker {
                     false
                 }
             };
-            if is_settled {
+            if is_final {
                 return Ok(Some(error));
             }
             reason = error.sqlstate().is_some().then(|| error.describe()).or(reason);

@@ -80,8 +80,9 @@ enum Unfinished {
     GivenUp,
     /// This process is no longer a member (`group::members`): other processes may have applied the batch.
     Removed,
-    /// All of it is refused, for a reason that may or may not be the ops' fault. Only neighbours that succeed can tell.
-    Alone,
+    /// All of it is refused, for a reason that may or may not be the ops' fault. It is theirs if other ops are
+    /// applied in the next attempt, which later entries join.
+    AllRefused,
 }
 
 impl From<Stopped> for Unfinished {
@@ -135,7 +136,7 @@ impl Worker {
                 entries.drain(..number);
                 *refused = 0;
             }
-            Err(Unfinished::Alone) => {
+            Err(Unfinished::AllRefused) => {
                 *refused = number;
                 if number == entries.len() {
                     self.batches.add_to(entries);

@@ -68,20 +68,75 @@ struct Attempt {
     worked: Option<Duration>,
 }
 
-/// The key of one suspect and its value: the number of crashes during attempts alone, or, if negative, the size of the
-/// smallest group that crashed the process.
+/// The key of one suspect.
 struct Key {
     name: String,
-    before: i64,
-    during: i64,
+    /// What the key stores while no attempt runs.
+    before: Crashes,
+    /// What it stores while an attempt runs, because the process may crash.
+    during: Crashes,
+}
+
+/// The crashes that one suspect may have caused.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Crashes {
+    NoneKnown,
+    /// The process crashed while it tried a group of this many entries, the smallest so far.
+    InGroup(usize),
+    /// The process crashed this many times while it tried the entry alone.
+    Alone(u64),
+}
+
+impl Crashes {
+    /// From the value of a key.
+    fn of_value(value: i64) -> Crashes {
+        match value {
+            0 => Crashes::NoneKnown,
+            1.. => Crashes::Alone(value.unsigned_abs()),
+            _ => Crashes::InGroup(value.unsigned_abs() as usize),
+        }
+    }
+
+    /// The value of the key. A negative one is the size of a group.
+    fn value(self) -> i64 {
+        match self {
+            Crashes::NoneKnown => 0,
+            Crashes::InGroup(size) => -(size as i64),
+            Crashes::Alone(number) => number as i64,
+        }
+    }
+
+    fn alone(self) -> u64 {
+        match self {
+            Crashes::Alone(number) => number,
+            Crashes::NoneKnown | Crashes::InGroup(_) => 0,
+        }
+    }
+
+    /// How many entries may be tried together with this one.
+    fn together(self) -> usize {
+        match self {
+            Crashes::NoneKnown => usize::MAX,
+            Crashes::InGroup(size) => (size / 2).max(1),
+            Crashes::Alone(_) => 1,
+        }
+    }
+
+    /// With a crash during an attempt of `size` entries.
+    fn and_one_of(self, size: usize) -> Crashes {
+        match size {
+            1 => Crashes::Alone(self.alone() + 1),
+            _ => Crashes::InGroup(size),
+        }
+    }
 }
 
 impl Attempt {
     fn set(&self, is_stored: bool) -> Pipeline {
         let mut pipeline = Pipeline::with_capacity(self.keys.len());
         for key in &self.keys {
-            let value = if is_stored { key.during } else { key.before };
-            pipeline.add_command(set(&key.name, value)).ignore();
+            let crashes = if is_stored { key.during } else { key.before };
+            pipeline.add_command(set(&key.name, crashes)).ignore();
         }
         pipeline
     }
@@ -183,7 +238,8 @@ pub struct SuspectAttempts {
     running: RunningAttempts,
     link: Link,
     config: Config,
-    limit: i64,
+    /// The number of crashes during attempts alone at which an entry becomes a dead letter.
+    limit: u64,
     stop: Stop,
     attempt: Option<Arc<Mutex<Attempt>>>,
     refusal: Refusal,
@@ -203,7 +259,7 @@ impl SuspectAttempts {
             running: running.clone(),
             link: redis.link(Duration::ZERO),
             config: config.clone(),
-            limit: i64::try_from(config.max_deliveries).unwrap_or(i64::MAX),
+            limit: config.max_deliveries,
             stop: stop.clone(),
             attempt: None,
             refusal: Refusal::default(),
@@ -221,20 +277,21 @@ impl SuspectAttempts {
         let (mut group, mut size, mut most) = (Vec::new(), 0, usize::MAX);
         for entry in entries {
             let key = keys.next_if(|_| is_suspect(entry));
-            let before = key.as_ref().map_or(0, |key| key.before);
-            if before >= self.limit {
+            let before = key.as_ref().map_or(Crashes::NoneKnown, |key| key.before);
+            let crashes = before.alone();
+            if crashes >= self.limit {
                 if size > 0 {
                     break;
                 }
-                return Begun::TooOften(format!("tried alone {before} times, each time the process ended"));
+                return Begun::TooOften(format!("tried alone {crashes} times, each time the process ended"));
             }
-            most = most.min(together(before));
+            most = most.min(before.together());
             if size >= most {
                 break;
             }
-            if before > 0 {
+            if crashes > 0 {
                 log::warn!(
-                    "entry {}: the process has crashed {before} times while it tried the entry alone; it becomes a dead letter after {}",
+                    "entry {}: the process has crashed {crashes} times while it tried the entry alone; it becomes a dead letter after {}",
                     entry.id,
                     self.limit
                 );
@@ -243,11 +300,7 @@ impl SuspectAttempts {
             group.extend(key);
         }
         for key in &mut group {
-            key.during = if size == 1 {
-                key.before.max(0) + 1
-            } else {
-                -(size as i64)
-            };
+            key.during = key.before.and_one_of(size);
         }
         if !group.is_empty() {
             self.start(group);
@@ -268,8 +321,8 @@ impl SuspectAttempts {
         let values = values.unwrap_or_default().into_iter().chain(std::iter::repeat(None));
         let key = |(name, value): (String, Option<i64>)| Key {
             name,
-            before: value.unwrap_or(0),
-            during: 0,
+            before: Crashes::of_value(value.unwrap_or(0)),
+            during: Crashes::NoneKnown,
         };
         names.into_iter().zip(values).map(key).collect()
     }
@@ -298,7 +351,7 @@ impl SuspectAttempts {
         let Some(attempt) = self.attempt.clone() else { return };
         let needs_turn = {
             let attempt = lock(&attempt);
-            !attempt.has_turn && attempt.keys.iter().any(|key| key.before != 0)
+            !attempt.has_turn && attempt.keys.iter().any(|key| key.before != Crashes::NoneKnown)
         };
         let has_turn = needs_turn && self.running.take_turn(&self.stop);
         let mut attempt = lock(&attempt);
@@ -326,8 +379,8 @@ impl SuspectAttempts {
         let Some(attempt) = self.attempt.clone() else { return };
         if is_done {
             let mut attempt = lock(&attempt);
-            let is_kept = attempt.is_stored || attempt.keys.iter().any(|key| key.before != 0);
-            attempt.keys.iter_mut().for_each(|key| key.before = 0);
+            let is_kept = attempt.is_stored || attempt.keys.iter().any(|key| key.before != Crashes::NoneKnown);
+            attempt.keys.iter_mut().for_each(|key| key.before = Crashes::NoneKnown);
             attempt.is_stored = is_kept;
         }
         self.suspend();
@@ -373,22 +426,13 @@ impl Drop for SuspectAttempts {
     }
 }
 
-/// How many entries may be tried together with one that has this stored value.
-fn together(stored: i64) -> usize {
-    match stored {
-        0 => usize::MAX,
-        1.. => 1,
-        group => (group.unsigned_abs() as usize / 2).max(1),
-    }
-}
-
-/// Stores a suspect's value. Nothing is kept for a suspect that the process survived.
-fn set(key: &str, value: i64) -> Cmd {
-    if value == 0 {
+/// Stores a suspect's crashes. Nothing is kept for a suspect that the process survived.
+fn set(key: &str, crashes: Crashes) -> Cmd {
+    if crashes == Crashes::NoneKnown {
         return redis::cmd("DEL").arg(key).to_owned();
     }
     let mut set = redis::cmd("SET");
-    set.arg(key).arg(value).arg("EX").arg(TTL_SECONDS);
+    set.arg(key).arg(crashes.value()).arg("EX").arg(TTL_SECONDS);
     set
 }
 
@@ -424,9 +468,17 @@ mod tests {
     fn a_group_that_the_process_did_not_survive_is_halved_until_its_entries_are_alone() {
         let mut sizes = vec![500];
         while let Some(size) = sizes.last().filter(|size| **size > 1) {
-            sizes.push(together(-(*size as i64)));
+            sizes.push(Crashes::InGroup(*size).together());
         }
         assert_eq!(sizes, [500, 250, 125, 62, 31, 15, 7, 3, 1]);
-        assert_eq!([0, 1, 9].map(together), [usize::MAX, 1, 1]);
+        assert_eq!(Crashes::NoneKnown.together(), usize::MAX);
+        assert_eq!(Crashes::Alone(1).together(), 1);
+    }
+
+    #[test]
+    fn crashes_are_stored_as_one_number() {
+        for value in [0, 1, 9, -2, -500] {
+            assert_eq!(Crashes::of_value(value).value(), value);
+        }
     }
 }

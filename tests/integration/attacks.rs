@@ -206,7 +206,7 @@ fn a_batch_beyond_a_limit_is_split_and_the_size_is_remembered() {
             shown(&log)
         );
         assert!(
-            log.contains("ops in one transaction, and takes fewer"),
+            log.contains("ops in one transaction but accepts fewer"),
             "{state}: {}",
             shown(&log)
         );
@@ -265,7 +265,7 @@ fn an_op_beyond_a_limit_of_postgresql_becomes_a_dead_letter_without_delaying_oth
     let log = stack.drain_with(&[("PARALLEL_CONSUMERS", "1")]).log;
     assert_eq!(stack.count("likes"), i64::try_from(N - 1).expect("a few"));
     assert_eq!(stack.dead_letters().len(), 1);
-    assert!(!log.contains("takes fewer"), "{}", shown(&log));
+    assert!(!log.contains("accepts fewer"), "{}", shown(&log));
 }
 
 /// A generic record that PostgreSQL refuses, since jsonb holds no number that large.

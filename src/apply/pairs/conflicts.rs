@@ -88,22 +88,22 @@ fn open_pairs<'m>(
     freed: &'m [FreedPair],
 ) -> Vec<(Pair<'m>, Position)> {
     let holders: HashMap<Pair, &PairRow> = stored.iter().map(|row| (row.pair(), row)).collect();
-    let places: HashMap<(&str, Pair), Position> = remembered
+    let positions: HashMap<(&str, Pair), Position> = remembered
         .iter()
         .map(|row| ((row.uri.as_ref(), row.pair()), row.position))
         .collect();
     let freed: HashMap<Pair, Position> = freed.iter().map(|freed| (freed.pair(), freed.from)).collect();
-    let place = |pair: Pair<'m>| match holders.get(&pair).filter(|holder| table.admits(holder)) {
+    let position = |pair: Pair<'m>| match holders.get(&pair).filter(|holder| table.admits(holder)) {
         None => Some(freed.get(&pair).copied().unwrap_or(Position::FIRST)),
         Some(holder) => {
             let is_open = put.contains(holder.uri.as_ref()) || freed.contains_key(&pair);
-            let place = places.get(&(holder.uri.as_ref(), pair)).copied();
-            is_open.then_some(place.unwrap_or(Position::FIRST))
+            let position = positions.get(&(holder.uri.as_ref(), pair)).copied();
+            is_open.then_some(position.unwrap_or(Position::FIRST))
         }
     };
     pairs
         .into_iter()
-        .filter_map(|pair| Some((pair, place(pair)?)))
+        .filter_map(|pair| Some((pair, position(pair)?)))
         .collect()
 }
 
@@ -210,14 +210,14 @@ fn read_first(
     pairs: &[(Pair, Position)],
     limit: usize,
 ) -> Result<Rows, ApplyError> {
-    let places = || pairs.iter().map(|(_, place)| place);
+    let positions = || pairs.iter().map(|(_, position)| position);
     let rows = Params::new()
         .text(table.name())
         .texts(pairs.iter().map(|((a, _), _)| *a))
         .texts(pairs.iter().map(|((_, b), _)| *b))
-        .longs(places().map(|place| place.entry.ms as i64))
-        .longs(places().map(|place| place.entry.n as i64))
-        .ints(places().map(|place| place.op as i32))
+        .longs(positions().map(|position| position.entry.ms as i64))
+        .longs(positions().map(|position| position.entry.n as i64))
+        .ints(positions().map(|position| position.op as i32))
         .long(limit as i64)
         .query(client, sql::RIVALS_WAITING)?;
     rows.iter().map(|row| read_row(row, row.position()?)).collect()

@@ -1,12 +1,12 @@
 //! Tables with one row per pair: likes, reposts, bookmarks, follows, blocks, list blocks, list items, verifications.
 //!
 //! Owns these tables and the remembered rivals. Most records are inserted without reading first. Only a record whose
-//! URI or pair already has a row costs reads (`conflicts`); `plan` then decides about it and `settle` carries the plan
-//! out.
+//! URI or pair already has a row costs reads (`conflicts`); `plan` then decides about it, and `carry_out` writes what the
+//! plan says.
 
+mod carry_out;
 mod conflicts;
 mod plan;
-mod settle;
 mod parameters;
 
 use std::borrow::Cow;
@@ -14,8 +14,8 @@ use std::collections::{HashMap, HashSet};
 
 use postgres::Client;
 
+pub use carry_out::carry_out;
 pub use conflicts::Conflicts;
-pub use settle::settle;
 
 use super::copy::WriteMode;
 use super::effects::{Effects, authority};
@@ -278,8 +278,8 @@ pub fn insert<'e>(
 fn split_off_rivals<'e>(rows: &[&'e PairRow<'e>], freed: &[FreedPair]) -> (Vec<&'e PairRow<'e>>, Vec<&'e PairRow<'e>>) {
     let mut first: HashMap<(&str, &str), Position> = HashMap::with_capacity(rows.len());
     for row in rows {
-        let place = first.entry(row.pair()).or_insert(row.position);
-        *place = row.position.min(*place);
+        let position = first.entry(row.pair()).or_insert(row.position);
+        *position = row.position.min(*position);
     }
     let freed: HashSet<(&str, &str)> = freed.iter().map(FreedPair::pair).collect();
     rows.iter()

@@ -2,7 +2,7 @@
 //!
 //! Owns the rule: the first record in stream order holds the row and the others are remembered. When the holder is
 //! deleted, the next one becomes the holder. This module is pure: given what is stored and what the batch puts, it
-//! returns the rows to delete, update, insert and remember. `settle` carries this out.
+//! returns the rows to delete, update, insert and remember. `carry_out` carries this out.
 //!
 //! For example, Alice likes a post twice: record `a` at position 1, record `b` at position 2.
 //!
@@ -88,7 +88,7 @@ pub fn plan<'p>(
     let mut plan = Plan::default();
     for pair in pairs {
         let contenders = contenders.remove(&pair).unwrap_or_default();
-        planner.settle(pair, contenders, &mut plan);
+        planner.decide(pair, contenders, &mut plan);
     }
     plan
 }
@@ -103,7 +103,7 @@ struct Planner<'p> {
 
 impl<'p> Planner<'p> {
     /// Decides one pair among its contenders and the row that holds it, unless the batch puts that row again.
-    fn settle(&self, pair: Pair<'p>, mut contenders: Vec<(Position, &'p PairRow<'p>)>, plan: &mut Plan<'p>) {
+    fn decide(&self, pair: Pair<'p>, mut contenders: Vec<(Position, &'p PairRow<'p>)>, plan: &mut Plan<'p>) {
         let mut holder = self.holders.get(&pair).copied();
         if let Some(row) = holder.take_if(|row| !self.table.admits(row) && !self.items.contains_key(row.uri.as_ref())) {
             plan.delete.push(row);
@@ -117,11 +117,11 @@ impl<'p> Planner<'p> {
             // Remembered values are complete; the table has no column for some of them.
             contenders.push(known.map_or((row.position, row), |known| (known.position, *known)));
         }
-        contenders.sort_by_key(|&(place, row)| (place, &row.uri));
-        let Some(&(place, winner)) = contenders.first() else {
+        contenders.sort_by_key(|&(position, row)| (position, &row.uri));
+        let Some(&(position, winner)) = contenders.first() else {
             return;
         };
-        self.seat(winner, holder, plan);
+        self.give_row(winner, holder, plan);
         let is_item = |row: &PairRow| self.items.contains_key(row.uri.as_ref());
         let known = self.remembered.get(winner.uri.as_ref());
         let has_news = if is_item(winner) {
@@ -130,21 +130,21 @@ impl<'p> Planner<'p> {
             contenders.len() > 1 && known.is_none_or(|known| known.pair() != pair)
         };
         if has_news {
-            plan.remember.push((winner, place));
+            plan.remember.push((winner, position));
         }
-        for &(place, loser) in &contenders[1..] {
+        for &(position, loser) in &contenders[1..] {
             let is_holder = holder.is_some_and(|row| row.uri == loser.uri);
             if is_item(loser) || is_holder {
-                plan.remember.push((loser, place));
+                plan.remember.push((loser, position));
             }
             if is_item(loser) {
-                self.unseat(loser, pair, plan);
+                self.take_row(loser, pair, plan);
             }
         }
     }
 
     /// Gives the winner the pair's row.
-    fn seat(&self, winner: &'p PairRow<'p>, holder: Option<&'p PairRow<'p>>, plan: &mut Plan<'p>) {
+    fn give_row(&self, winner: &'p PairRow<'p>, holder: Option<&'p PairRow<'p>>, plan: &mut Plan<'p>) {
         let own = self.stored.get(winner.uri.as_ref()).copied();
         match (own, holder) {
             (Some(own), Some(holder)) if own.uri == holder.uri => {
@@ -173,8 +173,8 @@ impl<'p> Planner<'p> {
         plan.insert.push(winner);
     }
 
-    /// Deletes the row that a losing item has under another pair. A row under this pair is handled by `seat`.
-    fn unseat(&self, loser: &'p PairRow<'p>, pair: Pair<'p>, plan: &mut Plan<'p>) {
+    /// Deletes the row that a losing item has under another pair. A row under this pair is handled by `give_row`.
+    fn take_row(&self, loser: &'p PairRow<'p>, pair: Pair<'p>, plan: &mut Plan<'p>) {
         if let Some(&own) = self.stored.get(loser.uri.as_ref()).filter(|own| own.pair() != pair) {
             plan.delete.push(own);
         }
@@ -192,7 +192,7 @@ mod tests {
 
     const LIKES: PairTable = PairTable::Likes;
 
-    fn place(ms: u64) -> Position {
+    fn position(ms: u64) -> Position {
         Position {
             entry: EntryId { ms, n: 0 },
             op: 0,
@@ -212,7 +212,7 @@ mod tests {
             commit_seq: None,
             handle: None,
             verified_at: None,
-            position: place(ms),
+            position: position(ms),
         }
     }
 
@@ -224,7 +224,7 @@ mod tests {
     fn a_second_record_of_a_pair_is_remembered_and_so_is_the_holder() {
         let (b, stored) = (row("b", "x", 2), [row("a", "x", 0)]);
         let plan = plan(LIKES, &[&b], &stored, &[], &[]);
-        assert_eq!(plan.remember, [(&stored[0], place(0)), (&b, place(2))]);
+        assert_eq!(plan.remember, [(&stored[0], position(0)), (&b, position(2))]);
         assert!(plan.delete.is_empty() && plan.insert.is_empty() && plan.update.is_empty());
     }
 
@@ -234,7 +234,7 @@ mod tests {
         let freed = [("did:plc:a", "x")];
         let plan = plan(LIKES, &[], &[], &remembered, &freed);
         assert_eq!(uris(&plan.insert), ["b"]);
-        assert!(plan.remember.is_empty(), "its place is known already");
+        assert!(plan.remember.is_empty(), "its position is known already");
     }
 
     #[test]
@@ -243,7 +243,7 @@ mod tests {
         let plan = plan(LIKES, &[&a], &stored, &remembered, &[]);
         assert_eq!(uris(&plan.delete), ["a"]);
         assert_eq!(uris(&plan.insert), ["b"]);
-        assert_eq!(plan.remember, [(&a, place(3))]);
+        assert_eq!(plan.remember, [(&a, position(3))]);
     }
 
     #[test]
@@ -260,7 +260,7 @@ mod tests {
         let plan = plan(LIKES, &[&y], &stored, &remembered, &[]);
         assert_eq!(uris(&plan.delete), ["x1"]);
         assert_eq!(uris(&plan.insert), ["y"]);
-        assert_eq!(plan.remember, [(&y, place(2)), (&remembered[0], place(5))]);
+        assert_eq!(plan.remember, [(&y, position(2)), (&remembered[0], position(5))]);
     }
 
     #[test]
@@ -277,15 +277,15 @@ mod tests {
         let (a, stored) = (row("a", "new", 3), [row("a", "old", 0), row("h", "new", 0)]);
         let plan = plan(LIKES, &[&a], &stored, &[], &[]);
         assert_eq!(uris(&plan.delete), ["a"]);
-        assert_eq!(plan.remember, [(&stored[1], place(0)), (&a, place(3))]);
+        assert_eq!(plan.remember, [(&stored[1], position(0)), (&a, position(3))]);
     }
 
     #[test]
-    fn a_place_in_another_pair_says_nothing_about_this_one() {
+    fn a_position_in_another_pair_says_nothing_about_this_one() {
         let (b, stored, remembered) = (row("b", "x", 2), [row("a", "x", 0)], [row("a", "q", 4)]);
         let plan = plan(LIKES, &[&b], &stored, &remembered, &[]);
         assert!(plan.insert.is_empty());
-        assert_eq!(plan.remember, [(&stored[0], place(0)), (&b, place(2))]);
+        assert_eq!(plan.remember, [(&stored[0], position(0)), (&b, position(2))]);
     }
 
     #[test]

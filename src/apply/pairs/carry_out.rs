@@ -12,11 +12,11 @@ use crate::apply::effects::{Effects, pair_notification_uri};
 use crate::postgres::fault::ApplyError;
 use crate::postgres::params::Params;
 use crate::postgres::{sql, templates};
-use crate::rows::pairs::{Foreign, PairValue};
+use crate::rows::pairs::{ForeignWhen, PairValue};
 use crate::rows::{PairRow, PairTable};
 
 /// Decides who holds the pairs of the conflicting records and the freed pairs, and writes the result.
-pub fn settle<'e>(
+pub fn carry_out<'e>(
     client: &mut Client,
     table: PairTable,
     items: &[&'e PairRow<'e>],
@@ -109,9 +109,9 @@ fn complete<'e>(table: PairTable, conflicts: &'e Conflicts, plan: &Plan<'e>, eff
 /// of the other tables have no side effects.
 fn is_foreign(table: PairTable, row: &PairRow) -> bool {
     match table.info().foreign {
-        Foreign::Never => false,
-        Foreign::WithoutCommitSeq => row.commit_seq.is_none(),
-        Foreign::Perhaps => true,
+        ForeignWhen::Never => false,
+        ForeignWhen::WithoutCommitSeq => row.commit_seq.is_none(),
+        ForeignWhen::Always => true,
     }
 }
 
@@ -181,15 +181,15 @@ fn remember(client: &mut Client, table: PairTable, plan: &Plan) -> Result<(), Ap
     let mut records = plan.remember.clone();
     records.sort_unstable_by_key(|(row, _)| &row.uri);
     let rows = || records.iter().map(|(row, _)| *row);
-    let places = || records.iter().map(|(_, place)| place);
+    let positions = || records.iter().map(|(_, position)| position);
     let keys = Params::new()
         .texts(rows().map(|row| &row.uri))
         .text(table.name())
         .texts(rows().map(|row| &row.key_a))
         .texts(rows().map(|row| &row.key_b))
-        .longs(places().map(|place| place.entry.ms as i64))
-        .longs(places().map(|place| place.entry.n as i64))
-        .ints(places().map(|place| place.op as i32));
+        .longs(positions().map(|position| position.entry.ms as i64))
+        .longs(positions().map(|position| position.entry.n as i64))
+        .ints(positions().map(|position| position.op as i32));
     values(keys, rows).execute(client, sql::RIVALS_UPSERT)?;
     Ok(())
 }

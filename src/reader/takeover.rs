@@ -23,7 +23,7 @@ impl Reader {
     /// Claims the pending entries of dead consumers, to be read together with this consumer's own, in stream order.
     /// Consumers that look dead but are not past the idle limit are waited for, so that after a cutover from another
     /// worker nothing newer is applied before their entries.
-    pub(super) fn adopt_gone(&mut self) -> Reading<()> {
+    pub(super) fn adopt_from_dead(&mut self) -> Reading<()> {
         let start = Instant::now();
         let mut has_said = false;
         loop {
@@ -64,7 +64,7 @@ impl Reader {
 
     /// Takes over entries that consumers which have died since have left pending, as many at a time as there is room
     /// for.
-    pub(super) fn claim_gone(&mut self) -> Reading<()> {
+    pub(super) fn claim_from_dead(&mut self) -> Reading<()> {
         if self.claimed_at.elapsed() < self.claim.idle / 2 {
             return Ok(());
         }
