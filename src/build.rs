@@ -18,6 +18,8 @@ use flate2::{Compression, GzBuilder};
 #[allow(dead_code, reason = "the program uses the rest")]
 #[path = "settings/cli.rs"]
 mod cli;
+#[path = "settings/consumer_args.rs"]
+mod consumer_args;
 #[allow(dead_code, reason = "the program uses the rest")]
 #[path = "entry.rs"]
 mod entry;

@@ -211,5 +211,8 @@ pub mod ack;
 pub mod report;
 pub mod pipeline;
 
+// The consumer: from a relay to the stream.
+pub mod consumer;
+
 // What people call.
 pub mod commands;

@@ -7,13 +7,18 @@ use std::time::Duration;
 
 use clap::{CommandFactory, FromArgMatches, Parser};
 use firehose_worker::commands::{self, repair, unit_user};
+use firehose_worker::consumer;
+use firehose_worker::consumer::position::Unusable;
 use firehose_worker::logging;
 use firehose_worker::logging::{shown, stderr};
 use firehose_worker::pipeline;
 use firehose_worker::postgres::sql;
 use firehose_worker::settings::cli::{Cli, Command};
 use firehose_worker::settings::config::Config;
+use firehose_worker::settings::consumer::ConsumerConfig;
 use firehose_worker::settings::env_file::{self, EnvFile};
+use firehose_worker::settings::validate::Faults;
+use log::LevelFilter;
 
 const FAILED: u8 = 1;
 const UNUSABLE_CONFIGURATION: u8 = 2;
@@ -27,6 +32,7 @@ fn main() -> ExitCode {
         Err(fault) => return unusable(&fault),
     };
     let config = match &cli.command {
+        Some(Command::Consume(settings)) => return consume(ConsumerConfig::new(settings)),
         Some(Command::Schema { statements: true, .. }) => return print(&sql::describe()),
         Some(Command::Schema { own: false, .. }) => return print(sql::SCHEMA),
         Some(Command::Schema { own: true, .. }) => return print(sql::OWN_SCHEMA),
@@ -43,17 +49,12 @@ fn main() -> ExitCode {
             exit_code(commands::status::run(&config, interval, *json).map(|()| true))
         }
         Some(Command::Check { json }) => exit_code(commands::check::run(&config, &cli.settings, &file, *json)),
-        Some(Command::Repair(options)) => {
-            logged(config, |config| repair::run(config, options), |report| print(&report))
-        }
-        _ => logged(
-            config,
-            |config| pipeline::run(config, cli.drain),
-            |()| {
-                log::info!("stopped");
-                ExitCode::SUCCESS
-            },
+        Some(Command::Repair(options)) => logged(
+            config.log_level,
+            || repair::run(config, options),
+            |report| print(&report),
         ),
+        _ => logged(config.log_level, || pipeline::run(config, cli.drain), stopped),
     }
 }
 
@@ -62,7 +63,9 @@ fn main() -> ExitCode {
 fn read_settings() -> Result<(Cli, EnvFile), String> {
     let cli = Cli::try_parse().map_err(refused)?;
     let file = match (&cli.env_file, &cli.command) {
-        (_, Some(Command::Schema { .. })) | (None, None) => return Ok((cli, EnvFile::default())),
+        (_, Some(Command::Schema { .. })) | (None, None | Some(Command::Consume(_))) => {
+            return Ok((cli, EnvFile::default()));
+        }
         (Some(path), _) => {
             EnvFile::read(path).map_err(|error| shown::one_line(&format!("--env-file is unusable: {error}")))?
         }
@@ -112,18 +115,34 @@ fn exit_code(result: anyhow::Result<bool>) -> ExitCode {
 
 /// Runs a command that logs, and logs its failure.
 fn logged<T>(
-    config: Config,
-    run: impl FnOnce(Config) -> anyhow::Result<T>,
+    level: LevelFilter,
+    run: impl FnOnce() -> anyhow::Result<T>,
     finish: impl FnOnce(T) -> ExitCode,
 ) -> ExitCode {
-    logging::start(config.log_level);
-    match run(config) {
+    logging::start(level);
+    match run() {
         Ok(value) => finish(value),
         Err(error) => {
             log::error!("failed: {error:#}");
-            ExitCode::from(FAILED)
+            ExitCode::from(match error.is::<Unusable>() {
+                true => UNUSABLE_CONFIGURATION,
+                false => FAILED,
+            })
         }
     }
+}
+
+/// Runs the firehose consumer.
+fn consume(config: Result<ConsumerConfig, Faults>) -> ExitCode {
+    match config {
+        Ok(config) => logged(config.log_level, || consumer::run(config), stopped),
+        Err(faults) => unusable(&faults.to_string()),
+    }
+}
+
+fn stopped((): ()) -> ExitCode {
+    log::info!("stopped");
+    ExitCode::SUCCESS
 }
 
 /// Prints lines on stdout.

@@ -70,7 +70,7 @@ pub fn run(config: Config, is_drain: bool) -> anyhow::Result<()> {
     );
     config.warnings.iter().for_each(|warning| log::warn!("{warning}"));
     let stop = Stop::default();
-    handle_signals(&stop)?;
+    handle_signals(&stop, None)?;
     let redis = Redis::new(config.redis.clone());
     let db = Db::new(config.postgres.clone(), config.connections, &stop);
     let heartbeats = Heartbeats::default();

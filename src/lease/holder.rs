@@ -207,7 +207,7 @@ impl Holder {
     /// Another process holds the name, or this process was frozen for longer than its lease. In the second case another
     /// process may have held the name in the meantime and applied what is still in flight here. Only a new start, which
     /// reads the pending entries again, is safe then.
-    pub fn keep(mut self, stop: &Stop) -> anyhow::Result<()> {
+    pub fn keep(&mut self, stop: &Stop) -> anyhow::Result<()> {
         let mut looked_at = Instant::now();
         while !self.lease.is_endless() && !stop.wait(RENEWAL) {
             let absent = looked_at.elapsed();
@@ -219,13 +219,16 @@ impl Holder {
             };
             match self.allowed(holder) {
                 Ok(None | Some(false)) => {}
-                Ok(Some(true)) if absent > LEASE => anyhow::bail!(
-                    "lost {}: this process was frozen for {:.1} s, longer than its lease",
-                    self.name.text,
-                    absent.as_secs_f64()
-                ),
                 Ok(Some(true)) => {
-                    anyhow::bail!("lost {}: another process has taken it", self.name.text)
+                    self.lease.set(LeaseState::Lost);
+                    if absent > LEASE {
+                        anyhow::bail!(
+                            "lost {}: this process was frozen for {:.1} s, longer than its lease",
+                            self.name.text,
+                            absent.as_secs_f64()
+                        );
+                    }
+                    anyhow::bail!("lost {}: another process has taken it", self.name.text);
                 }
                 // Without Redis no other process can read under the name either.
                 Err(error) => log::debug!("failed to renew the holder's key: {}", link::describe(&error)),

@@ -138,6 +138,20 @@ impl Link {
         self.checked(result)
     }
 
+    /// Sends commands that are already encoded in one round trip and returns their replies. A command that Redis refuses
+    /// has an error as its reply.
+    ///
+    /// # Errors
+    ///
+    /// Fails if Redis cannot be reached. It is unknown then which of the commands were executed.
+    pub fn exchange(&mut self, packed: &[u8], n_commands: usize) -> RedisResult<Vec<Value>> {
+        let result = self.connect().and_then(|connection| {
+            connection.send_packed_command(packed)?;
+            (0..n_commands).map(|_| connection.recv_response()).collect()
+        });
+        self.checked(result)
+    }
+
     /// Connects if there is no connection, and returns the connection's number. A different number means that a
     /// different server may be answering.
     ///

@@ -7,15 +7,13 @@ use std::fmt;
 use std::sync::Arc;
 
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, prometheus_text};
-use prometheus_client::metrics::MetricType;
-use prometheus_client::metrics::counter::ConstCounter;
-use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::encoding::{DescriptorEncoder, prometheus_text};
 use prometheus_client::registry::Registry;
 
 use crate::in_flight::InFlight;
 use crate::metrics::{Metrics, Totals};
 use crate::service::http::Pages;
+use crate::service::prometheus::{counter, gauge, labelled, process};
 
 /// All metrics of the process.
 pub struct Exposition {
@@ -109,9 +107,8 @@ impl Collector for Counted {
 fn encode_counters(encoder: &mut DescriptorEncoder, totals: &Totals) -> fmt::Result {
     let help = "Entries acknowledged, each of them applied or deliberately ignored";
     labelled(encoder, "events", help, "type", &totals.by_type)?;
-    let errors = ConstCounter::new(totals.errors);
     let help = "Entries of which a part became a dead letter";
-    errors.encode(encoder.encode_descriptor("errors", help, None, errors.metric_type())?)?;
+    counter(encoder, "errors", help, totals.errors)?;
     let lost = [
         ("pending_trimmed", totals.losses.pending_trimmed),
         ("unread_trimmed", totals.losses.unread_trimmed),
@@ -123,9 +120,8 @@ fn encode_counters(encoder: &mut DescriptorEncoder, totals: &Totals) -> fmt::Res
         "cause",
         &lost,
     )?;
-    let recreated = ConstCounter::new(totals.losses.groups_recreated);
     let help = "How often the consumer group was missing and recreated";
-    recreated.encode(encoder.encode_descriptor("groups_recreated", help, None, recreated.metric_type())?)?;
+    counter(encoder, "groups_recreated", help, totals.losses.groups_recreated)?;
     labelled(
         encoder,
         "ops_ignored",
@@ -133,39 +129,4 @@ fn encode_counters(encoder: &mut DescriptorEncoder, totals: &Totals) -> fmt::Res
         "reason",
         &totals.ignored,
     )
-}
-
-/// Encodes a counter with one label.
-fn labelled(
-    encoder: &mut DescriptorEncoder,
-    name: &str,
-    help: &str,
-    label: &str,
-    values: &[(&str, u64)],
-) -> fmt::Result {
-    let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
-    for &(value, count) in values {
-        ConstCounter::new(count).encode(family.encode_family(&[(label, value)])?)?;
-    }
-    Ok(())
-}
-
-fn gauge(encoder: &mut DescriptorEncoder, name: &str, help: &str, value: f64) -> fmt::Result {
-    let gauge = ConstGauge::new(value);
-    gauge.encode(encoder.encode_descriptor(name, help, None, gauge.metric_type())?)
-}
-
-fn process(encoder: &mut DescriptorEncoder) -> fmt::Result {
-    if let Some(bytes) = resident_bytes() {
-        gauge(encoder, "resident_memory_bytes", "Memory of the process", bytes as f64)?;
-    }
-    Ok(())
-}
-
-/// Resident memory in bytes; `None` if the system does not report it.
-pub fn resident_bytes() -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
-    let kib: u64 = line.split_whitespace().next()?.parse().ok()?;
-    Some(kib * 1024)
 }

@@ -87,7 +87,9 @@ const IGNORED: [i32; 6] = [SIGUSR1, SIGUSR2, SIGALRM, SIGVTALRM, SIGPROF, SIGIO]
 /// # Errors
 ///
 /// Fails if the system refuses the signal handlers or the thread.
-pub fn handle_signals(stop: &Stop) -> anyhow::Result<()> {
+///
+/// SIGHUP requests a stop as well, unless there is something to `reload`.
+pub fn handle_signals(stop: &Stop, reload: Option<Box<dyn Fn() + Send>>) -> anyhow::Result<()> {
     let handled = STOPS
         .into_iter()
         .chain(IGNORED)
@@ -99,6 +101,10 @@ pub fn handle_signals(stop: &Stop) -> anyhow::Result<()> {
             let name = signal_name(signal).unwrap_or("a signal");
             if IGNORED.contains(&signal) {
                 log::info!("{name}: ignored");
+                continue;
+            }
+            if let Some(reload) = reload.as_ref().filter(|_| signal == SIGHUP) {
+                reload();
                 continue;
             }
             if stop.is_requested() {

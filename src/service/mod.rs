@@ -6,3 +6,4 @@
 mod connections;
 pub mod http;
 pub mod notify;
+pub mod prometheus;

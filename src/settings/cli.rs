@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use clap::{Arg, Args, Parser, Subcommand};
 
+use super::consumer_args::ConsumerSettings;
 use crate::entry::EntryId;
 
 /// The version, with the git revision that it was built from. The build script, which includes this file, has no
@@ -45,6 +46,12 @@ const EXIT_CODES: &str = "Exit codes: 0 stopped, 1 failed, 2 unusable configurat
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Read a relay's firehose and append its events to the Redis stream, each exactly once
+    ///
+    /// Takes the place of the AppView's own producer and understands its environment variables. Runs until SIGTERM,
+    /// SIGINT or SIGQUIT; SIGHUP reads the files of FIREHOSE_COLLECTIONS and FIREHOSE_DIDS again.
+    Consume(Box<ConsumerSettings>),
+
     /// Print the SQL that creates the AppView's tables where they are missing, for a database without an AppView
     Schema {
         /// Print the SQL of the worker's own tables instead, for a role that may not create them itself

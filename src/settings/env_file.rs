@@ -61,7 +61,12 @@ impl EnvFile {
     /// # Errors
     ///
     /// Fails if clap rejects the command line.
-    pub fn matches(&self, mut command: Command) -> clap::error::Result<ArgMatches> {
+    pub fn matches(&self, command: Command) -> clap::error::Result<ArgMatches> {
+        self.with_defaults(command).try_get_matches()
+    }
+
+    /// The command, whose arguments have the variables of the file as their defaults, and so have its subcommands'.
+    fn with_defaults(&self, mut command: Command) -> Command {
         let names: Vec<_> = command
             .get_arguments()
             .map(|argument| argument.get_id().clone())
@@ -84,7 +89,7 @@ impl EnvFile {
                 }
             });
         }
-        command.try_get_matches()
+        command.mut_subcommands(|subcommand| self.with_defaults(subcommand))
     }
 }
 

@@ -6,7 +6,8 @@
 pub mod cli;
 pub mod config;
 pub mod consumer;
+pub mod consumer_args;
 pub mod env_file;
 pub mod relay_url;
 pub mod secret;
-mod validate;
+pub mod validate;

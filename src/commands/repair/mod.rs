@@ -113,7 +113,7 @@ type Fix = Box<dyn Fn(&mut Client) -> Result<u64, ApplyError>>;
 pub fn run(config: Config, options: &cli::Repair) -> anyhow::Result<String> {
     config.warnings.iter().for_each(|warning| log::warn!("{warning}"));
     let stop = Stop::default();
-    handle_signals(&stop)?;
+    handle_signals(&stop, None)?;
     let mut repair = Repair {
         db: Db::new(config.postgres, 1, &stop),
         stop,

@@ -42,7 +42,7 @@ pub fn run(config: &Config, interval: Option<Duration>, is_json: bool) -> anyhow
         return print(&gatherer.gather().unwrap_or(first), is_json);
     };
     let stop = Stop::default();
-    handle_signals(&stop)?;
+    handle_signals(&stop, None)?;
     if is_json {
         return watch_as_json(&mut gatherer, interval, &stop);
     }

@@ -1,0 +1,138 @@
+//! Other producers that write to the same stream and hold no lease: the AppView's own ones.
+//!
+//! Owns how they are noticed: by their status key, or because the cursor moves. While one runs, this process stands by,
+//! so that a cutover is to start this process and then to stop the other one.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+use redis::{RedisResult, Value};
+use serde_json::Value as Json;
+
+use super::position::Keys;
+use crate::redis::link::{self, Link};
+use crate::runtime::retry::Backoff;
+use crate::runtime::shutdown::{Stop, Stopped};
+
+/// The status of whichever producer runs, which the AppView reads.
+pub const STATUS: &str = "firehose:status";
+
+/// The beginning of the member `producer` in the status of this program.
+pub const PRODUCER: &str = "firehose-worker";
+
+/// A producer that has written nothing for this long has ended.
+const STILL: Duration = Duration::from_secs(15);
+
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
+const REPORT_INTERVAL: Duration = Duration::from_secs(60);
+
+/// Whether another producer was noticed. Clones share it.
+#[derive(Clone, Default)]
+pub struct Noticed(Arc<AtomicBool>);
+
+impl Noticed {
+    pub fn set(&self) {
+        self.0.store(true, Relaxed);
+    }
+
+    pub fn is_set(&self) -> bool {
+        self.0.load(Relaxed)
+    }
+
+    fn clear(&self) {
+        self.0.store(false, Relaxed);
+    }
+}
+
+/// Whether a status is that of a producer other than this program.
+pub fn is_foreign(status: &[u8]) -> bool {
+    let producer = serde_json::from_slice::<Json>(status).ok();
+    let producer = producer.as_ref().and_then(|status| status.get("producer")?.as_str());
+    !producer.is_some_and(|producer| producer.starts_with(PRODUCER))
+}
+
+/// What another producer would change.
+#[derive(PartialEq)]
+struct Traces {
+    has_foreign_status: bool,
+    cursor: Option<Vec<u8>>,
+    newest: Value,
+}
+
+fn look_for(link: &mut Link, keys: &Keys) -> RedisResult<Traces> {
+    let status: Option<Vec<u8>> = link.query(redis::cmd("GET").arg(STATUS))?;
+    let mut newest = redis::cmd("XREVRANGE");
+    newest.arg(&keys.stream).arg("+").arg("-").arg("COUNT").arg(1);
+    Ok(Traces {
+        has_foreign_status: status.is_some_and(|status| is_foreign(&status)),
+        cursor: link.query(redis::cmd("GET").arg(&keys.cursor))?,
+        newest: link.query(&newest)?,
+    })
+}
+
+/// Waits until no other producer runs. Returns at once if there is no trace of one.
+///
+/// # Errors
+///
+/// A stop was requested.
+pub fn wait(link: &mut Link, keys: &Keys, noticed: &Noticed, stop: &Stop) -> Result<(), Stopped> {
+    let mut backoff = Backoff::default();
+    let mut last: Option<Traces> = None;
+    let mut moved_at = Instant::now();
+    let mut reported_at: Option<Instant> = None;
+    loop {
+        match look_for(link, keys) {
+            Ok(traces) => {
+                if !traces.has_foreign_status && !noticed.is_set() {
+                    return Ok(());
+                }
+                noticed.set();
+                if traces.has_foreign_status || last.as_ref() != Some(&traces) {
+                    moved_at = Instant::now();
+                }
+                last = Some(traces);
+                if moved_at.elapsed() >= STILL {
+                    noticed.clear();
+                    log::info!("the other producer has ended");
+                    return Ok(());
+                }
+                if reported_at.is_none_or(|at| at.elapsed() >= REPORT_INTERVAL) {
+                    reported_at = Some(Instant::now());
+                    log::warn!(
+                        "standby: another producer writes to {}; stop it, and this process takes over when it has \
+                         written nothing for {} s",
+                        keys.stream,
+                        STILL.as_secs()
+                    );
+                }
+                stop.wait(POLL_INTERVAL);
+                stop.check()?;
+            }
+            Err(error) => {
+                // The link reports an outage; a refusal is reported when the position is read.
+                log::debug!("cannot look for other producers: {}", link::describe(&error));
+                if !link.waits_out(&error) && !noticed.is_set() {
+                    return Ok(());
+                }
+                backoff.wait(stop)?;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_status_without_this_programs_name_is_another_producers() {
+        assert!(is_foreign(
+            br#"{"connected":true,"url":"wss://bsky.network","currentCursor":"7"}"#
+        ));
+        assert!(is_foreign(b"not JSON"));
+        assert!(!is_foreign(
+            br#"{"connected":true,"producer":"firehose-worker 1.0 host 7"}"#
+        ));
+    }
+}

@@ -1,0 +1,7 @@
+//! The connection to a relay: from its address to an open WebSocket.
+
+pub mod dial;
+mod proxy;
+mod stream;
+
+pub use stream::Stream;

@@ -1,0 +1,297 @@
+//! One connection to a relay, from its first message to its end.
+//!
+//! Owns when a batch is sent on, how silence is told from idleness, and when this process closes the connection of its
+//! own accord. While Redis is slow, nothing is read, and TCP makes the relay wait; if that lasts, the connection is
+//! closed politely, since a relay cuts off slow readers without a word.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, SendTimeoutError, Sender};
+use tungstenite::protocol::CloseFrame;
+use tungstenite::protocol::frame::coding::CloseCode;
+use tungstenite::{Error, Message, WebSocket};
+
+use super::batch::Batch;
+use super::counts::{Cause, Counts};
+use super::intake::{Intake, Interruption, Progress};
+use super::relay::Stream;
+use super::relay::dial::describe;
+use super::rewind::is_wait;
+use super::term::Terms;
+use crate::logging::shown;
+use crate::runtime::heartbeat;
+use crate::runtime::retry::Waiter;
+use crate::runtime::shutdown::Stop;
+
+/// A connection over which no byte arrives for `PING_AFTER` is probed, and given up after another `PONG_WAIT`.
+const PING_AFTER: Duration = Duration::from_secs(30);
+const PONG_WAIT: Duration = Duration::from_secs(15);
+
+/// A relay that sends more than `BUSY` events a second, and then none for `STALL`, has stalled.
+const BUSY: f64 = 10.0;
+const STALL: Duration = Duration::from_secs(60);
+const STALL_MIN_AGE: Duration = Duration::from_secs(300);
+
+/// How long the thread waits for Redis before it closes the connection.
+const SLOW_REDIS: Duration = Duration::from_secs(20);
+
+/// How long a cursor may move without an entry before it is stored.
+const CURSOR_DELAY: Duration = Duration::from_secs(1);
+
+const TICK: Duration = Duration::from_millis(250);
+
+/// Why a connection ended.
+pub enum End {
+    Stopped,
+    /// The term has ended.
+    Lost,
+    /// This process closed it: the group or Redis does not keep up.
+    Own,
+    /// The first relay is to be tried again.
+    Return,
+    Reset,
+    Error {
+        name: String,
+        message: String,
+    },
+    /// A message was larger than can be read.
+    TooLarge,
+    Broken(Cause, String),
+}
+
+pub struct Session<'r> {
+    pub socket: WebSocket<Stream>,
+    pub relay: Arc<str>,
+    pub term: u64,
+    pub outbox: &'r Sender<Batch>,
+    pub spent: &'r Receiver<Vec<u8>>,
+    pub intake: &'r mut Intake,
+    pub terms: &'r Terms,
+    pub counts: &'r Counts,
+    pub waiter: &'r mut Waiter,
+    pub stop: &'r Stop,
+    /// Whether this is not the preferred relay, which is tried again at `return_at`.
+    pub may_return: bool,
+    pub return_at: Instant,
+    /// Events per second over the last connection that lasted long enough to tell.
+    pub usual_rate: &'r mut f64,
+}
+
+/// What has been received over the connection.
+struct Heard {
+    since: Instant,
+    n_events: u64,
+    event_at: Instant,
+    pinged_at: Option<Instant>,
+}
+
+impl Session<'_> {
+    /// Reads until the connection ends. Afterwards `at` is the last event that was sent on.
+    pub fn run(&mut self, at: &mut Progress) -> End {
+        self.intake.reconnected();
+        self.counts.is_connected.store(true, Relaxed);
+        let mut sent = at.clone();
+        let mut batch = self.new_batch();
+        let mut heard = Heard::new();
+        let end = self.read(at, &mut batch, &mut sent, &mut heard);
+        if heard.since.elapsed() >= STALL {
+            *self.usual_rate = heard.rate();
+        }
+        // What was read before the end is good, unless the term has ended.
+        let end = match end {
+            End::Lost => End::Lost,
+            end => match self.send(&mut batch, at, &mut sent) {
+                Ok(()) => end,
+                Err(other) => other,
+            },
+        };
+        *at = sent;
+        if matches!(end, End::Stopped | End::Lost | End::Own | End::Return | End::Reset) {
+            self.close();
+        }
+        end
+    }
+
+    fn new_batch(&self) -> Batch {
+        Batch::new(self.term, &self.relay, self.spent.try_recv().unwrap_or_default())
+    }
+
+    fn read(&mut self, at: &mut Progress, batch: &mut Batch, sent: &mut Progress, heard: &mut Heard) -> End {
+        loop {
+            if let Some(end) = self.reason_to_end() {
+                return end;
+            }
+            self.socket.get_mut().socket().is_eager = batch.n_commands > 0;
+            match self.socket.read() {
+                Ok(Message::Binary(message)) => {
+                    heard.event();
+                    if heard.n_events == 1 {
+                        self.waiter.up();
+                    }
+                    if let Err(interruption) = self.intake.take(&message, at, batch) {
+                        return interruption.into();
+                    }
+                    if batch.is_full()
+                        && let Err(end) = self.send(batch, at, sent)
+                    {
+                        return end;
+                    }
+                }
+                // The answer is queued, and sent only with the next write.
+                Ok(Message::Ping(_)) => _ = self.socket.flush(),
+                Ok(Message::Close(frame)) => return End::Broken(Cause::Closed, closed(frame.as_ref())),
+                Ok(_) => self.counts.ignored.add(1),
+                Err(Error::Io(error)) if is_wait(&error) => {
+                    if let Err(end) = self.idle(at, batch, sent, heard) {
+                        return end;
+                    }
+                }
+                Err(Error::Capacity(_)) => return End::TooLarge,
+                Err(Error::ConnectionClosed | Error::AlreadyClosed) => {
+                    return End::Broken(Cause::Closed, "it closed the connection".to_owned());
+                }
+                Err(error) => return End::Broken(Cause::Broken, describe(&error)),
+            }
+        }
+    }
+
+    fn reason_to_end(&self) -> Option<End> {
+        if self.stop.is_requested() {
+            return Some(End::Stopped);
+        }
+        if !self.terms.is_current(self.term) {
+            return Some(End::Lost);
+        }
+        if self.counts.is_paused.load(Relaxed) {
+            return Some(End::Own);
+        }
+        (self.may_return && Instant::now() >= self.return_at).then_some(End::Return)
+    }
+
+    /// Nothing has arrived: sends on what there is, and checks whether the relay is still there.
+    fn idle(&mut self, at: &Progress, batch: &mut Batch, sent: &mut Progress, heard: &mut Heard) -> Result<(), End> {
+        heartbeat::beat();
+        self.intake.repeats.report_due();
+        if batch.n_commands > 0 || batch.age() >= CURSOR_DELAY {
+            return self.send(batch, at, sent);
+        }
+        if heard.is_stalled(*self.usual_rate) {
+            let reason = format!("it has sent no event for {} s", STALL.as_secs());
+            return Err(End::Broken(Cause::Stalled, reason));
+        }
+        let heard_at = self.socket.get_mut().socket().heard_at;
+        match heard.pinged_at.filter(|at| *at > heard_at) {
+            Some(pinged_at) if pinged_at.elapsed() >= PONG_WAIT => {
+                let time = heard_at.elapsed().as_secs();
+                Err(End::Broken(
+                    Cause::Silent,
+                    format!("no bytes for {time} s, not even the answer to a ping"),
+                ))
+            }
+            None if heard_at.elapsed() >= PING_AFTER => {
+                heard.pinged_at = Some(Instant::now());
+                match self.socket.send(Message::Ping(Default::default())) {
+                    Err(error) => Err(End::Broken(Cause::Broken, describe(&error))),
+                    Ok(()) => Ok(()),
+                }
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Sends the batch on, and waits until there is room for it.
+    fn send(&mut self, batch: &mut Batch, at: &Progress, sent: &mut Progress) -> Result<(), End> {
+        if batch.is_empty() {
+            return Ok(());
+        }
+        let empty = self.new_batch();
+        let mut full = std::mem::replace(batch, empty);
+        let began_at = Instant::now();
+        loop {
+            match self.outbox.send_timeout(full, TICK) {
+                Ok(()) => {
+                    sent.clone_from(at);
+                    return Ok(());
+                }
+                Err(SendTimeoutError::Disconnected(_)) => return Err(End::Stopped),
+                Err(SendTimeoutError::Timeout(back)) => full = back,
+            }
+            heartbeat::beat();
+            if !self.terms.is_current(self.term) {
+                return Err(End::Lost);
+            }
+            if began_at.elapsed() >= SLOW_REDIS {
+                // Its events are read again.
+                return Err(End::Own);
+            }
+        }
+    }
+
+    /// Closes the connection, without waiting for the relay's answer.
+    fn close(&mut self) {
+        let reason = match self.counts.is_paused.load(Relaxed) {
+            true => "paused",
+            false => "",
+        };
+        let frame = CloseFrame {
+            code: CloseCode::Normal,
+            reason: reason.into(),
+        };
+        // If this fails, the relay notices that the connection is gone.
+        let _ = self.socket.close(Some(frame));
+        let _ = self.socket.flush();
+    }
+}
+
+impl Heard {
+    fn new() -> Heard {
+        let now = Instant::now();
+        Heard {
+            since: now,
+            n_events: 0,
+            event_at: now,
+            pinged_at: None,
+        }
+    }
+
+    fn event(&mut self) {
+        self.n_events += 1;
+        self.event_at = Instant::now();
+    }
+
+    /// Events per second up to the last one.
+    fn rate(&self) -> f64 {
+        self.n_events as f64 / (self.event_at - self.since).as_secs_f64().max(1.0)
+    }
+
+    /// Whether a busy relay sends no events any longer, although it is there.
+    fn is_stalled(&self, usual_rate: f64) -> bool {
+        let rate = if self.n_events == 0 { usual_rate } else { self.rate() };
+        rate > BUSY && self.since.elapsed() >= STALL_MIN_AGE && self.event_at.elapsed() >= STALL
+    }
+}
+
+impl From<Interruption> for End {
+    fn from(interruption: Interruption) -> End {
+        match interruption {
+            Interruption::Reset => End::Reset,
+            Interruption::Error { name, message } => End::Error { name, message },
+            Interruption::Unreadable => End::Broken(
+                Cause::Unreadable,
+                "too many frames in a row could not be read".to_owned(),
+            ),
+        }
+    }
+}
+
+fn closed(frame: Option<&CloseFrame>) -> String {
+    match frame {
+        None => "it closed the connection".to_owned(),
+        Some(frame) => {
+            let reason = shown::cut(&shown::one_line(&frame.reason), 100);
+            format!("it closed the connection with code {} {reason}", frame.code)
+        }
+    }
+}
