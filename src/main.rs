@@ -44,6 +44,7 @@ fn main() -> ExitCode {
     };
     match &cli.command {
         Some(Command::DeadLetters { action }) => exit_code(commands::dead_letters::run(&config, action).map(|()| true)),
+        Some(Command::SetAside { action }) => exit_code(commands::set_aside::run(&config, action).map(|()| true)),
         Some(Command::Status { watch, json }) => {
             let interval = watch.map(Duration::from_secs);
             exit_code(commands::status::run(&config, interval, *json).map(|()| true))

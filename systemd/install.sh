@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs a binary that was built here, for systems that cannot use the .deb. It neither starts nor enables the worker.
+# Installs a binary that was built here, for systems that cannot use the .deb. It neither starts nor enables the services.
 set -euo pipefail
 
 usage() {
@@ -9,11 +9,11 @@ usage: sudo bash systemd/install.sh [--root DIR] [--binary FILE]
 
   --binary FILE   the binary to install; the default is the one that `cargo build --release` builds
   --root DIR      install into the file tree below DIR, and leave this system's users and services alone
-  --uninstall     stop the worker and remove what was installed; settings and user stay
+  --uninstall     stop worker and consumer and remove what was installed; settings and user stay
   --purge         with --uninstall: remove the user and all settings too
 
 Installs binary, man pages, completions and documentation below /usr/local, units in /etc/systemd/system, and settings in
-/etc/default/firehose-worker unless that file exists. Run it again to upgrade: it restarts running workers.
+/etc/default/firehose-worker and firehose-consumer unless they exist. Run it again to upgrade: it restarts what runs.
 USAGE
 }
 
@@ -40,10 +40,11 @@ while (($#)); do
     shift
 done
 
-units=(firehose-worker.service firehose-worker@.service)
+units=(firehose-worker.service firehose-worker@.service firehose-consumer.service)
 unit_dir=$root/etc/systemd/system
 sysusers=$root/etc/sysusers.d/firehose-worker.conf
-settings=$root/etc/default/firehose-worker
+settings=(firehose-worker firehose-consumer)
+settings_dir=$root/etc/default
 share=$root/usr/local/share
 
 completions() {
@@ -58,7 +59,7 @@ documents=(OPERATIONS.md grafana-dashboard.json)
 live() { [[ -z $root && -d /run/systemd/system ]]; }
 
 install_files() {
-    local unit page source target
+    local unit name page source target
     install -D -m 755 "$binary" "$root/usr/local/bin/firehose-worker"
     for unit in "${units[@]}"; do
         install -d -m 755 "$unit_dir"
@@ -67,7 +68,9 @@ install_files() {
         chmod 644 "$unit_dir/$unit"
     done
     install -D -m 644 "$here/firehose-worker.sysusers" "$sysusers"
-    [[ -e $settings ]] || install -D -m 600 "$here/firehose-worker.default" "$settings"
+    for name in "${settings[@]}"; do
+        [[ -e $settings_dir/$name ]] || install -D -m 600 "$here/$name.default" "$settings_dir/$name"
+    done
     # The build puts them beside the binary.
     for page in "$(dirname "$binary")"/assets/firehose-worker*.1.gz; do
         [[ ! -e $page ]] || install -D -m 644 -t "$share/man/man1" "$page"
@@ -102,15 +105,16 @@ case $action in
         if live; then
             systemd-sysusers firehose-worker.conf
             systemctl daemon-reload
-            systemctl try-restart firehose-worker.service 'firehose-worker@*.service'
+            systemctl try-restart firehose-worker.service 'firehose-worker@*.service' firehose-consumer.service
         fi
-        echo "installed; set the servers' addresses in $settings, then: systemctl enable --now firehose-worker"
+        echo "installed; set the servers' addresses in $settings_dir/firehose-worker and $settings_dir/firehose-consumer, then:" \
+            "systemctl enable --now firehose-worker firehose-consumer"
         ;;
     uninstall)
         # systemctl fails for a missing unit, as after an uninstall that kept the settings.
         if live && [[ -e $unit_dir/firehose-worker.service ]]; then
-            systemctl stop firehose-worker.service 'firehose-worker@*.service'
-            systemctl disable --quiet firehose-worker.service 2>/dev/null || true
+            systemctl stop firehose-worker.service 'firehose-worker@*.service' firehose-consumer.service
+            systemctl disable --quiet firehose-worker.service firehose-consumer.service 2>/dev/null || true
             rm -f "$unit_dir"/*.wants/firehose-worker@*.service
         fi
         remove_files
@@ -118,9 +122,9 @@ case $action in
             systemctl daemon-reload
         fi
         if [[ -z $purge ]]; then
-            echo "removed; $settings and the user firehose-worker stay, --purge removes them"
+            echo "removed; the settings in $settings_dir and the user firehose-worker stay, --purge removes them"
         else
-            rm -f "$settings" "$settings"-*
+            rm -f "${settings[@]/#/$settings_dir/}" "$settings_dir"/firehose-worker-*
             [[ -n $root ]] || ! getent passwd firehose-worker >/dev/null || userdel firehose-worker
             echo "removed, settings and user too"
         fi

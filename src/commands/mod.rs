@@ -3,6 +3,7 @@
 pub mod check;
 pub mod dead_letters;
 mod figures;
+pub mod set_aside;
 pub mod status;
 pub mod terminal;
 pub mod unit_user;

@@ -25,6 +25,15 @@ pub fn duration(seconds: u64) -> String {
     }
 }
 
+/// Ignores that the reader has closed the pipe, as `head` does.
+pub fn ended_pipe_is_fine(result: anyhow::Result<()>) -> anyhow::Result<()> {
+    let is_ended = |error: &anyhow::Error| {
+        let error = error.downcast_ref::<io::Error>();
+        error.is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+    };
+    result.or_else(|error| if is_ended(&error) { Ok(()) } else { Err(error) })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -91,10 +91,35 @@ pub enum Command {
     /// it, with 1 when it could not continue.
     Repair(Repair),
 
+    /// List what the consumer could not make part of an entry, with the reason
+    SetAside {
+        #[command(subcommand)]
+        action: SetAside,
+    },
+
     /// List dead letters, put them back on the stream, or delete them
     DeadLetters {
         #[command(subcommand)]
         action: DeadLetters,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum SetAside {
+    /// List them, newest first
+    List {
+        /// Print each as a JSON object with all its fields, one per line
+        #[arg(long)]
+        json: bool,
+        /// Stop after this many
+        #[arg(long)]
+        limit: Option<u64>,
+    },
+    /// Print everything about one
+    Show {
+        /// ID, as `list` prints it
+        #[arg(value_parser = entry_id)]
+        id: EntryId,
     },
 }
 

@@ -192,3 +192,96 @@ fn on_future_cursor(check: &mut Check, settings: &ConsumerSettings) -> OnFutureC
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::{CommandFactory, Parser};
+
+    use super::*;
+    use crate::settings::cli::{Cli, Command, DEFAULT_REDIS_URL};
+
+    fn settings(arguments: &[&str]) -> ConsumerSettings {
+        let cli = Cli::parse_from([&["firehose-worker", "consume"], arguments].concat());
+        match cli.command {
+            Some(Command::Consume(settings)) => *settings,
+            _ => panic!("another command"),
+        }
+    }
+
+    #[test]
+    fn all_faults_come_at_once_and_no_password_is_shown() {
+        let Err(faults) = ConsumerConfig::new(&settings(&[
+            "--relay-url=ftp://relay",
+            "--redis-url=redis://:hunter2@host:port",
+            "--redis-max-stream-len=0",
+            "--firehose-start=yesterday",
+            "--firehose-on-future-cursor=never",
+            "--firehose-collections=posts",
+            "--firehose-relay-window-hours=0",
+        ])) else {
+            panic!("unusable settings were used");
+        };
+        let text = faults.to_string();
+        for variable in [
+            "RELAY_URL=ftp://relay",
+            "REDIS_URL",
+            "REDIS_MAX_STREAM_LEN=0",
+            "FIREHOSE_START=yesterday",
+            "FIREHOSE_ON_FUTURE_CURSOR=never",
+            "FIREHOSE_COLLECTIONS",
+            "FIREHOSE_RELAY_WINDOW_HOURS=0",
+        ] {
+            assert!(text.contains(variable), "{variable} is not in: {text}");
+        }
+        assert_eq!(text.lines().count(), 7, "{text}");
+        assert!(!text.contains("hunter2"), "{text}");
+    }
+
+    #[test]
+    fn further_relays_follow_those_of_relay_url() {
+        let settings = settings(&["--relay-url=wss://one,wss://two", "--additional-relay-urls=wss://three"]);
+        let config = ConsumerConfig::new(&settings)
+            .map_err(|faults| faults.to_string())
+            .unwrap();
+        let hosts: Vec<&str> = config.relays.iter().map(|relay| relay.host.as_str()).collect();
+        assert_eq!(hosts, ["one", "two", "three"]);
+        assert_eq!(config.warnings.len(), 1);
+    }
+
+    #[test]
+    fn the_manual_and_the_environment_file_have_every_setting_with_its_default() {
+        let manual = include_str!("../../systemd/OPERATIONS.md");
+        let manual = manual.split_once("\n## Firehose consumer\n").unwrap().1;
+        let file = include_str!("../../systemd/firehose-consumer.default");
+        let command = Cli::command();
+        let consume = command.find_subcommand("consume").unwrap();
+        let mut n_settings = 0;
+        for argument in consume.get_arguments() {
+            let Some(variable) = argument.get_env().and_then(|name| name.to_str()) else {
+                continue;
+            };
+            let Some(default) = argument.get_default_values().first().and_then(|value| value.to_str()) else {
+                continue;
+            };
+            let default = if variable == "REDIS_URL" {
+                DEFAULT_REDIS_URL
+            } else {
+                default
+            };
+            let line = format!("\n#{variable}={default}\n");
+            assert!(
+                file.contains(&line),
+                "the environment file has no line #{variable}={default}"
+            );
+            let default = if default.is_empty() {
+                String::new()
+            } else {
+                format!("`{default}`")
+            };
+            let row = format!("\n| `{variable}` | {default} |");
+            assert!(manual.contains(&row), "OPERATIONS.md has no row {row}");
+            n_settings += 1;
+        }
+        assert!(n_settings > 15, "{n_settings}");
+    }
+}

@@ -12,7 +12,11 @@ const BINARY: &str = env!("CARGO_BIN_EXE_firehose-worker");
 
 const PROJECT: &str = env!("CARGO_MANIFEST_DIR");
 
-const UNITS: [&str; 2] = ["firehose-worker.service", "firehose-worker@.service"];
+const UNITS: [&str; 3] = [
+    "firehose-worker.service",
+    "firehose-worker@.service",
+    "firehose-consumer.service",
+];
 
 fn unit(name: &str) -> String {
     fs::read_to_string(Path::new(PROJECT).join("systemd").join(name)).expect("a unit file")
@@ -84,7 +88,7 @@ fn systemd_finds_no_fault_with_the_units_and_little_exposed() {
         let path = path.to_str().expect("a path of ASCII");
         let verified = run("systemd-analyze", &["verify", "--man=no", path]).expect("systemd-analyze runs");
         // Units of this machine may have faults of their own.
-        assert!(!text(&verified).contains("firehose-worker"), "{}", text(&verified));
+        assert!(!text(&verified).contains("firehose-"), "{}", text(&verified));
         // Tenths: 1.5.
         let arguments = ["security", "--offline=true", "--threshold=15", "--no-pager", path];
         let exposed = run("systemd-analyze", &arguments).expect("systemd-analyze runs");
@@ -97,9 +101,12 @@ fn the_script_installs_keeps_settings_and_takes_all_away_again() {
     let root = scratch::directory("root");
     let to = ["--root", root.to_str().expect("a path of ASCII")];
     install(&[&to[..], &["--binary", BINARY]].concat());
-    let settings = root.join("etc/default/firehose-worker");
-    let mode = fs::metadata(&settings).expect("the settings").permissions().mode();
-    assert_eq!(mode & 0o777, 0o600);
+    let [settings, consumer_settings] =
+        ["firehose-worker", "firehose-consumer"].map(|name| root.join("etc/default").join(name));
+    for settings in [&settings, &consumer_settings] {
+        let mode = fs::metadata(settings).expect("the settings").permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+    }
     for unit in UNITS {
         let unit = fs::read_to_string(root.join("etc/systemd/system").join(unit)).expect("a unit");
         assert!(unit.contains("\nExecStart=/usr/local/bin/firehose-worker"), "{unit}");
@@ -123,7 +130,9 @@ fn the_script_installs_keeps_settings_and_takes_all_away_again() {
     assert_eq!(kept, "LOG_LEVEL=DEBUG\n", "an upgrade keeps the settings");
 
     install(&[&to[..], &["--uninstall"]].concat());
-    assert_eq!(files(&root), [settings]);
+    let mut left = files(&root);
+    left.sort();
+    assert_eq!(left, [consumer_settings, settings]);
     install(&[&to[..], &["--uninstall", "--purge"]].concat());
     assert_eq!(files(&root), Vec::<PathBuf>::new());
 }

@@ -15,7 +15,7 @@ use std::time::Duration;
 use anyhow::{Context, bail, ensure};
 use redis::{RedisError, RedisResult, Value};
 
-use super::terminal::terminal_width;
+use super::terminal::{ended_pipe_is_fine, terminal_width};
 use crate::dead_letter::DEAD_LETTERS;
 use crate::entry::EntryId;
 use crate::logging::shown::{self, one_line};
@@ -48,15 +48,6 @@ pub fn run(config: &Config, action: &DeadLetters) -> anyhow::Result<()> {
         DeadLetters::Replay { chosen } => letters.replay(chosen),
         DeadLetters::Drop { chosen, yes } => letters.drop(chosen, *yes),
     }
-}
-
-/// Ignores that the reader has closed the pipe, as `head` does.
-fn ended_pipe_is_fine(result: anyhow::Result<()>) -> anyhow::Result<()> {
-    let is_ended = |error: &anyhow::Error| {
-        let error = error.downcast_ref::<io::Error>();
-        error.is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
-    };
-    result.or_else(|error| if is_ended(&error) { Ok(()) } else { Err(error) })
 }
 
 type Page = Vec<Raw>;

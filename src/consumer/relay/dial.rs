@@ -20,7 +20,6 @@ use super::stream::{Socket, Stream};
 use crate::logging::shown;
 use crate::runtime::heartbeat;
 use crate::runtime::shutdown::{Stop, Stopped};
-use crate::settings::cli::VERSION;
 use crate::settings::relay_url::RelayUrl;
 use crate::tls::{self, Roots, TlsMode, TlsSettings};
 
@@ -126,7 +125,7 @@ fn upgrade(relay: &RelayUrl, cursor: Option<u64>, stop: &Stop) -> Result<Upgrade
 }
 
 fn request(relay: &RelayUrl, cursor: Option<u64>) -> Result<Request, String> {
-    let agent = format!("firehose-consumer/{VERSION} (firehose-worker)");
+    let agent = concat!("firehose-consumer/", env!("CARGO_PKG_VERSION"), " (firehose-worker)");
     Request::builder()
         .uri(relay.stream(cursor))
         .header(header::HOST, relay.authority())
