@@ -391,3 +391,176 @@ pub fn varint(bytes: &[u8]) -> Option<(u64, &[u8])> {
     }
     None
 }
+
+#[cfg(test)]
+mod tests {
+    use data_encoding::HEXLOWER;
+
+    use super::*;
+
+    fn hex(digits: &str) -> Vec<u8> {
+        HEXLOWER.decode(digits.replace(' ', "").as_bytes()).unwrap()
+    }
+
+    /// Reads one item with all that it contains, and nothing after it.
+    fn check(bytes: &[u8]) -> Result<(), Fault> {
+        let mut reader = Reader::new(bytes);
+        reader.span()?;
+        reader.end()
+    }
+
+    /// An array in an array, and so on, around one item.
+    fn nested(depth: usize) -> Vec<u8> {
+        [vec![0x81; depth], vec![0]].concat()
+    }
+
+    #[test]
+    fn items_are_read_in_their_shortest_form() {
+        for (bytes, item) in [
+            ("00", Item::Unsigned(0)),
+            ("17", Item::Unsigned(23)),
+            ("1818", Item::Unsigned(24)),
+            ("190100", Item::Unsigned(256)),
+            ("1a00010000", Item::Unsigned(1 << 16)),
+            ("1b0000000100000000", Item::Unsigned(1 << 32)),
+            ("1bffffffffffffffff", Item::Unsigned(u64::MAX)),
+            ("20", Item::Negative(0)),
+            ("3bffffffffffffffff", Item::Negative(u64::MAX)),
+            ("4201ff", Item::Bytes(&[1, 0xff])),
+            ("62c3a9", Item::Text("é")),
+            ("6100", Item::Text("\0")),
+            ("fb3ff8000000000000", Item::Float(1.5)),
+            ("f4", Item::Bool(false)),
+            ("f5", Item::Bool(true)),
+            ("f6", Item::Null),
+            ("d82a450001710000", Item::Link(&[1, 0x71, 0, 0])),
+        ] {
+            assert_eq!(Reader::new(&hex(bytes)).item(), Ok(item), "{bytes}");
+            assert_eq!(check(&hex(bytes)), Ok(()), "{bytes}");
+        }
+    }
+
+    #[test]
+    fn every_violation_of_the_encoding_is_refused() {
+        let long_digest = format!("d82a5846 0001711241 {}", "00".repeat(65));
+        for (bytes, fault) in [
+            ("", Fault::Truncated),
+            ("18", Fault::Truncated),
+            ("1900", Fault::Truncated),
+            ("d8", Fault::Truncated),
+            ("d82a", Fault::Truncated),
+            ("fb00", Fault::Truncated),
+            ("8100 00", Fault::TrailingBytes),
+            ("1817", Fault::NotShortest),
+            ("1900ff", Fault::NotShortest),
+            ("1a0000ffff", Fault::NotShortest),
+            ("1b00000000ffffffff", Fault::NotShortest),
+            ("3800", Fault::NotShortest),
+            ("580100", Fault::NotShortest),
+            ("780161", Fault::NotShortest),
+            ("980100", Fault::NotShortest),
+            ("b801 6161 00", Fault::NotShortest),
+            ("a1 780161 00", Fault::NotShortest),
+            ("d9002a450001710000", Fault::NotShortest),
+            ("1c", Fault::Indefinite),
+            ("5f4100ff", Fault::Indefinite),
+            ("7f6161ff", Fault::Indefinite),
+            ("9f00ff", Fault::Indefinite),
+            ("bf616100ff", Fault::Indefinite),
+            ("ff", Fault::Indefinite),
+            ("61ff", Fault::NotUtf8),
+            ("63eda080", Fault::NotUtf8),
+            ("a1 61ff 00", Fault::NotUtf8),
+            ("a1 00 00", Fault::KeyNotText),
+            ("a1 4161 00", Fault::KeyNotText),
+            ("a2 6161 00 6161 00", Fault::KeyOrder),
+            ("a2 6162 00 6161 00", Fault::KeyOrder),
+            ("a2 626161 00 6162 00", Fault::KeyOrder),
+            ("c000", Fault::Tag),
+            ("c24101", Fault::Tag),
+            ("d82b4100", Fault::Tag),
+            ("d82a6100", Fault::Cid),
+            ("d82a40", Fault::Cid),
+            ("d82a4100", Fault::Cid),
+            ("d82a4401710000", Fault::Cid),
+            ("d82a450002710000", Fault::Cid),
+            ("d82a450001711201", Fault::Cid),
+            ("d82a46000181000000", Fault::Cid),
+            (&long_digest, Fault::Cid),
+            ("d82a46000171000000", Fault::CidTooLong),
+            ("fb7ff8000000000000", Fault::Float),
+            ("fb7ff0000000000000", Fault::Float),
+            ("fbfff0000000000000", Fault::Float),
+            ("f93c00", Fault::Float),
+            ("fa3fc00000", Fault::Float),
+            ("f7", Fault::Simple),
+            ("e0", Fault::Simple),
+            ("f818", Fault::Simple),
+            ("5a7fffffff00", Fault::LengthBeyondEnd),
+            ("7bffffffffffffffff", Fault::LengthBeyondEnd),
+            ("9bffffffffffffffff00", Fault::LengthBeyondEnd),
+            ("bbffffffffffffffff00", Fault::LengthBeyondEnd),
+            ("a4 6161 00 6162 00", Fault::LengthBeyondEnd),
+        ] {
+            assert_eq!(check(&hex(bytes)), Err(fault), "{bytes}: {}", fault.as_str());
+        }
+    }
+
+    #[test]
+    fn a_cid_of_version_0_is_refused() {
+        let cid = [&[0xd8, 0x2a, 0x58, 35, 0, 0x12, 0x20][..], &[7; 32]].concat();
+        assert_eq!(check(&cid), Err(Fault::Cid));
+    }
+
+    #[test]
+    fn keys_ascend_by_length_and_then_by_bytes() {
+        assert_eq!(check(&hex("a3 617a 00 626161 00 626162 00")), Ok(()));
+    }
+
+    #[test]
+    fn containers_nest_64_levels_and_no_more() {
+        assert_eq!(check(&nested(DEPTH_MAX)), Ok(()));
+        assert_eq!(check(&nested(DEPTH_MAX + 1)), Err(Fault::TooDeep));
+        let maps = [[0xa1, 0x60].repeat(DEPTH_MAX + 1), vec![0]].concat();
+        assert_eq!(check(&maps), Err(Fault::TooDeep));
+        assert_eq!(check(&[0x81; 1_000_000]), Err(Fault::TooDeep));
+    }
+
+    #[test]
+    fn an_item_of_any_depth_and_fault_is_skimmed_to_its_end() {
+        for bytes in [
+            nested(100_000),
+            hex("a2 61ff 1817 61ff d9002a4100"),
+            hex("8263eda080fb7ff8000000000000"),
+            hex("bb0000000000000001 00 f7"),
+        ] {
+            let mut reader = Reader::new(&bytes);
+            assert_eq!(reader.skim().map(|()| reader.rest().len()), Ok(0), "{bytes:.20?}");
+        }
+        for endless in [
+            hex("9bffffffffffffffff00"),
+            hex("bbffffffffffffffff"),
+            vec![0x81; 9],
+            hex("9f00ff"),
+        ] {
+            assert!(Reader::new(&endless).skim().is_err(), "{endless:.20?}");
+        }
+    }
+
+    #[test]
+    fn a_varint_is_read_in_its_shortest_form_only() {
+        assert_eq!(varint(&[0x00, 9]), Some((0, &[9][..])));
+        assert_eq!(varint(&[0xf1, 0x01]), Some((241, &[][..])));
+        let max = [[0xff; 9].as_slice(), &[0x01]].concat();
+        assert_eq!(varint(&max), Some((u64::MAX, &[][..])));
+        for bytes in [
+            &[][..],
+            &[0x80],
+            &[0x80, 0x00],
+            &[0xff; 11],
+            &[[0xff; 9].as_slice(), &[2]].concat(),
+        ] {
+            assert_eq!(varint(bytes), None, "{bytes:?}");
+        }
+    }
+}

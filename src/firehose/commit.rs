@@ -7,21 +7,8 @@
 use sha2::{Digest, Sha256};
 
 use super::cbor::{Fault, Item, Keys, Reader, varint};
-use super::frame::Stamp;
+use super::frame::Commit;
 use super::reason::Reason;
-
-/// A commit of a repo.
-#[derive(Clone, Copy, Debug)]
-pub struct Commit<'a> {
-    pub stamp: Stamp<'a>,
-    pub(super) rev: Option<&'a str>,
-    /// The CID of the commit object.
-    pub(super) cid: Option<&'a [u8]>,
-    /// The encoded array of ops, which is valid DAG-CBOR.
-    pub(super) ops: &'a [u8],
-    /// The CAR.
-    pub(super) blocks: &'a [u8],
-}
 
 /// The length of the CIDs that blocks are found by.
 const CID_LEN: usize = 36;

@@ -4,9 +4,10 @@
 //! reason. A bad op never takes its neighbours along.
 
 use super::cbor::{Item, Keys, Reader};
-use super::commit::{Blocks, Commit};
+use super::commit::Blocks;
 use super::filter::Filter;
-use super::frame::Stamp;
+use super::frame::{Commit, Stamp};
+use super::path::collection;
 use super::reason::Reason;
 use super::record::{self, Refused, push_string};
 use crate::decode::cid;
@@ -266,38 +267,4 @@ impl Written<'_> {
             });
         }
     }
-}
-
-/// The collection of a path, if the path is `collection/rkey`.
-fn collection(path: &str) -> Option<&str> {
-    let (collection, rkey) = path.split_once('/')?;
-    (is_collection(collection) && is_rkey(rkey)).then_some(collection)
-}
-
-/// Whether a text is the name of a collection: an NSID.
-pub fn is_collection(text: &str) -> bool {
-    let is_segment = |segment: &str| {
-        (1..=63).contains(&segment.len())
-            && segment.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
-            && !segment.starts_with('-')
-            && !segment.ends_with('-')
-    };
-    let begins_with_a_letter = |text: &str| text.as_bytes().first().is_some_and(u8::is_ascii_alphabetic);
-    let Some((authority, name)) = text.rsplit_once('.') else {
-        return false;
-    };
-    text.len() <= 317
-        && authority.len() <= 253
-        && authority.contains('.')
-        && authority.split('.').all(is_segment)
-        && begins_with_a_letter(authority)
-        && begins_with_a_letter(name)
-        && name.len() <= 63
-        && name.bytes().all(|byte| byte.is_ascii_alphanumeric())
-}
-
-/// Whether a text is a record key.
-fn is_rkey(text: &str) -> bool {
-    let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"_~.:-".contains(&byte);
-    (1..=512).contains(&text.len()) && text.bytes().all(is_allowed) && text != "." && text != ".."
 }

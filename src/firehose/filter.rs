@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use super::entry::is_collection;
+use super::path::is_collection;
 use crate::decode::is_did;
 
 /// What is wanted. Ops that are not are neither hashed nor written.
@@ -29,10 +29,8 @@ impl Filter {
     /// A collection may end with `.*`.
     pub fn new(collections: &str, dids: &str) -> Result<Filter, String> {
         Ok(Filter {
-            collections: some_if_any(items(collections)).map(Collections::new).transpose()?,
-            dids: some_if_any(items(dids))
-                .map(|items| items.map(did).collect())
-                .transpose()?,
+            collections: items(collections)?.map(Collections::new).transpose()?,
+            dids: items(dids)?.map(|items| items.map(did).collect()).transpose()?,
         })
     }
 
@@ -84,12 +82,73 @@ fn did(item: &str) -> Result<Box<str>, String> {
     }
 }
 
-fn items(list: &str) -> impl Iterator<Item = &str> {
-    list.split(|c: char| c == ',' || c.is_whitespace())
-        .filter(|item| !item.is_empty())
+/// The items of a list, if there is one.
+fn items(list: &str) -> Result<Option<impl Iterator<Item = &str>>, String> {
+    let is_separator = |c: char| c == ',' || c.is_whitespace();
+    let mut items = list.split(is_separator).filter(|item| !item.is_empty()).peekable();
+    match items.peek() {
+        Some(_) => Ok(Some(items)),
+        None if list.is_empty() => Ok(None),
+        // It would admit everything, which its author hardly meant.
+        None => Err(format!("{list:?} lists nothing")),
+    }
 }
 
-fn some_if_any<I: Iterator>(items: I) -> Option<std::iter::Peekable<I>> {
-    let mut items = items.peekable();
-    items.peek().is_some().then_some(items)
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_empty_filter_admits_everything() {
+        for filter in [Filter::all(), Filter::new("", "").unwrap()] {
+            assert!(filter.admits_collection("app.bsky.feed.post"));
+            assert!(filter.admits_did("did:plc:a"));
+        }
+    }
+
+    #[test]
+    fn collections_are_listed_exactly_or_by_their_beginning() {
+        let filter = Filter::new("app.bsky.feed.*, com.example.thing", "").unwrap();
+        for (collection, is_admitted) in [
+            ("app.bsky.feed.post", true),
+            ("app.bsky.feed.sub.post", true),
+            ("app.bsky.feedback.post", false),
+            ("app.bsky.graph.follow", false),
+            ("com.example.thing", true),
+            ("com.example.things", false),
+        ] {
+            assert_eq!(filter.admits_collection(collection), is_admitted, "{collection}");
+        }
+        assert!(filter.admits_did("did:plc:a"));
+    }
+
+    #[test]
+    fn repos_are_listed_on_one_line_or_several() {
+        let filter = Filter::new("", "did:plc:a,did:plc:b\ndid:web:example.org\r\n").unwrap();
+        for did in ["did:plc:a", "did:plc:b", "did:web:example.org"] {
+            assert!(filter.admits_did(did), "{did}");
+        }
+        assert!(!filter.admits_did("did:plc:c"));
+        assert!(filter.admits_collection("app.bsky.feed.post"));
+    }
+
+    #[test]
+    fn unusable_lists_are_refused() {
+        for collection in [
+            "*",
+            "app*",
+            "app.bsky*",
+            ".*",
+            "app..*",
+            "post",
+            "app.bsky.feed.post/1",
+            "-a.*",
+            "é.*",
+        ] {
+            let error = Filter::new(collection, "").unwrap_err();
+            assert!(error.contains(collection), "{error}");
+        }
+        assert!(Filter::new("", "alice.example.org").unwrap_err().contains("not a DID"));
+        assert!(Filter::new(" ,", "").unwrap_err().contains("lists nothing"));
+    }
 }

@@ -5,7 +5,6 @@
 //! one later, see `entry`.
 
 use super::cbor::{Fault, Item, Keys, Reader};
-use super::commit::Commit;
 use crate::decode::is_did;
 
 /// The largest sequence number, which every reader of JSON can represent.
@@ -52,6 +51,19 @@ pub struct Stamp<'a> {
     pub did: &'a str,
     /// The time at which the event's host made it, as it was sent. Empty if it was not.
     pub time: &'a str,
+}
+
+/// A commit of a repo.
+#[derive(Clone, Copy, Debug)]
+pub struct Commit<'a> {
+    pub stamp: Stamp<'a>,
+    pub(super) rev: Option<&'a str>,
+    /// The CID of the commit object.
+    pub(super) cid: Option<&'a [u8]>,
+    /// The encoded array of ops, which is valid DAG-CBOR.
+    pub(super) ops: &'a [u8],
+    /// The CAR.
+    pub(super) blocks: &'a [u8],
 }
 
 /// A message that cannot be read.

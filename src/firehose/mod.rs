@@ -15,5 +15,6 @@ pub mod cbor;
 pub mod frame;
 pub mod commit;
 pub mod record;
+pub mod path;
 pub mod filter;
 pub mod entry;

@@ -127,3 +127,105 @@ impl Sink for Json<'_> {
         });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use ipld_core::cid::Cid;
+    use ipld_core::ipld;
+    use ipld_core::ipld::Ipld;
+
+    use super::*;
+
+    fn encode(value: &Ipld) -> Vec<u8> {
+        serde_ipld_dagcbor::to_vec(value).unwrap()
+    }
+
+    fn json(block: &[u8]) -> Result<String, Refused> {
+        let mut out = Vec::new();
+        write(block, &mut out, usize::MAX)?;
+        Ok(String::from_utf8(out).unwrap())
+    }
+
+    #[test]
+    fn every_kind_of_item_has_its_form_in_json() {
+        let cid: Cid = "bafyreib2rxk3rybk3aobmv5cjuql3bm2twh4jo5uxgf5kpqcsgz7soitae"
+            .parse()
+            .unwrap();
+        let record = ipld!({
+            "a": [null, true, false, [], {}],
+            "b": Ipld::Bytes(vec![0xfb, 0xff]),
+            "c": Ipld::Link(cid),
+            "d": [0, 23, 24, -1, -25, u64::MAX, i64::MIN],
+            "": "é😀\u{7f}/",
+        });
+        assert_eq!(
+            json(&encode(&record)).unwrap(),
+            concat!(
+                r#"{"":"é😀"#,
+                "\u{7f}",
+                r#"/","a":[null,true,false,[],{}],"b":{"$bytes":"+/8"},"#,
+                r#""c":{"$link":"bafyreib2rxk3rybk3aobmv5cjuql3bm2twh4jo5uxgf5kpqcsgz7soitae"},"#,
+                r#""d":[0,23,24,-1,-25,18446744073709551615,-9223372036854775808]}"#
+            )
+        );
+    }
+
+    #[test]
+    fn integers_keep_all_their_digits() {
+        let least = [[0x3b].as_slice(), &[0xff; 8]].concat();
+        assert_eq!(json(&least).unwrap(), "-18446744073709551616");
+        let greatest = [[0x1b].as_slice(), &[0xff; 8]].concat();
+        assert_eq!(json(&greatest).unwrap(), "18446744073709551615");
+    }
+
+    #[test]
+    fn quotes_backslashes_and_control_characters_are_escaped_and_nothing_else() {
+        let all: String = (0..=0xff_u8).map(char::from).collect();
+        let written = json(&encode(&Ipld::String(all.clone()))).unwrap();
+        assert_eq!(serde_json::from_str::<String>(&written).unwrap(), all);
+        let escaped = written.matches('\\').count() - 1; // the backslash itself takes two
+        assert_eq!(escaped, 32 + 2, "{written}");
+        assert!(written.contains(r"\u0000"), "{written}");
+    }
+
+    #[test]
+    fn floats_are_passed_on_in_their_shortest_form_and_counted() {
+        let floats = [0.1, 1.0, 1e300, 5e-324, f64::MAX];
+        let record = Ipld::List(floats.into_iter().map(Ipld::Float).collect());
+        let mut out = Vec::new();
+        assert_eq!(write(&encode(&record), &mut out, usize::MAX), Ok(5));
+        let written = String::from_utf8(out).unwrap();
+        assert_eq!(written, "[0.1,1.0,1e+300,5e-324,1.7976931348623157e+308]");
+        assert_eq!(json(&[0xfb, 0x80, 0, 0, 0, 0, 0, 0, 0]).unwrap(), "-0.0");
+    }
+
+    #[test]
+    fn a_record_ends_with_its_block() {
+        assert_eq!(json(&[0xa0, 0x00]), Err(Refused::Invalid(Fault::TrailingBytes)));
+        assert_eq!(json(&[]), Err(Refused::Invalid(Fault::Truncated)));
+    }
+
+    #[test]
+    fn a_record_that_becomes_too_large_is_refused() {
+        let record = encode(&ipld!({"text": "\u{1}".repeat(1000)}));
+        let refused = |len_max| write(&record, &mut Vec::new(), len_max);
+        assert_eq!(refused(6011), Ok(0));
+        assert_eq!(refused(6010), Err(Refused::TooLarge));
+        let mut out = Vec::new();
+        assert_eq!(write(&record, &mut out, 100), Err(Refused::TooLarge));
+        assert!(
+            out.len() < 100,
+            "more was written than there was room for: {}",
+            out.len()
+        );
+    }
+
+    #[test]
+    fn a_record_that_is_both_too_large_and_invalid_is_invalid() {
+        let record = [encode(&ipld!({"text": "x".repeat(1000)})), vec![0]].concat();
+        assert_eq!(
+            write(&record, &mut Vec::new(), 10),
+            Err(Refused::Invalid(Fault::TrailingBytes))
+        );
+    }
+}
