@@ -150,3 +150,78 @@ fn did_and_rev(object: &[u8]) -> Result<(Option<&str>, Option<&str>), Fault> {
     }
     Ok((did, rev))
 }
+
+#[cfg(test)]
+mod tests {
+    use ipld_core::ipld;
+
+    use super::super::made::{self, Block, block, section};
+    use super::*;
+
+    fn blocks() -> Vec<Block> {
+        (0..3).map(|n| block(&ipld!({"n": n}))).collect()
+    }
+
+    /// Which of the blocks are found.
+    fn found(car: &[u8], n_searches: usize) -> Vec<std::result::Result<Vec<u8>, Reason>> {
+        let mut read = Blocks::default();
+        read.read(car, n_searches);
+        let search = |(cid, _): Block| read.checked(car, &cid.to_bytes()).map(<[u8]>::to_vec);
+        blocks().into_iter().map(search).collect()
+    }
+
+    #[test]
+    fn blocks_are_found_whatever_surrounds_them() {
+        let blocks = blocks();
+        let foreign = section(&[&[1, 0x55, 0, 2, 7, 7], b"identity"]);
+        let mut car = made::car(&[blocks[2].clone(), blocks[0].clone()]);
+        car.extend(foreign);
+        car.extend(section(&[b"short"]));
+        car.extend(section(&[&blocks[1].0.to_bytes(), &blocks[1].1]));
+        car.extend(section(&[&blocks[0].0.to_bytes(), b"repeated, and another"]));
+        for n_searches in [1, 1000] {
+            let wanted: Vec<_> = blocks.iter().map(|(_, bytes)| Ok(bytes.clone())).collect();
+            assert_eq!(found(&car, n_searches), wanted);
+        }
+    }
+
+    #[test]
+    fn what_precedes_a_break_in_a_car_is_used() {
+        let blocks = blocks();
+        let whole = made::car(&blocks);
+        let last = section(&[&blocks[2].0.to_bytes(), &blocks[2].1]).len();
+        let good = whole.len() - last;
+        let lie = |byte: u8| [&whole[..good], &[byte], &whole[good + 1..]].concat();
+        for broken in [
+            whole[..good + 1].to_vec(),
+            whole[..whole.len() - 1].to_vec(),
+            lie(0xff),
+            lie(0x7f),
+            lie(0x00),
+            [&whole[..good], &[0xff; 11], &whole[good..]].concat(),
+        ] {
+            let found = found(&broken, 1);
+            assert!(found[0].is_ok() && found[1].is_ok(), "{found:?}");
+            assert_eq!(found[2], Err(Reason::MissingBlock));
+        }
+    }
+
+    #[test]
+    fn a_car_of_another_version_or_without_a_header_has_no_blocks() {
+        let sections: Vec<u8> = blocks()
+            .iter()
+            .flat_map(|(cid, bytes)| section(&[&cid.to_bytes(), bytes]))
+            .collect();
+        for header in [
+            made::encode(&ipld!({"roots": [], "version": 2})),
+            made::encode(&ipld!({"roots": []})),
+            made::encode(&ipld!([1])),
+            b"\xa2\x67version\x01\x65roots\x80".to_vec(),
+            [made::encode(&ipld!({"version": 1})), vec![0]].concat(),
+        ] {
+            let car = [section(&[&header]), sections.clone()].concat();
+            assert_eq!(found(&car, 1), vec![Err(Reason::MissingBlock); 3], "{header:?}");
+        }
+        assert_eq!(found(&[], 1), vec![Err(Reason::MissingBlock); 3]);
+    }
+}

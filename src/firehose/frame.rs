@@ -333,3 +333,256 @@ fn find_stamp(message: &[u8]) -> (Option<u64>, Option<&str>) {
     let _ = find();
     (found_seq, found_did.filter(|did| is_did(did)))
 }
+
+#[cfg(test)]
+mod tests {
+    use ipld_core::ipld;
+    use ipld_core::ipld::Ipld;
+
+    use super::super::made::{self, DID, REV, TIME, members, message};
+    use super::*;
+
+    const STAMP: Stamp<'static> = Stamp {
+        seq: 7,
+        did: DID,
+        time: TIME,
+    };
+
+    fn event(kind: &str, body: Ipld) -> Vec<u8> {
+        made::event(kind, body)
+    }
+
+    fn reason(message: &[u8]) -> &'static str {
+        read(message).expect_err("an unreadable frame").reason
+    }
+
+    #[test]
+    fn an_identity_event_may_have_a_handle() {
+        for (body, wanted) in [
+            (ipld!({"handle": "alice.test"}), Some("alice.test")),
+            (ipld!({"handle": "handle.invalid"}), Some("handle.invalid")),
+            (ipld!({"handle": null}), None),
+            (ipld!({}), None),
+        ] {
+            match read(&event("#identity", body)) {
+                Ok(Frame::Identity { stamp: STAMP, handle }) => assert_eq!(handle, wanted),
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn an_account_event_may_have_a_status() {
+        for (body, wanted) in [
+            (ipld!({"active": true}), (true, None)),
+            (
+                ipld!({"active": false, "status": "takendown"}),
+                (false, Some("takendown")),
+            ),
+            (
+                ipld!({"active": true, "status": "a word of tomorrow"}),
+                (true, Some("a word of tomorrow")),
+            ),
+        ] {
+            match read(&event("#account", body)) {
+                Ok(Frame::Account {
+                    stamp: STAMP,
+                    active,
+                    status,
+                }) => assert_eq!((active, status), wanted),
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn a_sync_event_and_an_info_are_told_apart() {
+        let sync = event("#sync", ipld!({"rev": REV, "blocks": Ipld::Bytes(vec![0])}));
+        assert!(matches!(read(&sync), Ok(Frame::Sync { stamp: STAMP })));
+        let info = message(
+            ipld!({"op": 1, "t": "#info"}),
+            members(ipld!({"name": "OutdatedCursor"})),
+        );
+        let frame = read(&info).unwrap();
+        assert_eq!((frame.seq(), frame.time()), (None, None));
+        let Frame::Info {
+            name: "OutdatedCursor",
+            message: None,
+        } = frame
+        else {
+            panic!("{frame:?}");
+        };
+    }
+
+    #[test]
+    fn legacy_and_unknown_messages_still_move_the_cursor() {
+        for kind in ["#handle", "#migrate", "#tombstone", "#labels", ""] {
+            let message = event(
+                kind,
+                ipld!({"handle": 7, "active": "yes", "ops": null, "repo": 1, "status": []}),
+            );
+            let frame = read(&message).unwrap();
+            assert_eq!((frame.seq(), frame.time()), (Some(7), Some(TIME)));
+            assert!(
+                matches!(frame, Frame::Other { kind: found, .. } if found == kind),
+                "{frame:?}"
+            );
+        }
+        for header in [
+            ipld!({"op": 2, "t": "#commit"}),
+            ipld!({"op": 0}),
+            ipld!({"op": -2, "t": 7}),
+        ] {
+            let message = message(header, members(ipld!({"seq": 9})));
+            assert_eq!(read(&message).unwrap().seq(), Some(9));
+        }
+        for seq in [ipld!(0), ipld!(-1), ipld!("9"), ipld!(1_u64 << 53)] {
+            assert_eq!(read(&event("#later", ipld!({"seq": seq}))).unwrap().seq(), None);
+        }
+    }
+
+    #[test]
+    fn an_error_frame_has_no_type_and_gives_the_relays_error() {
+        // The header `{"op": -1}`, as relays send it.
+        let mut message = vec![0xa1, 0x62, 0x6f, 0x70, 0x20];
+        message.extend(made::encode(
+            &ipld!({"error": "FutureCursor", "message": "Cursor in the future."}),
+        ));
+        let Ok(Frame::Error { error, message }) = read(&message) else {
+            panic!("not an error");
+        };
+        assert_eq!((error, message), ("FutureCursor", Some("Cursor in the future.")));
+        let typed = made::message(
+            ipld!({"op": -1, "t": "#error"}),
+            members(ipld!({"error": "ConsumerTooSlow"})),
+        );
+        assert!(matches!(
+            read(&typed),
+            Ok(Frame::Error {
+                error: "ConsumerTooSlow",
+                message: None
+            })
+        ));
+    }
+
+    #[test]
+    fn deprecated_and_unused_members_may_have_any_type_or_be_absent() {
+        let cid = Ipld::Link(made::commit_object().0);
+        let changes = [
+            ipld!({}),
+            ipld!({"blobs": "none"}),
+            ipld!({"blobs": [Ipld::Link(made::commit_object().0), cid, "bafkreib"]}),
+            ipld!({"blobs": {"a": [1, 2, {"b": null}]}}),
+            ipld!({"rebase": "no", "tooBig": [true], "since": 7, "prevData": {}}),
+            ipld!({"rev": null, "commit": "bafyreib", "time": 7, "xyz": {"deep": [[[]]]}, "handle": 1, "message": 2}),
+        ];
+        for change in changes {
+            let mut body = made::commit(vec![], made::car(&[]));
+            body.extend(members(change));
+            let message = made::commit_message(body);
+            let frame = read(&message).unwrap();
+            assert!(matches!(frame, Frame::Commit(_)) && frame.seq() == Some(7), "{frame:?}");
+        }
+        let mut body = made::commit(vec![], made::car(&[]));
+        for name in ["blobs", "rebase", "tooBig", "since", "rev", "commit", "time"] {
+            body.remove(name);
+        }
+        let message = made::commit_message(body);
+        let frame = read(&message).unwrap();
+        assert_eq!((frame.seq(), frame.time()), (Some(7), Some("")));
+    }
+
+    #[test]
+    fn a_member_that_an_event_needs_must_have_its_type() {
+        for (kind, body, fault) in [
+            ("#identity", ipld!({"seq": 0}), "seq is not"),
+            ("#identity", ipld!({"seq": 1_u64 << 53}), "seq is not"),
+            ("#identity", ipld!({"seq": "7"}), "seq is not"),
+            ("#identity", ipld!({"did": "alice.test"}), "not a DID"),
+            ("#identity", ipld!({"did": null}), "not a DID"),
+            ("#identity", ipld!({"handle": 7}), "handle is not"),
+            ("#account", ipld!({}), "active is not"),
+            ("#account", ipld!({"active": 1}), "active is not"),
+            ("#account", ipld!({"active": true, "status": 1}), "status is not"),
+            ("#info", ipld!({}), "name is not"),
+            ("#commit", ipld!({}), "not a DID"),
+            ("#commit", ipld!({"repo": DID}), "ops is not"),
+            ("#commit", ipld!({"repo": DID, "ops": {}}), "ops is not"),
+            ("#commit", ipld!({"repo": DID, "ops": []}), "blocks is not"),
+            (
+                "#commit",
+                ipld!({"repo": DID, "ops": [], "blocks": "car"}),
+                "blocks is not",
+            ),
+        ] {
+            let message = event(kind, body.clone());
+            assert!(
+                reason(&message).contains(fault),
+                "{kind} {body:?}: {}",
+                reason(&message)
+            );
+        }
+        let error = message(ipld!({"op": -1}), members(ipld!({"message": "?"})));
+        assert!(reason(&error).contains("error is not"));
+    }
+
+    #[test]
+    fn the_header_needs_an_op_and_an_event_a_type() {
+        for (header, fault) in [
+            (ipld!({}), "no op"),
+            (ipld!({"op": "1", "t": "#commit"}), "no op"),
+            (ipld!({"op": 1}), "no type"),
+            (ipld!({"op": 1, "t": null}), "no type"),
+            (ipld!([]), "wrong type"),
+        ] {
+            let message = message(header, members(ipld!({"seq": 7})));
+            assert!(reason(&message).contains(fault), "{}", reason(&message));
+        }
+        for message in [
+            &[][..],
+            &[0xa0],
+            &made::encode(&ipld!({"op": 1, "t": "#commit"})),
+            b"<html>",
+        ] {
+            read(message).expect_err("an unreadable frame");
+        }
+    }
+
+    #[test]
+    fn seq_and_repo_are_found_beside_the_fault_that_makes_a_frame_unreadable() {
+        let encode = |value: &str| made::encode(&ipld!(value));
+        let with = |name: &str, value: &[u8]| {
+            let header = made::encode(&ipld!({"op": 1, "t": "#commit"}));
+            let seq = [encode("seq"), made::encode(&ipld!(42))].concat();
+            let others = [encode("repo"), encode(DID), encode("time"), encode("")].concat();
+            [header, vec![0xa4], encode(name), value.to_vec(), seq, others].concat()
+        };
+        let deep = [vec![0x81; 100_000], vec![0]].concat();
+        for (name, value, fault) in [
+            ("ops", b"\x81\x62\xc3\x28".as_slice(), "UTF-8"),
+            ("ops", b"\xf7", "simple value"),
+            ("ops", b"\x18\x01", "shortest"),
+            ("zzz", b"\xf6", "out of order"),
+            ("ops", &deep, "too deep"),
+        ] {
+            let message = with(name, value);
+            let unreadable = read(&message).unwrap_err();
+            assert!(unreadable.reason.contains(fault), "{unreadable:?}");
+            assert_eq!(
+                (unreadable.seq, unreadable.did),
+                (Some(42), Some(DID)),
+                "{unreadable:?}"
+            );
+        }
+        // Nothing is found behind a length that is wrong.
+        let unreadable = with("ops", b"\x9b\xff\xff\xff\xff\xff\xff\xff\xff");
+        assert_eq!(read(&unreadable).unwrap_err().seq, None);
+    }
+
+    #[test]
+    fn nothing_may_follow_the_body() {
+        let message = [event("#identity", ipld!({})), vec![0xa0]].concat();
+        assert!(reason(&message).contains("bytes follow"));
+        assert_eq!(read(&message).unwrap_err().seq, Some(7));
+    }
+}

@@ -18,3 +18,6 @@ pub mod record;
 pub mod path;
 pub mod filter;
 pub mod entry;
+
+#[cfg(test)]
+mod made;
