@@ -95,7 +95,7 @@ impl Pressure {
         match self.link.optional(answer, cost, "+xinfo +multi +exec") {
             Ok(info) => {
                 self.needed = info.flatten().map(|info| {
-                    let position = match info.place() {
+                    let position = match info.position() {
                         Some(GroupPosition::Exact(position)) => Some(position),
                         _ => None,
                     };
