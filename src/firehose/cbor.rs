@@ -83,7 +83,8 @@ pub enum Item<'a> {
 /// What becomes of the items that are read.
 pub trait Sink {
     fn scalar(&mut self, item: Item<'_>);
-    fn key(&mut self, key: &str);
+    /// The key is UTF-8.
+    fn key(&mut self, key: &[u8]);
     fn open(&mut self, container: Container);
     /// Between two items of an array, or two pairs of a map.
     fn next(&mut self);
@@ -101,7 +102,7 @@ struct Checked;
 
 impl Sink for Checked {
     fn scalar(&mut self, _: Item<'_>) {}
-    fn key(&mut self, _: &str) {}
+    fn key(&mut self, _: &[u8]) {}
     fn open(&mut self, _: Container) {}
     fn next(&mut self) {}
     fn close(&mut self, _: Container) {}
@@ -110,7 +111,7 @@ impl Sink for Checked {
 /// The keys of one map, which have to ascend.
 #[derive(Default)]
 pub struct Keys<'a> {
-    last: Option<&'a str>,
+    last: Option<&'a [u8]>,
 }
 
 /// Reads items one after the other.
@@ -160,16 +161,20 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Reads the next key of a map.
+    /// Reads the next key of a map, which is UTF-8.
     #[inline]
-    pub fn key(&mut self, keys: &mut Keys<'a>) -> Result<&'a str, Fault> {
+    pub fn key(&mut self, keys: &mut Keys<'a>) -> Result<&'a [u8], Fault> {
         match self.rest.first() {
             None => return Err(Fault::Truncated),
             Some(first) if first >> 5 != 3 => return Err(Fault::KeyNotText),
             Some(_) => {}
         }
-        let key = self.text()?;
-        let ascends = |last: &str| (last.len(), last) < (key.len(), key);
+        let key = self.bytes()?;
+        // Nearly all keys are short and ASCII, for which this is faster than the full check.
+        if !key.is_ascii() {
+            utf8(key)?;
+        }
+        let ascends = |last: &[u8]| last.len() < key.len() || (last.len() == key.len() && last < key);
         if !keys.last.is_none_or(ascends) {
             return Err(Fault::KeyOrder);
         }
@@ -177,23 +182,24 @@ impl<'a> Reader<'a> {
         Ok(key)
     }
 
-    /// Reads one item with all that it contains, and returns its encoding.
-    pub fn span(&mut self) -> Result<&'a [u8], Fault> {
-        let before = self.rest;
-        self.walk(&mut Checked)?;
-        Ok(&before[..before.len() - self.rest.len()])
-    }
-
-    /// Reads one item with all that it contains, and returns it; of a container, only its head.
+    /// Reads the value of a map's member with all that it contains, and returns it; of a container, only its head.
     #[inline]
-    pub fn whole_item(&mut self) -> Result<Item<'a>, Fault> {
+    pub fn value(&mut self) -> Result<Item<'a>, Fault> {
         let before = *self;
         let item = self.item()?;
         if matches!(item, Item::Array(_) | Item::Map(_)) {
             *self = before;
-            self.walk(&mut Checked)?;
+            self.span()?;
         }
         Ok(item)
+    }
+
+    /// Reads the value of a map's member with all that it contains, and returns its encoding.
+    pub fn span(&mut self) -> Result<&'a [u8], Fault> {
+        let before = self.rest;
+        // The map is one level.
+        self.walk_within(DEPTH_MAX - 1, &mut Checked)?;
+        Ok(&before[..before.len() - self.rest.len()])
     }
 
     /// Reads one item with all that it contains into a sink.
@@ -235,6 +241,16 @@ impl<'a> Reader<'a> {
     /// Reads the number in an item's head, which must have its shortest form.
     #[inline]
     fn argument(&mut self) -> Result<u64, Fault> {
+        if let [first, rest @ ..] = self.rest
+            && first & 0x1f < 24
+        {
+            self.rest = rest;
+            return Ok(u64::from(first & 0x1f));
+        }
+        self.long_argument()
+    }
+
+    fn long_argument(&mut self) -> Result<u64, Fault> {
         let (info, argument) = self.any_argument()?;
         let least = match info {
             24 => 24,
@@ -250,7 +266,6 @@ impl<'a> Reader<'a> {
     }
 
     /// Reads the number in an item's head in whatever form, with the five bits that tell its form.
-    #[inline]
     fn any_argument(&mut self) -> Result<(u8, u64), Fault> {
         let info = self.take(1)?[0] & 0x1f;
         let argument = match info {
@@ -282,7 +297,7 @@ impl<'a> Reader<'a> {
 
     #[inline]
     fn text(&mut self) -> Result<&'a str, Fault> {
-        std::str::from_utf8(self.bytes()?).map_err(|_| Fault::NotUtf8)
+        utf8(self.bytes()?)
     }
 
     /// Reads a tag and the CID that it marks: a string of bytes, of which the first is zero.
@@ -354,6 +369,10 @@ impl<'a> Reader<'a> {
     }
 }
 
+fn utf8(bytes: &[u8]) -> Result<&str, Fault> {
+    std::str::from_utf8(bytes).map_err(|_| Fault::NotUtf8)
+}
+
 /// Checks the parts of a CID: version, codec, hash, and a digest of the length it states.
 fn check_cid(cid: &[u8]) -> Result<(), Fault> {
     // Nearly all are SHA-256 of a record or of raw bytes.
@@ -405,7 +424,7 @@ mod tests {
     /// Reads one item with all that it contains, and nothing after it.
     fn check(bytes: &[u8]) -> Result<(), Fault> {
         let mut reader = Reader::new(bytes);
-        reader.span()?;
+        reader.walk(&mut Checked)?;
         reader.end()
     }
 

@@ -76,8 +76,8 @@ impl Blocks {
         let is_it = |section: &&Section| section.cid(car) == cid;
         let found = match self.are_sorted {
             true => {
-                let place = self.sections.partition_point(|section| section.cid(car) < cid);
-                self.sections.get(place).filter(is_it)
+                let position = self.sections.partition_point(|section| section.cid(car) < cid);
+                self.sections.get(position).filter(is_it)
             }
             false => self.sections.iter().find(is_it),
         };
@@ -126,8 +126,8 @@ fn check_header(header: &[u8]) -> Option<()> {
     let mut version = None;
     for _ in 0..reader.map().ok()? {
         let key = reader.key(&mut keys).ok()?;
-        let item = reader.whole_item().ok()?;
-        if key == "version" {
+        let item = reader.value().ok()?;
+        if key == b"version" {
             version = Some(item);
         }
     }
@@ -142,12 +142,13 @@ fn did_and_rev(object: &[u8]) -> Result<(Option<&str>, Option<&str>), Fault> {
     let (mut did, mut rev) = (None, None);
     for _ in 0..reader.map()? {
         let key = reader.key(&mut keys)?;
-        match (key, reader.whole_item()?) {
-            ("did", Item::Text(text)) => did = Some(text),
-            ("rev", Item::Text(text)) => rev = Some(text),
+        match (key, reader.value()?) {
+            (b"did", Item::Text(text)) => did = Some(text),
+            (b"rev", Item::Text(text)) => rev = Some(text),
             _ => {}
         }
     }
+    reader.end()?;
     Ok((did, rev))
 }
 

@@ -3,7 +3,7 @@
 //! Owns the form of the data, and what becomes of each op of a commit: it is written, filtered, or set aside with a
 //! reason. A bad op never takes its neighbours along.
 
-use super::cbor::{Item, Keys, Reader};
+use super::cbor::{Fault, Item, Keys, Reader};
 use super::commit::Blocks;
 use super::filter::Filter;
 use super::frame::{Commit, Stamp};
@@ -94,7 +94,8 @@ impl Writer {
             written,
         };
         for _ in 0..n_ops {
-            op_writer.op(&mut ops);
+            // `frame` has checked the encoding of the ops.
+            op_writer.op(&Op::read(&mut ops).unwrap_or_default());
         }
         let written = op_writer.written;
         match written.ops() {
@@ -141,23 +142,26 @@ struct Op<'a> {
 }
 
 impl<'a> Op<'a> {
-    /// Reads an op from an array that is valid. An op that is not a map has no members.
-    fn read(ops: &mut Reader<'a>) -> Op<'a> {
+    /// Reads the next op of an array that is valid. An op that is not a map has no members.
+    fn read(ops: &mut Reader<'a>) -> Result<Op<'a>, Fault> {
         let mut op = Op::default();
-        let mut reader = Reader::new(ops.span().unwrap_or_default());
+        let before = *ops;
+        let Item::Map(n_pairs) = ops.item()? else {
+            *ops = before;
+            ops.span()?;
+            return Ok(op);
+        };
         let mut keys = Keys::default();
-        for _ in 0..reader.map().unwrap_or_default() {
-            let (Ok(key), Ok(item)) = (reader.key(&mut keys), reader.whole_item()) else {
-                break;
+        for _ in 0..n_pairs {
+            let member = match ops.key(&mut keys)? {
+                b"action" => &mut op.action,
+                b"path" => &mut op.path,
+                b"cid" => &mut op.cid,
+                _ => &mut None,
             };
-            match key {
-                "action" => op.action = Some(item),
-                "path" => op.path = Some(item),
-                "cid" => op.cid = Some(item),
-                _ => {}
-            }
+            *member = Some(ops.value()?);
         }
-        op
+        Ok(op)
     }
 
     fn path(&self) -> Option<&'a str> {
@@ -186,10 +190,9 @@ struct OpWriter<'a, 'w> {
 }
 
 impl<'a> OpWriter<'a, '_> {
-    fn op(&mut self, ops: &mut Reader<'a>) {
-        let op = Op::read(ops);
+    fn op(&mut self, op: &Op<'a>) {
         let mark = self.data.len();
-        match self.write(&op) {
+        match self.write(op) {
             Ok(Outcome::Filtered) => self.written.filtered += 1,
             Ok(Outcome::Written { collection, action }) => {
                 match action {

@@ -150,11 +150,11 @@ impl<'a> Header<'a> {
         let mut keys = Keys::default();
         for _ in 0..reader.map()? {
             let member = match reader.key(&mut keys)? {
-                "op" => &mut header.op,
-                "t" => &mut header.kind,
+                b"op" => &mut header.op,
+                b"t" => &mut header.kind,
                 _ => &mut None,
             };
-            *member = Some(reader.whole_item()?);
+            *member = Some(reader.value()?);
         }
         Ok(header)
     }
@@ -186,26 +186,26 @@ impl<'a> Body<'a> {
         let mut keys = Keys::default();
         for _ in 0..reader.map()? {
             let member = match reader.key(&mut keys)? {
-                "ops" => {
+                b"ops" => {
                     body.ops = Some(reader.span()?);
                     continue;
                 }
-                "seq" => &mut body.seq,
-                "did" => &mut body.did,
-                "time" => &mut body.time,
-                "rev" => &mut body.rev,
-                "repo" => &mut body.repo,
-                "blocks" => &mut body.blocks,
-                "commit" => &mut body.commit,
-                "handle" => &mut body.handle,
-                "active" => &mut body.active,
-                "status" => &mut body.status,
-                "name" => &mut body.name,
-                "error" => &mut body.error,
-                "message" => &mut body.message,
+                b"seq" => &mut body.seq,
+                b"did" => &mut body.did,
+                b"time" => &mut body.time,
+                b"rev" => &mut body.rev,
+                b"repo" => &mut body.repo,
+                b"blocks" => &mut body.blocks,
+                b"commit" => &mut body.commit,
+                b"handle" => &mut body.handle,
+                b"active" => &mut body.active,
+                b"status" => &mut body.status,
+                b"name" => &mut body.name,
+                b"error" => &mut body.error,
+                b"message" => &mut body.message,
                 _ => &mut None,
             };
-            *member = Some(reader.whole_item()?);
+            *member = Some(reader.value()?);
         }
         Ok(body)
     }

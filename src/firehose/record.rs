@@ -36,8 +36,46 @@ pub fn write(block: &[u8], out: &mut Vec<u8>, len_max: usize) -> Result<u32, Ref
 
 /// Appends a text as a JSON string.
 pub fn push_string(text: &str, out: &mut Vec<u8>) {
-    serde_json::to_writer(out, text).expect("a Vec takes every string");
+    push_utf8(text.as_bytes(), out);
 }
+
+/// Appends UTF-8 as a JSON string.
+fn push_utf8(text: &[u8], out: &mut Vec<u8>) {
+    out.push(b'"');
+    let mut rest = text;
+    while let Some(n_plain) = rest.iter().position(|byte| ESCAPES[usize::from(*byte)] != 0) {
+        out.extend_from_slice(&rest[..n_plain]);
+        let byte = rest[n_plain];
+        match ESCAPES[usize::from(byte)] {
+            b'u' => {
+                let digit = |number: u8| b"0123456789abcdef"[usize::from(number)];
+                out.extend_from_slice(&[b'\\', b'u', b'0', b'0', digit(byte >> 4), digit(byte & 15)]);
+            }
+            letter => out.extend_from_slice(&[b'\\', letter]),
+        }
+        rest = &rest[n_plain + 1..];
+    }
+    out.extend_from_slice(rest);
+    out.push(b'"');
+}
+
+/// The letter behind the backslash by which a byte is escaped; 0 for a byte that is written as it is.
+const ESCAPES: [u8; 256] = {
+    let mut escapes = [0; 256];
+    let mut control = 0;
+    while control < 0x20 {
+        escapes[control] = b'u';
+        control += 1;
+    }
+    escapes[0x08] = b'b';
+    escapes[b'\t' as usize] = b't';
+    escapes[b'\n' as usize] = b'n';
+    escapes[0x0c] = b'f';
+    escapes[b'\r' as usize] = b'r';
+    escapes[b'"' as usize] = b'"';
+    escapes[b'\\' as usize] = b'\\';
+    escapes
+};
 
 struct Json<'o> {
     out: &'o mut Vec<u8>,
@@ -99,9 +137,9 @@ impl Sink for Json<'_> {
     }
 
     #[inline]
-    fn key(&mut self, key: &str) {
+    fn key(&mut self, key: &[u8]) {
         if self.has_room(key.len()) {
-            push_string(key, self.out);
+            push_utf8(key, self.out);
             self.out.push(b':');
         }
     }
