@@ -3,9 +3,12 @@
 //! Seeded, so that a failure can be repeated. Each input is taken from an entry's bytes to rows, without a panic and
 //! within memory that is bounded by the input's length.
 //!
+//! `frames` does the same with the messages of a relay.
+//!
 //! `FIREHOSE_FUZZ_INPUTS` is the number of inputs (100,000), `FIREHOSE_FUZZ_SEED` the seed (1).
 
 mod counting;
+mod frames;
 #[allow(dead_code, reason = "shared with the program `generate`, which uses the rest")]
 #[path = "../generator/mod.rs"]
 mod generator;
