@@ -12,7 +12,8 @@ use super::dashboard::Sample;
 use super::position::{Keys, SET_ASIDE};
 use crate::firehose::reason::Reason;
 
-const MAX_ENTRIES: u64 = 256;
+/// The maximum number of entries in a batch.
+pub const MAX_ENTRIES: u64 = 256;
 const MAX_BYTES: usize = 1 << 20;
 const MAX_AGE: Duration = Duration::from_millis(10);
 

@@ -149,7 +149,7 @@ pub enum Cause {
     Stalled,
     /// Too many frames in a row could not be read.
     Unreadable,
-    /// The consumer closed it: Redis is away, or the group has too much to read.
+    /// The consumer closed it: Redis does not keep up.
     Own,
 }
 

@@ -151,7 +151,7 @@ impl Dashboard {
             }
             heartbeat::beat();
             let has_changed = self.is_connected != self.is_connected();
-            let is_term = self.terms.is_any();
+            let is_term = self.terms.is_any() || self.counts.is_paused.load(Relaxed);
             if is_term && (has_changed || status_at.is_none_or(|at| at.elapsed() >= STATUS_INTERVAL)) {
                 status_at = Some(Instant::now());
                 self.is_connected = self.is_connected();

@@ -51,10 +51,13 @@ impl Pages for Exposition {
 
     fn readiness(&self) -> Result<(), String> {
         let counts = &self.counts;
+        if counts.is_paused.load(Relaxed) {
+            return Ok(());
+        }
         if !self.terms.is_any() {
             return Err("this process may not write: it stands by, or waits for redis".to_owned());
         }
-        match counts.is_connected.load(Relaxed) || counts.is_paused.load(Relaxed) {
+        match counts.is_connected.load(Relaxed) {
             true => Ok(()),
             false => Err("the relay is not connected".to_owned()),
         }

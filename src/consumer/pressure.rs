@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
+use super::batch::MAX_ENTRIES;
 use super::counts::Counts;
 use crate::group::stream_info::{self, GroupPosition};
 use crate::redis::link::{self, Link, Redis};
@@ -20,9 +21,15 @@ const INTERVAL: Duration = Duration::from_secs(2);
 /// The shortest time between two samples: near the limit, each transaction would ask for one.
 const SHORTEST_INTERVAL: Duration = Duration::from_millis(20);
 
+/// How often the backlog is sampled during a pause.
+const PAUSED_INTERVAL: Duration = Duration::from_millis(500);
+
 /// Shares of the stream's length at which the consumer pauses and resumes, in percent.
 const PAUSE_AT: u64 = 80;
 const RESUME_AT: u64 = 50;
+
+/// Room for the batch that is being appended, and for the node of the stream that Redis does not trim.
+const MARGIN: u64 = MAX_ENTRIES + 128;
 
 /// The backlog of the group.
 pub struct Pressure {
@@ -64,29 +71,33 @@ impl Pressure {
 
     /// Samples the backlog if that is due, and pauses or resumes.
     pub fn update(&mut self) {
-        let age = self.sampled_at.map(|at| at.elapsed());
-        let is_due = match age {
-            None => true,
-            Some(age) => age >= INTERVAL || self.share() >= PAUSE_AT && age >= SHORTEST_INTERVAL && !self.is_paused(),
+        let interval = match (self.is_paused(), self.is_high()) {
+            (true, _) => PAUSED_INTERVAL,
+            (false, true) => SHORTEST_INTERVAL,
+            (false, false) => INTERVAL,
         };
-        if is_due {
+        if self.sampled_at.is_none_or(|at| at.elapsed() >= interval) {
             self.sample();
         }
-        if self.share() >= PAUSE_AT && !self.is_paused() {
+        if self.is_high() && !self.is_paused() {
             self.pause();
-        } else if self.share() < RESUME_AT && self.is_paused() {
+        } else if self.needed() <= share(self.max_stream_len, RESUME_AT) && self.is_paused() {
             self.resume();
         }
         self.warn_of_a_long_pause();
     }
 
-    fn is_paused(&self) -> bool {
+    pub fn is_paused(&self) -> bool {
         self.paused_at.is_some()
     }
 
-    /// The entries that the group needs, as a share of the stream's length, in percent.
-    fn share(&self) -> u64 {
-        self.needed.unwrap_or_default().saturating_mul(100) / self.max_stream_len
+    fn needed(&self) -> u64 {
+        self.needed.unwrap_or_default()
+    }
+
+    fn is_high(&self) -> bool {
+        let limit = share(self.max_stream_len, PAUSE_AT).min(self.max_stream_len.saturating_sub(MARGIN));
+        self.needed() > limit
     }
 
     fn sample(&mut self) {
@@ -117,7 +128,7 @@ impl Pressure {
             "paused: the group {} has {} entries to read, and {} keeps {}; the relay keeps later events meanwhile; check \
              the worker",
             self.group,
-            self.needed.unwrap_or_default(),
+            self.needed(),
             self.stream,
             self.max_stream_len
         );
@@ -132,7 +143,7 @@ impl Pressure {
             "resuming after a pause of {:.1} s: the group {} has {} entries to read",
             time.as_secs_f64(),
             self.group,
-            self.needed.unwrap_or_default()
+            self.needed()
         );
     }
 
@@ -149,4 +160,8 @@ impl Pressure {
             );
         }
     }
+}
+
+fn share(length: u64, percent: u64) -> u64 {
+    (u128::from(length) * u128::from(percent) / 100) as u64
 }

@@ -27,15 +27,15 @@ impl Progress for ConsumerProgress {
         if let Some(reason) = self.redis.outage.reason() {
             return Some(format!("redis: {reason}"));
         }
+        if self.counts.is_paused.load(Relaxed) {
+            return Some("the group to read its backlog".to_owned());
+        }
         if !self.terms.is_any() {
             let what = match self.noticed.is_set() {
                 true => "another producer to end",
                 false => "the cursor, which another process holds",
             };
             return Some(what.to_owned());
-        }
-        if self.counts.is_paused.load(Relaxed) {
-            return Some("the group to read its backlog".to_owned());
         }
         self.relay.reason().map(|reason| format!("the relay: {reason}"))
     }

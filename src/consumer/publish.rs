@@ -80,7 +80,8 @@ pub struct Publisher {
     known: Option<Vec<u8>>,
     watched: Option<Watched>,
     buffer: Vec<u8>,
-    refusal: Refusal,
+    read_refusal: Refusal,
+    write_refusal: Refusal,
 }
 
 /// The cursor that the next transaction depends on.
@@ -94,6 +95,8 @@ struct Watched {
 enum End {
     /// There are no more batches.
     Finished,
+    /// The group has too much to read.
+    Paused,
     /// This process may no longer write.
     Lost(String),
     Failed(anyhow::Error),
@@ -139,7 +142,8 @@ impl Publisher {
             known: None,
             watched: None,
             buffer: Vec::new(),
-            refusal: Refusal::default(),
+            read_refusal: Refusal::default(),
+            write_refusal: Refusal::default(),
         }
     }
 
@@ -150,6 +154,10 @@ impl Publisher {
     /// A key is unusable, or a transaction was executed in part.
     pub fn run(mut self) -> anyhow::Result<()> {
         loop {
+            // During a pause no term runs: what was read and not appended is read again.
+            if self.pause().is_err() {
+                return Ok(());
+            }
             let end = match self.claim() {
                 Ok(term) => self.serve(term),
                 Err(end) => end,
@@ -157,6 +165,7 @@ impl Publisher {
             self.shared.terms.end();
             match end {
                 End::Finished => return Ok(()),
+                End::Paused => {}
                 End::Failed(error) => return Err(error),
                 End::Lost(reason) => {
                     log::warn!(
@@ -198,31 +207,48 @@ impl Publisher {
         loop {
             match ask(self) {
                 Ok(answer) => {
-                    self.refusal.end("redis accepts the consumer's commands");
+                    self.read_refusal.end("redis answers the consumer");
                     return Ok(answer);
                 }
-                Err(error) => self.wait_out(&error, &mut backoff)?,
+                Err(error) => {
+                    self.watched = None;
+                    if !self.link.waits_out(&error) {
+                        self.read_refusal.say(refused(&error));
+                    }
+                    backoff.wait(&self.shared.stop)?;
+                }
             }
         }
     }
 
-    /// Waits before a retry.
+    /// Waits before a transaction is tried again.
     fn wait_out(&mut self, error: &RedisError, backoff: &mut Backoff) -> Result<(), End> {
         self.watched = None;
-        if !self.link.waits_out(error) {
-            self.refusal.say(format!(
-                "redis refuses the consumer's commands: {}; no event is lost, the consumer waits until redis accepts them{}",
-                link::describe(error),
-                link::hint(error, RULE)
-            ));
+        // Such a server may still answer questions, so that the link knows of no outage.
+        self.link.waits_out(error);
+        if !link::is_connection_error(error) {
+            self.write_refusal.say(refused(error));
         }
         backoff.wait(&self.shared.stop)?;
+        Ok(())
+    }
+
+    /// Waits until the group has read enough of its backlog.
+    fn pause(&mut self) -> Result<(), Stopped> {
+        while self.pressure.is_paused() {
+            self.shared.stop.wait(IDLE);
+            self.shared.stop.check()?;
+            self.pressure.update();
+        }
         Ok(())
     }
 
     fn serve(&mut self, term: u64) -> End {
         loop {
             self.pressure.update();
+            if self.pressure.is_paused() {
+                return End::Paused;
+            }
             if let Some(reason) = self.lost() {
                 return End::Lost(reason);
             }
@@ -278,7 +304,7 @@ impl Publisher {
                         .counts
                         .transaction_seconds
                         .observe(sent_at.elapsed().as_secs_f64());
-                    self.refusal.end("redis accepts the consumer's commands");
+                    self.write_refusal.end("redis accepts the consumer's commands");
                     self.committed(batch, after);
                     return Ok(());
                 }
@@ -423,4 +449,12 @@ impl Publisher {
             link::describe(error)
         ))
     }
+}
+
+fn refused(error: &RedisError) -> String {
+    format!(
+        "redis refuses the consumer's commands: {}; no event is lost, the consumer waits until redis accepts them{}",
+        link::describe(error),
+        link::hint(error, RULE)
+    )
 }

@@ -47,7 +47,7 @@ pub enum End {
     Stopped,
     /// The term has ended.
     Lost,
-    /// This process closed it: the group or Redis does not keep up.
+    /// This process closed it: Redis does not keep up.
     Own,
     /// The first relay is to be tried again.
     Return,
@@ -163,9 +163,6 @@ impl Session<'_> {
         }
         if !self.terms.is_current(self.term) {
             return Some(End::Lost);
-        }
-        if self.counts.is_paused.load(Relaxed) {
-            return Some(End::Own);
         }
         (self.may_return && Instant::now() >= self.return_at).then_some(End::Return)
     }

@@ -218,10 +218,10 @@ impl Reader {
         self.after(end, at, has_progressed)
     }
 
-    /// Waits while the group has too much to read, or Redis is away. Returns whether the term has ended meanwhile.
+    /// Waits while Redis is away. Returns whether the term has ended meanwhile.
     fn wait_for_room(&self, term: &Term) -> Result<bool, Stopped> {
         let shared = &self.shared;
-        while shared.terms.is_current(term.number) && (shared.counts.is_paused.load(Relaxed) || self.outbox.is_full()) {
+        while shared.terms.is_current(term.number) && self.outbox.is_full() {
             shared.stop.wait(TICK);
             shared.stop.check()?;
         }

@@ -1,8 +1,8 @@
 //! The terms in which this process may write.
 //!
 //! Owns what the thread that talks to Redis and the thread that talks to the relay agree on. A term begins when the
-//! position has been read from Redis, and ends when the cursor is no longer this process's own. The relay is then read
-//! anew from the next term's position, and batches that are under way are dropped.
+//! position has been read from Redis, and ends when the cursor is no longer this process's own, or for a pause. The relay is
+//! then read anew from the next term's position, and batches that are under way are dropped.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};

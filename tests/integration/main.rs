@@ -26,6 +26,8 @@ mod generated;
 // The test harness's servers start and stop; its relay sends what it is told to.
 mod relayed;
 mod servers;
+// The consumer, from a relay to the stream.
+mod consumer;
 // From start to stop: configuration, waiting for servers, signals, draining.
 mod lifecycle;
 // How it connects: encrypted, by files, through sockets and PgBouncer.

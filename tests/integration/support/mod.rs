@@ -4,11 +4,12 @@
 //! stream, runs the worker's binary over them, and compares rows. Nothing here depends on the worker's internals, and
 //! nothing is mocked. In reading order: scratch (directories, and the guard that ends servers when the tests have
 //! ended), process (one child), certificates, postgres, pgbouncer, redis, proxy, worker, manager, freeze, skip, stack,
-//! snapshot, entries, wait.
+//! snapshot, entries, wait, consumer.
 
 #![allow(dead_code, reason = "a harness offers more than the tests of one day use")]
 
 pub(crate) mod certificates;
+pub(crate) mod consumer;
 pub(crate) mod entries;
 pub(crate) mod pgbouncer;
 pub(crate) mod freeze;

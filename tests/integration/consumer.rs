@@ -1,0 +1,10 @@
+//! The consumer between a relay that the test controls and a Redis of its own: each event becomes one entry, in order,
+//! whichever of the three stops, restarts or misbehaves.
+
+mod dashboard;
+mod exactly_once;
+mod frames;
+mod peers;
+mod position;
+mod pressure;
+mod relay_faults;

@@ -1,0 +1,139 @@
+//! Where the consumer begins.
+
+use std::time::Duration;
+
+use crate::relay::frames::Frame;
+use crate::relay::{Conduct, Relay};
+use crate::support::RedisServer;
+use crate::support::consumer::{CURSOR, Line, assert_equal, wait_for_log};
+use crate::support::entries::did;
+use crate::support::stack::EVENTS;
+use crate::support::wait::wait_until;
+
+#[test]
+fn without_a_position_the_setting_decides() {
+    for (start, first_seq) in [("oldest", 1), ("40", 40)] {
+        let line = Line::new();
+        line.append(1, 100);
+        let _consumer = line.consumer().env("FIREHOSE_START", start).spawn();
+        line.wait_until_read();
+        line.assert_exact_after(first_seq - 1);
+    }
+    let line = Line::new();
+    line.append(1, 100);
+    let consumer = line.consumer().env("FIREHOSE_START", "now").spawn();
+    wait_for_log(&consumer, "redis holds no position: beginning with the present");
+    wait_until("it is subscribed", || line.relay.n_subscribers() == 1);
+    assert_eq!(line.relay.seen().requests[0].cursor(), None);
+    wait_for_log(&consumer, "reading");
+    line.append(2, 50);
+    line.wait_until_read();
+    line.assert_exact_after(100);
+}
+
+#[test]
+fn an_unusable_cursor_or_key_ends_the_process_and_is_left_alone() {
+    for (command, key) in [
+        (["SET", CURSOR, "abc"], CURSOR),
+        (["SET", CURSOR, "-5"], CURSOR),
+        (["RPUSH", CURSOR, "7"], CURSOR),
+        (["SET", EVENTS, "7"], EVENTS),
+    ] {
+        let line = Line::new();
+        line.append(1, 10);
+        line.query::<()>(redis::cmd(command[0]).arg(&command[1..]));
+        let output = line.consumer().run_to_exit();
+        assert_eq!(output.status.code(), Some(2), "{command:?}: {}", output.log);
+        let keys: Vec<String> = line.query(redis::cmd("KEYS").arg("*"));
+        assert_eq!(keys, [key], "{command:?}");
+        assert!(output.log.contains(key), "{command:?}: {}", output.log);
+    }
+}
+
+#[test]
+fn a_relay_that_counts_anew_is_read_by_time_and_nothing_is_missing() {
+    // Silent about cursors in the future, as most relays are.
+    let line = Line::like(Conduct::indigo());
+    line.append(1, 2000);
+    let consumer = line.consumer().spawn();
+    line.wait_until_read();
+    let before = line.entries();
+    line.relay.reset(1);
+    line.append(2, 300);
+    wait_until("it is subscribed again", || line.relay.n_subscribers() == 1);
+    line.append(3, 5);
+    wait_for_log(&consumer, "counts its events anew");
+    line.wait_until_read();
+    let after = line.entries();
+    assert_equal(&after[..before.len()], &before);
+    assert_equal(&after[before.len()..], &line.relay.entries_after(0));
+}
+
+#[test]
+fn a_relay_that_replays_old_events_after_a_crash_does_not_double_them() {
+    let line = Line::like(Conduct::rainbow());
+    line.append(1, 500);
+    let _consumer = line.consumer().spawn();
+    line.wait_until_read();
+    for _ in 0..3 {
+        line.relay.cut();
+        line.append(2, 10);
+        line.wait_until_read();
+    }
+    line.assert_exact();
+}
+
+#[test]
+fn events_that_the_relay_no_longer_keeps_are_reported_as_lost() {
+    let line = Line::new();
+    let hour = 3_600_000;
+    let start = crate::relay::now_millis() - 2 * hour;
+    let event = || Frame::identity(&did("alice"), Some("alice.test")).message();
+    for n in 0..10 {
+        line.relay.append_at(event(), start + n);
+    }
+    let mut consumer = line.consumer().spawn();
+    line.wait_until_read();
+    consumer.kill();
+    line.relay.skip_seqs(5000);
+    line.append(1, 20);
+    line.relay.keep(20);
+    let consumer = line.consumer().spawn();
+    line.wait_until_read();
+    wait_for_log(&consumer, "lost the events of");
+    assert_equal(&line.entries()[10..], &line.relay.entries_after(10));
+}
+
+#[test]
+fn a_change_of_the_relay_continues_by_time() {
+    let line = Line::new();
+    line.append(1, 200);
+    let mut consumer = line.consumer().spawn();
+    line.wait_until_read();
+    consumer.kill();
+    let before = line.entries();
+    let other = Line::with(Relay::with(700_000, Conduct::indigo(), None), RedisServer::start());
+    other.append(2, 150);
+    let consumer = line.consumer().env("RELAY_URL", &other.relay.url()).spawn();
+    wait_for_log(&consumer, "the position is another relay's");
+    let newest = other.relay.last_seq().map(|seq| seq.to_string());
+    wait_until("the cursor is the other relay's", || line.cursor() == newest);
+    assert_equal(&line.entries()[before.len()..], &other.relay.entries_after(0));
+}
+
+#[test]
+fn a_failing_relay_does_not_make_the_process_end() {
+    let line = Line::new();
+    line.append(1, 50);
+    let mut consumer = line.consumer().spawn();
+    line.wait_until_read();
+    line.relay.stop();
+    wait_for_log(&consumer, "waiting for the relay");
+    line.append(2, 50);
+    line.relay.listen_again();
+    line.wait_until_read();
+    line.assert_exact();
+    wait_for_log(&consumer, "the relay is back after");
+    consumer.signal(libc::SIGTERM);
+    assert!(consumer.wait_exit(Duration::from_secs(20)).success());
+}
