@@ -1,4 +1,5 @@
-//! Writes AT Protocol firehose events from a Redis stream to the PostgreSQL database of the AppView Aurora-Prism.
+//! Appends the firehose of a relay to a Redis stream, and writes its events from there to the PostgreSQL database of
+//! the AppView Aurora-Prism. The first is the *consumer* (`src/consumer/`), the second the *worker*.
 //!
 //! This page is the map for people who change the program. README.md says what it does, `systemd/OPERATIONS.md` how to
 //! run it, and `tests/README.md` how to test it.
@@ -16,6 +17,15 @@
 //! `src/batch.rs` collects the entries that share a transaction, `src/decode/` parses them, `src/rows/` turns each op
 //! into row changes, and `src/fold.rs` keeps one change per row. `src/apply/` writes them in one transaction, and
 //! `src/ack/` acknowledges the entries. `src/pipeline.rs` connects these stages.
+//!
+//! The consumer's path leads to the stream:
+//!
+//! ```text
+//! relay ─▶ socket: session ─▶ frame ─▶ commit ─▶ record ─▶ entry ─▶ batch ─▶ redis: publish ─▶ stream, cursor
+//! ```
+//!
+//! `src/consumer/session.rs` reads one connection, `src/firehose/` turns a *frame* into the data of an entry, and
+//! `src/consumer/publish.rs` appends a batch together with the *cursor*, the seq of its last event.
 //!
 //! # Terms
 //!
@@ -39,6 +49,10 @@
 //! - *Floor*: the entry before which a process holds no entry and accepts none.
 //! - *Portion*: the number of ops that may share a transaction after PostgreSQL has refused more as too large.
 //! - *Sift*: find the refused ops of a batch in a transaction that is always rolled back.
+//! - *Seq*: the number that a relay gives an event. *Cursor*: the seq of the last event in the stream.
+//! - *Term*: the time in which a consumer may append, from reading the cursor until it is no longer the consumer's own.
+//! - *Set aside*: said of what the consumer could not make part of an entry; it is kept with the reason.
+//! - *Peer*: another program's producer on the same stream.
 //! - *Page key*: what identifies a list that readers page through by `indexed_at`, such as the likes of one post.
 //!
 //! # Threads
@@ -57,6 +71,7 @@
 //! | `tries` | watches attempts at entries that may crash the process | `src/worker/poison.rs` |
 //! | `notify`, `http`, `http-connection` | report to systemd and to Prometheus, where they are configured; each HTTP connection has a thread of its own | `src/service/` |
 //! | `signals`, `stderr` | receive signals, and write the log | `src/runtime/shutdown.rs`, `src/logging/` |
+//! | `socket`, `redis` | the consumer's data path: read and decode, append | `src/consumer/socket.rs`, `src/consumer/publish.rs` |
 //! | `r2d2-worker-0` … | open connections for the connection pool, which starts them | `src/postgres/db.rs` |
 //!
 //! A thread that ends early, by an error or a panic, stops the process: a new process is the simplest known good state,
@@ -130,6 +145,11 @@
 //!
 //! | to change | see |
 //! |---|---|
+//! | how a relay's frames are read, and what an entry contains | `src/firehose/` |
+//! | where the consumer begins, and how it finds a position by time | `src/consumer/begin.rs`, `src/consumer/rewind.rs` |
+//! | the transaction that appends each event once | `src/consumer/publish.rs` |
+//! | connections to relays: addresses, proxies, TLS, liveness, waits | `src/settings/relay_url.rs`, `src/consumer/relay/`, `src/consumer/session.rs`, `src/consumer/socket.rs` |
+//! | pauses, standbys, other producers | `src/consumer/pressure.rs`, `src/consumer/peers.rs`, `src/lease/` |
 //! | what a record becomes | `src/rows/`, then `sql/` |
 //! | a collection and its table | its description in `src/rows/keyed_tables.rs` or `src/rows/pairs.rs`, and its columns in `sql/schema.sql`; see below |
 //! | statements that are made from such descriptions | the templates `sql/keyed_upsert.sql`, `sql/pairs_insert.sql` and their neighbours, expanded by `src/postgres/templates.rs`; `firehose-worker schema --statements` prints them |
@@ -149,8 +169,8 @@
 //! | what Redis is asked about the group: XPENDING, XINFO | `src/group/consumer.rs`, `src/group/stream_info.rs` |
 //! | several processes on one repo | `src/apply/versions.rs`, `src/group/members/` |
 //! | a Redis in an earlier state | `src/group/session.rs`, `src/reader/rewind.rs` |
-//! | `check`, `status`, `repair`, `dead-letters` | `src/commands/check/`, `src/commands/status/`, `src/commands/repair/`, `src/commands/dead_letters/` |
-//! | settings | `src/settings/cli.rs`, `src/settings/config.rs`, `systemd/firehose-worker.default`, `systemd/OPERATIONS.md` |
+//! | `check`, `status`, `repair`, `dead-letters`, `set-aside` | `src/commands/check/`, `src/commands/status/`, `src/commands/repair/`, `src/commands/dead_letters/`, `src/commands/set_aside.rs` |
+//! | settings | `src/settings/cli.rs`, `src/settings/config.rs`, for the consumer `src/settings/consumer_args.rs` and `src/settings/consumer.rs`, `systemd/firehose-worker.default`, `systemd/OPERATIONS.md` |
 //! | the log, and how untrusted text is shown in it | `src/logging/` |
 //! | Prometheus, health checks, systemd | `src/service/`, `src/report/`, `src/metrics/readiness.rs` |
 //! | units, package, man pages | `systemd/`, `Cargo.toml`, `src/build.rs` |
