@@ -19,4 +19,4 @@ mod websocket;
 
 pub(crate) use self::conduct::Conduct;
 pub(crate) use self::message::Message;
-pub(crate) use self::server::{Relay, now_millis, tls};
+pub(crate) use self::server::{Relay, tls};

@@ -1,6 +1,6 @@
 //! Where the consumer begins.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::relay::frames::Frame;
 use crate::relay::{Conduct, Relay};
@@ -86,11 +86,13 @@ fn a_relay_that_replays_old_events_after_a_crash_does_not_double_them() {
 #[test]
 fn events_that_the_relay_no_longer_keeps_are_reported_as_lost() {
     let line = Line::new();
-    let hour = 3_600_000;
-    let start = crate::relay::now_millis() - 2 * hour;
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .expect("a clock set after 1970");
+    let two_hours_ago = u64::try_from(now.as_millis()).expect("a time") - 2 * 3_600_000;
     let event = || Frame::identity(&did("alice"), Some("alice.test")).message();
     for n in 0..10 {
-        line.relay.append_at(event(), start + n);
+        line.relay.append_at(event(), two_hours_ago + n);
     }
     let mut consumer = line.consumer().spawn();
     line.wait_until_read();
