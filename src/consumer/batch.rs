@@ -126,7 +126,6 @@ impl Batch {
         }
         push_command(&mut self.packed, &arguments);
         self.n_commands += 1;
-        self.tally.set_aside[set_aside.reason as usize] += 1;
     }
 }
 

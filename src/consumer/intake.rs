@@ -188,7 +188,7 @@ impl Intake {
         at.seq = Some(seq);
         at.time_ms = at.time_ms.max(time_ms.unwrap_or_default());
         match length > MAX_FRAME {
-            true => self.set_aside(Reason::TooLarge, did(frame), "", seq, batch),
+            true => self.set_event_aside(Reason::TooLarge, did(frame), seq, batch),
             false => self.event(frame, seq, batch),
         }
         batch.done(seq, at.time_ms);
@@ -208,6 +208,10 @@ impl Intake {
                 tally.floats += u64::from(written.floats);
                 tally.mismatched += u64::from(written.mismatched);
                 let did = commit.stamp.did;
+                // Of very many, only the first are listed.
+                for (count, n) in tally.set_aside.iter_mut().zip(written.n_set_aside) {
+                    *count += u64::from(n);
+                }
                 for op in &written.set_aside {
                     self.set_aside(op.reason, did, &op.path, seq, batch);
                 }
@@ -230,7 +234,7 @@ impl Intake {
                 self.sample(batch, || Sample::account(stamp.did, *active));
             }
             Frame::Sync { stamp } if self.filter.admits_did(stamp.did) => {
-                self.set_aside(Reason::Sync, stamp.did, "", seq, batch);
+                self.set_event_aside(Reason::Sync, stamp.did, seq, batch);
             }
             Frame::Other { .. } => self.counts.ignored.add(1),
             _ => batch.tally.filtered += 1,
@@ -244,7 +248,11 @@ impl Intake {
         at: &mut Progress,
         batch: &mut Batch,
     ) -> Result<(), Interruption> {
-        if unreadable.seq.zip(at.seq).is_some_and(|(seq, last)| seq <= last) {
+        // A number that is found in a damaged frame may be anything: one far ahead would make later events look old.
+        let seq = unreadable
+            .seq
+            .filter(|seq| at.seq.is_some_and(|last| *seq <= last + JUMP));
+        if seq.zip(at.seq).is_some_and(|(seq, last)| seq <= last) {
             self.counts.replayed.add(1);
             return Ok(());
         }
@@ -255,21 +263,18 @@ impl Intake {
         };
         batch.push_set_aside(&SetAside {
             reason,
-            seq: unreadable.seq,
+            seq,
             did,
             path: "",
             frame: message,
         });
-        let seq = unreadable
-            .seq
-            .map_or_else(|| "unknown".to_owned(), |seq| seq.to_string());
-        if self
-            .repeats
-            .is_first("frames set aside", unreadable.reason, format_args!("seq {seq}"))
-        {
-            log::warn!("set aside a frame: {} (seq {seq})", unreadable.reason);
+        batch.tally.set_aside[reason as usize] += 1;
+        let shown = seq.map_or_else(|| "unknown".to_owned(), |seq| seq.to_string());
+        let example = format_args!("seq {shown}");
+        if self.repeats.is_first("frames set aside", unreadable.reason, example) {
+            log::warn!("set aside a frame: {} (seq {shown})", unreadable.reason);
         }
-        if let Some(seq) = unreadable.seq {
+        if let Some(seq) = seq {
             at.seq = Some(seq);
             batch.done(seq, at.time_ms);
         }
@@ -278,6 +283,11 @@ impl Intake {
             true => Err(Interruption::Unreadable),
             false => Ok(()),
         }
+    }
+
+    fn set_event_aside(&mut self, reason: Reason, did: &str, seq: u64, batch: &mut Batch) {
+        batch.tally.set_aside[reason as usize] += 1;
+        self.set_aside(reason, did, "", seq, batch);
     }
 
     fn set_aside(&mut self, reason: Reason, did: &str, path: &str, seq: u64, batch: &mut Batch) {
