@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use ipld_core::ipld;
 use serde_json::json;
 
-use crate::relay::Message;
 use crate::relay::frames::Frame;
+use crate::relay::{Message, encode};
 use crate::support::consumer::{Line, wait_for_log};
 use crate::support::entries::{did, post};
 use crate::support::{WorkerBuilder, wait_until};
@@ -48,6 +48,21 @@ fn an_unreadable_frame_is_set_aside_and_the_next_event_is_appended() {
         .arg(id)
         .run_to_exit();
     assert!(show.stdout.contains("frame, in base64\n/////"), "{}", show.stdout);
+}
+
+#[test]
+fn a_damaged_frame_with_a_great_seq_does_not_make_later_events_look_old() {
+    let line = Line::new();
+    line.relay.append(commit("alice", "one").message());
+    // The member `repo` is missing.
+    let mut damaged = encode::dag_cbor(&ipld!({"op": 1, "t": "#commit"}));
+    damaged.extend(encode::dag_cbor(&ipld!({"seq": 9_007_199_254_740_991_i64, "ops": []})));
+    line.relay.append(Message::raw(damaged));
+    line.relay.append(commit("alice", "two").message());
+    let _consumer = line.consumer().spawn();
+    line.wait_until_read();
+    line.assert_exact();
+    assert_eq!(line.set_aside(), BTreeMap::from([("unreadable_frame".to_owned(), 1)]));
 }
 
 #[test]
