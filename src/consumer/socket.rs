@@ -64,6 +64,8 @@ pub struct Reader {
     failing_since: Option<Instant>,
     n_failed: u32,
     future: Option<Future>,
+    /// The position after which a frame was too large to be read.
+    too_large_after: Option<u64>,
     usual_rate: f64,
 }
 
@@ -93,6 +95,7 @@ impl Reader {
             failing_since: None,
             n_failed: 0,
             future: None,
+            too_large_after: None,
             usual_rate: 0.0,
         }
     }
@@ -255,11 +258,19 @@ impl Reader {
             }
             End::Error { name, message } => (Cause::Error, format!("it ended the stream: {name} {message}")),
             End::TooLarge => {
-                // Its seq is unknown: each try skips one seq more.
-                let skipped = at.seq.map_or(0, |seq| seq + 1);
-                at.seq = Some(skipped);
-                log::error!("{authority} sent a frame that is larger than 16 MiB: skipping seq {skipped}");
-                (Cause::Unreadable, "a frame was too large".to_owned())
+                // A length that was wrong once is no reason to lose an event. The seq of a frame that is too large again
+                // is unknown: each try skips one seq more.
+                if let Some(seq) = at.seq
+                    && self.too_large_after == Some(seq)
+                {
+                    at.seq = Some(seq + 1);
+                    log::error!(
+                        "{authority} sent a frame that is larger than 16 MiB: skipping seq {}",
+                        seq + 1
+                    );
+                }
+                self.too_large_after = at.seq;
+                (Cause::Unreadable, "a frame was larger than 16 MiB".to_owned())
             }
             End::Broken(cause, reason) => (cause, reason),
         };

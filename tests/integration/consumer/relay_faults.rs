@@ -32,6 +32,22 @@ fn every_kind_of_cut_resumes_without_loss() {
 }
 
 #[test]
+fn a_false_length_costs_no_event() {
+    for length in [10, 1 << 62] {
+        let line = Line::new();
+        line.append(1, 300);
+        line.relay
+            .conduct(|conduct| conduct.incident = Some((100, Incident::FalseLength(length))));
+        let consumer = line.consumer().spawn();
+        wait_until("it has connected again", || line.relay.seen().requests.len() > 1);
+        line.relay.conduct(|conduct| conduct.incident = None);
+        line.wait_until_read();
+        line.assert_exact();
+        assert!(!consumer.log().contains("skipping"), "{}", consumer.log());
+    }
+}
+
+#[test]
 fn fragments_pings_and_text_do_not_disturb() {
     let line = Line::new();
     line.append(1, 200);
