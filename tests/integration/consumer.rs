@@ -4,6 +4,7 @@
 mod dashboard;
 mod exactly_once;
 mod frames;
+mod odd_frames;
 mod peers;
 mod position;
 mod pressure;

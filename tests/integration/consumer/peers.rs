@@ -34,6 +34,20 @@ fn the_consumer_stands_by_while_another_producer_lives_and_then_takes_over_witho
 }
 
 #[test]
+fn a_cursor_that_is_ahead_of_the_stream_loses_nothing() {
+    let line = Line::new();
+    line.append(1, 100);
+    for seq in 1..=30 {
+        append_as_a_peer(&line, seq);
+    }
+    // Its producer was killed between the cursor and the entries.
+    line.query::<()>(redis::cmd("SET").arg(CURSOR).arg(80));
+    let _consumer = line.consumer().spawn();
+    line.wait_until_read();
+    line.assert_exact();
+}
+
+#[test]
 fn a_position_of_a_producer_without_a_cursor_is_the_streams() {
     let line = Line::new();
     line.append(1, 100);
