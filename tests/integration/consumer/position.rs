@@ -24,8 +24,8 @@ fn without_a_position_the_setting_decides() {
     let consumer = line.consumer().env("FIREHOSE_START", "now").spawn();
     wait_for_log(&consumer, "redis holds no position: beginning with the present");
     wait_until("it is subscribed", || line.relay.n_subscribers() == 1);
-    assert_eq!(line.relay.seen().requests[0].cursor(), None);
     wait_for_log(&consumer, "reading");
+    assert_eq!(line.relay.seen().requests[0].cursor(), None);
     line.append(2, 50);
     line.wait_until_read();
     line.assert_exact_after(100);
