@@ -40,7 +40,7 @@ use crate::runtime::retry::Backoff;
 use crate::runtime::shutdown::{Stop, Stopped, handle_signals};
 use crate::runtime::threads::Threads;
 use crate::service::http::Http;
-use crate::service::notify::{self, Notifier};
+use crate::service::notify;
 use crate::settings::cli::VERSION;
 use crate::settings::config::Config;
 use crate::worker::Worker;
@@ -128,25 +128,19 @@ struct Pipeline {
 
 impl Pipeline {
     fn spawn_notifier(&self, threads: &mut Threads) -> anyhow::Result<()> {
-        if !notify::is_heard() {
-            return Ok(());
-        }
-        let notifier = Notifier {
-            ready: self.start.ready.clone(),
-            progress: WorkerProgress::new(&self.start, &self.redis, &self.db, Arc::clone(&self.metrics)),
-            heartbeats: threads.heartbeats.watch(),
-            stop_timeout: self.config.stop_timeout,
-        };
-        threads.spawn_beside("notify", &self.stop, move |stop| notifier.run(stop))
+        let progress = WorkerProgress::new(&self.start, &self.redis, &self.db, Arc::clone(&self.metrics));
+        notify::spawn(
+            threads,
+            &self.start.ready,
+            progress,
+            self.config.stop_timeout,
+            &self.stop,
+        )
     }
 
     fn spawn_http(&self, threads: &mut Threads) -> anyhow::Result<()> {
-        let Some(address) = &self.config.metrics_addr else {
-            return Ok(());
-        };
         let exposition = Exposition::new(Arc::clone(&self.metrics), Arc::clone(&self.in_flight));
-        let http = Http::new(address, exposition, threads.heartbeats.watch());
-        threads.spawn_beside("http", &self.stop, move |stop| http.run(stop))
+        Http::spawn(threads, self.config.metrics_addr.as_deref(), exposition, &self.stop)
     }
 
     /// Runs the data path once the consumer name is held and both servers are reachable.

@@ -3,6 +3,7 @@
 pub mod check;
 pub mod dead_letters;
 mod figures;
+mod kept;
 pub mod set_aside;
 pub mod status;
 pub mod terminal;

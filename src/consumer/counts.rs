@@ -22,6 +22,7 @@ impl Counter {
 }
 
 /// The counts of the process. Shared by all threads.
+#[derive(Default)]
 pub struct Counts {
     /// Messages of the relay, of any kind.
     pub frames: Counter,
@@ -39,8 +40,7 @@ pub struct Counts {
     pub pauses: Counter,
     pub paused_ms: Counter,
     pub transactions: Counter,
-    pub transaction_seconds: Histogram,
-    pub batch_entries: Histogram,
+    pub timings: Timings,
     pub committed: Committed,
     /// Whether the socket is open.
     pub is_connected: AtomicBool,
@@ -50,26 +50,17 @@ pub struct Counts {
     pub seq: AtomicU64,
 }
 
-impl Default for Counts {
-    fn default() -> Counts {
-        Counts {
-            frames: Counter::default(),
-            bytes: Counter::default(),
-            ignored: Counter::default(),
-            replayed: Counter::default(),
-            outdated: Counter::default(),
-            jumps: Counter::default(),
-            reconnects: Default::default(),
-            pauses: Counter::default(),
-            paused_ms: Counter::default(),
-            transactions: Counter::default(),
+/// Measurements per transaction, as Prometheus histograms.
+pub struct Timings {
+    pub transaction_seconds: Histogram,
+    pub batch_entries: Histogram,
+}
+
+impl Default for Timings {
+    fn default() -> Timings {
+        Timings {
             transaction_seconds: Histogram::new([0.0005, 0.001, 0.002, 0.005, 0.01, 0.05, 0.2, 1.0, 5.0]),
             batch_entries: Histogram::new([1.0, 2.0, 5.0, 20.0, 50.0, 100.0, 200.0, 256.0]),
-            committed: Committed::default(),
-            is_connected: AtomicBool::new(false),
-            is_paused: AtomicBool::new(false),
-            event_ms: AtomicU64::new(0),
-            seq: AtomicU64::new(0),
         }
     }
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, prometheus_text};
+use prometheus_client::encoding::DescriptorEncoder;
 use prometheus_client::registry::Registry;
 
 use super::counts::{Cause, Counter, Counts};
@@ -15,7 +15,7 @@ use super::intake::now_ms;
 use super::term::Terms;
 use crate::firehose::reason::Reason;
 use crate::service::http::Pages;
-use crate::service::prometheus::{counter, gauge, labelled, process};
+use crate::service::prometheus::{self, counter, gauge, labelled, process};
 
 /// All metrics of the process.
 pub struct Exposition {
@@ -27,11 +27,15 @@ pub struct Exposition {
 impl Exposition {
     pub fn new(counts: Arc<Counts>, terms: Terms) -> Exposition {
         let mut registry = Registry::with_prefix("firehose_consumer");
-        registry.register("batch_entries", "Entries per transaction", counts.batch_entries.clone());
+        registry.register(
+            "batch_entries",
+            "Entries per transaction",
+            counts.timings.batch_entries.clone(),
+        );
         registry.register(
             "transaction_seconds",
             "Duration of the transactions that append entries",
-            counts.transaction_seconds.clone(),
+            counts.timings.transaction_seconds.clone(),
         );
         registry.register_collector(Box::new(Counted(Arc::clone(&counts))));
         Exposition {
@@ -44,9 +48,7 @@ impl Exposition {
 
 impl Pages for Exposition {
     fn metrics(&self) -> Result<String, fmt::Error> {
-        let mut text = String::new();
-        prometheus_text::encode(&mut text, &self.registry)?;
-        Ok(text)
+        prometheus::text(&self.registry)
     }
 
     fn readiness(&self) -> Result<(), String> {

@@ -15,7 +15,7 @@ use super::counts::Counts;
 use super::dashboard::Sample;
 use crate::firehose::entry::Writer;
 use crate::firehose::filter::Filter;
-use crate::firehose::frame::{self, Frame, Stamp, Unreadable};
+use crate::firehose::frame::{self, Frame, Unreadable};
 use crate::firehose::reason::Reason;
 use crate::logging::repeats::Repeats;
 use crate::logging::shown;
@@ -159,7 +159,7 @@ impl Intake {
                 self.counts.ignored.add(1);
                 let message = shown::one_line(message.unwrap_or_default());
                 log::info!(
-                    "the relay says {}: {}",
+                    "the relay reports {}: {}",
                     shown::one_line(name),
                     shown::cut(&message, 200)
                 );
@@ -188,7 +188,12 @@ impl Intake {
         at.seq = Some(seq);
         at.time_ms = at.time_ms.max(time_ms.unwrap_or_default());
         match length > MAX_FRAME {
-            true => self.set_event_aside(Reason::TooLarge, did(frame), seq, batch),
+            true => self.set_event_aside(
+                Reason::TooLarge,
+                frame.stamp().map_or("", |stamp| stamp.did),
+                seq,
+                batch,
+            ),
             false => self.event(frame, seq, batch),
         }
         batch.done(seq, at.time_ms);
@@ -357,13 +362,4 @@ pub fn millis(time: &str) -> Option<u64> {
         .timestamp_millis()
         .try_into()
         .ok()
-}
-
-fn did<'a>(frame: &Frame<'a>) -> &'a str {
-    let stamp: &Stamp<'a> = match frame {
-        Frame::Commit(commit) => &commit.stamp,
-        Frame::Identity { stamp, .. } | Frame::Account { stamp, .. } | Frame::Sync { stamp } => stamp,
-        Frame::Info { .. } | Frame::Other { .. } | Frame::Error { .. } => return "",
-    };
-    stamp.did
 }

@@ -11,18 +11,18 @@
 //! Invariant: the cursor in Redis is the truth. It moves only together with the entries up to it, so that after any
 //! crash of any server the relay is read from exactly where the stream ends.
 
-pub mod batch;
+mod batch;
 mod begin;
-pub mod counts;
-pub mod dashboard;
+mod counts;
+mod dashboard;
 mod exposition;
 mod intake;
-pub mod peers;
+mod peers;
 pub mod position;
 mod pressure;
 mod progress;
 mod publish;
-pub mod relay;
+mod relay;
 mod rewind;
 mod session;
 mod socket;
@@ -41,7 +41,7 @@ use crate::runtime::retry::Outage;
 use crate::runtime::shutdown::{Stop, Stopped, handle_signals};
 use crate::runtime::threads::Threads;
 use crate::service::http::Http;
-use crate::service::notify::{self, Notifier, Ready};
+use crate::service::notify::{self, Ready};
 use crate::settings::cli::VERSION;
 use crate::settings::consumer::ConsumerConfig;
 use batch::Form;
@@ -51,7 +51,6 @@ use exposition::Exposition;
 use intake::{CurrentFilter, Intake};
 use peers::Noticed;
 use position::Keys;
-use pressure::Pressure;
 use progress::ConsumerProgress;
 use publish::Publisher;
 use socket::Reader;
@@ -154,14 +153,11 @@ impl Consumer {
             self.config.is_beside_others,
         );
         threads.spawn_beside("status", last_stop, move |stop| dashboard.run(stop))?;
+        let channels = publish::Channels { inbox, spent, samples };
         let publisher = Publisher::new(
-            self.redis.link(Duration::ZERO),
-            self.keys.clone(),
-            inbox,
-            spent,
-            samples,
-            Pressure::new(&self.redis, &self.config, Arc::clone(&self.counts)),
-            self.config.is_beside_others,
+            &self.redis,
+            &self.config,
+            channels,
             publish::Shared {
                 lease,
                 terms: self.terms.clone(),
@@ -191,32 +187,20 @@ impl Consumer {
     }
 
     fn spawn_notifier(&self, threads: &mut Threads) -> anyhow::Result<()> {
-        if !notify::is_heard() {
-            return Ok(());
-        }
-        let notifier = Notifier {
-            ready: self.ready.clone(),
-            progress: ConsumerProgress {
-                redis: self.redis.clone(),
-                relay: Arc::clone(&self.relay),
-                terms: self.terms.clone(),
-                noticed: self.noticed.clone(),
-                counts: Arc::clone(&self.counts),
-                rates: Rates::default(),
-            },
-            heartbeats: threads.heartbeats.watch(),
-            stop_timeout: self.config.stop_timeout,
+        let progress = ConsumerProgress {
+            redis: self.redis.clone(),
+            relay: Arc::clone(&self.relay),
+            terms: self.terms.clone(),
+            noticed: self.noticed.clone(),
+            counts: Arc::clone(&self.counts),
+            rates: Rates::default(),
         };
-        threads.spawn_beside("notify", &self.stop, move |stop| notifier.run(stop))
+        notify::spawn(threads, &self.ready, progress, self.config.stop_timeout, &self.stop)
     }
 
     fn spawn_http(&self, threads: &mut Threads) -> anyhow::Result<()> {
-        let Some(address) = &self.config.metrics_addr else {
-            return Ok(());
-        };
         let exposition = Exposition::new(Arc::clone(&self.counts), self.terms.clone());
-        let http = Http::new(address, exposition, threads.heartbeats.watch());
-        threads.spawn_beside("http", &self.stop, move |stop| http.run(stop))
+        Http::spawn(threads, self.config.metrics_addr.as_deref(), exposition, &self.stop)
     }
 
     /// The cursor, which only one process may move.

@@ -60,7 +60,7 @@ struct Traces {
     newest: Value,
 }
 
-fn look_for(link: &mut Link, keys: &Keys) -> RedisResult<Traces> {
+fn traces(link: &mut Link, keys: &Keys) -> RedisResult<Traces> {
     let status: Option<Vec<u8>> = link.query(redis::cmd("GET").arg(STATUS))?;
     let mut newest = redis::cmd("XREVRANGE");
     newest.arg(&keys.stream).arg("+").arg("-").arg("COUNT").arg(1);
@@ -82,7 +82,7 @@ pub fn wait(link: &mut Link, keys: &Keys, noticed: &Noticed, stop: &Stop) -> Res
     let mut moved_at = Instant::now();
     let mut reported_at: Option<Instant> = None;
     loop {
-        match look_for(link, keys) {
+        match traces(link, keys) {
             Ok(traces) => {
                 if !traces.has_foreign_status && !noticed.is_set() {
                     return Ok(());

@@ -7,8 +7,9 @@ use std::collections::HashMap;
 
 use redis::RedisResult;
 
+use crate::firehose::frame::SEQ_MAX;
 use crate::redis::link::Link;
-use crate::settings::consumer::{ConsumerConfig, MAX_SEQ};
+use crate::settings::consumer::ConsumerConfig;
 
 /// The last event of a relay that the consumer is done with.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -135,7 +136,7 @@ fn newest(link: &mut Link, keys: &Keys) -> RedisResult<(Option<u64>, Option<u64>
 pub fn parse_cursor(text: &[u8]) -> Result<u64, String> {
     let shown = || String::from_utf8_lossy(&text[..text.len().min(40)]).into_owned();
     let number = std::str::from_utf8(text).ok().and_then(|text| text.trim().parse().ok());
-    number.filter(|seq| *seq <= MAX_SEQ).ok_or_else(shown)
+    number.filter(|seq| *seq <= SEQ_MAX).ok_or_else(shown)
 }
 
 fn parse_state(text: &str) -> Option<(u64, u64)> {
@@ -150,7 +151,7 @@ mod tests {
     #[test]
     fn only_a_seq_is_a_cursor() {
         assert_eq!(parse_cursor(b"0"), Ok(0));
-        assert_eq!(parse_cursor(b"9007199254740991"), Ok(MAX_SEQ));
+        assert_eq!(parse_cursor(b"9007199254740991"), Ok(SEQ_MAX));
         for text in ["", "abc", "-5", "1.0", "9007199254740992", "12 13"] {
             assert_eq!(parse_cursor(text.as_bytes()), Err(text.to_owned()));
         }

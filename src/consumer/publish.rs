@@ -31,6 +31,7 @@ use crate::redis::link::{self, Link, Redis};
 use crate::runtime::heartbeat;
 use crate::runtime::retry::{Backoff, Refusal};
 use crate::runtime::shutdown::{Stop, Stopped};
+use crate::settings::consumer::ConsumerConfig;
 
 /// How often the lease, other producers and the backlog are checked while there is nothing to append.
 const IDLE: Duration = Duration::from_millis(250);
@@ -46,6 +47,14 @@ pub struct Shared {
     pub noticed: Noticed,
     pub counts: Arc<Counts>,
     pub stop: Stop,
+}
+
+/// The thread's ends of the channels.
+pub struct Channels {
+    pub inbox: Receiver<Batch>,
+    /// Takes buffers back, to be filled again.
+    pub spent: Sender<Vec<u8>>,
+    pub samples: Sender<Sample>,
 }
 
 /// Checks the keys before anything is written, once Redis can be reached.
@@ -69,10 +78,7 @@ pub fn inspect(redis: &Redis, keys: &Keys, stop: &Stop) -> anyhow::Result<()> {
 pub struct Publisher {
     link: Link,
     keys: Keys,
-    inbox: Receiver<Batch>,
-    /// Takes buffers back, to be filled again.
-    spent: Sender<Vec<u8>>,
-    samples: Sender<Sample>,
+    channels: Channels,
     pressure: Pressure,
     is_beside_others: bool,
     shared: Shared,
@@ -119,25 +125,13 @@ enum Executed {
 }
 
 impl Publisher {
-    #[allow(clippy::too_many_arguments, reason = "each is another end of the thread")]
-    pub fn new(
-        link: Link,
-        keys: Keys,
-        inbox: Receiver<Batch>,
-        spent: Sender<Vec<u8>>,
-        samples: Sender<Sample>,
-        pressure: Pressure,
-        is_beside_others: bool,
-        shared: Shared,
-    ) -> Publisher {
+    pub fn new(redis: &Redis, config: &ConsumerConfig, channels: Channels, shared: Shared) -> Publisher {
         Publisher {
-            link,
-            keys,
-            inbox,
-            spent,
-            samples,
-            pressure,
-            is_beside_others,
+            link: redis.link(Duration::ZERO),
+            keys: Keys::new(config),
+            channels,
+            pressure: Pressure::new(redis, config, Arc::clone(&shared.counts)),
+            is_beside_others: config.is_beside_others,
             shared,
             known: None,
             watched: None,
@@ -252,7 +246,7 @@ impl Publisher {
             if let Some(reason) = self.lost() {
                 return End::Lost(reason);
             }
-            match self.inbox.recv_timeout(IDLE) {
+            match self.channels.inbox.recv_timeout(IDLE) {
                 Ok(batch) if batch.term == term => {
                     let committed = self.commit(&batch);
                     self.recycle(batch);
@@ -279,7 +273,7 @@ impl Publisher {
 
     fn recycle(&mut self, batch: Batch) {
         // Full if the other thread has enough buffers.
-        let _ = self.spent.try_send(batch.packed);
+        let _ = self.channels.spent.try_send(batch.packed);
     }
 
     /// Appends a batch, however often that has to be tried.
@@ -302,6 +296,7 @@ impl Publisher {
                 Ok(Executed::All) => {
                     self.shared
                         .counts
+                        .timings
                         .transaction_seconds
                         .observe(sent_at.elapsed().as_secs_f64());
                     self.write_refusal.end("redis accepts the consumer's commands");
@@ -418,7 +413,7 @@ impl Publisher {
     fn committed(&mut self, batch: &Batch, after: Option<Vec<u8>>) {
         let counts = &self.shared.counts;
         counts.transactions.add(1);
-        counts.batch_entries.observe(batch.n_entries as f64);
+        counts.timings.batch_entries.observe(batch.n_entries as f64);
         counts.committed.add(&batch.tally);
         if let Some((seq, time_ms)) = batch.last {
             counts.seq.store(seq, Relaxed);
@@ -428,7 +423,7 @@ impl Publisher {
         self.pressure.added(batch.n_entries);
         if let Some(sample) = &batch.sample {
             // Full if the dashboard cannot be written at the moment.
-            let _ = self.samples.try_send(sample.clone());
+            let _ = self.channels.samples.try_send(sample.clone());
         }
     }
 

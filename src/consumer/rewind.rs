@@ -10,6 +10,7 @@ use tungstenite::{Error, Message};
 
 use super::intake::{millis, now_ms};
 use super::relay::dial::{Failure, dial};
+use super::relay::is_wait;
 use crate::firehose::frame;
 use crate::runtime::heartbeat;
 use crate::runtime::retry::{Backoff, Waiter};
@@ -111,10 +112,4 @@ fn first_event(
         }
         return Ok(None);
     }
-}
-
-/// Whether a read merely found nothing.
-pub fn is_wait(error: &std::io::Error) -> bool {
-    use std::io::ErrorKind::{Interrupted, TimedOut, WouldBlock};
-    matches!(error.kind(), WouldBlock | TimedOut | Interrupted)
 }

@@ -16,9 +16,8 @@ use tungstenite::{Error, Message, WebSocket};
 use super::batch::Batch;
 use super::counts::{Cause, Counts};
 use super::intake::{Intake, Interruption, Progress};
-use super::relay::Stream;
 use super::relay::dial::describe;
-use super::rewind::is_wait;
+use super::relay::{Stream, TICK, is_wait};
 use super::term::Terms;
 use crate::logging::shown;
 use crate::runtime::heartbeat;
@@ -39,8 +38,6 @@ const SLOW_REDIS: Duration = Duration::from_secs(20);
 
 /// How long a cursor may move without an entry before it is stored.
 const CURSOR_DELAY: Duration = Duration::from_secs(1);
-
-const TICK: Duration = Duration::from_millis(250);
 
 /// Why a connection ended.
 pub enum End {
@@ -72,9 +69,8 @@ pub struct Session<'r> {
     pub counts: &'r Counts,
     pub waiter: &'r mut Waiter,
     pub stop: &'r Stop,
-    /// Whether this is not the preferred relay, which is tried again at `return_at`.
-    pub may_return: bool,
-    pub return_at: Instant,
+    /// When the preferred relay is tried again, if this is another one.
+    pub return_at: Option<Instant>,
     /// Events per second over the last connection that lasted long enough to tell.
     pub usual_rate: &'r mut f64,
 }
@@ -164,7 +160,8 @@ impl Session<'_> {
         if !self.terms.is_current(self.term) {
             return Some(End::Lost);
         }
-        (self.may_return && Instant::now() >= self.return_at).then_some(End::Return)
+        let is_due = self.return_at.is_some_and(|at| Instant::now() >= at);
+        is_due.then_some(End::Return)
     }
 
     /// Nothing has arrived: sends on what there is, and checks whether the relay is still there.

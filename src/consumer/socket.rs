@@ -204,8 +204,7 @@ impl Reader {
             counts: &self.shared.counts,
             waiter: &mut self.waiter,
             stop: &self.shared.stop,
-            may_return: self.relay > 0 && self.config.relays.len() > 1,
-            return_at: self.chosen_at + AWAY,
+            return_at: (self.relay > 0).then_some(self.chosen_at + AWAY),
             usual_rate: &mut self.usual_rate,
         };
         let end = session.run(at);

@@ -8,7 +8,7 @@ use super::cbor::{Fault, Item, Keys, Reader};
 use crate::decode::is_did;
 
 /// The largest sequence number, which every reader of JSON can represent.
-const SEQ_MAX: u64 = (1 << 53) - 1;
+pub const SEQ_MAX: u64 = (1 << 53) - 1;
 
 /// What a message of the relay is.
 #[derive(Debug)]
@@ -98,7 +98,8 @@ impl<'a> Frame<'a> {
         }
     }
 
-    fn stamp(&self) -> Option<&Stamp<'a>> {
+    /// What every event has; `None` for messages about the stream itself, and those that make no entry.
+    pub fn stamp(&self) -> Option<&Stamp<'a>> {
         match self {
             Frame::Commit(commit) => Some(&commit.stamp),
             Frame::Identity { stamp, .. } | Frame::Account { stamp, .. } | Frame::Sync { stamp } => Some(stamp),

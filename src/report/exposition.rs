@@ -7,13 +7,13 @@ use std::fmt;
 use std::sync::Arc;
 
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, prometheus_text};
+use prometheus_client::encoding::DescriptorEncoder;
 use prometheus_client::registry::Registry;
 
 use crate::in_flight::InFlight;
 use crate::metrics::{Metrics, Totals};
 use crate::service::http::Pages;
-use crate::service::prometheus::{counter, gauge, labelled, process};
+use crate::service::prometheus::{self, counter, gauge, labelled, process};
 
 /// All metrics of the process.
 pub struct Exposition {
@@ -50,9 +50,7 @@ impl Exposition {
 
 impl Pages for Exposition {
     fn metrics(&self) -> Result<String, fmt::Error> {
-        let mut text = String::new();
-        prometheus_text::encode(&mut text, &self.registry)?;
-        Ok(text)
+        prometheus::text(&self.registry)
     }
 
     fn readiness(&self) -> Result<(), String> {

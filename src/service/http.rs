@@ -22,6 +22,7 @@ use crate::logging::shown;
 use crate::runtime::heartbeat::{self, Watch};
 use crate::runtime::retry::{Backoff, Refusal};
 use crate::runtime::shutdown::{Stop, Stopped};
+use crate::runtime::threads::Threads;
 use crate::service::connections::Connections;
 
 /// How long the listener waits for a connection before it checks for a stop.
@@ -75,7 +76,7 @@ type Answer = (&'static str, &'static str, String);
 const TEXT: &str = "text/plain; charset=utf-8";
 
 impl Http {
-    pub fn new(address: &str, pages: impl Pages + 'static, heartbeats: Watch) -> Http {
+    fn new(address: &str, pages: impl Pages + 'static, heartbeats: Watch) -> Http {
         let health = Health {
             missing: Vec::new(),
             sound_at: Instant::now(),
@@ -90,8 +91,24 @@ impl Http {
         }
     }
 
+    /// Starts the thread if METRICS_ADDR, the `address`, is set.
+    ///
+    /// # Errors
+    ///
+    /// The system refuses the thread.
+    pub fn spawn(
+        threads: &mut Threads,
+        address: Option<&str>,
+        pages: impl Pages + 'static,
+        stop: &Stop,
+    ) -> anyhow::Result<()> {
+        let Some(address) = address else { return Ok(()) };
+        let http = Http::new(address, pages, threads.heartbeats.watch());
+        threads.spawn_beside("http", stop, move |stop| http.run(stop))
+    }
+
     /// Serves until `stop`, then closes the open connections.
-    pub fn run(mut self, stop: &Stop) -> anyhow::Result<()> {
+    fn run(mut self, stop: &Stop) -> anyhow::Result<()> {
         let Ok(listener) = self.listen(stop) else {
             return Ok(());
         };

@@ -14,6 +14,7 @@ use crate::logging;
 use crate::logging::shown;
 use crate::runtime::heartbeat::Watch;
 use crate::runtime::shutdown::Stop;
+use crate::runtime::threads::Threads;
 
 /// How often the heartbeats are checked.
 const POLL_INTERVAL: Duration = Duration::from_millis(250);
@@ -59,21 +60,40 @@ pub trait Progress: Send {
 }
 
 /// The sources of the reports.
-pub struct Notifier<P> {
-    pub ready: Ready,
-    pub progress: P,
-    pub heartbeats: Watch,
-    pub stop_timeout: Duration,
+struct Notifier<P> {
+    ready: Ready,
+    progress: P,
+    heartbeats: Watch,
+    stop_timeout: Duration,
 }
 
-/// Whether a service manager receives the reports.
-pub fn is_heard() -> bool {
-    std::env::var_os("NOTIFY_SOCKET").is_some()
+/// Starts the thread if a service manager receives the reports.
+///
+/// # Errors
+///
+/// The system refuses the thread.
+pub fn spawn(
+    threads: &mut Threads,
+    ready: &Ready,
+    progress: impl Progress + 'static,
+    stop_timeout: Duration,
+    stop: &Stop,
+) -> anyhow::Result<()> {
+    if std::env::var_os("NOTIFY_SOCKET").is_none() {
+        return Ok(());
+    }
+    let notifier = Notifier {
+        ready: ready.clone(),
+        progress,
+        heartbeats: threads.heartbeats.watch(),
+        stop_timeout,
+    };
+    threads.spawn_beside("notify", stop, move |stop| notifier.run(stop))
 }
 
 impl<P: Progress> Notifier<P> {
     /// Reports until `stop`, then reports the stop.
-    pub fn run(mut self, stop: &Stop) -> anyhow::Result<()> {
+    fn run(mut self, stop: &Stop) -> anyhow::Result<()> {
         let mut watchdog = sd_notify::watchdog_enabled().map(Watchdog::new);
         let mut reported_wait = None;
         let mut status_at = None;

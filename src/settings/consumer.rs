@@ -7,6 +7,7 @@ use std::time::Duration;
 use log::LevelFilter;
 
 use crate::firehose::filter::Filter;
+use crate::firehose::frame::SEQ_MAX;
 use crate::redis;
 use crate::settings::consumer_args::ConsumerSettings;
 use crate::settings::relay_url::RelayUrl;
@@ -88,9 +89,6 @@ fn list(variable: &str, value: &str) -> Result<String, String> {
     }
 }
 
-/// The greatest seq: relays send seqs to programs whose integers are exact up to 2⁵³.
-pub const MAX_SEQ: u64 = (1 << 53) - 1;
-
 impl ConsumerConfig {
     /// Validates the settings.
     ///
@@ -167,7 +165,7 @@ fn start(check: &mut Check, settings: &ConsumerSettings) -> Start {
     match (value.as_str(), value.parse()) {
         ("now", _) => Start::Now,
         ("oldest", _) => Start::Oldest,
-        (_, Ok(seq)) if (1..=MAX_SEQ).contains(&seq) => Start::Seq(seq),
+        (_, Ok(seq)) if (1..=SEQ_MAX).contains(&seq) => Start::Seq(seq),
         _ => {
             check.fault(
                 "FIREHOSE_START",

@@ -15,6 +15,7 @@ use std::time::Duration;
 use anyhow::{Context, bail, ensure};
 use redis::{RedisError, RedisResult, Value};
 
+use super::kept::{self, Kept, Raw};
 use super::terminal::{ended_pipe_is_fine, terminal_width};
 use crate::dead_letter::DEAD_LETTERS;
 use crate::entry::EntryId;
@@ -22,11 +23,7 @@ use crate::logging::shown::{self, one_line};
 use crate::redis::link::{self, Link, Redis};
 use crate::settings::cli::{Chosen, DeadLetters};
 use crate::settings::config::Config;
-use letter::{Letter, Raw};
 use table::{Columns, cells};
-
-/// How many letters are read at a time; each may have a megabyte.
-const PAGE: usize = 16;
 
 /// How often a replay is attempted. It fails if a worker adds a dead letter in the meantime.
 const TRIES: u32 = 200;
@@ -66,41 +63,21 @@ impl Letters {
             let title = ["ID", "WHEN", "TYPE", "REPO", "OP", "TRIES", "REASON"].map(str::to_owned);
             writeln!(out, "{}", columns.line(title))?;
         }
-        let mut left = limit;
-        let mut end = "+".to_owned();
-        while left > 0 {
-            let mut range = redis::cmd("XREVRANGE");
-            range.arg(DEAD_LETTERS).arg(&end).arg("-");
-            range.arg("COUNT").arg(left.min(PAGE as u64));
-            let page: Page = self
-                .link
-                .query(&range)
-                .map_err(|error| explained(&error, "+xrevrange"))?;
-            let Some((last, _)) = page.last() else { break };
-            end = format!("({last}");
-            left -= page.len() as u64;
-            for letter in page {
-                let letter = Letter::of(letter)?;
-                match is_json {
-                    true => writeln!(out, "{}", shown::json(&letter.to_json().to_string()))?,
-                    false => writeln!(out, "{}", columns.line(cells(&letter)))?,
-                }
+        kept::newest_first(&mut self.link, DEAD_LETTERS, limit, |letter| {
+            match is_json {
+                true => writeln!(out, "{}", shown::json(&letter::to_json(&letter).to_string()))?,
+                false => writeln!(out, "{}", columns.line(cells(&letter)))?,
             }
-        }
+            Ok(())
+        })?;
         Ok(out.flush()?)
     }
 
     fn show(&mut self, id: EntryId) -> anyhow::Result<()> {
-        let mut range = redis::cmd("XRANGE");
-        range.arg(DEAD_LETTERS).arg(id.to_string()).arg(id.to_string());
-        let page: Page = self.link.query(&range).map_err(|error| explained(&error, "+xrange"))?;
-        let Some(letter) = page.into_iter().next() else {
-            bail!("{id} is not in {DEAD_LETTERS}");
-        };
-        let letter = Letter::of(letter)?;
+        let letter = kept::find(&mut self.link, DEAD_LETTERS, id)?;
         let mut out = io::BufWriter::new(io::stdout().lock());
         writeln!(out, "{:<11} {id}\n{:<11} {}", "ID", "when", letter.time())?;
-        writeln!(out, "{:<11} {}", "repo", one_line(&letter.repo()))?;
+        writeln!(out, "{:<11} {}", "repo", one_line(&letter::repo(&letter)))?;
         let mut names: Vec<&String> = letter.fields.keys().filter(|name| *name != "data").collect();
         names.sort();
         for name in names {
@@ -152,10 +129,12 @@ impl Letters {
             let Some(letter) = self.watched(start, end).map_err(|error| explained(&error, RIGHTS))? else {
                 return Ok(None);
             };
-            let letter = Letter::of(letter)?;
+            let letter = Kept::of(letter)?;
             let mut delete = redis::cmd("XDEL");
             delete.arg(DEAD_LETTERS).arg(letter.id.to_string());
-            let answer = self.link.transaction(&[letter.to_event(&self.stream), delete]);
+            let answer = self
+                .link
+                .transaction(&[letter::to_event(&letter, &self.stream), delete]);
             match answer.and_then(|answers| answers.map(event_id).transpose()) {
                 Ok(Some(event)) => return Ok(Some((letter.id, event))),
                 Ok(None) => std::thread::sleep(Duration::from_millis(fastrand::u64(1..20))),
@@ -190,7 +169,7 @@ impl Letters {
             .link
             .query(&range)
             .map_err(|error| explained(&error, "+xrevrange"))?;
-        let newest = page.into_iter().next().map(Letter::of).transpose()?;
+        let newest = page.into_iter().next().map(Kept::of).transpose()?;
         Ok(newest.map(|letter| letter.id))
     }
 
@@ -300,6 +279,5 @@ fn print_line(line: &str) {
 }
 
 fn explained(error: &RedisError, rights: &str) -> anyhow::Error {
-    let hint = link::hint(error, &format!("~{DEAD_LETTERS} {rights}"));
-    anyhow::anyhow!("redis: {}{hint}", link::describe(error))
+    kept::explained(error, DEAD_LETTERS, rights)
 }

@@ -2,7 +2,8 @@
 //!
 //! Owns the columns and their widths. Pure: the caller passes the terminal's width.
 
-use super::letter::Letter;
+use super::letter::repo;
+use crate::commands::kept::Kept;
 use crate::logging::shown::{cut, one_line};
 
 /// The widths of a table's columns. The last one takes the rest of the terminal's line, or as much as it needs if there
@@ -46,9 +47,9 @@ impl Columns {
 }
 
 /// The cells of a letter.
-pub fn cells(letter: &Letter) -> [String; 7] {
+pub fn cells(letter: &Kept) -> [String; 7] {
     let text = |field| one_line(&letter.text(field));
-    let (id, repo) = (letter.id.to_string(), one_line(&letter.repo()));
+    let (id, repo) = (letter.id.to_string(), one_line(&repo(letter)));
     let time = letter.time().replace('T', " ").replace('Z', "");
     [
         id,

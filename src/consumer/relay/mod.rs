@@ -4,4 +4,4 @@ pub mod dial;
 mod proxy;
 mod stream;
 
-pub use stream::Stream;
+pub use stream::{Stream, TICK, is_wait};

@@ -114,3 +114,9 @@ impl Write for Stream {
         }
     }
 }
+
+/// Whether a read merely found nothing.
+pub fn is_wait(error: &io::Error) -> bool {
+    use io::ErrorKind::{Interrupted, TimedOut, WouldBlock};
+    matches!(error.kind(), WouldBlock | TimedOut | Interrupted)
+}
