@@ -1,7 +1,8 @@
 //! A relay for the demo, for benchmarks, and for trying things out by hand: serves made-up or recorded events on
 //! 127.0.0.1, to any number of subscribers, from any cursor.
 //!
-//! `cargo run --release --features generate --bin relay -- --events 60000 --rate 2000` prints the address for RELAY_URL.
+//! `cargo run --release --features relay --bin relay -- --events 60000 --rate 2000` prints the address for RELAY_URL, and
+//! how many entries a consumer makes of the events.
 
 #[allow(dead_code, reason = "the integration tests use the rest")]
 #[path = "generator/mod.rs"]
@@ -10,6 +11,7 @@ mod generator;
 #[path = "relay/mod.rs"]
 mod relay;
 
+use std::fmt::{self, Display, Formatter};
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::PathBuf;
@@ -94,6 +96,7 @@ fn main() -> Result<()> {
     };
     let relay = Relay::on_port(options.port, options.first_seq, conduct, tls);
     println!("{}", relay.url());
+    println!("{}", Served::of(&options, &messages));
     match options.rate {
         None => relay.append_all(served(&options, &messages).map(|(_, message)| message)),
         Some(rate) => serve_at(rate, &relay, &options, &messages)?,
@@ -120,6 +123,49 @@ fn messages(options: &Options) -> Result<Vec<Arc<Message>>> {
 fn served<'a>(options: &Options, messages: &'a [Arc<Message>]) -> impl Iterator<Item = (u64, Arc<Message>)> + use<'a> {
     let messages = messages.iter().cycle().cloned();
     (options.first_seq..options.first_seq + options.events).zip(messages)
+}
+
+/// How many events are served, and what a consumer makes of them.
+#[derive(Default)]
+struct Served {
+    events: u64,
+    commit: u64,
+    identity: u64,
+    account: u64,
+    /// Events that make no entry, such as commits without ops.
+    none: u64,
+}
+
+impl Served {
+    fn of(options: &Options, messages: &[Arc<Message>]) -> Served {
+        let mut counts = Served::default();
+        for (_, message) in served(options, messages) {
+            counts.events += 1;
+            match message.entry_type() {
+                Some("commit") => counts.commit += 1,
+                Some("identity") => counts.identity += 1,
+                Some("account") => counts.account += 1,
+                _ => counts.none += 1,
+            }
+        }
+        counts
+    }
+}
+
+impl Display for Served {
+    fn fmt(&self, out: &mut Formatter<'_>) -> fmt::Result {
+        let Served {
+            events,
+            commit,
+            identity,
+            account,
+            none,
+        } = self;
+        write!(
+            out,
+            "serves {events} commit={commit} identity={identity} account={account} none={none}"
+        )
+    }
 }
 
 /// Appends the events at the rate, measured from the first subscriber's request, so that a late one is caught up with.

@@ -55,6 +55,11 @@ impl Message {
         })
     }
 
+    /// The type of that entry.
+    pub(crate) fn entry_type(&self) -> Option<&str> {
+        self.entry.as_ref().map(|(kind, _)| kind.as_str())
+    }
+
     pub(crate) fn has_seq(&self) -> bool {
         !self.seq.is_empty()
     }
