@@ -1,14 +1,15 @@
 #!/usr/bin/env bash
-# Measures how fast the worker clears a full stream, compared with COPY of the same rows, and which resources it uses.
-# The files of bench/ in reading order: contenders (what is run), databases, run, cpu, limit, trips, latency, profile,
-# report.
+# Measures how fast the worker clears a full stream, compared with COPY of the same rows, and which resources it uses;
+# and how fast the firehose consumer fills it. The files of bench/ in reading order: contenders (what is run), databases,
+# run, cpu, limit, trips, latency, profile, report; consumer.
 set -euo pipefail
 
 usage() {
     cat <<'USAGE'
 usage: bash tests/bench.sh [options]
 
-  --events N       how many events to make up (default 60000)
+  --consumer       measure the firehose consumer and the whole pipeline instead of the worker, see below
+  --events N       how many events to make up (default 60000; 300000 with --consumer)
   --seed S         seed of the made-up events (default 1)
   --file FILE      take these instead: one {"type","data","seq"} object a line, plain or .gz
   --runs R         timed runs (default 5); median, lowest and highest are printed
@@ -42,6 +43,19 @@ What is printed:
   in turn                events/s by the worker's, of the medians, and of the runs that followed each other
   latency                of single likes and posts in an idle system, from XADD until the group has nothing pending
 
+With --consumer, a relay on this machine serves the events: all at once, then 500 and 2,000 a second. --with, --against
+and --peer run other producers in turn, whose command finds RELAY_URL (ws://), REDIS_URL, REDIS_STREAM_KEY and
+REDIS_CURSOR_KEY, which holds the position before the first event. What is printed:
+
+  events/s flat out    events by the time from process start until the last entry is in the stream
+  CPU                  of the producer's processes and of Redis meanwhile
+  missing, doubled     entries that did not come, or came again
+  latency              from the moment in which the relay sends an event until a reader of the stream has its entry
+  redis stopped        Redis stands still (SIGSTOP) for 60 s at 2,000 events/s
+  worker alone         events/s on a full stream, as without --consumer
+  whole pipeline       events/s from the relay until the worker's group has nothing pending, and the time of single
+                       events from the relay to the worker's acknowledgement, which follows its commit
+
 Servers run with the durability they have by default. Installs what is missing (see tests/setup.sh), starts servers of
 its own, stops them at the end.
 USAGE
@@ -69,8 +83,10 @@ source "$tests_dir/bench/latency.sh"
 source "$tests_dir/bench/profile.sh"
 # shellcheck source=tests/bench/report.sh
 source "$tests_dir/bench/report.sh"
+# shellcheck source=tests/bench/consumer.sh
+source "$tests_dir/bench/consumer.sh"
 
-events=60000 seed=1 file='' runs=5 environment='' is_quick='' is_profile='' is_kept=''
+events='' seed=1 file='' runs=5 environment='' is_quick='' is_profile='' is_kept='' is_consumer=''
 withs=() againsts=() peers=() rows=() server_settings=()
 
 parse_options() {
@@ -78,6 +94,7 @@ parse_options() {
         case $1 in
             --help | -h) usage && exit ;;
             --quick) is_quick=1 runs=1 && shift && continue ;;
+            --consumer) is_consumer=1 && shift && continue ;;
             --profile) is_profile=1 && shift && continue ;;
             --keep) is_kept=1 && shift && continue ;;
             --no-side-effects) withs+=("WRITE_NOTIFICATIONS=false WRITE_VIEWER_STATES=false") && shift && continue ;;
@@ -103,6 +120,9 @@ parse_options() {
         esac
         shift 2
     done
+    events=${events:-${is_consumer:+300000}}
+    events=${events:-60000}
+    [[ -z $is_consumer || -z $file$is_profile${rows[*]} ]] || die "--file, --profile and --rows do not go with --consumer"
 }
 
 # number OPTION VALUE
@@ -124,6 +144,7 @@ clean_up() {
     stop_group
     stop_contender 5
     stop_trips
+    stop_relay
     [[ -z $build_dir ]] || rm -rf "$build_dir"
     if [[ -n $is_kept && -n $servers_dir ]]; then
         say "kept: $servers_dir"
@@ -137,7 +158,7 @@ build() {
     cd "$repo_dir"
     worker_dir=${CARGO_TARGET_DIR:-$repo_dir/target}
     in_group "$CARGO" build --release --locked --target-dir "$worker_dir" --bins \
-        --features generate --example latency --example trips
+        --features relay --example latency --example trips --example arrivals
     worker_dir=$(realpath "$worker_dir")/release
 }
 
@@ -175,6 +196,10 @@ parse_options "$@"
 at_exit clean_up
 setup
 build
+if [[ -n $is_consumer ]]; then
+    bench_consumer
+    exit
+fi
 add_contenders
 prepare_servers
 [[ -n $is_quick ]] || warm_up

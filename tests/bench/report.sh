@@ -11,6 +11,7 @@ last_run() {
     awk -F '\t' -v contender="$1" -v name="${names[$1]}" -v n_events="$n_events" '
         $1 == contender {value[$2] = $3}
         END {
+            if ("n_events" in value) n_events = value["n_events"]
             printf "%s: %.2f s, %.0f events/s", name, value["seconds"], n_events / value["seconds"]
             if ("copy_seconds" in value) printf ", %.0f %% of the limit", 100 * value["copy_seconds"] / value["seconds"]
             print ""
@@ -21,7 +22,7 @@ report() {
     say "$n_events events, runs: $runs, cores: $(nproc), PostgreSQL ${postgres_version%% *}," \
         "$("$REDIS_SERVER" --version | cut -d ' ' -f 1-3)"
     printf '%s\n' "${names[@]}" |
-        awk -v n_events="$n_events" -v ticks_per_second="$ticks_per_second" -f "$tests_dir/bench/report.awk" - \
-            FS='\t' "$servers_dir/results"
+        awk -v n_events="$n_events" -v ticks_per_second="$ticks_per_second" \
+            -f "$tests_dir/bench/lists.awk" -f "$tests_dir/bench/report.awk" - FS='\t' "$servers_dir/results"
     ((runs_with_dead_letters == 0)) || echo "dead letters in $runs_with_dead_letters of all runs"
 }
