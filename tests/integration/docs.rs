@@ -322,14 +322,12 @@ fn the_manual_lists_the_workers_own_tables() {
 }
 
 #[test]
-fn a_worker_does_all_it_has_to_as_the_postgresql_role_of_the_readme() {
+fn a_worker_does_all_it_has_to_as_the_postgresql_role_of_the_manual() {
     let stack = Stack::new("docs_role");
     let role = format!("role_{}", stack.database.name());
-    let statements = README
-        .split("```sql\n")
-        .nth(1)
-        .and_then(|rest| rest.split("```").next());
-    let statements = statements
+    let statements = MANUAL
+        .split_once("### A role of its own")
+        .and_then(|(_, rest)| rest.split("```").nth(1)?.strip_prefix("sql\n"))
         .expect("the statements")
         .replace("\"firehose-worker\"", &role)
         .replace("DATABASE atproto", &format!("DATABASE {}", stack.database.name()));
