@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Runs in the machine that tests/package.sh boots: installs, starts, watches, stops, upgrades, removes and purges the
-# package, and then does the same with systemd/install.sh. Prints each check, and PASS if all of them held.
+# package, worker and consumer, and then does the same with systemd/install.sh. Prints each check, and PASS if all of them held.
 set -uo pipefail
 export LC_ALL=C.UTF-8
 
@@ -49,6 +49,10 @@ another_than() {
 }
 sql() { runuser -u postgres -- psql -qAtX -d atproto -c "$1"; }
 follows() { [[ $(sql 'select count(*) from follows') == "$1" ]]; }
+posts() { sql 'select count(*) from posts'; }
+has_posts() { [[ $(posts) != 0 ]]; }
+cursor() { redis-cli GET firehose:python_cursor; }
+cursor_moved_from() { [[ $(cursor) != "$1" ]]; }
 journal_of_this_run() { journalctl --no-pager --output cat _SYSTEMD_INVOCATION_ID="$(property InvocationID)"; }
 no_standby() { no grep -q standby: <(journal_of_this_run); }
 
@@ -91,7 +95,8 @@ ready_in_time() {
 exposure() { systemd-analyze security --offline=true --threshold=15 --no-pager "$1"; }
 
 left_over() {
-    find / -xdev \( -path /proc -o -path /sys -o -path /root -o -path /run \) -prune -o -name '*firehose-worker*' -print
+    find / -xdev \( -path /proc -o -path /sys -o -path /root -o -path /run \) -prune \
+        -o \( -name '*firehose-worker*' -o -name '*firehose-consumer*' \) -print
 }
 
 echo "== a machine with $(systemctl --version | head -n 1), kernel $(uname -r)"
@@ -105,9 +110,13 @@ check "it is not enabled" is UnitFileState disabled
 check "the user is there" getent passwd firehose-worker
 check "the settings are root's alone" test "$(stat -c '%a %U' /etc/default/firehose-worker)" = '600 root'
 check "its documentation is there" ls /usr/share/doc/firehose-worker/{README,OPERATIONS,CHANGELOG}.md
-check "systemd-analyze verify has nothing to say" verified firehose-worker.service firehose-worker@two.service
-check "exposure is at most 1.5" exposure firehose-worker.service
-exposure firehose-worker.service | tail -n 1 | sed 's/^/  /'
+check "the consumer is not enabled" no systemctl --quiet is-enabled firehose-consumer.service
+check "its settings are root's alone" test "$(stat -c '%a %U' /etc/default/firehose-consumer)" = '600 root'
+check "systemd-analyze verify has nothing to say" verified firehose-{worker,worker@two,consumer}.service
+for service in firehose-worker.service firehose-consumer.service; do
+    check "the exposure of $service is at most 1.5" exposure "$service"
+    exposure "$service" | tail -n 1 | sed 's/^/  /'
+done
 echo "  $(firehose-worker --version), $(stat -c %s /usr/bin/firehose-worker) bytes, links to: $(ldd /usr/bin/firehose-worker |
     awk '{print $1}' | tr '\n' ' ')"
 
@@ -210,6 +219,47 @@ check "it stops" systemctl stop "$unit"
 check "with exit code 0" is ExecMainStatus 0
 check "and in good order" is Result success
 
+echo "== the consumer"
+systemctl start "$unit"
+unit=firehose-consumer.service
+/root/relay --events 30000 --rate 20 --port 7000 --entries /root/entries >/root/relay.log 2>&1 &
+printf '%s\n' RELAY_URL=ws://127.0.0.1:7000 FIREHOSE_START=oldest FIREHOSE_DIDS=@/etc/firehose-dids \
+    >>/etc/default/firehose-consumer
+echo did:plc:another >/etc/firehose-dids
+check "systemctl enables and starts it" systemctl enable --now "$unit"
+until_so "its status says how fast it is" 60 says "events/s, newest event"
+echo "  Status: $(property StatusText)"
+cursor=$(cursor)
+until_so "the cursor moves" 30 cursor_moved_from "$cursor"
+check "nothing passes the filter" test "$(posts)" = 0
+grep -oE 'did:[a-z]+:[a-z0-9]+' /root/entries | sort -u >/etc/firehose-dids
+check "systemctl reloads the filter" systemctl reload "$unit"
+until_so "the worker writes rows of its entries" 60 has_posts
+before=$(property MainPID)
+systemctl kill --signal KILL "$unit"
+until_so "after SIGKILL it runs again" 60 another_than "$before"
+until_so "and reads on at once" 20 says "events/s, newest event"
+check "without a standby: the dead holder was found in /proc" no_standby
+fed=$(property WatchdogTimestampMonotonic)
+until_so "its watchdog is fed" 30 fed_since "$fed"
+systemctl stop redis-server
+until_so "an outage is told" 60 says "waiting for redis: "
+systemctl start redis-server
+until_so "it goes on with redis" 60 says "events/s, newest event"
+cp -p /etc/default/firehose-consumer /root/consumer-settings
+echo 'RELAY_URL=ftp://example.com' >>/etc/default/firehose-consumer
+systemctl restart "$unit"
+until_so "unusable settings end it" 30 is ActiveState failed
+check "with exit code 2" is ExecMainStatus 2
+cp -p /root/consumer-settings /etc/default/firehose-consumer
+systemctl restart "$unit"
+until_so "it runs again" 30 says "events/s, newest event"
+check "it stops" systemctl stop "$unit"
+check "with exit code 0" is ExecMainStatus 0
+systemctl start "$unit"
+consumer_before=$(property MainPID)
+unit=firehose-worker.service
+
 echo "== upgrade"
 echo 'DATABASE_URL=host=/var/run/postgresql user=firehose-worker dbname=atproto password=hunter2' \
     >/etc/default/firehose-worker-two
@@ -220,8 +270,10 @@ before_two=$(property MainPID firehose-worker@two.service)
 check "dpkg upgrades it, though both have changed the settings" dpkg --force-confold -i /root/debs/*-2_*.deb
 until_so "it was restarted" 30 another_than "$before"
 until_so "and so was the instance" 30 another_than "$before_two" firehose-worker@two.service
+until_so "and so was the consumer" 30 another_than "$consumer_before" firehose-consumer.service
 until_so "it works" 60 says "events/s"
 check "the settings are kept" cmp /root/settings /etc/default/firehose-worker
+check "the consumer's too" cmp /root/consumer-settings /etc/default/firehose-consumer
 check "the new ones are beside them" grep -q SETTING_OF_REVISION_2 /etc/default/firehose-worker.dpkg-dist
 check "with the same mode" test "$(stat -c '%a %U' /etc/default/firehose-worker.dpkg-dist)" = '600 root'
 systemctl stop "$unit"
@@ -229,10 +281,12 @@ check "an upgrade of one that does not run" dpkg -i /root/debs/*-2_*.deb
 check "does not start it" is ActiveState inactive
 systemctl start "$unit"
 pid=$(property MainPID)
+consumer_pid=$(property MainPID firehose-consumer.service)
 
 echo "== remove and purge"
 check "dpkg removes it" dpkg -r firehose-worker
 check "it is stopped" no test -d "/proc/$pid"
+check "and so is the consumer" no test -d "/proc/$consumer_pid"
 check "the settings stay" test -e /etc/default/firehose-worker
 check "dpkg purges it" dpkg -P firehose-worker
 check "the user is gone" no getent passwd firehose-worker
@@ -246,16 +300,19 @@ binary=/root/unpacked/usr/bin/firehose-worker
 check "it installs" bash "$install" --binary "$binary"
 check "it is not started" is ActiveState inactive
 check "its documentation is there" ls /usr/local/share/doc/firehose-worker/OPERATIONS.md
-check "systemd-analyze verify has nothing to say" verified firehose-worker.service firehose-worker@two.service
+check "systemd-analyze verify has nothing to say" verified firehose-{worker,worker@two,consumer}.service
 cp -p /root/settings /etc/default/firehose-worker
-check "systemctl enables and starts it" systemctl enable --now "$unit"
+cp -p /root/consumer-settings /etc/default/firehose-consumer
+check "systemctl enables and starts it" systemctl enable --now "$unit" firehose-consumer.service
 systemctl start firehose-worker@two.service
 until_so "it works" 60 says "events/s"
 before=$(property MainPID)
 before_two=$(property MainPID firehose-worker@two.service)
+consumer_before=$(property MainPID firehose-consumer.service)
 check "it installs over itself" bash "$install" --binary "$binary"
 until_so "it was restarted" 30 another_than "$before"
 until_so "and so was the instance" 30 another_than "$before_two" firehose-worker@two.service
+until_so "and so was the consumer" 30 another_than "$consumer_before" firehose-consumer.service
 check "the settings are kept" cmp /root/settings /etc/default/firehose-worker
 pid=$(property MainPID)
 check "it uninstalls" bash "$install" --uninstall

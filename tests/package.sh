@@ -61,6 +61,9 @@ build_packages() {
     say "building the packages"
     mkdir "$root/root/debs"
     (cd "$repo_dir" && in_group "$CARGO" deb --quiet --locked --deb-revision 1 --output "$root/root/debs/")
+    say "building a relay for the consumer"
+    (cd "$repo_dir" && in_group "$CARGO" build --quiet --profile demo --locked --features relay --bin relay)
+    cp "${CARGO_TARGET_DIR:-$repo_dir/target}/demo/relay" "$root/root/"
     make_revision_2 "$root"/root/debs/*-1_*.deb
     ls -l "$root"/root/debs
     # A file that may hold passwords is not for all; the rest are rules for uploads to Debian.
