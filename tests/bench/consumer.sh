@@ -35,21 +35,10 @@ bench_consumer() {
 
 # The consumer first, then those that run in turn with it; worker and pipeline last.
 add_consumers() {
-    local item consumer program
-    consumer="$(command_of "$worker_dir/firehose-worker") consume"
+    local program
     # Without a group there is no pause, and nothing is to be trimmed.
-    environment+=" REDIS_CURSOR_KEY=$cursor_key REDIS_MAX_STREAM_LEN=100000000"
-    add consumer "$consumer" "$environment" empty
-    for item in "${withs[@]}"; do
-        add "$item" "$consumer" "$environment $item" empty
-    done
-    for item in "${againsts[@]}"; do
-        build_revision "$item"
-        add "$item" "$(command_of "$revision_binary") consume" "$environment" empty
-    done
-    for item in "${peers[@]}"; do
-        add "$item" "$item" "REDIS_CURSOR_KEY=$cursor_key REDIS_MAX_STREAM_LEN=100000000" empty
-    done
+    export REDIS_CURSOR_KEY=$cursor_key REDIS_MAX_STREAM_LEN=100000000
+    add_in_turn consumer consume
     consumers=("${!names[@]}")
     program=$(printf %q "$worker_dir/firehose-worker")
     worker=${#names[@]} pipeline=$((${#names[@]} + 1))
@@ -90,17 +79,10 @@ prepare_redis() {
 
 # flat_out_run CONTENDER: all events are there at once.
 flat_out_run() {
-    local -a before after
     prepare_redis
-    read -ra before < <(cpu_ticks)
-    start_contender "$1" "$redis_port" "$postgres_port"
-    await_entries
-    read -ra after < <(cpu_ticks)
+    measure "$1" await_entries
     record "$1" n_events "$n_events"
-    record "$1" seconds "$(awk -v us=$((drained_us - started_us)) 'BEGIN {print us / 1e6}')"
     record "$1" missing $((n_entries - n_appended))
-    record "$1" memory "$(peak_memory_kb)"
-    record_cpu "$1" $((drained_us - started_us)) "${before[@]}" "${after[@]}"
     stop_contender 60
 }
 
@@ -173,21 +155,13 @@ stopped_run() {
 # The worker alone on a full stream, then both behind the relay, flat out and with single events.
 pipeline_runs() {
     local n=$((events < 60000 ? events : 60000))
-    local -a before after
     events=$n timed_run "$worker"
     record "$worker" n_events "$n_events"
     start_relay --events "$n"
     copy_database run empty
     prepare_redis
-    read -ra before < <(cpu_ticks)
-    start_contender "$pipeline" "$redis_port" "$postgres_port"
-    await_entries
-    last_id=$(ask_redis XREVRANGE "$stream" + - COUNT 1 | head -n 1)
-    await_drained
-    read -ra after < <(cpu_ticks)
-    record_cpu "$pipeline" $((drained_us - started_us)) "${before[@]}" "${after[@]}"
+    measure "$pipeline" await_pipeline
     record "$pipeline" n_events "$n_events"
-    record "$pipeline" seconds "$(awk -v us=$((drained_us - started_us)) 'BEGIN {print us / 1e6}')"
     record "$pipeline" missing $((n_entries - n_appended))
     stop_contender 60
     stop_relay
@@ -197,6 +171,13 @@ pipeline_runs() {
     arrivals_of "$pipeline" single --group "$group" --warm-up 20
     stop_contender 60
     stop_relay
+}
+
+# Until all entries are there and acknowledged.
+await_pipeline() {
+    await_entries
+    last_id=$(ask_redis XREVRANGE "$stream" + - COUNT 1 | head -n 1)
+    await_drained
 }
 
 report_consumer() {

@@ -14,21 +14,27 @@ add() {
 }
 
 add_contenders() {
-    local item worker
-    worker=$(command_of "$worker_dir/firehose-worker")
-    add worker "$worker" "$environment" empty
+    local item
+    add_in_turn worker
+    for item in "${rows[@]}"; do
+        add "$item million rows" "${commands[0]}" "$environment" "filled_$item"
+    done
+}
+
+# add_in_turn NAME [SUBCOMMAND]: the program, and those that the options name to run in turn with it.
+add_in_turn() {
+    local item program
+    program="$(command_of "$worker_dir/firehose-worker") ${2:-}"
+    add "$1" "$program" "$environment" empty
     for item in "${withs[@]}"; do
-        add "$item" "$worker" "$environment $item" empty
+        add "$item" "$program" "$environment $item" empty
     done
     for item in "${againsts[@]}"; do
         build_revision "$item"
-        add "$item" "$(command_of "$revision_binary")" "$environment" empty
+        add "$item" "$(command_of "$revision_binary") ${2:-}" "$environment" empty
     done
     for item in "${peers[@]}"; do
         add "$item" "$item" '' empty
-    done
-    for item in "${rows[@]}"; do
-        add "$item million rows" "$worker" "$environment" "filled_$item"
     done
 }
 

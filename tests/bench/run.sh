@@ -7,21 +7,27 @@ stall_seconds=120
 
 # timed_run CONTENDER
 timed_run() {
-    local -a before after sizes
+    local -a sizes
     prepare_run "$1"
     fill_stream
     connect_to_redis
     read -ra sizes < <(database_sizes)
+    measure "$1" await_drained
+    record_growth "$1" "${sizes[@]}"
+    stop_contender 60
+    ((runs_with_dead_letters += $(ask_redis XLEN firehose:dead-letters) > 0)) || true
+}
+
+# measure CONTENDER AWAIT: starts it, and records time, memory and CPU until AWAIT, which sets drained_us, returns.
+measure() {
+    local -a before after
     read -ra before < <(cpu_ticks)
     start_contender "$1" "$redis_port" "$postgres_port"
-    await_drained
+    "$2"
     read -ra after < <(cpu_ticks)
     record "$1" seconds "$(awk -v us=$((drained_us - started_us)) 'BEGIN {print us / 1e6}')"
     record "$1" memory "$(peak_memory_kb)"
-    record_growth "$1" "${sizes[@]}"
     record_cpu "$1" $((drained_us - started_us)) "${before[@]}" "${after[@]}"
-    stop_contender 60
-    ((runs_with_dead_letters += $(ask_redis XLEN firehose:dead-letters) > 0)) || true
 }
 
 # Bytes of the run's database, and of all that was ever written ahead.
