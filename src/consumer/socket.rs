@@ -64,8 +64,6 @@ pub struct Reader {
     failing_since: Option<Instant>,
     n_failed: u32,
     future: Option<Future>,
-    /// The position after which a frame was too large to be read.
-    too_large_after: Option<u64>,
     usual_rate: f64,
 }
 
@@ -95,7 +93,6 @@ impl Reader {
             failing_since: None,
             n_failed: 0,
             future: None,
-            too_large_after: None,
             usual_rate: 0.0,
         }
     }
@@ -132,10 +129,7 @@ impl Reader {
     fn begin(&mut self, term: &Term) -> anyhow::Result<Progress> {
         let authority = self.relay().authority();
         let is_alone = !self.config.is_beside_others;
-        let progress = |position: &Position| Progress {
-            seq: position.seq,
-            time_ms: position.time_ms,
-        };
+        let progress = |position: &Position| Progress::new(position.seq, position.time_ms);
         Ok(
             match begin::decide(&term.remembered, &authority, self.config.start, is_alone) {
                 Begin::After(position) => {
@@ -168,7 +162,7 @@ impl Reader {
                         "redis holds no position: beginning with {}, as FIREHOSE_START says",
                         seq.map_or_else(|| "the present".to_owned(), |seq| format!("seq {}", seq + 1))
                     );
-                    Progress { seq, time_ms: 0 }
+                    Progress::new(seq, 0)
                 }
             },
         )
@@ -182,7 +176,8 @@ impl Reader {
         self.change_relay_if_due(at)?;
         let dialed_at = Instant::now();
         let before = at.seq;
-        let socket = match dial(self.relay(), at.seq, &self.shared.stop) {
+        let cursor = at.cursor();
+        let socket = match dial(self.relay(), cursor, &self.shared.stop) {
             Ok(socket) => socket,
             Err(Failure::Stopped(stopped)) => return Err(stopped.into()),
             Err(Failure::Dial(error)) => {
@@ -191,7 +186,7 @@ impl Reader {
                 return self.wait_after_failure(error.wait);
             }
         };
-        log::info!("reading {} from seq {}", self.relay().authority(), shown(at.seq));
+        log::info!("reading {} from seq {}", self.relay().authority(), shown(cursor));
         let authority: Arc<str> = self.relay().authority().into();
         let mut session = Session {
             socket,
@@ -251,24 +246,14 @@ impl Reader {
                 );
                 return self.on_future_cursor(at);
             }
-            End::Error { name, .. } if name == "FutureCursor" => {
+            // With a frame passed over, it means that nothing has followed yet.
+            End::Error { name, .. } if name == "FutureCursor" && at.n_too_large < 2 => {
                 self.shared.counts.reconnected(Cause::Error);
                 return self.future_cursor(at);
             }
             End::Error { name, message } => (Cause::Error, format!("it ended the stream: {name} {message}")),
             End::TooLarge => {
-                // A length that was wrong once is no reason to lose an event. The seq of a frame that is too large again
-                // is unknown: each try skips one seq more.
-                if let Some(seq) = at.seq
-                    && self.too_large_after == Some(seq)
-                {
-                    at.seq = Some(seq + 1);
-                    log::error!(
-                        "{authority} sent a frame that is larger than 16 MiB: skipping seq {}",
-                        seq + 1
-                    );
-                }
-                self.too_large_after = at.seq;
+                at.n_too_large += 1;
                 (Cause::Unreadable, "a frame was larger than 16 MiB".to_owned())
             }
             End::Broken(cause, reason) => (cause, reason),
@@ -348,11 +333,11 @@ impl Reader {
             OnFutureCursor::Time => return self.rewind(at),
             OnFutureCursor::Oldest => {
                 log::warn!("beginning with the oldest event of the relay, as FIREHOSE_ON_FUTURE_CURSOR says");
-                at.seq = Some(0);
+                *at = Progress::new(Some(0), at.time_ms);
             }
             OnFutureCursor::Now => {
                 log::error!("beginning with the present, as FIREHOSE_ON_FUTURE_CURSOR says: events before are lost");
-                at.seq = None;
+                *at = Progress::new(None, at.time_ms);
             }
             OnFutureCursor::Stop => anyhow::bail!(
                 "the relay does not know seq {}, and FIREHOSE_ON_FUTURE_CURSOR=stop; set the cursor in {} or the setting",
@@ -365,12 +350,9 @@ impl Reader {
 
     /// Finds the position by the time of the events.
     fn rewind(&mut self, at: &mut Progress) -> anyhow::Result<()> {
-        at.seq = rewind::find(
-            &self.config.relays[self.relay],
-            at.time_ms,
-            &mut self.waiter,
-            &self.shared.stop,
-        )?;
+        let relay = &self.config.relays[self.relay];
+        let seq = rewind::find(relay, at.time_ms, &mut self.waiter, &self.shared.stop)?;
+        *at = Progress::new(seq, at.time_ms);
         Ok(())
     }
 }
