@@ -9,6 +9,8 @@ mod peers;
 mod pipeline;
 mod position;
 mod pressure;
+mod proxy;
 mod redis_faults;
 mod relay_faults;
 mod rights;
+mod silence;
