@@ -178,3 +178,28 @@ fn a_frame_that_is_too_large_to_be_read_is_set_aside_and_costs_no_other_event_at
         assert_eq!(counted, Some("2"), "{metrics}");
     }
 }
+
+#[test]
+fn a_million_nested_containers_cost_their_op_or_their_frame_only() {
+    let line = Line::new();
+    for level in [&b"\x81"[..], b"\xa1\x60"] {
+        let nested = level.repeat(1_000_000);
+        let mut record = two_posts();
+        let block = Block {
+            cid: encode::cid(encode::DAG_CBOR, &nested),
+            bytes: nested.clone(),
+        };
+        change_op(&mut record, |op| _ = op.insert("cid".to_owned(), Ipld::Link(block.cid)));
+        record.blocks.push(block);
+        line.relay.append(without_second(record).message());
+        let mut envelope = encode::dag_cbor(&ipld!({"op": 1, "t": "#commit"}));
+        envelope.extend(nested);
+        line.relay.append(Message::raw(envelope));
+    }
+    line.append(1, 10);
+    let _consumer = line.consumer().spawn();
+    line.wait_until_read();
+    line.assert_exact();
+    let wanted = [("bad_record", 2), ("unreadable_frame", 2)].map(|(reason, n)| (reason.to_owned(), n));
+    assert_eq!(line.set_aside(), BTreeMap::from(wanted));
+}
