@@ -28,8 +28,10 @@ use crate::runtime::shutdown::Stop;
 const PING_AFTER: Duration = Duration::from_secs(30);
 const PONG_WAIT: Duration = Duration::from_secs(15);
 
-/// A relay that sends more than `BUSY` events a second, and then none for `STALL`, has stalled.
+/// A relay that sends more than `BUSY` events a second, and then none for `STALL`, has stalled. The rate is that of a
+/// `RATE_TIME` at least: after a pause, a quiet relay sends many events at once.
 const BUSY: f64 = 10.0;
+const RATE_TIME: Duration = Duration::from_secs(3600);
 const STALL: Duration = Duration::from_secs(60);
 const STALL_MIN_AGE: Duration = Duration::from_secs(300);
 
@@ -277,7 +279,7 @@ impl Heard {
 
     /// Events per second up to the last one.
     fn rate(&self) -> f64 {
-        self.n_events as f64 / (self.event_at - self.since).as_secs_f64().max(1.0)
+        self.n_events as f64 / (self.event_at - self.since).max(RATE_TIME).as_secs_f64()
     }
 
     /// Whether a busy relay sends no events any longer, although it is there.
@@ -336,19 +338,27 @@ mod tests {
     #[test]
     fn a_busy_relay_that_only_answers_pings_is_given_up_and_a_quiet_one_never() {
         let start = Instant::now();
-        for (n_events, usual_rate, is_given_up) in
-            [(6000, 0.0, true), (600, 0.0, false), (0, 20.0, true), (0, 5.0, false)]
-        {
+        for (n_events, seconds, usual_rate, is_given_up) in [
+            (40_000, 300, 0.0, true),
+            (100_000, 7200, 0.0, true),
+            (60_000, 7200, 0.0, false),
+            // All at once, after the connection was made.
+            (5000, 1, 0.0, false),
+            (0, 0, 20.0, true),
+            (0, 0, 5.0, false),
+        ] {
             let mut heard = Heard::new(start);
-            for n in 0..n_events {
-                heard.event(start + Duration::from_secs(300) * n / n_events);
+            for n in 1..=n_events {
+                heard.event(start + Duration::from_secs(seconds) * n / n_events);
             }
+            // Pings are answered.
             let silence = |seconds| heard.silence(after(start, seconds), usual_rate, after(start, seconds));
-            assert_ne!(silence(299), Silence::Stalled, "{n_events} events");
+            let is_early = |early: u64| silence(early) != Silence::Stalled;
+            assert!(is_early(299) && is_early(seconds + 59), "{n_events} events");
+            let is_stalled = silence(seconds.max(240) + 60) == Silence::Stalled;
             assert_eq!(
-                silence(3600) == Silence::Stalled,
-                is_given_up,
-                "{n_events} events, usually {usual_rate}"
+                is_stalled, is_given_up,
+                "{n_events} events in {seconds} s, usually {usual_rate}"
             );
         }
     }

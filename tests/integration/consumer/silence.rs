@@ -100,7 +100,8 @@ fn ten_idle_minutes_cost_no_connection_and_the_status_is_always_there() {
 #[ignore = "slow; tests/run.sh --all runs it"]
 fn a_busy_relay_that_sends_no_event_and_answers_pings_is_left() {
     let line = Line::new();
-    line.append(1, 5000);
+    // More than ten a second over an hour.
+    line.append(1, 40_000);
     let consumer = line.consumer().spawn();
     line.wait_until_read();
     line.relay.conduct(|conduct| conduct.withholds_events = true);
