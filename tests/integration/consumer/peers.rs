@@ -23,25 +23,6 @@ fn append_as_a_peer(line: &Line, seq: u64) {
 }
 
 #[test]
-fn the_consumer_stands_by_while_another_producer_lives_and_then_takes_over_without_a_gap() {
-    let line = Line::new();
-    line.append(1, 200);
-    for seq in 1..=60 {
-        append_as_a_peer(&line, seq);
-    }
-    // It saves its cursor every few seconds: late.
-    line.query::<()>(redis::cmd("SET").arg(CURSOR).arg(50));
-    line.query::<()>(redis::cmd("SETEX").arg(STATUS).arg(2).arg(FOREIGN));
-    let consumer = line.consumer().spawn();
-    wait_for_log(&consumer, "standby: another producer writes to firehose:events");
-    assert_eq!(line.length(), 60);
-    append_as_a_peer(&line, 61);
-    line.wait_until_read();
-    wait_for_log(&consumer, "taking over from another producer");
-    line.assert_exact();
-}
-
-#[test]
 fn a_cursor_that_is_ahead_of_the_stream_loses_nothing() {
     let line = Line::new();
     line.append(1, 100);

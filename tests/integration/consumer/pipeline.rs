@@ -81,7 +81,7 @@ fn the_rows_are_those_of_the_relays_events_though_every_program_between_is_kille
 
 #[test]
 fn a_backlog_of_many_times_the_streams_length_reaches_a_worker_that_was_stopped() {
-    let (n_events, max_len) = if is_full() { (200_000, 20_000) } else { (12_000, 2000) };
+    let (n_events, max_len) = if is_full() { (200_000, 20_000) } else { (5000, 1000) };
     let world = World::new("backlog");
     let line = &world.line;
     let create = ["CREATE", EVENTS, GROUP, "0", "MKSTREAM"];
