@@ -72,8 +72,12 @@ fn a_crash_that_cuts_the_append_only_file_between_any_commands_costs_no_event() 
         line.wait_until_read();
         // Between two commands, which may be those of one transaction. Redis 7.0 leaves half a transaction in a file
         // that ends within a command of it, and executes it at its next start.
-        let borders: Vec<u64> = line.redis.log_borders().filter(|border| *border >= durable).collect();
-        let length = fastrand::choice(&borders).copied().expect("a command");
+        let mut borders = Vec::new();
+        wait_until("Redis has written something that it may lose", || {
+            borders = line.redis.log_borders().filter(|border| *border >= durable).collect();
+            !borders.is_empty()
+        });
+        let length = borders[fastrand::usize(..borders.len())];
         println!("round {round}: {length} of {} bytes", line.redis.log_length());
         line.redis.cut_log(length);
         line.append(round, 10);
