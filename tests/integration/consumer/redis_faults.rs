@@ -94,8 +94,8 @@ fn whatever_fails_in_whatever_order_every_event_is_in_the_stream_once_and_in_ord
     let spawn = || line.consumer().env("REDIS_URL", &url_of(&network)).spawn();
     let mut consumer = spawn();
     for round in 0..n_rounds {
-        line.append(round, 1200);
         let some = line.length() + fastrand::u64(1..900);
+        line.append(round, 1200);
         let reach = |consumer: &Worker| {
             wait_until("some events are appended", || {
                 let length = line
