@@ -43,7 +43,8 @@ pub struct Batch {
 /// An event, or an op of it, that does not become part of an entry.
 pub struct SetAside<'a> {
     pub reason: Reason,
-    pub seq: Option<u64>,
+    /// The event's seq; the first and the last possible one if only these are known; empty if nothing is.
+    pub seq: &'a str,
     pub did: &'a str,
     pub path: &'a str,
     /// The message, if it could not be read.
@@ -100,7 +101,6 @@ impl Batch {
 
     pub fn push_set_aside(&mut self, set_aside: &SetAside<'_>) {
         self.began_at.get_or_insert_with(Instant::now);
-        let seq = set_aside.seq.map(|seq| seq.to_string()).unwrap_or_default();
         let relay = Arc::clone(&self.relay);
         let mut arguments = vec![
             &b"XADD"[..],
@@ -114,7 +114,7 @@ impl Batch {
             b"relay",
             relay.as_bytes(),
             b"seq",
-            seq.as_bytes(),
+            set_aside.seq.as_bytes(),
             b"did",
             set_aside.did.as_bytes(),
             b"path",

@@ -45,6 +45,27 @@ pub struct Progress {
     pub seq: Option<u64>,
     /// The time of the newest event so far, in milliseconds since 1970; 0 if unknown.
     pub time_ms: u64,
+    /// How often the frame behind this event was too large to be read.
+    pub n_too_large: u64,
+}
+
+impl Progress {
+    pub fn new(seq: Option<u64>, time_ms: u64) -> Progress {
+        Progress {
+            seq,
+            time_ms,
+            n_too_large: 0,
+        }
+    }
+
+    /// The cursor that the relay is asked for.
+    ///
+    /// A frame that was too large once is asked for again, since its length may have been wrong. From then on each try
+    /// passes over one seq more: neither the frame's seq is known, nor whether the relay begins with the cursor's own
+    /// event or the one after it.
+    pub fn cursor(&self) -> Option<u64> {
+        self.seq.map(|seq| seq + self.n_too_large.saturating_sub(1))
+    }
 }
 
 /// Why the relay cannot be read further over the connection.
@@ -185,7 +206,7 @@ impl Intake {
             return Ok(());
         }
         self.note_gaps(seq, time_ms, at, now_ms);
-        at.seq = Some(seq);
+        self.advance(seq, at, batch);
         at.time_ms = at.time_ms.max(time_ms.unwrap_or_default());
         match length > MAX_FRAME {
             true => self.set_event_aside(
@@ -266,22 +287,23 @@ impl Intake {
             true => Reason::TooLarge,
             false => Reason::UnreadableFrame,
         };
+        if let Some(seq) = seq {
+            self.advance(seq, at, batch);
+            batch.done(seq, at.time_ms);
+        }
+        let text = seq.map(|seq| seq.to_string());
         batch.push_set_aside(&SetAside {
             reason,
-            seq,
+            seq: text.as_deref().unwrap_or_default(),
             did,
             path: "",
             frame: message,
         });
         batch.tally.set_aside[reason as usize] += 1;
-        let shown = seq.map_or_else(|| "unknown".to_owned(), |seq| seq.to_string());
+        let shown = text.as_deref().unwrap_or("unknown");
         let example = format_args!("seq {shown}");
         if self.repeats.is_first("frames set aside", unreadable.reason, example) {
             log::warn!("set aside a frame: {} (seq {shown})", unreadable.reason);
-        }
-        if let Some(seq) = seq {
-            at.seq = Some(seq);
-            batch.done(seq, at.time_ms);
         }
         self.n_unreadable += 1;
         match self.n_unreadable == MAX_UNREADABLE {
@@ -298,7 +320,7 @@ impl Intake {
     fn set_aside(&mut self, reason: Reason, did: &str, path: &str, seq: u64, batch: &mut Batch) {
         batch.push_set_aside(&SetAside {
             reason,
-            seq: Some(seq),
+            seq: &seq.to_string(),
             did,
             path,
             frame: &[],
@@ -314,6 +336,38 @@ impl Intake {
                 reason.as_str(),
                 shown::one_line(did)
             );
+        }
+    }
+
+    /// Moves on to this event. Frames before it that could not be read because of their size are set aside with it.
+    fn advance(&mut self, seq: u64, at: &mut Progress, batch: &mut Batch) {
+        let Progress {
+            seq: last, n_too_large, ..
+        } = std::mem::replace(at, Progress::new(Some(seq), at.time_ms));
+        let passed = match last {
+            _ if n_too_large == 0 => return,
+            None => String::new(),
+            Some(last) => match (last + 1, (last + n_too_large - 1).min(seq - 1)) {
+                (first, last) if first > last => return,
+                (first, last) if first == last => first.to_string(),
+                (first, last) => format!("{first}-{last}"),
+            },
+        };
+        batch.push_set_aside(&SetAside {
+            reason: Reason::TooLarge,
+            seq: &passed,
+            did: "",
+            path: "",
+            frame: &[],
+        });
+        batch.tally.set_aside[Reason::TooLarge as usize] += 1;
+        let shown = if passed.is_empty() { "unknown" } else { &passed };
+        let example = format_args!("seq {shown}");
+        if self
+            .repeats
+            .is_first("frames passed over", "larger than 16 MiB", example)
+        {
+            log::error!("passed over a frame that is larger than 16 MiB (seq {shown}): its event is lost");
         }
     }
 

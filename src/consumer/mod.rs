@@ -13,6 +13,7 @@
 
 mod batch;
 mod begin;
+mod choice;
 mod counts;
 mod dashboard;
 mod exposition;

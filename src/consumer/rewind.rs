@@ -13,8 +13,7 @@ use super::relay::dial::{Failure, dial};
 use super::relay::is_wait;
 use crate::firehose::frame;
 use crate::runtime::heartbeat;
-use crate::runtime::retry::{Backoff, Waiter};
-use crate::runtime::shutdown::{Stop, Stopped};
+use crate::runtime::shutdown::Stop;
 use crate::settings::relay_url::RelayUrl;
 
 /// How much older than the last event in the stream the first one must be, in milliseconds: relays do not order events
@@ -38,10 +37,10 @@ const OLDEST: u64 = 0;
 ///
 /// # Errors
 ///
-/// A stop was requested.
-pub fn find(relay: &RelayUrl, time_ms: u64, waiter: &mut Waiter, stop: &Stop) -> Result<Option<u64>, Stopped> {
+/// The relay could not be reached, or a stop was requested.
+pub fn find(relay: &RelayUrl, time_ms: u64, stop: &Stop) -> Result<u64, Failure> {
     let wanted_ms = time_ms.saturating_sub(MARGIN_MS);
-    let Some((live, _)) = first_event(relay, None, waiter, stop)? else {
+    let Some((live, _)) = first_event(relay, None, stop)? else {
         return Ok(found(relay, OLDEST, None, time_ms));
     };
     let behind = now_ms().saturating_sub(wanted_ms) / 1000;
@@ -50,7 +49,7 @@ pub fn find(relay: &RelayUrl, time_ms: u64, waiter: &mut Waiter, stop: &Stop) ->
         stop.wait(PAUSE);
         stop.check()?;
         let cursor = live.saturating_sub(step);
-        match first_event(relay, Some(cursor), waiter, stop)? {
+        match first_event(relay, Some(cursor), stop)? {
             Some((_, Some(first_ms))) if first_ms <= wanted_ms => {
                 return Ok(found(relay, cursor, Some(first_ms), time_ms));
             }
@@ -61,7 +60,7 @@ pub fn find(relay: &RelayUrl, time_ms: u64, waiter: &mut Waiter, stop: &Stop) ->
     Ok(found(relay, OLDEST, None, time_ms))
 }
 
-fn found(relay: &RelayUrl, cursor: u64, first_ms: Option<u64>, time_ms: u64) -> Option<u64> {
+fn found(relay: &RelayUrl, cursor: u64, first_ms: Option<u64>, time_ms: u64) -> u64 {
     let twice = first_ms.map_or_else(
         || "all that the relay keeps".to_owned(),
         |first_ms| format!("those of {} s", time_ms.saturating_sub(first_ms) / 1000),
@@ -70,46 +69,29 @@ fn found(relay: &RelayUrl, cursor: u64, first_ms: Option<u64>, time_ms: u64) -> 
         "resuming {} by time, after seq {cursor}: events that the stream has already, at most {twice}, are appended twice",
         relay.authority()
     );
-    Some(cursor)
+    cursor
 }
 
 /// Seq and time of the first event from `cursor` on. `None` if none comes in time.
-fn first_event(
-    relay: &RelayUrl,
-    cursor: Option<u64>,
-    waiter: &mut Waiter,
-    stop: &Stop,
-) -> Result<Option<(u64, Option<u64>)>, Stopped> {
-    let mut backoff = Backoff::default();
-    loop {
-        let mut socket = match dial(relay, cursor, stop) {
-            Ok(socket) => socket,
-            Err(Failure::Stopped(stopped)) => return Err(stopped),
-            Err(Failure::Dial(error)) => {
-                waiter.down(&format!("{}: {error}", relay.authority()));
-                stop.wait(error.wait);
-                backoff.wait(stop)?;
-                continue;
-            }
-        };
-        let dialed_at = Instant::now();
-        while dialed_at.elapsed() < PATIENCE {
-            heartbeat::beat();
-            stop.check()?;
-            match socket.read() {
-                Ok(Message::Binary(message)) => {
-                    let Ok(frame) = frame::read(&message) else { continue };
-                    if let Some(seq) = frame.seq() {
-                        // If this fails, the relay notices that the connection is closed.
-                        let _ = socket.close(None);
-                        return Ok(Some((seq, frame.time().and_then(millis))));
-                    }
+fn first_event(relay: &RelayUrl, cursor: Option<u64>, stop: &Stop) -> Result<Option<(u64, Option<u64>)>, Failure> {
+    let mut socket = dial(relay, cursor, stop)?;
+    let dialed_at = Instant::now();
+    while dialed_at.elapsed() < PATIENCE {
+        heartbeat::beat();
+        stop.check()?;
+        match socket.read() {
+            Ok(Message::Binary(message)) => {
+                let Ok(frame) = frame::read(&message) else { continue };
+                if let Some(seq) = frame.seq() {
+                    // If this fails, the relay notices that the connection is closed.
+                    let _ = socket.close(None);
+                    return Ok(Some((seq, frame.time().and_then(millis))));
                 }
-                Ok(_) => {}
-                Err(Error::Io(error)) if is_wait(&error) => {}
-                Err(_) => break,
             }
+            Ok(_) => {}
+            Err(Error::Io(error)) if is_wait(&error) => {}
+            Err(_) => break,
         }
-        return Ok(None);
     }
+    Ok(None)
 }

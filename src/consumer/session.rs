@@ -28,8 +28,10 @@ use crate::runtime::shutdown::Stop;
 const PING_AFTER: Duration = Duration::from_secs(30);
 const PONG_WAIT: Duration = Duration::from_secs(15);
 
-/// A relay that sends more than `BUSY` events a second, and then none for `STALL`, has stalled.
+/// A relay that sends more than `BUSY` events a second, and then none for `STALL`, has stalled. The rate is that of a
+/// `RATE_TIME` at least: after a pause, a quiet relay sends many events at once.
 const BUSY: f64 = 10.0;
+const RATE_TIME: Duration = Duration::from_secs(3600);
 const STALL: Duration = Duration::from_secs(60);
 const STALL_MIN_AGE: Duration = Duration::from_secs(300);
 
@@ -75,6 +77,18 @@ pub struct Session<'r> {
     pub usual_rate: &'r mut f64,
 }
 
+/// What it means that nothing arrives.
+#[derive(Debug, PartialEq, Eq)]
+enum Silence {
+    Short,
+    /// Time for a ping.
+    Long,
+    /// Not even a ping was answered.
+    Dead,
+    /// A busy relay answers pings, and sends no event.
+    Stalled,
+}
+
 /// What has been received over the connection.
 struct Heard {
     since: Instant,
@@ -90,7 +104,7 @@ impl Session<'_> {
         self.counts.is_connected.store(true, Relaxed);
         let mut sent = at.clone();
         let mut batch = self.new_batch();
-        let mut heard = Heard::new();
+        let mut heard = Heard::new(Instant::now());
         let end = self.read(at, &mut batch, &mut sent, &mut heard);
         if heard.since.elapsed() >= STALL {
             *self.usual_rate = heard.rate();
@@ -122,7 +136,7 @@ impl Session<'_> {
             self.socket.get_mut().socket().is_eager = batch.n_commands > 0;
             match self.socket.read() {
                 Ok(Message::Binary(message)) => {
-                    heard.event();
+                    heard.event(Instant::now());
                     if heard.n_events == 1 {
                         self.waiter.up();
                     }
@@ -171,27 +185,24 @@ impl Session<'_> {
         if batch.n_commands > 0 || batch.age() >= CURSOR_DELAY {
             return self.send(batch, at, sent);
         }
-        if heard.is_stalled(*self.usual_rate) {
-            let reason = format!("it has sent no event for {} s", STALL.as_secs());
-            return Err(End::Broken(Cause::Stalled, reason));
-        }
-        let heard_at = self.socket.get_mut().socket().heard_at;
-        match heard.pinged_at.filter(|at| *at > heard_at) {
-            Some(pinged_at) if pinged_at.elapsed() >= PONG_WAIT => {
-                let time = heard_at.elapsed().as_secs();
-                Err(End::Broken(
-                    Cause::Silent,
-                    format!("no bytes for {time} s, not even the answer to a ping"),
-                ))
+        let bytes_at = self.socket.get_mut().socket().heard_at;
+        let now = Instant::now();
+        match heard.silence(bytes_at, *self.usual_rate, now) {
+            Silence::Short => Ok(()),
+            Silence::Long => {
+                heard.pinged_at = Some(now);
+                let pinged = self.socket.send(Message::Ping(Default::default()));
+                pinged.map_err(|error| End::Broken(Cause::Broken, describe(&error)))
             }
-            None if heard_at.elapsed() >= PING_AFTER => {
-                heard.pinged_at = Some(Instant::now());
-                match self.socket.send(Message::Ping(Default::default())) {
-                    Err(error) => Err(End::Broken(Cause::Broken, describe(&error))),
-                    Ok(()) => Ok(()),
-                }
+            Silence::Dead => {
+                let time = (now - bytes_at).as_secs();
+                let reason = format!("no bytes for {time} s, not even the answer to a ping");
+                Err(End::Broken(Cause::Silent, reason))
             }
-            _ => Ok(()),
+            Silence::Stalled => {
+                let reason = format!("it has sent no event for {} s", STALL.as_secs());
+                Err(End::Broken(Cause::Stalled, reason))
+            }
         }
     }
 
@@ -240,8 +251,7 @@ impl Session<'_> {
 }
 
 impl Heard {
-    fn new() -> Heard {
-        let now = Instant::now();
+    fn new(now: Instant) -> Heard {
         Heard {
             since: now,
             n_events: 0,
@@ -250,20 +260,32 @@ impl Heard {
         }
     }
 
-    fn event(&mut self) {
+    fn event(&mut self, now: Instant) {
         self.n_events += 1;
-        self.event_at = Instant::now();
+        self.event_at = now;
+    }
+
+    /// Judges the silence at `now`, if the last byte of any kind arrived at `bytes_at`.
+    fn silence(&self, bytes_at: Instant, usual_rate: f64, now: Instant) -> Silence {
+        if self.is_stalled(usual_rate, now) {
+            return Silence::Stalled;
+        }
+        match self.pinged_at.filter(|at| *at > bytes_at) {
+            Some(pinged_at) if now - pinged_at >= PONG_WAIT => Silence::Dead,
+            None if now - bytes_at >= PING_AFTER => Silence::Long,
+            _ => Silence::Short,
+        }
     }
 
     /// Events per second up to the last one.
     fn rate(&self) -> f64 {
-        self.n_events as f64 / (self.event_at - self.since).as_secs_f64().max(1.0)
+        self.n_events as f64 / (self.event_at - self.since).max(RATE_TIME).as_secs_f64()
     }
 
     /// Whether a busy relay sends no events any longer, although it is there.
-    fn is_stalled(&self, usual_rate: f64) -> bool {
+    fn is_stalled(&self, usual_rate: f64, now: Instant) -> bool {
         let rate = if self.n_events == 0 { usual_rate } else { self.rate() };
-        rate > BUSY && self.since.elapsed() >= STALL_MIN_AGE && self.event_at.elapsed() >= STALL
+        rate > BUSY && now - self.since >= STALL_MIN_AGE && now - self.event_at >= STALL
     }
 }
 
@@ -286,6 +308,58 @@ fn closed(frame: Option<&CloseFrame>) -> String {
         Some(frame) => {
             let reason = shown::cut(&shown::one_line(&frame.reason), 100);
             format!("it closed the connection with code {} {reason}", frame.code)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn after(start: Instant, seconds: u64) -> Instant {
+        start + Duration::from_secs(seconds)
+    }
+
+    #[test]
+    fn a_silent_connection_is_pinged_after_30_seconds_and_given_up_after_15_more() {
+        let start = Instant::now();
+        let mut heard = Heard::new(start);
+        assert_eq!(heard.silence(start, 0.0, after(start, 29)), Silence::Short);
+        assert_eq!(heard.silence(start, 0.0, after(start, 30)), Silence::Long);
+        heard.pinged_at = Some(after(start, 30));
+        assert_eq!(heard.silence(start, 0.0, after(start, 44)), Silence::Short);
+        assert_eq!(heard.silence(start, 0.0, after(start, 45)), Silence::Dead);
+        // The answer came.
+        let pong_at = after(start, 31);
+        assert_eq!(heard.silence(pong_at, 0.0, after(start, 60)), Silence::Short);
+        assert_eq!(heard.silence(pong_at, 0.0, after(start, 61)), Silence::Long);
+    }
+
+    #[test]
+    fn a_busy_relay_that_only_answers_pings_is_given_up_and_a_quiet_one_never() {
+        let start = Instant::now();
+        for (n_events, seconds, usual_rate, is_given_up) in [
+            (40_000, 300, 0.0, true),
+            (100_000, 7200, 0.0, true),
+            (60_000, 7200, 0.0, false),
+            // All at once, after the connection was made.
+            (5000, 1, 0.0, false),
+            (0, 0, 20.0, true),
+            (0, 0, 5.0, false),
+        ] {
+            let mut heard = Heard::new(start);
+            for n in 1..=n_events {
+                heard.event(start + Duration::from_secs(seconds) * n / n_events);
+            }
+            // Pings are answered.
+            let silence = |seconds| heard.silence(after(start, seconds), usual_rate, after(start, seconds));
+            let is_early = |early: u64| silence(early) != Silence::Stalled;
+            assert!(is_early(299) && is_early(seconds + 59), "{n_events} events");
+            let is_stalled = silence(seconds.max(240) + 60) == Silence::Stalled;
+            assert_eq!(
+                is_stalled, is_given_up,
+                "{n_events} events in {seconds} s, usually {usual_rate}"
+            );
         }
     }
 }

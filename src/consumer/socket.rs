@@ -11,10 +11,10 @@ use crossbeam_channel::{Receiver, Sender};
 
 use super::batch::Batch;
 use super::begin::{self, Begin};
+use super::choice::{Choice, FAILING};
 use super::counts::{Cause, Counts};
 use super::intake::{Intake, Progress};
-use super::position::Position;
-use super::relay::dial::{Failure, dial};
+use super::relay::dial::{DialError, Failure, dial};
 use super::rewind;
 use super::session::{End, Session};
 use super::term::{Term, Terms};
@@ -32,12 +32,6 @@ const HEALTHY: Duration = Duration::from_secs(60);
 
 /// How often a waiting thread checks whether it can go on.
 const TICK: Duration = Duration::from_millis(100);
-
-/// A relay that fails for this long is replaced by the next one.
-const FAILING: Duration = Duration::from_secs(300);
-
-/// How long another relay is read before the first one is tried again.
-const AWAY: Duration = Duration::from_secs(600);
 
 /// A cursor that the relay does not know yet is tried so often over so long: the relay may be catching up itself.
 const FUTURE_TRIES: u32 = 3;
@@ -58,14 +52,11 @@ pub struct Reader {
     intake: Intake,
     shared: Shared,
     waiter: Waiter,
-    /// The index of the relay that is read.
-    relay: usize,
-    chosen_at: Instant,
-    failing_since: Option<Instant>,
+    choice: Choice,
+    /// Whether the place in the relay is yet to be found by the time of the events.
+    is_lost: bool,
     n_failed: u32,
     future: Option<Future>,
-    /// The position after which a frame was too large to be read.
-    too_large_after: Option<u64>,
     usual_rate: f64,
 }
 
@@ -73,6 +64,13 @@ pub struct Reader {
 struct Future {
     since: Instant,
     tries: u32,
+}
+
+impl Future {
+    /// Whether the relay had enough tries and time to catch up.
+    fn is_over(&self, now: Instant) -> bool {
+        self.tries >= FUTURE_TRIES && now - self.since >= FUTURE_TIME
+    }
 }
 
 impl Reader {
@@ -85,17 +83,15 @@ impl Reader {
     ) -> Reader {
         Reader {
             waiter: Waiter::new(&shared.outage),
+            choice: Choice::new(config.relays.len(), Instant::now()),
             config,
             outbox,
             spent,
             intake,
             shared,
-            relay: 0,
-            chosen_at: Instant::now(),
-            failing_since: None,
+            is_lost: false,
             n_failed: 0,
             future: None,
-            too_large_after: None,
             usual_rate: 0.0,
         }
     }
@@ -117,7 +113,7 @@ impl Reader {
     fn read_terms(&mut self) -> anyhow::Result<()> {
         loop {
             let term = self.shared.terms.wait(&self.shared.stop)?;
-            let mut at = self.begin(&term)?;
+            let mut at = self.begin(&term);
             while self.shared.terms.is_current(term.number) {
                 self.read_once(&term, &mut at)?;
             }
@@ -125,53 +121,45 @@ impl Reader {
     }
 
     fn relay(&self) -> &RelayUrl {
-        &self.config.relays[self.relay]
+        &self.config.relays[self.choice.relay()]
     }
 
     /// Finds where the term begins.
-    fn begin(&mut self, term: &Term) -> anyhow::Result<Progress> {
+    fn begin(&mut self, term: &Term) -> Progress {
         let authority = self.relay().authority();
         let is_alone = !self.config.is_beside_others;
-        let progress = |position: &Position| Progress {
-            seq: position.seq,
-            time_ms: position.time_ms,
-        };
-        Ok(
-            match begin::decide(&term.remembered, &authority, self.config.start, is_alone) {
-                Begin::After(position) => {
-                    log::info!("continuing with {authority} after seq {}", shown(position.seq));
-                    progress(&position)
-                }
-                Begin::TakeOver(position) => {
-                    log::warn!(
-                        "taking over from another producer: continuing with {authority} after seq {}; events that it read and \
+        let begin = begin::decide(&term.remembered, &authority, self.config.start, is_alone);
+        self.is_lost = matches!(begin, Begin::ByTime(_));
+        match begin {
+            Begin::After(position) => {
+                log::info!("continuing with {authority} after seq {}", shown(position.seq));
+                Progress::new(position.seq, position.time_ms)
+            }
+            Begin::TakeOver(position) => {
+                log::warn!(
+                    "taking over from another producer: continuing with {authority} after seq {}; events that it read and \
                      did not append are lost, and a few may be appended twice",
-                        shown(position.seq)
-                    );
-                    progress(&position)
-                }
-                Begin::ByTime(position) => {
-                    log::warn!(
-                        "the position is another relay's: looking for it in {authority} by the time of its events"
-                    );
-                    let mut at = progress(&position);
-                    self.rewind(&mut at)?;
-                    at
-                }
-                Begin::Fresh(start) => {
-                    let seq = match start {
-                        Start::Now => None,
-                        Start::Oldest => Some(0),
-                        Start::Seq(seq) => Some(seq - 1),
-                    };
-                    log::warn!(
-                        "redis holds no position: beginning with {}, as FIREHOSE_START says",
-                        seq.map_or_else(|| "the present".to_owned(), |seq| format!("seq {}", seq + 1))
-                    );
-                    Progress { seq, time_ms: 0 }
-                }
-            },
-        )
+                    shown(position.seq)
+                );
+                Progress::new(position.seq, position.time_ms)
+            }
+            Begin::ByTime(position) => {
+                log::warn!("the position is another relay's: looking for it in {authority} by the time of its events");
+                Progress::new(position.seq, position.time_ms)
+            }
+            Begin::Fresh(start) => {
+                let seq = match start {
+                    Start::Now => None,
+                    Start::Oldest => Some(0),
+                    Start::Seq(seq) => Some(seq - 1),
+                };
+                log::warn!(
+                    "redis holds no position: beginning with {}, as FIREHOSE_START says",
+                    seq.map_or_else(|| "the present".to_owned(), |seq| format!("seq {}", seq + 1))
+                );
+                Progress::new(seq, 0)
+            }
+        }
     }
 
     /// Reads over one connection, and waits before the next.
@@ -179,19 +167,22 @@ impl Reader {
         if self.wait_for_room(term)? {
             return Ok(());
         }
-        self.change_relay_if_due(at)?;
+        self.change_relay_if_due();
+        if self.is_lost {
+            match rewind::find(self.relay(), at.time_ms, &self.shared.stop) {
+                Ok(seq) => *at = Progress::new(Some(seq), at.time_ms),
+                Err(failure) => return self.not_reached(failure),
+            }
+            self.is_lost = false;
+        }
         let dialed_at = Instant::now();
         let before = at.seq;
-        let socket = match dial(self.relay(), at.seq, &self.shared.stop) {
+        let cursor = at.cursor();
+        let socket = match dial(self.relay(), cursor, &self.shared.stop) {
             Ok(socket) => socket,
-            Err(Failure::Stopped(stopped)) => return Err(stopped.into()),
-            Err(Failure::Dial(error)) => {
-                self.shared.counts.reconnected(Cause::Dial);
-                self.waiter.down(&format!("{}: {error}", self.relay().authority()));
-                return self.wait_after_failure(error.wait);
-            }
+            Err(failure) => return self.not_reached(failure),
         };
-        log::info!("reading {} from seq {}", self.relay().authority(), shown(at.seq));
+        log::info!("reading {} from seq {}", self.relay().authority(), shown(cursor));
         let authority: Arc<str> = self.relay().authority().into();
         let mut session = Session {
             socket,
@@ -204,7 +195,7 @@ impl Reader {
             counts: &self.shared.counts,
             waiter: &mut self.waiter,
             stop: &self.shared.stop,
-            return_at: (self.relay > 0).then_some(self.chosen_at + AWAY),
+            return_at: self.choice.return_at(),
             usual_rate: &mut self.usual_rate,
         };
         let end = session.run(at);
@@ -212,7 +203,7 @@ impl Reader {
         let has_progressed = at.seq != before;
         if has_progressed {
             self.future = None;
-            self.failing_since = None;
+            self.choice.worked();
         }
         if dialed_at.elapsed() >= HEALTHY {
             self.n_failed = 0;
@@ -240,10 +231,7 @@ impl Reader {
                 self.shared.counts.reconnected(Cause::Own);
                 return Ok(());
             }
-            End::Return => {
-                self.choose(0);
-                return self.rewind(at);
-            }
+            End::Return => return self.return_to_first(),
             End::Reset => {
                 log::error!(
                     "{authority} counts its events anew: seq {} is not its last",
@@ -251,24 +239,14 @@ impl Reader {
                 );
                 return self.on_future_cursor(at);
             }
-            End::Error { name, .. } if name == "FutureCursor" => {
+            // With a frame passed over, it means that nothing has followed yet.
+            End::Error { name, .. } if name == "FutureCursor" && at.n_too_large < 2 => {
                 self.shared.counts.reconnected(Cause::Error);
                 return self.future_cursor(at);
             }
             End::Error { name, message } => (Cause::Error, format!("it ended the stream: {name} {message}")),
             End::TooLarge => {
-                // A length that was wrong once is no reason to lose an event. The seq of a frame that is too large again
-                // is unknown: each try skips one seq more.
-                if let Some(seq) = at.seq
-                    && self.too_large_after == Some(seq)
-                {
-                    at.seq = Some(seq + 1);
-                    log::error!(
-                        "{authority} sent a frame that is larger than 16 MiB: skipping seq {}",
-                        seq + 1
-                    );
-                }
-                self.too_large_after = at.seq;
+                at.n_too_large += 1;
                 (Cause::Unreadable, "a frame was larger than 16 MiB".to_owned())
             }
             End::Broken(cause, reason) => (cause, reason),
@@ -284,9 +262,19 @@ impl Reader {
         self.wait_after_failure(Duration::ZERO)
     }
 
+    fn not_reached(&mut self, failure: Failure) -> anyhow::Result<()> {
+        let error: DialError = match failure {
+            Failure::Stopped(stopped) => return Err(stopped.into()),
+            Failure::Dial(error) => error,
+        };
+        self.shared.counts.reconnected(Cause::Dial);
+        self.waiter.down(&format!("{}: {error}", self.relay().authority()));
+        self.wait_after_failure(error.wait)
+    }
+
     /// Waits before the next attempt, and at least for `shortest`.
     fn wait_after_failure(&mut self, shortest: Duration) -> anyhow::Result<()> {
-        self.failing_since.get_or_insert_with(Instant::now);
+        self.choice.failed(Instant::now());
         let full = (FIRST_WAIT * 2u32.saturating_pow(self.n_failed)).min(LONGEST_WAIT);
         self.n_failed = self.n_failed.saturating_add(1).min(16);
         self.shared.stop.wait(full.mul_f64(fastrand::f64()).max(shortest));
@@ -295,25 +283,40 @@ impl Reader {
     }
 
     /// Goes on to the next relay if the current one has failed for long.
-    fn change_relay_if_due(&mut self, at: &mut Progress) -> anyhow::Result<()> {
-        let n_relays = self.config.relays.len();
-        if n_relays < 2 || self.failing_since.is_none_or(|since| since.elapsed() < FAILING) {
-            return Ok(());
-        }
+    fn change_relay_if_due(&mut self) {
         let failed = self.relay().authority();
-        self.choose((self.relay + 1) % n_relays);
-        log::error!(
-            "{failed} has failed for {} s: reading {} instead, by the time of the events",
-            FAILING.as_secs(),
-            self.relay().authority()
-        );
-        self.rewind(at)
+        if self.choice.go_on(Instant::now()) {
+            log::error!(
+                "{failed} has failed for {} s: reading {} instead, by the time of the events",
+                FAILING.as_secs(),
+                self.relay().authority()
+            );
+            self.changed_relay();
+        }
     }
 
-    fn choose(&mut self, relay: usize) {
-        self.relay = relay;
-        self.chosen_at = Instant::now();
-        self.failing_since = None;
+    /// Reads the first relay again if it can be reached.
+    fn return_to_first(&mut self) -> anyhow::Result<()> {
+        let first = &self.config.relays[0];
+        let tried = dial(first, None, &self.shared.stop);
+        let is_well = tried.is_ok();
+        match tried {
+            Ok(_) => log::info!(
+                "{} can be reached again: reading it, by the time of the events",
+                first.authority()
+            ),
+            Err(Failure::Stopped(stopped)) => return Err(stopped.into()),
+            Err(Failure::Dial(error)) => log::info!("{} still fails: {error}", first.authority()),
+        }
+        self.choice.tried_first(is_well, Instant::now());
+        if is_well {
+            self.changed_relay();
+        }
+        Ok(())
+    }
+
+    fn changed_relay(&mut self) {
+        self.is_lost = true;
         self.n_failed = 0;
         self.future = None;
     }
@@ -325,12 +328,12 @@ impl Reader {
             tries: 0,
         });
         future.tries += 1;
-        let (tries, time) = (future.tries, future.since.elapsed());
-        if tries >= FUTURE_TRIES && time >= FUTURE_TIME {
+        let is_first = future.tries == 1;
+        if future.is_over(Instant::now()) {
             self.future = None;
             return self.on_future_cursor(at);
         }
-        if tries == 1 {
+        if is_first {
             log::warn!(
                 "{} does not know seq {} yet; trying for {} s, then FIREHOSE_ON_FUTURE_CURSOR decides",
                 self.relay().authority(),
@@ -345,14 +348,14 @@ impl Reader {
 
     fn on_future_cursor(&mut self, at: &mut Progress) -> anyhow::Result<()> {
         match self.config.on_future_cursor {
-            OnFutureCursor::Time => return self.rewind(at),
+            OnFutureCursor::Time => self.is_lost = true,
             OnFutureCursor::Oldest => {
                 log::warn!("beginning with the oldest event of the relay, as FIREHOSE_ON_FUTURE_CURSOR says");
-                at.seq = Some(0);
+                *at = Progress::new(Some(0), at.time_ms);
             }
             OnFutureCursor::Now => {
                 log::error!("beginning with the present, as FIREHOSE_ON_FUTURE_CURSOR says: events before are lost");
-                at.seq = None;
+                *at = Progress::new(None, at.time_ms);
             }
             OnFutureCursor::Stop => anyhow::bail!(
                 "the relay does not know seq {}, and FIREHOSE_ON_FUTURE_CURSOR=stop; set the cursor in {} or the setting",
@@ -362,19 +365,23 @@ impl Reader {
         }
         Ok(())
     }
-
-    /// Finds the position by the time of the events.
-    fn rewind(&mut self, at: &mut Progress) -> anyhow::Result<()> {
-        at.seq = rewind::find(
-            &self.config.relays[self.relay],
-            at.time_ms,
-            &mut self.waiter,
-            &self.shared.stop,
-        )?;
-        Ok(())
-    }
 }
 
 pub fn shown(seq: Option<u64>) -> String {
     seq.map_or_else(|| "now".to_owned(), |seq| seq.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cursor_in_the_future_is_given_up_after_3_tries_over_5_minutes() {
+        let since = Instant::now();
+        for (tries, seconds, is_over) in [(2, 600, false), (3, 299, false), (3, 300, true), (9, 100, false)] {
+            let future = Future { since, tries };
+            let now = since + Duration::from_secs(seconds);
+            assert_eq!(future.is_over(now), is_over, "{tries} tries, {seconds} s");
+        }
+    }
 }

@@ -1,13 +1,16 @@
 //! The index of tests, index.md, is correct: each test that it names exists, and it names each table that the worker
-//! writes.
+//! writes. So is the list of other consumers' pitfalls in tests/README.md.
 
 use std::collections::BTreeSet;
 use std::env;
+use std::path::Path;
 use std::process::Command;
 
 use crate::support::snapshot::written_tables;
 
 const INDEX: &str = include_str!("index.md");
+
+const PITFALLS: &str = include_str!("../README.md");
 
 /// The cells of each row of the table, without its head.
 fn rows() -> Vec<Vec<&'static str>> {
@@ -46,6 +49,44 @@ fn the_index_names_a_test_for_everything_that_can_happen_to_a_record() {
                 tests.contains(name.trim_matches('`')),
                 "{record}: there is no test {name}"
             );
+        }
+    }
+}
+
+/// The names of the tests beside the code, which another program runs.
+fn unit_tests(folder: &Path) -> BTreeSet<String> {
+    let mut names = BTreeSet::new();
+    for entry in std::fs::read_dir(folder).expect("a folder") {
+        let path = entry.expect("an entry").path();
+        if path.is_dir() {
+            names.extend(unit_tests(&path));
+            continue;
+        }
+        let text = std::fs::read_to_string(&path).expect("a source file");
+        let after_attribute = text.split("#[test]\n").skip(1);
+        let name = |rest: &str| Some(rest.trim_start().strip_prefix("fn ")?.split('(').next()?.to_owned());
+        names.extend(after_attribute.filter_map(name));
+    }
+    names
+}
+
+#[test]
+fn every_pitfall_of_other_consumers_has_a_test() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut tests = tests();
+    tests.extend(unit_tests(&root.join("src")));
+    tests.extend(unit_tests(&root.join("tests/fuzz")));
+    let (_, rest) = PITFALLS
+        .split_once("## Pitfalls of other consumers\n")
+        .expect("the section");
+    let section = rest.split("\n## ").next().unwrap_or_default();
+    let rows: Vec<&str> = section.lines().filter(|line| line.starts_with("| ")).skip(1).collect();
+    assert!(rows.len() >= 25, "the table is not read: {rows:?}");
+    for row in rows {
+        let names: Vec<&str> = row.split('`').skip(1).step_by(2).collect();
+        assert!(!names.is_empty(), "no test: {row}");
+        for name in names {
+            assert!(tests.contains(name), "there is no test {name}: {row}");
         }
     }
 }

@@ -305,12 +305,13 @@ impl Connection<'_> {
     /// Takes what the subscriber has sent, without waiting for more.
     fn receive(&mut self, conduct: &Conduct) -> io::Result<ControlFlow<()>> {
         let mut buffer = [0; 4096];
-        while self.stream.is_readable()? {
+        let mut has_ended = false;
+        while !has_ended && self.stream.is_readable()? {
             match self.stream.read(&mut buffer) {
-                Ok(0) => return Ok(ControlFlow::Break(())),
-                Ok(length) => self.input.extend(&buffer[..length]),
+                Ok(length) if length > 0 => self.input.extend(&buffer[..length]),
                 Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => break,
-                Err(error) => return Err(error),
+                // What came before the end, or the reset, counts.
+                _ => has_ended = true,
             }
         }
         while let Some((opcode, payload)) = self.input.next() {
@@ -325,6 +326,9 @@ impl Connection<'_> {
                 ws::CLOSE => return self.closed(conduct, &payload),
                 _ => {}
             }
+        }
+        if has_ended {
+            return Ok(ControlFlow::Break(()));
         }
         Ok(ControlFlow::Continue(()))
     }

@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use crate::relay::Conduct;
-use crate::support::RedisServer;
 use crate::support::consumer::{Line, STATE, wait_for_log};
 use crate::support::proxy::{Network, Proxy};
 use crate::support::skip::is_full;
 use crate::support::wait::{equal, wait_until};
+use crate::support::{RedisServer, Worker};
 
 const LIMIT: Duration = Duration::from_secs(30);
 
@@ -193,4 +193,28 @@ fn a_consumer_that_was_frozen_becomes_the_standby_and_writes_nothing() {
     line.wait_until_read();
     line.assert_exact();
     wait_until("only one is subscribed", || equal(line.relay.n_subscribers(), 1));
+}
+
+#[test]
+fn catching_up_takes_a_twentieth_of_a_core_at_the_networks_rate() {
+    const N_EVENTS: u64 = 60_000;
+    let line = Line::new();
+    line.append(1, N_EVENTS);
+    let consumer = line.consumer().spawn();
+    line.wait_until_read();
+    let micros = cpu_time(&consumer).as_micros() as u64 / N_EVENTS;
+    println!("{micros} µs of CPU per event");
+    // The network has some 500 events a second.
+    assert!(micros < 100, "{micros} µs of CPU per event");
+}
+
+/// The CPU time that the process has had.
+fn cpu_time(worker: &Worker) -> Duration {
+    let threads = std::fs::read_dir(format!("/proc/{}/task", worker.pid())).expect("the process runs");
+    let of_thread = |entry: std::io::Result<std::fs::DirEntry>| {
+        let text = std::fs::read_to_string(entry.expect("a thread").path().join("schedstat")).unwrap_or_default();
+        let nanos = text.split(' ').next().and_then(|nanos| nanos.parse().ok());
+        Duration::from_nanos(nanos.unwrap_or_default())
+    };
+    threads.map(of_thread).sum()
 }

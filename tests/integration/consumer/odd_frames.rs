@@ -7,11 +7,14 @@ use ipld_core::ipld;
 use ipld_core::ipld::Ipld;
 use serde_json::{Value, json};
 
+use crate::prometheus;
 use crate::relay::encode::Block;
 use crate::relay::frames::{self, Frame};
-use crate::relay::{Message, encode};
-use crate::support::consumer::Line;
+use crate::relay::{Conduct, Message, encode};
+use crate::support::Worker;
+use crate::support::consumer::{Line, wait_for_log};
 use crate::support::entries::{did, post};
+use crate::support::process::free_port;
 use crate::support::wait::wait_until;
 
 fn create(path: &str, record: Value) -> Value {
@@ -142,4 +145,61 @@ fn a_frame_of_almost_5_megabytes_is_read_and_one_of_20_is_passed_without_a_loop(
     line.assert_exact();
     let n_requests = line.relay.seen().requests.len();
     assert!(n_requests < 6, "{n_requests} requests: {}", consumer.log());
+    assert_eq!(line.set_aside(), BTreeMap::from([("too_large".to_owned(), 1)]));
+    assert_eq!(line.set_aside_fields("seq"), ["2"]);
+    assert_eq!(line.set_aside_fields("relay"), [line.relay.url().replace("ws://", "")]);
+}
+
+#[test]
+fn a_frame_that_is_too_large_to_be_read_is_set_aside_and_costs_no_other_event_at_any_relay() {
+    let huge = || Message::raw(vec![0; 17 << 20]);
+    let lines = [Conduct::pds(), Conduct::indigo(), Conduct::rainbow()].map(Line::like);
+    let addresses = [(); 3].map(|()| format!("127.0.0.1:{}", free_port()));
+    let spawn = |(line, address): (&Line, &String)| line.consumer().env("METRICS_ADDR", address).spawn();
+    let consumers: Vec<Worker> = lines.iter().zip(&addresses).map(spawn).collect();
+    for line in &lines {
+        line.append(1, 3);
+        line.relay.append(huge());
+        line.append(2, 3);
+        // Behind a gap of one seq, and two in a row.
+        line.relay.skip_seqs(1);
+        line.relay.append(huge());
+        line.relay.append(huge());
+        line.append(3, 3);
+    }
+    for ((line, address), consumer) in lines.iter().zip(&addresses).zip(consumers) {
+        line.wait_until_read();
+        line.assert_exact();
+        let seqs = line.set_aside_fields("seq");
+        assert_eq!(seqs, ["4", "8-10"], "{}", consumer.log());
+        wait_for_log(&consumer, "passed over a frame that is larger than 16 MiB (seq 4)");
+        let (_, metrics) = prometheus::get(address, "/metrics").expect("metrics");
+        let counted = prometheus::value(&metrics, r#"firehose_consumer_set_aside_total{reason="too_large"}"#);
+        assert_eq!(counted, Some("2"), "{metrics}");
+    }
+}
+
+#[test]
+fn a_million_nested_containers_cost_their_op_or_their_frame_only() {
+    let line = Line::new();
+    for level in [&b"\x81"[..], b"\xa1\x60"] {
+        let nested = level.repeat(1_000_000);
+        let mut record = two_posts();
+        let block = Block {
+            cid: encode::cid(encode::DAG_CBOR, &nested),
+            bytes: nested.clone(),
+        };
+        change_op(&mut record, |op| _ = op.insert("cid".to_owned(), Ipld::Link(block.cid)));
+        record.blocks.push(block);
+        line.relay.append(without_second(record).message());
+        let mut envelope = encode::dag_cbor(&ipld!({"op": 1, "t": "#commit"}));
+        envelope.extend(nested);
+        line.relay.append(Message::raw(envelope));
+    }
+    line.append(1, 10);
+    let _consumer = line.consumer().spawn();
+    line.wait_until_read();
+    line.assert_exact();
+    let wanted = [("bad_record", 2), ("unreadable_frame", 2)].map(|(reason, n)| (reason.to_owned(), n));
+    assert_eq!(line.set_aside(), BTreeMap::from(wanted));
 }

@@ -10,7 +10,7 @@ fn the_consumer_pauses_before_unread_entries_are_trimmed_and_resumes() {
     let mut redis = line.redis.connection();
     let create = ["CREATE", EVENTS, GROUP, "0", "MKSTREAM"];
     redis::cmd("XGROUP").arg(&create).exec(&mut redis).expect("XGROUP");
-    line.append(1, 20_000);
+    line.append(1, 10_000);
     let wanted = line.relay.entries_after(0);
     let consumer = line.consumer().env("REDIS_MAX_STREAM_LEN", "2000").spawn();
     wait_for_log(&consumer, "paused: the group firehose-processors has");

@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use crate::relay::conduct::{Incident, Upgrade};
 use crate::relay::{Conduct, Relay, tls};
-use crate::support::RedisServer;
 use crate::support::certificates::Authority;
 use crate::support::consumer::{Line, wait_for_log};
 use crate::support::wait::wait_until;
+use crate::support::{RedisServer, scratch};
 
 #[test]
 fn every_kind_of_cut_resumes_without_loss() {
@@ -148,6 +148,14 @@ fn a_relay_with_a_certificate_of_a_private_authority_is_read_with_ssl_cert_file(
     let stranger = line.consumer().spawn();
     wait_for_log(&stranger, "waiting for the relay");
     drop(stranger);
+    let nobody = scratch::directory("no_authorities").join("ca.crt");
+    std::fs::write(&nobody, "").expect("an empty file");
+    let trusting = line
+        .consumer()
+        .env("SSL_CERT_FILE", &nobody.display().to_string())
+        .spawn();
+    wait_for_log(&trusting, "the system trusts no certificate authority");
+    drop(trusting);
     let _consumer = line.consumer().env("SSL_CERT_FILE", &authority.path()).spawn();
     line.wait_until_read();
     line.assert_exact();

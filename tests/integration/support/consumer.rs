@@ -94,15 +94,19 @@ impl Line {
 
     /// How much was set aside, by reason.
     pub(crate) fn set_aside(&self) -> BTreeMap<String, u64> {
-        type Entries = Vec<(String, BTreeMap<String, Vec<u8>>)>;
-        let entries: Entries = self.query(redis::cmd("XRANGE").arg(SET_ASIDE).arg("-").arg("+"));
         let mut reasons = BTreeMap::new();
-        for (_, fields) in entries {
-            *reasons
-                .entry(String::from_utf8_lossy(&fields["reason"]).into_owned())
-                .or_default() += 1;
+        for reason in self.set_aside_fields("reason") {
+            *reasons.entry(reason).or_default() += 1;
         }
         reasons
+    }
+
+    /// A field of everything set aside, oldest first.
+    pub(crate) fn set_aside_fields(&self, field: &str) -> Vec<String> {
+        type Entries = Vec<(String, BTreeMap<String, Vec<u8>>)>;
+        let entries: Entries = self.query(redis::cmd("XRANGE").arg(SET_ASIDE).arg("-").arg("+"));
+        let text = |fields: BTreeMap<String, Vec<u8>>| String::from_utf8_lossy(&fields[field]).into_owned();
+        entries.into_iter().map(|(_, fields)| text(fields)).collect()
     }
 
     #[track_caller]

@@ -3,7 +3,7 @@
 //! A test makes a `Stack` (its own Redis, its own database in one throw-away PostgreSQL cluster), puts entries in its
 //! stream, runs the worker's binary over them, and compares rows. Nothing here depends on the worker's internals, and
 //! nothing is mocked. In reading order: scratch (directories, and the guard that ends servers when the tests have
-//! ended), process (one child), certificates, postgres, pgbouncer, redis, proxy, worker, manager, freeze, skip, stack,
+//! ended), process (one child), certificates, postgres, pgbouncer, redis, proxy, tunnel, worker, manager, freeze, skip, stack,
 //! snapshot, entries, wait, consumer.
 
 #![allow(dead_code, reason = "a harness offers more than the tests of one day use")]
@@ -22,6 +22,7 @@ pub(crate) mod scratch;
 pub(crate) mod skip;
 pub(crate) mod snapshot;
 pub(crate) mod stack;
+pub(crate) mod tunnel;
 pub(crate) mod wait;
 pub(crate) mod worker;
 

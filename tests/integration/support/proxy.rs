@@ -140,11 +140,13 @@ impl Proxy {
 
     /// Holds back the next request with this word in it until `release`.
     pub(crate) fn hold(&self, word: &'static str) {
+        self.shared.is_released.store(false, SeqCst);
         *lock(&self.shared.fate) = Some((word, Fate::Held, 1));
     }
 
     /// The same, and resets its sender's end of the connection.
     pub(crate) fn make_late(&self, word: &'static str) {
+        self.shared.is_released.store(false, SeqCst);
         *lock(&self.shared.fate) = Some((word, Fate::Late, 1));
     }
 

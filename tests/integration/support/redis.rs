@@ -144,6 +144,13 @@ impl RedisServer {
             .len()
     }
 
+    /// Where the commands in the append-only file begin, if no value in them has a line that begins with an asterisk.
+    pub(crate) fn log_borders(&self) -> impl Iterator<Item = u64> {
+        let log = std::fs::read(self.append_only_file()).expect("an append-only file");
+        let borders = (1..log.len()).filter(move |at| log[*at] == b'*' && log[*at - 1] == b'\n');
+        borders.map(|at| at as u64)
+    }
+
     /// Has the server crash, and come back with so much of its append-only file.
     pub(crate) fn cut_log(&self, length: u64) {
         self.kill();
