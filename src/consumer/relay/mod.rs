@@ -1,6 +1,7 @@
 //! The connection to a relay: from its address to an open WebSocket.
 
 pub mod dial;
+pub mod first;
 mod proxy;
 mod stream;
 
