@@ -11,6 +11,9 @@ use crate::firehose::frame;
 use crate::runtime::heartbeat;
 use crate::runtime::shutdown::{Stop, Stopped};
 
+/// How long the relay may take to answer that the connection is closed.
+const CLOSE_WAIT: Duration = Duration::from_millis(500);
+
 /// What a connection began with.
 pub enum First {
     /// Seq and time, in milliseconds since 1970, of an event.
@@ -49,9 +52,17 @@ pub fn first_event(mut socket: WebSocket<Stream>, patience: Duration, stop: &Sto
     Ok(First::Nothing)
 }
 
-/// Closes the connection, without waiting for the relay's answer.
+/// Closes the connection. Reads what the relay still sends, up to its answer: what is left unread would reset the
+/// connection before the relay has read that it is closed.
 fn close(mut socket: WebSocket<Stream>) {
+    let began_at = Instant::now();
     // If this fails, the relay notices that the connection is gone.
     let _ = socket.close(None);
-    let _ = socket.flush();
+    while began_at.elapsed() < CLOSE_WAIT {
+        match socket.read() {
+            Err(Error::Io(error)) if is_wait(&error) => {}
+            Err(_) => return,
+            Ok(_) => {}
+        }
+    }
 }
