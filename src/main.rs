@@ -50,7 +50,9 @@ fn main() -> ExitCode {
             let interval = watch.map(Duration::from_secs);
             exit_code(commands::status::run(&config, consumer.as_ref(), interval, *json).map(|()| true))
         }
-        Some(Command::Check { json }) => exit_code(commands::check::run(&config, &cli.settings, &file, *json)),
+        Some(Command::Check { json }) => {
+            exit_code(commands::check::run(&config, &cli.settings, &file, consumer, *json))
+        }
         Some(Command::Repair(options)) => logged(
             config.log_level,
             || repair::run(config, options),
@@ -86,7 +88,7 @@ fn read_settings() -> Result<Read, String> {
         (None, Some(_)) => env_file::of_the_unit(),
     };
     warn_of(&file);
-    let sees_consumer = matches!(cli.command, Some(Command::Status { .. }));
+    let sees_consumer = matches!(cli.command, Some(Command::Check { .. } | Command::Status { .. }));
     let is_of_units = cli.env_file.is_none() && !env_file::names_servers();
     let consumers_file = match sees_consumer && is_of_units {
         true => env_file::of_the_consumers_unit(),

@@ -62,7 +62,8 @@ pub enum Command {
         statements: bool,
     },
 
-    /// Check whether the worker can run: settings, servers, permissions, tables; prints a remedy for each fault
+    /// Check whether worker and consumer can run: settings, servers, permissions, tables, relay; prints a remedy for
+    /// each fault
     ///
     /// Changes nothing, and is safe beside running workers. Exits with 0 if nothing fails, otherwise with 1.
     Check {
@@ -71,7 +72,7 @@ pub enum Command {
         json: bool,
     },
 
-    /// Show backlog, throughput, losses and workers of the stream
+    /// Show the consumer, backlog, throughput, losses and workers of the stream
     ///
     /// Reads Redis only, so it works on any machine that reaches Redis. Exits with 1 if Redis cannot be reached.
     Status {

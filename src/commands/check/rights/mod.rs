@@ -1,10 +1,11 @@
-//! What a Redis user may do of what the worker does, and which of these commands the server knows.
+//! What a Redis user may do of what the worker or the consumer does, and which of these commands the server knows.
 //!
-//! `worker` owns the list of commands. Each is sent in a form that Redis refuses after it has checked the
+//! `worker` and `consumer` own the lists of commands. Each is sent in a form that Redis refuses after it has checked the
 //! user's rights and before it does anything: `x` is neither a number nor an entry ID, and the keys and groups with
 //! random names do not exist. So nothing is changed, no right to ask about rights is needed, and every version of Redis
 //! answers.
 
+pub mod consumer;
 pub mod worker;
 
 use std::collections::BTreeSet;
