@@ -4,15 +4,13 @@ use std::time::{Duration, Instant};
 
 use tungstenite::{Error, Message, WebSocket};
 
+use super::close::close;
 use super::dial::describe;
 use super::stream::{Stream, is_wait};
 use crate::consumer::intake::millis;
 use crate::firehose::frame;
 use crate::runtime::heartbeat;
 use crate::runtime::shutdown::{Stop, Stopped};
-
-/// How long the relay may take to answer that the connection is closed.
-const CLOSE_WAIT: Duration = Duration::from_millis(500);
 
 /// What a connection began with.
 pub enum First {
@@ -39,7 +37,7 @@ pub fn first_event(mut socket: WebSocket<Stream>, patience: Duration, stop: &Sto
                 let Ok(frame) = frame::read(&message) else { continue };
                 if let Some(seq) = frame.seq() {
                     let time_ms = frame.time().and_then(millis);
-                    close(socket);
+                    close(&mut socket, "");
                     return Ok(First::Event { seq, time_ms });
                 }
             }
@@ -48,21 +46,6 @@ pub fn first_event(mut socket: WebSocket<Stream>, patience: Duration, stop: &Sto
             Err(error) => return Ok(First::Ended(describe(&error))),
         }
     }
-    close(socket);
+    close(&mut socket, "");
     Ok(First::Nothing)
-}
-
-/// Closes the connection. Reads what the relay still sends, up to its answer: what is left unread would reset the
-/// connection before the relay has read that it is closed.
-fn close(mut socket: WebSocket<Stream>) {
-    let began_at = Instant::now();
-    // If this fails, the relay notices that the connection is gone.
-    let _ = socket.close(None);
-    while began_at.elapsed() < CLOSE_WAIT {
-        match socket.read() {
-            Err(Error::Io(error)) if is_wait(&error) => {}
-            Err(_) => return,
-            Ok(_) => {}
-        }
-    }
 }
