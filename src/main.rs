@@ -17,6 +17,7 @@ use firehose_worker::settings::cli::{Cli, Command};
 use firehose_worker::settings::config::Config;
 use firehose_worker::settings::consumer::ConsumerConfig;
 use firehose_worker::settings::env_file::{self, EnvFile};
+use firehose_worker::settings::known_consumer::KnownConsumer;
 use firehose_worker::settings::validate::Faults;
 use log::LevelFilter;
 
@@ -27,7 +28,7 @@ fn main() -> ExitCode {
     let settings = read_settings();
     // Not earlier: the user and the environment may change only while there is no other thread.
     let _flushed = stderr::start();
-    let (cli, file) = match settings {
+    let Read { cli, file, consumer } = match settings {
         Ok(read) => read,
         Err(fault) => return unusable(&fault),
     };
@@ -47,9 +48,11 @@ fn main() -> ExitCode {
         Some(Command::SetAside { action }) => exit_code(commands::set_aside::run(&config, action).map(|()| true)),
         Some(Command::Status { watch, json }) => {
             let interval = watch.map(Duration::from_secs);
-            exit_code(commands::status::run(&config, interval, *json).map(|()| true))
+            exit_code(commands::status::run(&config, consumer.as_ref(), interval, *json).map(|()| true))
         }
-        Some(Command::Check { json }) => exit_code(commands::check::run(&config, &cli.settings, &file, *json)),
+        Some(Command::Check { json }) => {
+            exit_code(commands::check::run(&config, &cli.settings, &file, consumer, *json))
+        }
         Some(Command::Repair(options)) => logged(
             config.log_level,
             || repair::run(config, options),
@@ -59,28 +62,56 @@ fn main() -> ExitCode {
     }
 }
 
-/// Parses the command line together with the settings file, if there is one, and returns both. A command that reads the
-/// unit's settings continues as the unit's user.
-fn read_settings() -> Result<(Cli, EnvFile), String> {
+/// The settings, and where they come from.
+struct Read {
+    cli: Cli,
+    file: EnvFile,
+    /// For the commands that look at the consumer too.
+    consumer: Option<KnownConsumer>,
+}
+
+/// Parses the command line together with the settings file, if there is one. A command that reads the units' settings
+/// continues as the units' user.
+fn read_settings() -> Result<Read, String> {
     let cli = Cli::try_parse().map_err(refused)?;
     let file = match (&cli.env_file, &cli.command) {
         (_, Some(Command::Schema { .. })) | (None, None | Some(Command::Consume(_))) => {
-            return Ok((cli, EnvFile::default()));
+            return Ok(Read {
+                cli,
+                file: EnvFile::default(),
+                consumer: None,
+            });
         }
         (Some(path), _) => {
             EnvFile::read(path).map_err(|error| shown::one_line(&format!("--env-file is unusable: {error}")))?
         }
         (None, Some(_)) => env_file::of_the_unit(),
     };
-    for warning in &file.warnings {
-        stderr::print(&format!("warning: settings file: {warning}"));
-    }
+    warn_of(&file);
+    let sees_consumer = matches!(cli.command, Some(Command::Check { .. } | Command::Status { .. }));
+    let is_of_units = cli.env_file.is_none() && !env_file::names_servers();
+    let consumers_file = match sees_consumer && is_of_units {
+        true => env_file::of_the_consumers_unit(),
+        false => None,
+    };
+    consumers_file.iter().for_each(warn_of);
     if file.is_of_unit() && cli.command.is_some() {
         unit_user::become_it().map_err(|error| format!("failed to become the unit's user: {error}; try --env-file"))?;
     }
     let matches = file.matches(Cli::command()).map_err(refused)?;
     let cli = Cli::from_arg_matches(&matches).map_err(refused)?;
-    Ok((cli, file))
+    let consumer = match consumers_file {
+        Some(consumers_file) => Some(KnownConsumer::of_unit(consumers_file).map_err(refused)?),
+        None if sees_consumer && !is_of_units => KnownConsumer::beside(&cli.settings, &file).map_err(refused)?,
+        None => None,
+    };
+    Ok(Read { cli, file, consumer })
+}
+
+fn warn_of(file: &EnvFile) {
+    for warning in &file.warnings {
+        stderr::print(&format!("warning: settings file: {warning}"));
+    }
 }
 
 /// The error text for an unusable command line. Prints help or version and exits if the command line requests that.

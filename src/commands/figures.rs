@@ -9,22 +9,22 @@ use std::time::{Duration, Instant};
 use chrono::Utc;
 use redis::streams::StreamInfoConsumer;
 use redis::{FromRedisValue, RedisError, RedisResult};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
+use super::kept::{self, Kept};
+use super::producer::{self, Consumer, Producer, SetAside, State};
 use super::terminal::duration;
+use crate::consumer::peers::{self, STATUS};
+use crate::consumer::position::{self, SET_ASIDE};
 use crate::dead_letter::DEAD_LETTERS;
 use crate::group::stream_info::{self, StreamInfo};
 use crate::keys;
 use crate::lease::mark;
-use crate::logging::shown::one_line;
 use crate::losses::forecast::seconds_left;
 use crate::redis::link::{self, Link, Redis};
 use crate::report::status::{self, Status};
 use crate::runtime::rates::{Rates, per_second};
 use crate::settings::config::Config;
-
-/// The key that a firehose consumer refreshes every five seconds, with a TTL of ten.
-pub const PRODUCER: &str = "firehose:status";
 
 /// A consumer without a worker or pending entries is left out when it has been idle for longer.
 const RECENTLY_MS: u64 = 60_000;
@@ -34,6 +34,8 @@ const RECENTLY_MS: u64 = 60_000;
 pub enum Question {
     Counters,
     Producer,
+    Consumer,
+    SetAside,
     DeadLetters,
     Losses,
     Stream,
@@ -47,6 +49,8 @@ pub struct Figures {
     pub stream: String,
     pub group: String,
     pub producer: Option<Producer>,
+    /// `null` if no consumer of this program runs.
+    pub consumer: Option<Consumer>,
     /// Age of the newest committed entry, in seconds.
     pub freshness_seconds: Option<f64>,
     pub events_per_second: f64,
@@ -82,15 +86,6 @@ pub struct Figures {
     pub refusals: BTreeMap<Question, RedisError>,
 }
 
-/// What a firehose consumer reports about itself.
-#[derive(Debug, Deserialize, Serialize)]
-#[serde(rename_all(deserialize = "camelCase"))]
-pub struct Producer {
-    pub connected: bool,
-    pub url: Option<String>,
-    pub current_cursor: Option<String>,
-}
-
 /// A consumer of the group, and the worker that uses its name.
 #[derive(Debug, Default, Serialize)]
 pub struct Worker {
@@ -108,6 +103,8 @@ pub struct Worker {
 pub struct Gatherer {
     link: Link,
     config: Config,
+    /// The key that names the holder of the cursor.
+    cursor_holder: String,
     totals: Rates,
     added: Rates,
     last_backlog: Option<(Instant, u64)>,
@@ -115,10 +112,11 @@ pub struct Gatherer {
 }
 
 impl Gatherer {
-    pub fn new(redis: &Redis, config: &Config) -> Gatherer {
+    pub fn new(redis: &Redis, config: &Config, cursor_key: &str) -> Gatherer {
         Gatherer {
             link: redis.link(Duration::ZERO),
             config: config.clone(),
+            cursor_holder: position::holder_key(cursor_key),
             totals: Rates::default(),
             added: Rates::default(),
             last_backlog: None,
@@ -143,14 +141,13 @@ impl Gatherer {
             losses: self.hash(Question::Losses, &keys::losses(&config))?,
             ..Figures::default()
         };
-        match self
-            .text(Question::Producer, PRODUCER)?
-            .map(|text| serde_json::from_str(&text))
-        {
+        let report = self.text(Question::Producer, STATUS)?;
+        match report.as_deref().map(serde_json::from_str) {
             Some(Ok(producer)) => figures.producer = Some(producer),
             Some(Err(error)) => figures.producer_fault = Some(error.to_string()),
             None => {}
         }
+        figures.consumer = self.consumer(report.as_deref(), figures.producer.as_ref())?;
         let info = stream_info::read(&mut self.link, &config.stream, &config.group);
         let info = self.unless_refused(Question::Stream, info)?.flatten();
         figures.workers = self.workers(info.as_ref())?;
@@ -187,6 +184,32 @@ impl Gatherer {
         let fields: Option<BTreeMap<String, String>> = self.ask(question, redis::cmd("HGETALL").arg(key))?;
         let number = |(name, text): (String, String)| Some((name, text.parse().ok()?));
         Ok(fields.unwrap_or_default().into_iter().filter_map(number).collect())
+    }
+
+    /// The consumer, if one runs. `report` is that of whichever producer runs.
+    fn consumer(&mut self, report: Option<&str>, producer: Option<&Producer>) -> anyhow::Result<Option<Consumer>> {
+        let is_foreign = report.is_some_and(|report| peers::is_foreign(report.as_bytes()));
+        let own = report.filter(|_| !is_foreign);
+        let status: Option<producer::Status> = own.and_then(|report| serde_json::from_str(report).ok());
+        let holder = self.text(Question::Consumer, &self.cursor_holder.clone())?;
+        if status.is_none() && holder.is_none() {
+            return Ok(None);
+        }
+        let mut newest = redis::cmd("XREVRANGE");
+        newest.arg(SET_ASIDE).arg("+").arg("-").arg("COUNT").arg(1);
+        let newest: Option<Vec<kept::Raw>> = self.ask(Question::SetAside, &newest)?;
+        let newest = newest.and_then(|entries| Kept::of(entries.into_iter().next()?).ok());
+        Ok(Some(Consumer {
+            state: match &status {
+                _ if is_foreign => State::Standby,
+                Some(status) if status.paused => State::Paused,
+                Some(_) if producer.is_some_and(|producer| producer.connected) => State::Connected,
+                _ => State::NotConnected,
+            },
+            held_by: holder.map(|mark| mark::process(&mark).to_owned()),
+            status,
+            last_set_aside: newest.map(SetAside::from),
+        }))
     }
 
     /// The consumers that hold entries, are in use or were a moment ago, and always the one of these settings.
@@ -263,16 +286,7 @@ fn of(consumer: &StreamInfoConsumer) -> Worker {
 /// The sentences about the figures.
 impl Figures {
     pub fn describe_producer(&self) -> String {
-        let Some(producer) = &self.producer else {
-            return "no firehose consumer has reported in the last 10 s".to_owned();
-        };
-        let state = if producer.connected {
-            "connected"
-        } else {
-            "not connected"
-        };
-        let cursor = producer.current_cursor.as_deref().unwrap_or("none");
-        format!("{state}, cursor {}", one_line(cursor))
+        producer::describe(self.producer.as_ref(), self.consumer.as_ref())
     }
 
     pub fn describe_backlog(&self) -> String {

@@ -4,6 +4,7 @@ pub mod check;
 pub mod dead_letters;
 mod figures;
 mod kept;
+mod producer;
 pub mod set_aside;
 pub mod status;
 pub mod terminal;

@@ -1,5 +1,6 @@
 //! What the consumer counts.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
@@ -120,6 +121,14 @@ impl Committed {
 
     pub fn set_aside(&self) -> u64 {
         self.set_aside.iter().map(Counter::get).sum()
+    }
+
+    /// The reasons for which anything was set aside.
+    pub fn set_aside_by_reason(&self) -> BTreeMap<&'static str, u64> {
+        let counts = Reason::ALL
+            .iter()
+            .map(|reason| (reason.as_str(), self.set_aside[*reason as usize].get()));
+        counts.filter(|(_, n)| *n > 0).collect()
     }
 }
 

@@ -4,7 +4,7 @@
 //! and the channel on which events are broadcast. All are samples: at full speed they would cost more than the stream.
 //! If the user may not write them, the consumer runs without them.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use chrono::Utc;
 use crossbeam_channel::Receiver;
 use redis::RedisResult;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use super::counts::Counts;
 use super::intake::now_ms;
@@ -81,7 +81,7 @@ impl Sample {
 }
 
 /// The status. The AppView reads the first three members.
-#[derive(Debug, Deserialize, Serialize)]
+#[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Status {
     pub connected: bool,
@@ -95,7 +95,10 @@ pub struct Status {
     pub events_per_second: f64,
     pub entries: u64,
     pub set_aside: u64,
+    pub set_aside_by_reason: BTreeMap<&'static str, u64>,
     pub reconnects: u64,
+    pub pauses: u64,
+    /// The duration of the pauses that have ended.
     pub paused_ms: u64,
 }
 
@@ -203,7 +206,9 @@ impl Dashboard {
             events_per_second: self.rates.over(LONGEST),
             entries,
             set_aside: counts.committed.set_aside(),
+            set_aside_by_reason: counts.committed.set_aside_by_reason(),
             reconnects: counts.reconnects.iter().map(super::counts::Counter::get).sum(),
+            pauses: counts.pauses.get(),
             paused_ms: counts.paused_ms.get(),
         }
     }

@@ -27,7 +27,7 @@ const MAX_FRAME: usize = 8 << 20;
 const MAX_UNREADABLE: u32 = 20;
 
 /// An event's time is trusted if it is at most so far ahead of this machine's clock, in milliseconds.
-const CLOCK_SKEW_MS: u64 = 60_000;
+pub const CLOCK_SKEW_MS: u64 = 60_000;
 
 /// A jump of the seq that is logged: gaps are normal, since relays leave out what was taken down.
 const JUMP: u64 = 10_000;

@@ -12,18 +12,18 @@
 //! crash of any server the relay is read from exactly where the stream ends.
 
 mod batch;
-mod begin;
+pub mod begin;
 mod choice;
 mod counts;
 mod dashboard;
 mod exposition;
-mod intake;
-mod peers;
+pub mod intake;
+pub mod peers;
 pub mod position;
 mod pressure;
 mod progress;
 mod publish;
-mod relay;
+pub mod relay;
 mod rewind;
 mod session;
 mod socket;

@@ -22,7 +22,7 @@ pub const STATUS: &str = "firehose:status";
 pub const PRODUCER: &str = "firehose-worker";
 
 /// A producer that has written nothing for this long has ended.
-const STILL: Duration = Duration::from_secs(15);
+pub const STILL: Duration = Duration::from_secs(15);
 
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
 const REPORT_INTERVAL: Duration = Duration::from_secs(60);

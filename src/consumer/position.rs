@@ -40,15 +40,23 @@ impl Keys {
             stream: config.stream.clone(),
             cursor: config.cursor_key.clone(),
             state: format!("firehose:consumer:state:{}", config.cursor_key),
-            holder: format!("firehose:consumer:holder:{}", config.cursor_key),
+            holder: holder_key(&config.cursor_key),
         }
     }
 }
 
+/// The key that names the process that holds a cursor.
+pub fn holder_key(cursor_key: &str) -> String {
+    format!("firehose:consumer:holder:{cursor_key}")
+}
+
 /// A key whose content another program must have written, so that the consumer cannot start.
 #[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct Unusable(pub String);
+#[error("{found}: {remedy}")]
+pub struct Unusable {
+    pub found: String,
+    pub remedy: &'static str,
+}
 
 /// What Redis remembers.
 #[derive(Debug, Default)]
@@ -84,19 +92,20 @@ pub fn read(link: &mut Link, keys: &Keys) -> RedisResult<Result<Remembered, Unus
     for (key, kind) in expected {
         let found: String = link.query(redis::cmd("TYPE").arg(key))?;
         if found != "none" && found != kind {
-            return Ok(Err(Unusable(format!(
-                "the key {key} is a {found}, not a {kind}: another program made it; delete or rename it"
-            ))));
+            return Ok(Err(Unusable {
+                found: format!("the key {key} is a {found}, not a {kind}"),
+                remedy: "another program made it; delete or rename it",
+            }));
         }
     }
     let cursor: Option<Vec<u8>> = link.query(redis::cmd("GET").arg(&keys.cursor))?;
     let cursor = match cursor.as_deref().map(parse_cursor).transpose() {
         Ok(cursor) => cursor,
         Err(text) => {
-            return Ok(Err(Unusable(format!(
-                "the cursor {} is {text:?}, not a seq: set it to the seq of the last event in the stream, or delete it",
-                keys.cursor
-            ))));
+            return Ok(Err(Unusable {
+                found: format!("the cursor {} is {text:?}, not a seq", keys.cursor),
+                remedy: "set it to the seq of the last event in the stream, or delete it",
+            }));
         }
     };
     let mut state: HashMap<String, String> = link.query(redis::cmd("HGETALL").arg(&keys.state))?;

@@ -4,15 +4,11 @@
 //! Owns the search: from the relay's present back, in steps that double, until the relay begins with an event that is
 //! older than the last one in the stream. What is read twice by that is bounded, and changes no row of the worker.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use tungstenite::{Error, Message};
-
-use super::intake::{millis, now_ms};
+use super::intake::now_ms;
 use super::relay::dial::{Failure, dial};
-use super::relay::is_wait;
-use crate::firehose::frame;
-use crate::runtime::heartbeat;
+use super::relay::first::{self, First};
 use crate::runtime::shutdown::Stop;
 use crate::settings::relay_url::RelayUrl;
 
@@ -74,24 +70,9 @@ fn found(relay: &RelayUrl, cursor: u64, first_ms: Option<u64>, time_ms: u64) -> 
 
 /// Seq and time of the first event from `cursor` on. `None` if none comes in time.
 fn first_event(relay: &RelayUrl, cursor: Option<u64>, stop: &Stop) -> Result<Option<(u64, Option<u64>)>, Failure> {
-    let mut socket = dial(relay, cursor, stop)?;
-    let dialed_at = Instant::now();
-    while dialed_at.elapsed() < PATIENCE {
-        heartbeat::beat();
-        stop.check()?;
-        match socket.read() {
-            Ok(Message::Binary(message)) => {
-                let Ok(frame) = frame::read(&message) else { continue };
-                if let Some(seq) = frame.seq() {
-                    // If this fails, the relay notices that the connection is closed.
-                    let _ = socket.close(None);
-                    return Ok(Some((seq, frame.time().and_then(millis))));
-                }
-            }
-            Ok(_) => {}
-            Err(Error::Io(error)) if is_wait(&error) => {}
-            Err(_) => break,
-        }
-    }
-    Ok(None)
+    let socket = dial(relay, cursor, stop)?;
+    Ok(match first::first_event(socket, PATIENCE, stop)? {
+        First::Event { seq, time_ms } => Some((seq, time_ms)),
+        First::Nothing | First::Ended(_) => None,
+    })
 }

@@ -10,12 +10,12 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, SendTimeoutError, Sender};
 use tungstenite::protocol::CloseFrame;
-use tungstenite::protocol::frame::coding::CloseCode;
 use tungstenite::{Error, Message, WebSocket};
 
 use super::batch::Batch;
 use super::counts::{Cause, Counts};
 use super::intake::{Intake, Interruption, Progress};
+use super::relay::close::close;
 use super::relay::dial::describe;
 use super::relay::{Stream, TICK, is_wait};
 use super::term::Terms;
@@ -234,19 +234,12 @@ impl Session<'_> {
         }
     }
 
-    /// Closes the connection, without waiting for the relay's answer.
     fn close(&mut self) {
         let reason = match self.counts.is_paused.load(Relaxed) {
             true => "paused",
             false => "",
         };
-        let frame = CloseFrame {
-            code: CloseCode::Normal,
-            reason: reason.into(),
-        };
-        // If this fails, the relay notices that the connection is gone.
-        let _ = self.socket.close(Some(frame));
-        let _ = self.socket.flush();
+        close(&mut self.socket, reason);
     }
 }
 

@@ -62,7 +62,8 @@ pub enum Command {
         statements: bool,
     },
 
-    /// Check whether the worker can run: settings, servers, permissions, tables; prints a remedy for each fault
+    /// Check whether worker and consumer can run: settings, servers, permissions, tables, relay; prints a remedy for
+    /// each fault
     ///
     /// Changes nothing, and is safe beside running workers. Exits with 0 if nothing fails, otherwise with 1.
     Check {
@@ -71,7 +72,7 @@ pub enum Command {
         json: bool,
     },
 
-    /// Show backlog, throughput, losses and workers of the stream
+    /// Show the consumer, backlog, throughput, losses and workers of the stream
     ///
     /// Reads Redis only, so it works on any machine that reaches Redis. Exits with 1 if Redis cannot be reached.
     Status {
@@ -205,10 +206,9 @@ pub fn without_values(argument: Arg) -> Arg {
     argument.hide_env_values(true).hide_default_value(is_unset)
 }
 
-/// Every setting, as text.
-#[derive(Debug, Args)]
-#[command(next_help_heading = "Settings", mut_args = without_values)]
-pub struct Settings {
+/// How to reach Redis.
+#[derive(Clone, Debug, Args)]
+pub struct RedisSettings {
     #[arg(
         long,
         env = "REDIS_URL",
@@ -223,6 +223,33 @@ pub struct Settings {
     /// File to read REDIS_URL's value from
     #[arg(long, env = "REDIS_URL_FILE", default_value = "")]
     pub redis_url_file: String,
+}
+
+/// What a process that runs as a service serves, and how it stops.
+#[derive(Clone, Debug, Args)]
+pub struct ServiceSettings {
+    /// host:port to serve /metrics, /healthz and /readyz on; empty to serve nothing
+    #[arg(long, env = "METRICS_ADDR", default_value = "")]
+    pub metrics_addr: String,
+
+    /// Maximum duration of a stop, in milliseconds
+    #[arg(long, env = "STOP_TIMEOUT_MS", default_value = "25000")]
+    pub stop_timeout_ms: String,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct LogSettings {
+    /// DEBUG, INFO, WARNING or WARN, ERROR, CRITICAL or FATAL, NOTSET; RUST_LOG refines it by module
+    #[arg(long, env = "LOG_LEVEL", default_value = "INFO")]
+    pub log_level: String,
+}
+
+/// Every setting of the worker, as text.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Settings", mut_args = without_values)]
+pub struct Settings {
+    #[command(flatten)]
+    pub redis: RedisSettings,
 
     #[arg(
         long,
@@ -295,13 +322,8 @@ pub struct Settings {
     #[arg(long, env = "REDIS_MAX_STREAM_LEN", default_value = "500000")]
     pub redis_max_stream_len: String,
 
-    /// host:port to serve /metrics, /healthz and /readyz on; empty to serve nothing
-    #[arg(long, env = "METRICS_ADDR", default_value = "")]
-    pub metrics_addr: String,
-
-    /// Maximum duration of a stop, in milliseconds
-    #[arg(long, env = "STOP_TIMEOUT_MS", default_value = "25000")]
-    pub stop_timeout_ms: String,
+    #[command(flatten)]
+    pub service: ServiceSettings,
 
     /// Write notifications
     #[arg(long, env = "WRITE_NOTIFICATIONS", default_value = "true")]
@@ -315,9 +337,8 @@ pub struct Settings {
     #[arg(long, env = "WRITE_GENERIC_RECORDS", default_value = "true")]
     pub write_generic_records: String,
 
-    /// DEBUG, INFO, WARNING or WARN, ERROR, CRITICAL or FATAL, NOTSET; RUST_LOG refines it by module
-    #[arg(long, env = "LOG_LEVEL", default_value = "INFO")]
-    pub log_level: String,
+    #[command(flatten)]
+    pub log: LogSettings,
 }
 
 #[cfg(test)]
@@ -354,12 +375,15 @@ mod tests {
 
     #[test]
     fn help_shows_no_values_of_the_environment() {
-        for argument in Cli::command()
-            .get_arguments()
-            .filter(|argument| argument.get_env().is_some())
-        {
-            let is_hidden = argument.is_hide_env_values_set() || argument.is_hide_set();
-            assert!(is_hidden, "{argument:?}");
+        let worker = Cli::command();
+        let consumer = worker.find_subcommand("consume").unwrap();
+        for command in [&worker, consumer] {
+            let settings: Vec<&Arg> = command.get_arguments().filter(|arg| arg.get_env().is_some()).collect();
+            assert!(settings.len() > 15, "{}: {settings:?}", command.get_name());
+            for setting in settings {
+                let is_hidden = setting.is_hide_env_values_set() || setting.is_hide_set();
+                assert!(is_hidden, "{}: {setting:?}", command.get_name());
+            }
         }
     }
 

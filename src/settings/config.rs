@@ -71,7 +71,11 @@ impl Config {
             &settings.database_url,
             &settings.database_url_file,
         ));
-        let redis = check.redis_url(&secret("REDIS_URL", &settings.redis_url, &settings.redis_url_file));
+        let redis = check.redis_url(&secret(
+            "REDIS_URL",
+            &settings.redis.redis_url,
+            &settings.redis.redis_url_file,
+        ));
         let workers = check.number("PARALLEL_CONSUMERS", &settings.parallel_consumers, 1..=64);
         let pool = check.number("DB_POOL_SIZE", &settings.db_pool_size, 1..=1000);
         if pool < workers {
@@ -99,14 +103,14 @@ impl Config {
                 1..=usize::MAX,
             ),
             max_stream_len: check.number("REDIS_MAX_STREAM_LEN", &settings.redis_max_stream_len, 1..=usize::MAX),
-            metrics_addr: check.host_and_port("METRICS_ADDR", &settings.metrics_addr),
-            stop_timeout: millis(check.number("STOP_TIMEOUT_MS", &settings.stop_timeout_ms, 100..=3_600_000)),
+            metrics_addr: check.host_and_port("METRICS_ADDR", &settings.service.metrics_addr),
+            stop_timeout: millis(check.number("STOP_TIMEOUT_MS", &settings.service.stop_timeout_ms, 100..=3_600_000)),
             switches: Switches {
                 notifications: check.switch("WRITE_NOTIFICATIONS", &settings.write_notifications),
                 viewer_states: check.switch("WRITE_VIEWER_STATES", &settings.write_viewer_states),
                 generic_records: check.switch("WRITE_GENERIC_RECORDS", &settings.write_generic_records),
             },
-            log_level: check.level("LOG_LEVEL", &settings.log_level),
+            log_level: check.level("LOG_LEVEL", &settings.log.log_level),
             redis,
             postgres,
             warnings: std::mem::take(&mut check.warnings),

@@ -99,8 +99,8 @@ impl ConsumerConfig {
         let mut check = Check::new::<ConsumerSettings>();
         let redis = check.redis_url(&Secret {
             variable: "REDIS_URL",
-            value: &settings.redis_url,
-            file: &settings.redis_url_file,
+            value: &settings.redis.redis_url,
+            file: &settings.redis.redis_url_file,
             credentials: settings.credentials.as_deref(),
         });
         let relays = relays(&mut check, settings);
@@ -116,7 +116,7 @@ impl ConsumerConfig {
             &settings.firehose_relay_window_hours,
             1..=720,
         );
-        let stop_timeout = check.number("STOP_TIMEOUT_MS", &settings.stop_timeout_ms, 100..=3_600_000);
+        let stop_timeout = check.number("STOP_TIMEOUT_MS", &settings.service.stop_timeout_ms, 100..=3_600_000);
         let config = ConsumerConfig {
             redis,
             relays,
@@ -129,9 +129,9 @@ impl ConsumerConfig {
             is_beside_others: check.switch("FIREHOSE_BESIDE_OTHERS", &settings.firehose_beside_others),
             filters,
             relay_window: Duration::from_secs(3600 * window),
-            metrics_addr: check.host_and_port("METRICS_ADDR", &settings.metrics_addr),
+            metrics_addr: check.host_and_port("METRICS_ADDR", &settings.service.metrics_addr),
             stop_timeout: Duration::from_millis(stop_timeout),
-            log_level: check.level("LOG_LEVEL", &settings.log_level),
+            log_level: check.level("LOG_LEVEL", &settings.log.log_level),
             warnings: std::mem::take(&mut check.warnings),
         };
         check.finish(config)

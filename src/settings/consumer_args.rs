@@ -6,7 +6,10 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::cli::{DEFAULT_REDIS_URL, DEFAULT_STREAM, without_values};
+use super::cli::{DEFAULT_STREAM, LogSettings, RedisSettings, ServiceSettings, without_values};
+
+/// The key that the AppView's Python producer uses.
+pub const DEFAULT_CURSOR: &str = "firehose:python_cursor";
 
 /// Every setting of the consumer, as text.
 #[derive(Clone, Debug, Args)]
@@ -20,20 +23,8 @@ pub struct ConsumerSettings {
     #[arg(long, env = "ADDITIONAL_RELAY_URLS", default_value = "")]
     pub additional_relay_urls: String,
 
-    #[arg(
-        long,
-        env = "REDIS_URL",
-        default_value = "",
-        help = format!(
-            "redis://, rediss:// (TLS) or unix:// URL with user, password and database number \
-             [default: {DEFAULT_REDIS_URL}]"
-        )
-    )]
-    pub redis_url: String,
-
-    /// File to read REDIS_URL's value from
-    #[arg(long, env = "REDIS_URL_FILE", default_value = "")]
-    pub redis_url_file: String,
+    #[command(flatten)]
+    pub redis: RedisSettings,
 
     /// Directory of the credential redis_url, set by systemd
     #[arg(long, env = "CREDENTIALS_DIRECTORY", hide = true)]
@@ -44,7 +35,7 @@ pub struct ConsumerSettings {
     pub redis_stream_key: String,
 
     /// The key that holds the seq of the last event in the stream
-    #[arg(long, env = "REDIS_CURSOR_KEY", default_value = "firehose:python_cursor")]
+    #[arg(long, env = "REDIS_CURSOR_KEY", default_value = DEFAULT_CURSOR)]
     pub redis_cursor_key: String,
 
     /// Number of entries to keep in the stream; the consumer pauses while the group has not read 80% of as many
@@ -80,15 +71,9 @@ pub struct ConsumerSettings {
     #[arg(long, env = "FIREHOSE_RELAY_WINDOW_HOURS", default_value = "24")]
     pub firehose_relay_window_hours: String,
 
-    /// host:port to serve /metrics, /healthz and /readyz on; empty to serve nothing
-    #[arg(long, env = "METRICS_ADDR", default_value = "")]
-    pub metrics_addr: String,
+    #[command(flatten)]
+    pub service: ServiceSettings,
 
-    /// Maximum duration of a stop, in milliseconds
-    #[arg(long, env = "STOP_TIMEOUT_MS", default_value = "25000")]
-    pub stop_timeout_ms: String,
-
-    /// DEBUG, INFO, WARNING or WARN, ERROR, CRITICAL or FATAL, NOTSET; RUST_LOG refines it by module
-    #[arg(long, env = "LOG_LEVEL", default_value = "INFO")]
-    pub log_level: String,
+    #[command(flatten)]
+    pub log: LogSettings,
 }

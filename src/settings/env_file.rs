@@ -13,8 +13,11 @@ use clap::{ArgMatches, Command};
 
 use crate::logging::stderr;
 
-/// The file with the unit's settings, as the package and the README place it.
+/// The file with the settings of the worker's unit, as the package and the README place it.
 pub const DEFAULT: &str = "/etc/default/firehose-worker";
+
+/// The file with the settings of the consumer's unit.
+const CONSUMER: &str = "/etc/default/firehose-consumer";
 
 /// If any of these is in the environment, the caller has chosen the servers, and the unit's settings are not used.
 const ADDRESSES: [&str; 5] = [
@@ -51,9 +54,14 @@ impl EnvFile {
         })
     }
 
-    /// Whether this is the file with the unit's settings.
+    /// Whether this is the file with a unit's settings.
     pub fn is_of_unit(&self) -> bool {
-        self.path == Path::new(DEFAULT)
+        [DEFAULT, CONSUMER].iter().any(|path| self.path == Path::new(path))
+    }
+
+    /// Whether the file or, instead of it, the environment sets the variable. An empty value counts as unset.
+    pub fn sets(&self, variable: &str) -> bool {
+        is_set(variable) || self.variables.get(variable).is_some_and(|value| !value.is_empty())
     }
 
     /// Parses the command line. Flags and the environment override the file's values.
@@ -66,7 +74,7 @@ impl EnvFile {
     }
 
     /// The command, whose arguments have the variables of the file as their defaults, and so have its subcommands'.
-    fn with_defaults(&self, mut command: Command) -> Command {
+    pub fn with_defaults(&self, mut command: Command) -> Command {
         let names: Vec<_> = command
             .get_arguments()
             .map(|argument| argument.get_id().clone())
@@ -97,26 +105,42 @@ fn is_set(variable: &str) -> bool {
     env::var_os(variable).is_some_and(|value| !value.is_empty())
 }
 
-/// The unit's settings, for a caller that names no servers. Reports on standard error that they are used.
+/// Whether the caller names servers in the environment.
+pub fn names_servers() -> bool {
+    ADDRESSES.iter().any(|variable| is_set(variable))
+}
+
+/// The settings of the worker's unit, for a caller that names no servers.
 pub fn of_the_unit() -> EnvFile {
-    if ADDRESSES.iter().any(|variable| is_set(variable)) {
-        return EnvFile::default();
+    match names_servers() {
+        true => EnvFile::default(),
+        false => read_default(DEFAULT).unwrap_or_default(),
     }
-    match fs::read_to_string(DEFAULT) {
+}
+
+/// The settings of the consumer's unit. `None` if this user may not read them.
+pub fn of_the_consumers_unit() -> Option<EnvFile> {
+    read_default(CONSUMER)
+}
+
+/// Reads a unit's file, which need not exist, and reports on standard error that it is used. `None` if this user may
+/// not read it.
+fn read_default(path: &str) -> Option<EnvFile> {
+    match fs::read_to_string(path) {
         Ok(text) => {
-            stderr::print(&format!("using the settings in {DEFAULT}"));
-            EnvFile {
-                path: DEFAULT.into(),
+            stderr::print(&format!("using the settings in {path}"));
+            Some(EnvFile {
+                path: path.into(),
                 ..parse(&text)
-            }
+            })
         }
         Err(error) if error.kind() == ErrorKind::PermissionDenied => {
             stderr::print(&format!(
-                "this user may not read {DEFAULT}, so its settings are not used: try sudo"
+                "this user may not read {path}, so its settings are not used: try sudo"
             ));
-            EnvFile::default()
+            None
         }
-        Err(_) => EnvFile::default(),
+        Err(_) => Some(EnvFile::default()),
     }
 }
 

@@ -8,6 +8,7 @@ pub mod config;
 pub mod consumer;
 pub mod consumer_args;
 pub mod env_file;
+pub mod known_consumer;
 pub mod relay_url;
 pub mod secret;
 pub mod validate;

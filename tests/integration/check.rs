@@ -1,5 +1,6 @@
 //! `check`: each fault that it names, made for real, is found and told with what to do.
 
+mod consumer;
 mod postgres;
 mod redis;
 mod remedies;

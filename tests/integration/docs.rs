@@ -14,6 +14,7 @@ use serde_json::Value;
 use self::source::{Literal, SHORTEST, literals, pieces};
 use crate::generator::Events;
 use crate::prometheus::get;
+use crate::support::consumer::Line;
 use crate::support::process::free_port;
 use crate::support::snapshot::tables_in;
 use crate::support::stack::shown;
@@ -259,6 +260,24 @@ fn assert_lists_threads(worker: &Worker) {
     assert!(missing.is_empty(), "src/lib.rs does not list {missing:?}");
 }
 
+/// The metrics that a section of the manual lists.
+fn metrics_in(heading: &str, prefix: &str) -> BTreeSet<String> {
+    rows(section(&MANUAL, heading))
+        .iter()
+        .filter_map(|row| quoted(&row[0]).next()?.split('{').next())
+        .filter(|name| name.starts_with(prefix))
+        .map(|name| name.trim_end_matches("_total").to_owned())
+        .collect()
+}
+
+/// The metrics that a process serves.
+fn metrics_of(text: &str) -> BTreeSet<String> {
+    text.lines()
+        .filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next())
+        .map(|name| name.trim_end_matches("_total").to_owned())
+        .collect()
+}
+
 #[test]
 fn the_documentation_lists_every_thread_every_metric_and_every_key_of_a_worker() {
     let stack = Stack::new("docs");
@@ -270,20 +289,9 @@ fn the_documentation_lists_every_thread_every_metric_and_every_key_of_a_worker()
         equal(stack.metric("cluster:metrics", "errors"), 1)
     });
     let (_, text) = get(&address, "/metrics").unwrap_or_else(|| panic!("no answer; {}", shown(&worker.log())));
-    let served: BTreeSet<&str> = text
-        .lines()
-        .filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next())
-        .map(|name| name.trim_end_matches("_total"))
-        .collect();
     assert_lists_threads(&worker);
-    let rows_of_metrics = rows(section(&MANUAL, "## Prometheus"));
-    let listed: BTreeSet<&str> = rows_of_metrics
-        .iter()
-        .filter_map(|row| quoted(&row[0]).next()?.split('{').next())
-        .filter(|name| name.starts_with("firehose_worker_"))
-        .map(|name| name.trim_end_matches("_total"))
-        .collect();
-    assert_eq!(listed, served, "{text}");
+    let listed = metrics_in("## Prometheus", "firehose_worker_");
+    assert_eq!(listed, metrics_of(&text), "{text}");
 
     // Those that a crash makes, and those that are never made.
     let rare = ["tries", "check"];
@@ -314,6 +322,23 @@ fn the_documentation_lists_every_thread_every_metric_and_every_key_of_a_worker()
 }
 
 #[test]
+fn the_documentation_lists_every_metric_of_the_consumer() {
+    let line = Line::new();
+    line.append(1, 5);
+    let address = format!("127.0.0.1:{}", free_port());
+    let consumer = line.consumer().env("METRICS_ADDR", &address).spawn();
+    line.wait_until_read();
+    let mut text = String::new();
+    // It comes with the first event.
+    wait_until("the lag is served", || {
+        text = get(&address, "/metrics").map_or_else(String::new, |(_, text)| text);
+        text.contains("\nfirehose_consumer_lag_seconds ")
+    });
+    let listed = metrics_in("## Firehose consumer", "firehose_consumer_");
+    assert_eq!(listed, metrics_of(&text), "{}", shown(&consumer.log()));
+}
+
+#[test]
 fn the_manual_lists_the_workers_own_tables() {
     let rows = rows(section(&MANUAL, "## Own tables"));
     let listed: BTreeSet<&str> = rows.iter().flat_map(|row| quoted(&row[0])).collect();
@@ -341,34 +366,40 @@ fn a_worker_does_all_it_has_to_as_the_postgresql_role_of_the_manual() {
 }
 
 #[test]
-fn the_redis_user_of_the_manual_may_do_all_that_the_worker_does() {
+fn the_redis_users_of_the_manual_may_do_all_that_the_worker_and_the_consumer_do() {
     let stack = Stack::new("docs_acl");
     stack.create_group();
-    let rule = section(&MANUAL, "## Check")
-        .split("```\n")
-        .find(|block| block.starts_with("ACL SETUSER"))
-        .expect("the rule");
-    let mut command = cmd("ACL");
-    rule.split_whitespace().skip(1).for_each(|word| {
-        command.arg(word);
-    });
-    // With it `check` finds nothing missing, as the manual states.
-    command.arg("+info").exec(&mut stack.redis()).expect("ACL SETUSER");
-    let url = stack
-        .redis_url()
-        .replace("redis://", "redis://firehose-worker:PASSWORD@");
-    let checked = stack
-        .worker()
-        .env("REDIS_URL", &url)
-        .arg("check")
-        .arg("--json")
-        .run_to_exit();
-    let report: Value = serde_json::from_str(&checked.stdout).expect("a report");
-    let findings = report["findings"].as_array().expect("findings");
-    let rights = findings.iter().find(|finding| finding["what"] == "redis rights");
-    assert_eq!(
-        rights.map(|rights| &rights["level"]),
-        Some(&Value::from("ok")),
-        "{report:#}"
-    );
+    for (user, what) in [
+        ("firehose-worker", "redis rights"),
+        ("firehose-consumer", "consumer rights"),
+    ] {
+        let rule = section(&MANUAL, "## Check")
+            .split("```\n")
+            .find(|block| block.starts_with(&format!("ACL SETUSER {user} ")))
+            .expect("the rule");
+        let mut command = cmd("ACL");
+        rule.split_whitespace().skip(1).for_each(|word| {
+            command.arg(word);
+        });
+        // With it `check` finds nothing missing, as the manual states.
+        command.arg("+info").exec(&mut stack.redis()).expect("ACL SETUSER");
+        let url = stack
+            .redis_url()
+            .replace("redis://", &format!("redis://{user}:PASSWORD@"));
+        let checked = stack
+            .worker()
+            .env("REDIS_URL", &url)
+            .env("RELAY_URL", "ws://127.0.0.1:1")
+            .arg("check")
+            .arg("--json")
+            .run_to_exit();
+        let report: Value = serde_json::from_str(&checked.stdout).expect("a report");
+        let findings = report["findings"].as_array().expect("findings");
+        let rights = findings.iter().find(|finding| finding["what"] == what);
+        assert_eq!(
+            rights.map(|rights| &rights["level"]),
+            Some(&Value::from("ok")),
+            "{report:#}"
+        );
+    }
 }

@@ -9,6 +9,8 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::generator::Events;
+use crate::relay::frames::Frame;
+use crate::support::consumer::Line;
 use crate::support::entries::{did, follow};
 use crate::support::postgres::Database;
 use crate::support::process::free_port;
@@ -93,8 +95,34 @@ fn the_metrics_count_what_the_dashboard_counts_and_pass_promtool() {
         );
     }
     check_with_promtool(&text);
-    check_dashboard(&text);
+    check_dashboard(&text, "firehose_worker_");
     assert_eq!(get(&address, "/nothing").map(|(status, _)| status), Some(404));
+}
+
+#[test]
+fn the_metrics_of_the_consumer_count_its_events_and_pass_promtool() {
+    let line = Line::new();
+    line.append(1, 500);
+    line.relay.append(Frame::sync(&did("alice")).message());
+    let address = format!("127.0.0.1:{}", free_port());
+    let consumer = line.consumer().env("METRICS_ADDR", &address).spawn();
+    line.wait_until_read();
+    let text = || get(&address, "/metrics").map_or_else(String::new, |(_, text)| text);
+    wait_until("everything is counted", || {
+        equal(
+            value(&text(), r#"firehose_consumer_set_aside_total{reason="sync"}"#).map(str::to_owned),
+            Some("1".to_owned()),
+        )
+    });
+    let text = text();
+    let entries: u64 = ["commit", "identity", "account"]
+        .iter()
+        .filter_map(|kind| value(&text, &format!("firehose_consumer_entries_total{{type=\"{kind}\"}}")))
+        .map(|value| value.parse::<u64>().expect("a number"))
+        .sum();
+    assert_eq!(entries, line.length(), "{}\n{text}", shown(&consumer.log()));
+    check_with_promtool(&text);
+    check_dashboard(&text, "firehose_consumer_");
 }
 
 /// Debian's and Ubuntu's package `prometheus` has it.
@@ -124,13 +152,13 @@ fn check_with_promtool(text: &str) {
     );
 }
 
-/// Every metric that the Grafana dashboard asks for is there.
-fn check_dashboard(text: &str) {
+/// Every metric with this prefix that the Grafana dashboard asks for is there.
+fn check_dashboard(text: &str, prefix: &str) {
     let dashboard = include_str!("../../systemd/grafana-dashboard.json");
     serde_json::from_str::<Value>(dashboard).expect("the dashboard is JSON");
     let asked: BTreeSet<&str> = dashboard
         .split(|c: char| !c.is_ascii_alphanumeric() && c != '_')
-        .filter(|word| word.starts_with("firehose_worker_"))
+        .filter(|word| word.starts_with(prefix))
         .collect();
     assert!(asked.len() > 8, "{asked:?}");
     for name in asked {

@@ -11,6 +11,8 @@ use crate::support::stack::{EVENTS, shown};
 use crate::support::worker::{Worker, WorkerBuilder};
 use crate::support::{RedisServer, Stack, wait_until};
 
+mod consumer;
+
 fn status(worker: WorkerBuilder) -> Value {
     let output = worker.arg("status").arg("--json").run_to_exit();
     assert_eq!(output.status.code(), Some(0), "{}", shown(&output.log));

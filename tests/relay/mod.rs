@@ -13,7 +13,7 @@ pub(crate) mod frames;
 mod log;
 pub(crate) mod message;
 pub(crate) mod oracle;
-mod server;
+pub(crate) mod server;
 mod subscriber;
 mod websocket;
 

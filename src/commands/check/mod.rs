@@ -1,10 +1,13 @@
-//! `check`: whether the worker can run, and what to do if it cannot.
+//! `check`: whether the worker and the consumer can run, and what to do if they cannot.
 //!
 //! Owns the order of the checks and their time limit: each server is checked in a thread of its own, which is abandoned
-//! if a check takes too long. Changes nothing on either server.
+//! if a check takes too long. Changes nothing on any server.
 
+mod consumer;
+mod cursor;
 mod postgres;
 mod redis;
+mod relay;
 mod report;
 mod rights;
 mod settings;
@@ -24,6 +27,7 @@ use crate::logging::shown;
 use crate::settings::cli::Settings;
 use crate::settings::config::Config;
 use crate::settings::env_file::EnvFile;
+use crate::settings::known_consumer::KnownConsumer;
 use report::{Checked, Event, Finding, Level, Report};
 
 /// A server that has not answered a check within this time will not answer it.
@@ -37,7 +41,13 @@ const CLOCK_MARGIN: f64 = 2.0;
 /// # Errors
 ///
 /// A thread cannot be started, or stdout cannot be written to.
-pub fn run(config: &Config, settings: &Settings, file: &EnvFile, is_json: bool) -> anyhow::Result<bool> {
+pub fn run(
+    config: &Config,
+    settings: &Settings,
+    file: &EnvFile,
+    known_consumer: Option<KnownConsumer>,
+    is_json: bool,
+) -> anyhow::Result<bool> {
     let mut out = Out::new(is_json);
     let (report, events) = Report::new("configuration");
     settings::check(&report, file, settings, config);
@@ -49,8 +59,13 @@ pub fn run(config: &Config, settings: &Settings, file: &EnvFile, is_json: bool) 
         stream::check(&redis, &user, &config, report)
     })?;
     let postgres = start("postgresql", config, |config, report| postgres::check(&config, report))?;
+    let consumer = start("consumer", config, |config, report| {
+        consumer::check(known_consumer, &config, report);
+        Ok(())
+    })?;
     follow("redis", &redis, &mut out)?;
     follow("postgresql", &postgres, &mut out)?;
+    follow("redis or the relay", &consumer, &mut out)?;
     out.finish()
 }
 
@@ -58,7 +73,7 @@ pub fn run(config: &Config, settings: &Settings, file: &EnvFile, is_json: bool) 
 fn start(
     server: &'static str,
     config: &Config,
-    check: fn(Config, &Report) -> Checked,
+    check: impl FnOnce(Config, &Report) -> Checked + Send + 'static,
 ) -> anyhow::Result<Receiver<Event>> {
     let (report, events) = Report::new(server);
     let config = config.clone();
@@ -75,16 +90,17 @@ fn start(
 
 /// Prints what the checks of a server find, until they end or one of them takes too long.
 fn follow(server: &'static str, events: &Receiver<Event>, out: &mut Out) -> anyhow::Result<()> {
-    let mut subject = server;
+    let mut under_way = (server, Level::Fail);
     loop {
         match events.recv_timeout(LIMIT) {
-            Ok(Event::Checking(what)) => subject = what,
+            Ok(Event::Checking(what, level)) => under_way = (what, level),
             Ok(Event::Found(finding)) => out.add(finding)?,
             Err(RecvTimeoutError::Disconnected) => return Ok(()),
             Err(RecvTimeoutError::Timeout) => {
+                let (what, level) = under_way;
                 return out.add(Finding {
-                    level: Level::Fail,
-                    what: subject,
+                    level,
+                    what,
                     found: format!("no answer within {} s", LIMIT.as_secs()),
                     remedy: format!("check whether {server} hangs, or a firewall drops what is sent to it"),
                 });

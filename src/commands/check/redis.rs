@@ -30,7 +30,8 @@ pub fn check(config: &Config, report: &Report) -> Checked<(Redis, User)> {
         return Err(Unusable::new(link::describe(error), remedy(error, config)));
     }
     // Before the rights: a refused EXEC leaves the link inside a transaction.
-    let user = User::of(&mut link, config);
+    let commands = rights::worker::commands(config);
+    let user = User::of(&mut link, &config.redis, &commands);
     match info {
         Ok(info) => check_info(&mut link, &info, config, report)?,
         Err(error) => {
@@ -52,7 +53,8 @@ pub fn check(config: &Config, report: &Report) -> Checked<(Redis, User)> {
     if let Ok((seconds, micros)) = link.query::<(f64, f64)>(&redis::cmd("TIME")) {
         check_clock(report, seconds + micros / 1e6, asked_at);
     }
-    rights::check(&mut link, &user, config, report);
+    report.about("redis rights");
+    rights::check(&mut link, &user, "worker", &commands, report);
     Ok((redis, user))
 }
 

@@ -17,13 +17,13 @@ const CHANNEL_CAPACITY: usize = 1024;
 /// Columns of a line for what was checked.
 const SUBJECT: usize = 19;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Level {
     Ok,
-    /// The worker runs, but something needs attention.
+    /// The worker and the consumer run, but something needs attention.
     Warn,
-    /// The worker cannot run, or not for long.
+    /// One of them cannot run, or not for long.
     Fail,
 }
 
@@ -64,8 +64,8 @@ impl Finding {
 
 /// What a thread of checks sends.
 pub enum Event {
-    /// It begins to check something.
-    Checking(&'static str),
+    /// It begins to check something. Without an answer, that is a finding of this level.
+    Checking(&'static str, Level),
     Found(Finding),
 }
 
@@ -96,19 +96,26 @@ pub type Checked<T = ()> = Result<T, Unusable>;
 pub struct Report {
     events: Sender<Event>,
     subject: Cell<&'static str>,
+    worst: Cell<Level>,
 }
 
 impl Report {
     pub fn new(subject: &'static str) -> (Report, Receiver<Event>) {
         let (events, received) = bounded(CHANNEL_CAPACITY);
         let subject = Cell::new(subject);
-        (Report { events, subject }, received)
+        let worst = Cell::new(Level::Fail);
+        (Report { events, subject, worst }, received)
+    }
+
+    /// Limits the level of the findings that follow.
+    pub fn limit(&self, worst: Level) {
+        self.worst.set(worst);
     }
 
     /// Names the subject of the findings that follow. The time limit of a check starts anew.
     pub fn about(&self, subject: &'static str) {
         self.subject.set(subject);
-        self.send(Event::Checking(subject));
+        self.send(Event::Checking(subject, self.worst.get()));
     }
 
     pub fn ok(&self, found: impl Into<String>) {
@@ -130,7 +137,7 @@ impl Report {
 
     pub fn add(&self, level: Level, found: impl Into<String>, remedy: impl Into<String>) {
         self.send(Event::Found(Finding {
-            level,
+            level: level.min(self.worst.get()),
             what: self.subject.get(),
             found: found.into(),
             remedy: remedy.into(),
@@ -146,6 +153,19 @@ impl Report {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_limit_lowers_the_level_of_what_follows() {
+        let (report, events) = Report::new("test");
+        report.limit(Level::Warn);
+        report.fail("broken", "mend it");
+        report.ok("whole");
+        let levels = events.try_iter().filter_map(|event| match event {
+            Event::Found(finding) => Some(finding.level),
+            Event::Checking(..) => None,
+        });
+        assert_eq!(levels.collect::<Vec<_>>(), [Level::Warn, Level::Ok]);
+    }
 
     #[test]
     fn a_line_has_level_subject_finding_and_remedy() {

@@ -15,7 +15,7 @@ pub fn check(report: &Report, file: &EnvFile, settings: &Settings, config: &Conf
 }
 
 /// Values that this command uses, but the unit does not.
-fn check_exports(report: &Report, file: &EnvFile) {
+pub fn check_exports(report: &Report, file: &EnvFile) {
     let lines: Vec<String> = file.exports.iter().map(usize::to_string).collect();
     if lines.is_empty() {
         return;
@@ -47,8 +47,8 @@ fn check_user(report: &Report, is_another: bool) {
 /// Whether any server is named. If the unit gets the addresses as credentials, only the unit sees them.
 fn check_addresses(report: &Report, settings: &Settings) {
     let addresses = [
-        &settings.redis_url,
-        &settings.redis_url_file,
+        &settings.redis.redis_url,
+        &settings.redis.redis_url_file,
         &settings.database_url,
         &settings.database_url_file,
     ];
@@ -109,7 +109,7 @@ mod tests {
         check(&report);
         events.try_iter().find_map(|event| match event {
             Event::Found(finding) => Some(finding),
-            Event::Checking(_) => None,
+            Event::Checking(..) => None,
         })
     }
 

@@ -9,13 +9,15 @@ use redis::RedisError;
 use super::quoted;
 use super::report::{Checked, Report, Unusable};
 use super::rights::User;
-use crate::commands::figures::{Figures, Gatherer, PRODUCER, Question, Worker, grouped, list};
+use crate::commands::figures::{Figures, Gatherer, Question, Worker, grouped, list};
+use crate::consumer::peers::STATUS;
 use crate::keys;
 use crate::logging::shown;
 use crate::losses;
 use crate::losses::forecast::{WARN_WITHIN, seconds_left};
 use crate::redis::link::{self, Redis};
 use crate::settings::config::Config;
+use crate::settings::consumer_args::DEFAULT_CURSOR;
 
 /// Time between the two samples from which rates are computed.
 const SAMPLE: Duration = Duration::from_millis(1500);
@@ -55,7 +57,7 @@ pub fn check(redis: &Redis, user: &User, config: &Config, report: &Report) -> Ch
 
 /// The figures, with rates if there is a group.
 fn gather(redis: &Redis, config: &Config, report: &Report) -> anyhow::Result<Figures> {
-    let mut gatherer = Gatherer::new(redis, config);
+    let mut gatherer = Gatherer::new(redis, config, DEFAULT_CURSOR);
     let figures = gatherer.gather()?;
     if figures.length.is_none() {
         return Ok(figures);
@@ -214,7 +216,7 @@ fn check_producer(figures: &Figures, report: &Report) {
     }
     report.about("producer");
     if let Some(fault) = &figures.producer_fault {
-        let found = format!("{PRODUCER} is not what a firehose consumer writes: {fault}");
+        let found = format!("{STATUS} is not what a firehose consumer writes: {fault}");
         return report.warn(found, "find out what writes it");
     }
     let found = figures.describe_producer();

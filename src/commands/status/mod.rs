@@ -1,4 +1,4 @@
-//! `status`: the figures of the stream and of its workers, at a glance.
+//! `status`: the figures of the stream, of its workers and of the consumer, at a glance.
 //!
 //! Reads only Redis, so it works wherever the worker runs, beside workers of other kinds, and while none runs.
 
@@ -16,6 +16,9 @@ use crate::logging::stderr;
 use crate::redis::link::Redis;
 use crate::runtime::shutdown::{Stop, handle_signals};
 use crate::settings::config::Config;
+use crate::settings::consumer_args::DEFAULT_CURSOR;
+use crate::settings::known_consumer::KnownConsumer;
+use crate::settings::validate::or_default;
 use screen::Terminal;
 
 /// Time between the two samples from which a single status computes its rates.
@@ -33,9 +36,15 @@ const LEAVE: &str = "\x1b[?25h\x1b[?1049l";
 /// # Errors
 ///
 /// Redis cannot be reached; with `interval`, only at the start.
-pub fn run(config: &Config, interval: Option<Duration>, is_json: bool) -> anyhow::Result<()> {
+pub fn run(
+    config: &Config,
+    consumer: Option<&KnownConsumer>,
+    interval: Option<Duration>,
+    is_json: bool,
+) -> anyhow::Result<()> {
     let redis = Redis::new(config.redis.clone());
-    let mut gatherer = Gatherer::new(&redis, config);
+    let cursor_key = consumer.map_or("", |known| &known.settings.redis_cursor_key);
+    let mut gatherer = Gatherer::new(&redis, config, &or_default(cursor_key, DEFAULT_CURSOR));
     let first = gatherer.gather().context("failed to read the status from redis")?;
     let Some(interval) = interval else {
         std::thread::sleep(SAMPLE);

@@ -48,6 +48,13 @@ pub fn lines(figures: &Figures, terminal: &Terminal) -> Vec<String> {
     let mut lines = vec![format!("{}, group {}", figures.stream, figures.group), String::new()];
     let mut add = |name: &str, text: String| lines.push(format!("{name:<11} {text}"));
     add("firehose", figures.describe_producer());
+    if let Some(consumer) = &figures.consumer {
+        add("consumer", consumer.describe());
+        consumer
+            .describe_set_aside()
+            .into_iter()
+            .for_each(|text| add("set aside", text));
+    }
     add("freshness", freshness(figures));
     add(
         "events/s",

@@ -4,6 +4,7 @@
 //! of failure. Each dial resolves the name again and tries its addresses in turn.
 
 use std::fmt;
+use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -23,8 +24,8 @@ use crate::runtime::shutdown::{Stop, Stopped};
 use crate::settings::relay_url::RelayUrl;
 use crate::tls::{self, Roots, TlsMode, TlsSettings};
 
-/// Limit of the connection to one address, and of TLS and upgrade together.
-const TIMEOUT: Duration = Duration::from_secs(10);
+/// Limit of each step.
+pub const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The maximum number of redirects that are followed.
 const MAX_REDIRECTS: usize = 3;
@@ -42,10 +43,21 @@ const MAX_MESSAGE: usize = 16 << 20;
 /// Fewer reads of the system than by default: 128 KiB hold some twenty events.
 const READ_BUFFER: usize = 128 << 10;
 
+/// A step of a dial. The connection to each address of a name is one of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    Name,
+    Connect,
+    Tls,
+    Upgrade,
+}
+
 /// Why a relay could not be reached.
 #[derive(Debug)]
 pub struct DialError {
     pub reason: String,
+    /// What the relay answered instead of opening a WebSocket.
+    pub status: Option<StatusCode>,
     /// How long to wait at least before the next attempt.
     pub wait: Duration,
 }
@@ -66,6 +78,7 @@ impl From<String> for Failure {
     fn from(reason: String) -> Failure {
         Failure::Dial(DialError {
             reason,
+            status: None,
             wait: Duration::ZERO,
         })
     }
@@ -83,14 +96,21 @@ impl From<Stopped> for Failure {
 ///
 /// The relay could not be reached or refuses, or a stop was requested.
 pub fn dial(relay: &RelayUrl, cursor: Option<u64>, stop: &Stop) -> Result<WebSocket<Stream>, Failure> {
-    let mut relay = relay.clone();
-    for _ in 0..=MAX_REDIRECTS {
-        match upgrade(&relay, cursor, stop)? {
-            Upgraded::Open(socket) => return Ok(*socket),
-            Upgraded::Redirect(target) => relay = target,
-        }
-    }
-    Err(refused(format!("more than {MAX_REDIRECTS} redirects"), LONG_WAIT))
+    let dial = Dial {
+        timeout: TIMEOUT,
+        begins: &|_| {},
+        stop,
+    };
+    dial.open(relay, cursor)
+}
+
+/// How to dial.
+pub struct Dial<'a> {
+    /// Limit of each step.
+    pub timeout: Duration,
+    /// Called when a step begins.
+    pub begins: &'a dyn Fn(Step),
+    pub stop: &'a Stop,
 }
 
 enum Upgraded {
@@ -98,29 +118,114 @@ enum Upgraded {
     Redirect(RelayUrl),
 }
 
-fn upgrade(relay: &RelayUrl, cursor: Option<u64>, stop: &Stop) -> Result<Upgraded, Failure> {
-    let stream = connect(relay, stop)?;
-    let config = WebSocketConfig::default()
-        .read_buffer_size(READ_BUFFER)
-        .max_message_size(Some(MAX_MESSAGE))
-        .max_frame_size(Some(MAX_MESSAGE));
-    let mut step = ClientHandshake::start(stream, request(relay, cursor)?, Some(config))
-        .map_err(|error| error.to_string())?
-        .handshake();
-    loop {
-        heartbeat::beat();
-        match step {
-            Ok((mut socket, _)) => {
-                socket.get_mut().socket().deadline = None;
-                return Ok(Upgraded::Open(Box::new(socket)));
+impl Dial<'_> {
+    /// As `dial`.
+    ///
+    /// # Errors
+    ///
+    /// As for `dial`.
+    pub fn open(&self, relay: &RelayUrl, cursor: Option<u64>) -> Result<WebSocket<Stream>, Failure> {
+        let mut relay = relay.clone();
+        for _ in 0..=MAX_REDIRECTS {
+            match self.upgrade(&relay, cursor)? {
+                Upgraded::Open(socket) => return Ok(*socket),
+                Upgraded::Redirect(target) => relay = target,
             }
-            Err(HandshakeError::Interrupted(waiting)) => {
-                stop.check()?;
-                step = waiting.handshake();
-            }
-            Err(HandshakeError::Failure(Error::Http(response))) => return answered(relay, &response),
-            Err(HandshakeError::Failure(error)) => return Err(describe(&error).into()),
         }
+        Err(refused(format!("more than {MAX_REDIRECTS} redirects"), None, LONG_WAIT))
+    }
+
+    fn upgrade(&self, relay: &RelayUrl, cursor: Option<u64>) -> Result<Upgraded, Failure> {
+        let mut stream = self.connect(relay)?;
+        self.begin(Step::Upgrade);
+        stream.socket().deadline = Some(Instant::now() + self.timeout);
+        let config = WebSocketConfig::default()
+            .read_buffer_size(READ_BUFFER)
+            .max_message_size(Some(MAX_MESSAGE))
+            .max_frame_size(Some(MAX_MESSAGE));
+        let mut step = ClientHandshake::start(stream, request(relay, cursor)?, Some(config))
+            .map_err(|error| error.to_string())?
+            .handshake();
+        loop {
+            heartbeat::beat();
+            match step {
+                Ok((mut socket, _)) => {
+                    socket.get_mut().socket().deadline = None;
+                    return Ok(Upgraded::Open(Box::new(socket)));
+                }
+                Err(HandshakeError::Interrupted(waiting)) => {
+                    self.stop.check()?;
+                    step = waiting.handshake();
+                }
+                Err(HandshakeError::Failure(Error::Http(response))) => return answered(relay, &response),
+                Err(HandshakeError::Failure(error)) => return Err(describe(&error).into()),
+            }
+        }
+    }
+
+    /// Connects to the first of the relay's addresses that answers, or to the proxy's.
+    fn connect(&self, relay: &RelayUrl) -> Result<Stream, Failure> {
+        let proxy = Proxy::of(relay)?;
+        let (host, port) = match &proxy {
+            Some(proxy) => (proxy.host.as_str(), proxy.port),
+            None => (relay.host.as_str(), relay.port),
+        };
+        self.begin(Step::Name);
+        let addresses: Vec<SocketAddr> = (host, port)
+            .to_socket_addrs()
+            .map_err(|error| format!("cannot resolve {host}: {error}"))?
+            .collect();
+        let mut reason = format!("{host} has no address");
+        for address in addresses {
+            self.stop.check()?;
+            self.begin(Step::Connect);
+            match TcpStream::connect_timeout(&address, self.timeout) {
+                Ok(tcp) => return self.prepare(tcp, relay, proxy.as_ref()),
+                Err(error) => reason = format!("cannot connect to {address}: {error}"),
+            }
+        }
+        Err(reason.into())
+    }
+
+    fn prepare(&self, tcp: TcpStream, relay: &RelayUrl, proxy: Option<&Proxy>) -> Result<Stream, Failure> {
+        if let Some(proxy) = proxy {
+            proxy
+                .connect(&tcp, relay, self.timeout)
+                .map_err(|error| format!("cannot connect through the proxy {}: {error}", proxy.host))?;
+        }
+        let socket = Socket::new(tcp).map_err(|error| error.to_string())?;
+        match relay.is_tls {
+            true => self.encrypt(socket, relay),
+            false => Ok(Stream::Plain(socket)),
+        }
+    }
+
+    fn encrypt(&self, mut socket: Socket, relay: &RelayUrl) -> Result<Stream, Failure> {
+        self.begin(Step::Tls);
+        let settings = TlsSettings {
+            mode: TlsMode::VerifyFull,
+            roots: Roots::System,
+            identity: None,
+        };
+        let name = ServerName::try_from(relay.host.clone()).map_err(|error| error.to_string())?;
+        let mut connection =
+            ClientConnection::new(Arc::new(settings.client_config()?), name).map_err(|error| error.to_string())?;
+        socket.deadline = Some(Instant::now() + self.timeout);
+        while connection.is_handshaking() {
+            heartbeat::beat();
+            self.stop.check()?;
+            match connection.complete_io(&mut socket) {
+                Ok(_) => {}
+                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
+                Err(error) => return Err(describe(&Error::Io(error)).into()),
+            }
+        }
+        Ok(Stream::Tls(Box::new(StreamOwned::new(connection, socket))))
+    }
+
+    fn begin(&self, step: Step) {
+        heartbeat::beat();
+        (self.begins)(step);
     }
 }
 
@@ -136,53 +241,6 @@ fn request(relay: &RelayUrl, cursor: Option<u64>) -> Result<Request, String> {
         .header(header::USER_AGENT, agent)
         .body(())
         .map_err(|error| error.to_string())
-}
-
-/// Connects to the first of the relay's addresses that answers, or to the proxy's.
-fn connect(relay: &RelayUrl, stop: &Stop) -> Result<Stream, Failure> {
-    let proxy = Proxy::of(relay)?;
-    let (host, port) = match &proxy {
-        Some(proxy) => (proxy.host.as_str(), proxy.port),
-        None => (relay.host.as_str(), relay.port),
-    };
-    let addresses: Vec<SocketAddr> = (host, port)
-        .to_socket_addrs()
-        .map_err(|error| format!("cannot resolve {host}: {error}"))?
-        .collect();
-    heartbeat::beat();
-    let mut reason = format!("{host} has no address");
-    for address in addresses {
-        stop.check()?;
-        let connected = TcpStream::connect_timeout(&address, TIMEOUT);
-        heartbeat::beat();
-        match connected {
-            Ok(tcp) => return prepare(tcp, relay, proxy.as_ref()),
-            Err(error) => reason = format!("cannot connect to {address}: {error}"),
-        }
-    }
-    Err(reason.into())
-}
-
-fn prepare(tcp: TcpStream, relay: &RelayUrl, proxy: Option<&Proxy>) -> Result<Stream, Failure> {
-    if let Some(proxy) = proxy {
-        proxy
-            .connect(&tcp, relay)
-            .map_err(|error| format!("cannot connect through the proxy {}: {error}", proxy.host))?;
-    }
-    let mut socket = Socket::new(tcp).map_err(|error| error.to_string())?;
-    socket.deadline = Some(Instant::now() + TIMEOUT);
-    if !relay.is_tls {
-        return Ok(Stream::Plain(socket));
-    }
-    let settings = TlsSettings {
-        mode: TlsMode::VerifyFull,
-        roots: Roots::System,
-        identity: None,
-    };
-    let name = ServerName::try_from(relay.host.clone()).map_err(|error| error.to_string())?;
-    let connection =
-        ClientConnection::new(Arc::new(settings.client_config()?), name).map_err(|error| error.to_string())?;
-    Ok(Stream::Tls(Box::new(StreamOwned::new(connection, socket))))
 }
 
 /// What to do about an answer that does not open a WebSocket.
@@ -206,13 +264,13 @@ fn answered(relay: &RelayUrl, response: &Response) -> Result<Upgraded, Failure> 
         status if status.is_server_error() && status != StatusCode::NOT_IMPLEMENTED => Duration::ZERO,
         _ => LONG_WAIT,
     };
-    Err(refused(reason, wait))
+    Err(refused(reason, Some(status), wait))
 }
 
 fn redirect(relay: &RelayUrl, headers: &HeaderMap) -> Result<RelayUrl, Failure> {
     let target = headers.get(header::LOCATION).and_then(|value| value.to_str().ok());
     let Some(target) = target else {
-        return Err(refused("it redirects without a target".to_owned(), LONG_WAIT));
+        return Err(refused("it redirects without a target".to_owned(), None, LONG_WAIT));
     };
     // The cursor is added to the new address as well.
     let target = target.split('?').next().unwrap_or_default();
@@ -220,8 +278,13 @@ fn redirect(relay: &RelayUrl, headers: &HeaderMap) -> Result<RelayUrl, Failure> 
         true => format!("{relay}{target}"),
         false => target.to_owned(),
     };
-    RelayUrl::parse(&target)
-        .map_err(|reason| refused(format!("it redirects to an unusable address: {reason}"), LONG_WAIT))
+    RelayUrl::parse(&target).map_err(|reason| {
+        refused(
+            format!("it redirects to an unusable address: {reason}"),
+            None,
+            LONG_WAIT,
+        )
+    })
 }
 
 /// The header's number of seconds. A date, its other form, is not understood.
@@ -230,8 +293,8 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     Some(Duration::from_secs(seconds).min(LONGEST_WAIT))
 }
 
-fn refused(reason: String, wait: Duration) -> Failure {
-    Failure::Dial(DialError { reason, wait })
+fn refused(reason: String, status: Option<StatusCode>, wait: Duration) -> Failure {
+    Failure::Dial(DialError { reason, status, wait })
 }
 
 /// The error on one line, with advice if it is about TLS.

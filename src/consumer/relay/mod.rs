@@ -1,6 +1,8 @@
 //! The connection to a relay: from its address to an open WebSocket.
 
+pub mod close;
 pub mod dial;
+pub mod first;
 mod proxy;
 mod stream;
 

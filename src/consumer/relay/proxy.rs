@@ -16,9 +16,6 @@ use crate::settings::relay_url::RelayUrl;
 /// The largest accepted head of a proxy's answer, in bytes.
 const MAX_HEAD: u64 = 16 << 10;
 
-/// How long the proxy may take to answer.
-const TIMEOUT: Duration = Duration::from_secs(10);
-
 /// A proxy for encrypted connections.
 pub struct Proxy {
     pub host: String,
@@ -63,10 +60,10 @@ impl Proxy {
     ///
     /// # Errors
     ///
-    /// The proxy refuses, or does not answer in time.
-    pub fn connect(&self, tcp: &TcpStream, relay: &RelayUrl) -> io::Result<()> {
-        tcp.set_read_timeout(Some(TIMEOUT))?;
-        tcp.set_write_timeout(Some(TIMEOUT))?;
+    /// The proxy refuses, or does not answer within `timeout`.
+    pub fn connect(&self, tcp: &TcpStream, relay: &RelayUrl, timeout: Duration) -> io::Result<()> {
+        tcp.set_read_timeout(Some(timeout))?;
+        tcp.set_write_timeout(Some(timeout))?;
         let target = match relay.host.contains(':') {
             true => format!("[{}]:{}", relay.host, relay.port),
             false => format!("{}:{}", relay.host, relay.port),

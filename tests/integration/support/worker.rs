@@ -72,6 +72,12 @@ impl WorkerBuilder {
         self
     }
 
+    /// The same environment for another command.
+    pub(crate) fn without_args(mut self) -> Self {
+        self.args.clear();
+        self
+    }
+
     pub(crate) fn spawn(self) -> Worker {
         self.spawn_with(|command, log| Process::spawn(NAME, command, log, libc::SIGKILL))
     }
