@@ -14,6 +14,7 @@ use crossbeam_channel::Receiver;
 use redis::RedisResult;
 use serde::Serialize;
 
+use super::choice::Relays;
 use super::counts::Counts;
 use super::intake::now_ms;
 use super::peers::{self, Noticed, PRODUCER, STATUS};
@@ -106,7 +107,7 @@ pub struct Status {
 pub struct Dashboard {
     link: Link,
     samples: Receiver<Sample>,
-    url: Arc<str>,
+    relays: Relays,
     terms: Terms,
     noticed: Noticed,
     counts: Arc<Counts>,
@@ -120,7 +121,7 @@ impl Dashboard {
     pub fn new(
         link: Link,
         samples: Receiver<Sample>,
-        url: Arc<str>,
+        relays: Relays,
         terms: Terms,
         noticed: Noticed,
         counts: Arc<Counts>,
@@ -129,7 +130,7 @@ impl Dashboard {
         Dashboard {
             link,
             samples,
-            url,
+            relays,
             terms,
             noticed,
             counts,
@@ -198,7 +199,7 @@ impl Dashboard {
         let seq = counts.seq.load(Relaxed);
         Status {
             connected: is_connected,
-            url: self.url.to_string(),
+            url: self.relays.current().to_string(),
             current_cursor: (seq > 0).then(|| seq.to_string()),
             producer: format!("{PRODUCER} {VERSION} {}", mark::this_process()),
             paused: counts.is_paused.load(Relaxed),

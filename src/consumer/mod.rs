@@ -6,7 +6,8 @@
 //! ```
 //!
 //! Starts and stops the threads. `socket` reads and decodes, `redis` appends, with one batch under way and the next one
-//! being filled. Beside them, `holder` keeps the lease on the cursor, and `status` writes for the dashboard.
+//! being filled. Beside them, `holder` keeps the lease on the cursor, `status` writes for the dashboard, and with several
+//! relays `probe` dials the first while another one is read.
 //!
 //! Invariant: the cursor in Redis is the truth. It moves only together with the entries up to it, so that after any
 //! crash of any server the relay is read from exactly where the stream ends.
@@ -21,6 +22,7 @@ pub mod intake;
 pub mod peers;
 pub mod position;
 mod pressure;
+mod probe;
 mod progress;
 mod publish;
 pub mod relay;
@@ -46,6 +48,7 @@ use crate::service::notify::{self, Ready};
 use crate::settings::cli::VERSION;
 use crate::settings::consumer::ConsumerConfig;
 use batch::Form;
+use choice::Relays;
 use counts::Counts;
 use dashboard::Dashboard;
 use exposition::Exposition;
@@ -83,6 +86,7 @@ pub fn run(config: ConsumerConfig) -> anyhow::Result<()> {
         redis: Redis::new(config.redis.clone()),
         keys: Keys::new(&config),
         relay: Outage::new("the relay"),
+        relays: Relays::new(config.relays.clone()),
         counts: Arc::default(),
         terms: Terms::default(),
         noticed: Noticed::default(),
@@ -124,6 +128,7 @@ struct Consumer {
     redis: Redis,
     keys: Keys,
     relay: Arc<Outage>,
+    relays: Relays,
     counts: Arc<Counts>,
     terms: Terms,
     noticed: Noticed,
@@ -147,7 +152,7 @@ impl Consumer {
         let dashboard = Dashboard::new(
             self.redis.link(Duration::ZERO),
             shown,
-            self.config.relays[0].to_string().into(),
+            self.relays.clone(),
             self.terms.clone(),
             self.noticed.clone(),
             Arc::clone(&self.counts),
@@ -178,10 +183,15 @@ impl Consumer {
                 terms: self.terms.clone(),
                 counts: Arc::clone(&self.counts),
                 outage: Arc::clone(&self.relay),
+                relays: self.relays.clone(),
                 stop: self.stop.clone(),
             },
         );
         threads.spawn("socket", move || reader.run())?;
+        if self.config.relays.len() > 1 {
+            let relays = self.relays.clone();
+            threads.spawn_beside("probe", &self.stop, move |stop| probe::run(&relays, stop))?;
+        }
         self.ready.report();
         threads.join_path(self.config.stop_timeout);
         Ok(())

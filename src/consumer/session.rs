@@ -13,6 +13,7 @@ use tungstenite::protocol::CloseFrame;
 use tungstenite::{Error, Message, WebSocket};
 
 use super::batch::Batch;
+use super::choice::Relays;
 use super::counts::{Cause, Counts};
 use super::intake::{Intake, Interruption, Progress};
 use super::relay::close::close;
@@ -71,8 +72,7 @@ pub struct Session<'r> {
     pub counts: &'r Counts,
     pub waiter: &'r mut Waiter,
     pub stop: &'r Stop,
-    /// When the preferred relay is tried again, if this is another one.
-    pub return_at: Option<Instant>,
+    pub relays: &'r Relays,
     /// Events per second over the last connection that lasted long enough to tell.
     pub usual_rate: &'r mut f64,
 }
@@ -174,8 +174,7 @@ impl Session<'_> {
         if !self.terms.is_current(self.term) {
             return Some(End::Lost);
         }
-        let is_due = self.return_at.is_some_and(|at| Instant::now() >= at);
-        is_due.then_some(End::Return)
+        self.relays.is_first_well().then_some(End::Return)
     }
 
     /// Nothing has arrived: sends on what there is, and checks whether the relay is still there.

@@ -11,7 +11,7 @@ use crossbeam_channel::{Receiver, Sender};
 
 use super::batch::Batch;
 use super::begin::{self, Begin};
-use super::choice::{Choice, FAILING};
+use super::choice::{Choice, FAILING, Relays};
 use super::counts::{Cause, Counts};
 use super::intake::{Intake, Progress};
 use super::relay::dial::{DialError, Failure, dial};
@@ -42,6 +42,7 @@ pub struct Shared {
     pub terms: Terms,
     pub counts: Arc<Counts>,
     pub outage: Arc<Outage>,
+    pub relays: Relays,
     pub stop: Stop,
 }
 
@@ -83,7 +84,7 @@ impl Reader {
     ) -> Reader {
         Reader {
             waiter: Waiter::new(&shared.outage),
-            choice: Choice::new(config.relays.len(), Instant::now()),
+            choice: Choice::new(shared.relays.clone()),
             config,
             outbox,
             spent,
@@ -121,7 +122,7 @@ impl Reader {
     }
 
     fn relay(&self) -> &RelayUrl {
-        &self.config.relays[self.choice.relay()]
+        self.choice.relays().current()
     }
 
     /// Finds where the term begins.
@@ -195,7 +196,7 @@ impl Reader {
             counts: &self.shared.counts,
             waiter: &mut self.waiter,
             stop: &self.shared.stop,
-            return_at: self.choice.return_at(),
+            relays: &self.shared.relays,
             usual_rate: &mut self.usual_rate,
         };
         let end = session.run(at);
@@ -231,7 +232,10 @@ impl Reader {
                 self.shared.counts.reconnected(Cause::Own);
                 return Ok(());
             }
-            End::Return => return self.return_to_first(),
+            End::Return => {
+                self.return_to_first();
+                return Ok(());
+            }
             End::Reset => {
                 log::error!(
                     "{authority} counts its events anew: seq {} is not its last",
@@ -295,24 +299,13 @@ impl Reader {
         }
     }
 
-    /// Reads the first relay again if it can be reached.
-    fn return_to_first(&mut self) -> anyhow::Result<()> {
-        let first = &self.config.relays[0];
-        let tried = dial(first, None, &self.shared.stop);
-        let is_well = tried.is_ok();
-        match tried {
-            Ok(_) => log::info!(
-                "{} can be reached again: reading it, by the time of the events",
-                first.authority()
-            ),
-            Err(Failure::Stopped(stopped)) => return Err(stopped.into()),
-            Err(Failure::Dial(error)) => log::info!("{} still fails: {error}", first.authority()),
-        }
-        self.choice.tried_first(is_well, Instant::now());
-        if is_well {
-            self.changed_relay();
-        }
-        Ok(())
+    fn return_to_first(&mut self) {
+        self.choice.return_to_first();
+        log::info!(
+            "{} is well again: reading it, by the time of the events",
+            self.relay().authority()
+        );
+        self.changed_relay();
     }
 
     fn changed_relay(&mut self) {

@@ -145,7 +145,7 @@ fn the_second_relay_is_read_while_the_first_fails_and_the_first_again_once_it_is
         append(3);
         line.cursor().is_some_and(|cursor| cursor.starts_with('7'))
     });
-    wait_long_for_log(&consumer, 12 * MINUTE, "can be reached again");
+    wait_long_for_log(&consumer, 12 * MINUTE, "is well again");
     line.append(4, 30);
     line.wait_until_read();
     let seqs: Vec<String> = line.entries().into_iter().map(|entry| entry.seq).collect();
