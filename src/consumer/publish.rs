@@ -27,6 +27,7 @@ use super::position::{self, Keys, Remembered};
 use super::pressure::Pressure;
 use super::term::Terms;
 use crate::lease::Lease;
+use crate::redis::append_only::AppendOnly;
 use crate::redis::link::{self, Link, Redis};
 use crate::runtime::heartbeat;
 use crate::runtime::retry::{Backoff, Refusal};
@@ -85,6 +86,7 @@ pub struct Publisher {
     /// The cursor as this process has made it.
     known: Option<Vec<u8>>,
     watched: Option<Watched>,
+    append_only: AppendOnly,
     buffer: Vec<u8>,
     read_refusal: Refusal,
     write_refusal: Refusal,
@@ -135,6 +137,7 @@ impl Publisher {
             shared,
             known: None,
             watched: None,
+            append_only: AppendOnly::default(),
             buffer: Vec::new(),
             read_refusal: Refusal::default(),
             write_refusal: Refusal::default(),
@@ -354,6 +357,7 @@ impl Publisher {
         if let Some(watched) = self.watched.as_ref().filter(|watched| watched.connection == connection) {
             return Ok(watched.cursor.clone());
         }
+        self.append_only.renew(&mut self.link, &self.shared.stop)?;
         // Sent alone: if MULTI were refused, Redis would execute the commands behind it one by one.
         self.link.transaction(&[])?;
         self.link.query::<()>(redis::cmd("WATCH").arg(&self.keys.cursor))?;

@@ -296,7 +296,7 @@ fn another_producer_that_runs_is_told_with_what_follows() {
 
 /// With these the consumer does all that it can.
 const ALL: &str = "~firehose:* &firehose:events:broadcast +type +xrevrange +xadd +xinfo +get +set +setex +del +pexpire \
-                   +hgetall +hset +publish +watch +unwatch +multi +exec";
+                   +hgetall +hset +publish +watch +unwatch +multi +exec +info";
 
 /// Checks as a user who has these rules alone.
 fn as_user(line: &Line, rules: &str) -> Checked {

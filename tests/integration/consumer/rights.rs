@@ -62,6 +62,7 @@ fn without_a_right_that_it_can_do_without_the_consumer_says_so_once_and_goes_on(
         ("setex", "dashboard shows less of the firehose"),
         ("publish", "dashboard shows less of the firehose"),
         ("pexpire", "the cursor has no lease"),
+        ("info", "may double entries"),
     ] {
         let (line, consumer) = without(right);
         line.wait_until_read();

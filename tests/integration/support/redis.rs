@@ -144,13 +144,6 @@ impl RedisServer {
             .len()
     }
 
-    /// Where the commands in the append-only file begin, if no value in them has a line that begins with an asterisk.
-    pub(crate) fn log_borders(&self) -> impl Iterator<Item = u64> {
-        let log = std::fs::read(self.append_only_file()).expect("an append-only file");
-        let borders = (1..log.len()).filter(move |at| log[*at] == b'*' && log[*at - 1] == b'\n');
-        borders.map(|at| at as u64)
-    }
-
     /// Has the server crash, and come back with so much of its append-only file.
     pub(crate) fn cut_log(&self, length: u64) {
         self.kill();
@@ -160,8 +153,19 @@ impl RedisServer {
         assert!(self.try_start(), "redis-server does not start again; see above");
     }
 
+    /// The one that Redis writes to: each rewrite begins another.
     fn append_only_file(&self) -> PathBuf {
-        self.dir.join("appendonlydir/appendonly.aof.1.incr.aof")
+        let files = std::fs::read_dir(self.dir.join("appendonlydir")).expect("append-only files");
+        let paths = files.map(|file| file.expect("an append-only file").path());
+        let number = |path: &PathBuf| {
+            let name = path.file_name()?.to_str()?;
+            name.strip_prefix("appendonly.aof.")?
+                .strip_suffix(".incr.aof")?
+                .parse()
+                .ok()
+        };
+        let newest = paths.max_by_key(|path| number(path).unwrap_or(0_u64));
+        newest.expect("an append-only file")
     }
 
     fn copy(&self, from: &str, to: &str) {

@@ -9,6 +9,7 @@ const OWN: &str = "firehose:consumer:";
 
 const LEASE: &str = "a lease on the cursor, without which the second of two consumers stops with an error";
 const PRESSURE: &str = "a pause before unread entries are trimmed";
+const APPEND_ONLY: &str = "a sound append-only file after a crash of Redis";
 const DASHBOARD: &str = "the AppView's dashboard, and signs of other producers";
 
 /// The commands of a consumer with these settings, each with the feature that it lacks without it.
@@ -39,6 +40,7 @@ pub fn commands(config: &ConsumerConfig) -> Vec<Command> {
         (LEASE, None, "UNWATCH"),
         (PRESSURE, Some(stream()), "XINFO STREAM {key}"),
         (PRESSURE, Some(stream()), "XINFO GROUPS {key}"),
+        (APPEND_ONLY, None, "INFO"),
         (DASHBOARD, Some(Key::of("firehose:status")), "GET {key}"),
         (DASHBOARD, Some(Key::of("firehose:status")), "SETEX {key} x x"),
         (DASHBOARD, Some(Key::of("firehose:recent_events")), "SETEX {key} x x"),
