@@ -222,7 +222,9 @@ check "and in good order" is Result success
 echo "== the consumer"
 systemctl start "$unit"
 unit=firehose-consumer.service
-/root/relay --events 30000 --rate 20 --port 7000 --entries /root/entries >/root/relay.log 2>&1 &
+# It continues after the entries above.
+/root/relay --events 4000 --rate 10 --first-seq 601 --port 7000 --entries /root/entries >/root/relay.log 2>&1 &
+until_so "a relay serves events" 120 grep -q '^serves ' /root/relay.log
 printf '%s\n' RELAY_URL=ws://127.0.0.1:7000 FIREHOSE_START=oldest FIREHOSE_DIDS=@/etc/firehose-dids \
     >>/etc/default/firehose-consumer
 echo did:plc:another >/etc/firehose-dids
