@@ -24,7 +24,7 @@ keep=
 for argument; do
     case $argument in
         --help | -h) usage && exit ;;
-        --kvm) accelerator=(-accel kvm -cpu host,-arch-capabilities) ;;
+        --kvm) accelerator=(-accel kvm -cpu 'host,-arch-capabilities') ;;
         --keep) keep=1 ;;
         *) die "unknown argument $argument, see --help" ;;
     esac
