@@ -42,7 +42,7 @@ impl AppendOnly {
     ///
     /// As for `Link::query`. A missing right is no error: the link reports it.
     pub fn renew(&mut self, link: &mut Link, stop: &Stop) -> RedisResult<()> {
-        let answer = info(link);
+        let answer = info_once_loaded(link, stop);
         let Some(info) = link.optional(answer, COST, RULE)? else {
             return Ok(());
         };
@@ -63,6 +63,16 @@ impl AppendOnly {
         }
         self.run_id = run_id;
         Ok(())
+    }
+}
+
+/// While Redis reads the file, INFO says that there is none.
+fn info_once_loaded(link: &mut Link, stop: &Stop) -> RedisResult<InfoDict> {
+    loop {
+        let info = info(link)?;
+        if info.get("loading") != Some(1) || stop.wait(POLL_INTERVAL) {
+            return Ok(info);
+        }
     }
 }
 
