@@ -1,6 +1,8 @@
 // The consumer and the worker between the PDS and PostgreSQL: started, killed, waited for.
 
 import { spawn } from 'node:child_process'
+import { readFileSync } from 'node:fs'
+import { constants } from 'node:os'
 
 import { Redis } from 'ioredis'
 
@@ -90,9 +92,17 @@ class Program {
     await this.ended
   }
 
-  stop() {
+  async stop() {
+    // It may have been started a moment ago, and a signal without a handler would end it.
+    while (this.process.exitCode === null && !this.handlesSigterm()) await sleep(10)
     this.process.kill('SIGTERM')
     return this.ended
+  }
+
+  handlesSigterm() {
+    const status = readFileSync(`/proc/${this.process.pid}/status`, 'utf8')
+    const caught = BigInt(`0x${status.match(/^SigCgt:\s*([0-9a-f]+)$/m)[1]}`)
+    return (caught & (1n << BigInt(constants.signals.SIGTERM - 1))) !== 0n
   }
 }
 
