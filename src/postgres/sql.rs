@@ -50,6 +50,7 @@ statements! {
     MEMBERS_REMOVE = "members_remove";
     MEMBERS_SETTLE = "members_settle";
     MEMBERS_SETTLED = "members_settled";
+    LOCAL_DIDS_ENTER = "local_dids_enter";
     VERSIONS_TAKE = "versions_take";
     VERSIONS_POSITIONS = "versions_positions";
     VERSIONS_PRUNE = "versions_prune";
@@ -139,6 +140,16 @@ statements! {
 }
 
 statements! {
+    /// Statements that read small tables as a whole, some of which an AppView may lack. `local::register` replaces
+    /// names in braces.
+    LOCAL:
+    LOCAL_TABLES = "local_tables";
+    LOCAL_DIDS_LEAVE = "local_dids_leave";
+    LOCAL_DIDS_READ = "local_dids_read";
+    LOCAL_DIDS_FIND = "local_dids_find";
+}
+
+statements! {
     /// Statements that receive rows in COPY's binary format.
     COPIES:
     POSTS_COPY = "posts_copy";
@@ -164,7 +175,8 @@ pub fn describe() -> String {
             statement.text.trim_end()
         )
     };
-    queries().chain(copies()).map(text).collect::<Vec<_>>().join("\n")
+    let statements = queries().chain(LOCAL).chain(copies());
+    statements.map(text).collect::<Vec<_>>().join("\n")
 }
 
 /// Whether the worker writes the column, judged by the words of the statements that write the table.
@@ -243,7 +255,7 @@ mod tests {
     /// error that does not reveal the cause.
     #[test]
     fn what_is_sent_is_ascii() {
-        let texts = queries().chain(copies()).chain(DIAGNOSES).chain(LOOKS);
+        let texts = queries().chain(copies()).chain(DIAGNOSES).chain(LOOKS).chain(LOCAL);
         for statement in texts {
             assert!(statement.text.is_ascii(), "{}", statement.name);
         }
@@ -259,6 +271,7 @@ mod tests {
             .chain(TEMPLATES)
             .chain(DIAGNOSES)
             .chain(LOOKS)
+            .chain(LOCAL)
             .map(|statement| statement.name)
             .collect();
         for file in std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/sql")).unwrap() {

@@ -33,7 +33,7 @@ use crate::postgres::transaction::transaction;
 use crate::runtime::retry::Backoff;
 use crate::runtime::shutdown::{Stop, Stopped, handle_signals};
 use crate::settings::cli;
-use crate::settings::config::Config;
+use crate::settings::config::{Accounts, Config};
 use progress::{Hold, Place};
 use report::Report;
 
@@ -118,7 +118,7 @@ pub fn run(config: Config, options: &cli::Repair) -> anyhow::Result<String> {
         db: Db::new(config.postgres, 1, &stop),
         stop,
         options,
-        writes_viewers: config.switches.viewer_states,
+        writes_viewers: config.switches.viewer_states == Accounts::All,
         hold: (!options.dry_run).then(Hold::new),
         report: Report::new(options.dry_run),
         started: Instant::now(),
