@@ -215,6 +215,9 @@ pub mod postgres;
 pub mod settings;
 pub mod keys;
 
+// Work on whole tables beside running workers.
+pub mod job;
+
 // The worker: what becomes of an entry, what is counted, which processes read a stream, and the data path from the
 // stream to the acknowledgement.
 pub mod fold;

@@ -67,11 +67,11 @@ statements! {
     VIEWER_STATES_CLEAR = "viewer_states_clear";
     COUNTERS_ADD = "counters_add";
     COUNTERS_RECOUNT = "counters_recount";
-    REPAIR_RIGHTS = "repair_rights";
-    REPAIR_YIELD = "repair_yield";
-    REPAIR_PROGRESS_TAKE = "repair_progress_take";
-    REPAIR_PROGRESS_SAVE = "repair_progress_save";
-    REPAIR_PROGRESS_END = "repair_progress_end";
+    JOB_RIGHTS = "job_rights";
+    JOB_YIELD = "job_yield";
+    JOB_TAKE = "job_take";
+    JOB_SAVE = "job_save";
+    JOB_END = "job_end";
     REPAIR_LIST_ITEMS_FIND = "repair_list_items_find";
     REPAIR_LIST_ITEMS_LOCK = "repair_list_items_lock";
     REPAIR_LIST_ITEMS_DELETE = "repair_list_items_delete";
@@ -112,6 +112,9 @@ statements! {
     REPAIR_DATES_FIND = "repair_dates_find";
     REPAIR_DATES_SET = "repair_dates_set";
 }
+
+/// How the names of statements begin that only commands send.
+const OF_COMMANDS: [&str; 3] = ["job_", "repair_", "prune_"];
 
 /// All statements except COPY.
 pub fn queries() -> impl Iterator<Item = &'static Statement> {
@@ -181,23 +184,27 @@ pub fn describe() -> String {
 
 /// Whether the worker writes the column, judged by the words of the statements that write the table.
 pub fn writes(table: &str, column: &str) -> bool {
-    let is_the_workers = |statement: &&Statement| !statement.name.starts_with("repair_");
-    queries().chain(copies()).filter(is_the_workers).any(|statement| {
-        let words = words(statement.text);
-        let is_of_table = words
-            .windows(2)
-            .any(|pair| matches!(pair[0], "INTO" | "UPDATE" | "COPY") && pair[1] == table);
-        is_of_table && words.contains(&column)
-    })
+    queries()
+        .chain(copies())
+        .filter(Statement::is_of_worker)
+        .any(|statement| {
+            let words = words(statement.text);
+            let is_of_table = words
+                .windows(2)
+                .any(|pair| matches!(pair[0], "INTO" | "UPDATE" | "COPY") && pair[1] == table);
+            is_of_table && words.contains(&column)
+        })
 }
 
-/// Whether any of the worker's statements, except those of `repair`, names the column of the table.
+/// Whether any statement of the worker itself names the column of the table.
 pub fn uses(table: &str, column: &str) -> bool {
-    let of_worker = queries().filter(|statement| !statement.name.starts_with("repair_"));
-    of_worker.chain(copies()).any(|statement| {
-        let words = words(statement.text);
-        words.contains(&table) && words.contains(&column)
-    })
+    queries()
+        .chain(copies())
+        .filter(Statement::is_of_worker)
+        .any(|statement| {
+            let words = words(statement.text);
+            words.contains(&table) && words.contains(&column)
+        })
 }
 
 /// The names and key words of a statement. A name with its schema counts as one word.
@@ -221,6 +228,11 @@ pub const SCHEMA: &str = include_str!("../../sql/schema.sql");
 pub const OWN_SCHEMA: &str = include_str!("../../sql/own_schema.sql");
 
 impl Statement {
+    /// Whether the worker itself sends it, not only a command that works on stored rows.
+    pub fn is_of_worker(self: &&Self) -> bool {
+        !OF_COMMANDS.iter().any(|prefix| self.name.starts_with(prefix))
+    }
+
     /// Splits a file after the comment lines at its start.
     const fn of_file(name: &'static str, file: &'static str) -> Statement {
         let bytes = file.as_bytes();
