@@ -70,6 +70,7 @@
 //! | `holder`, `renewer` | renew the lease on the consumer name, and entries that are held for long | `src/group/` |
 //! | `members` | finds the other processes that write to the database | `src/group/members/` |
 //! | `local` | looks for the accounts that this AppView serves, if a side effect is written only for them | `src/local/keep.rs` |
+//! | `fill` | writes what accounts missed before they became local | `src/fill/keep.rs` |
 //! | `tries` | watches attempts at entries that may crash the process | `src/worker/poison.rs` |
 //! | `notify`, `http`, `http-connection` | report to systemd and to Prometheus, where they are configured; each HTTP connection has a thread of its own | `src/service/` |
 //! | `signals`, `stderr` | receive signals, and write the log | `src/runtime/shutdown.rs`, `src/logging/` |
@@ -231,6 +232,7 @@ pub mod group;
 pub mod local;
 pub mod losses;
 pub mod apply;
+pub mod fill;
 pub mod reader;
 pub mod worker;
 pub mod ack;

@@ -58,6 +58,11 @@ fn main() -> ExitCode {
             || repair::run(config, options),
             |report| print(&report),
         ),
+        Some(Command::Fill(options)) => logged(
+            config.log_level,
+            || commands::fill::run(config, options),
+            |summary| print(&summary),
+        ),
         _ => logged(config.log_level, || pipeline::run(config, cli.drain), stopped),
     }
 }

@@ -1,7 +1,7 @@
 //! Time as stored in PostgreSQL's `timestamp` columns.
 
 /// UTC wall time in microseconds since 1970.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Micros(pub i64);
 
 impl Micros {

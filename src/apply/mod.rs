@@ -17,6 +17,7 @@ mod copy;
 mod effects;
 mod handles;
 mod keyed;
+pub mod missed;
 mod page_keys;
 mod pairs;
 mod posts;
@@ -31,6 +32,7 @@ use std::collections::{BTreeMap, HashSet};
 use postgres::Client;
 
 pub use page_keys::PageKeys;
+pub use posts::posts_that_mention;
 pub use sieve::{Sieve, with_sieve};
 
 use crate::fold::{Changes, fold};

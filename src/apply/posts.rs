@@ -4,7 +4,7 @@
 //! is replaced: its earlier side effects are read first, so that counters move only by the difference.
 
 use std::borrow::Cow;
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use postgres::Client;
 use postgres::types::Type;
@@ -58,19 +58,30 @@ impl Stored {
 
 /// The URI that a stored embed quotes. Older workers stored the embed unchanged, in the dialect and with the type name
 /// in which it arrived.
-fn stored_quoted(embed: &str) -> Option<String> {
+pub fn stored_quoted(embed: &str) -> Option<String> {
     let mut embed = json::parse(embed).ok()?;
     dialect::normalise(&mut embed);
     let embed = embed::sanitise(embed)?;
     embed::quoted(&embed).map(|quoted| quoted.uri.into_owned())
 }
 
-fn stored_mentions(facets: &str) -> Vec<String> {
+/// The accounts that stored facets mention.
+pub fn stored_mentions(facets: &str) -> Vec<String> {
     match json::parse(facets) {
         Ok(Json::Array(facets)) => rows::mentions(&facets).into_iter().map(Cow::into_owned).collect(),
         // Facets that are not an array: no worker of any version reads mentions from them, so no account was notified.
         _ => Vec::new(),
     }
+}
+
+/// Of posts, given with their stored facets, those that mention one of the accounts.
+pub fn posts_that_mention(dids: &HashSet<String>, facets: BTreeMap<String, &str>) -> Vec<String> {
+    let does = |text: &str| stored_mentions(text).iter().any(|did| dids.contains(did));
+    facets
+        .into_iter()
+        .filter(|(_, text)| does(text))
+        .map(|(uri, _)| uri)
+        .collect()
 }
 
 /// Deletes posts and their side effects. Returns the URIs of their notifications.

@@ -2,6 +2,7 @@
 
 pub mod check;
 pub mod dead_letters;
+pub mod fill;
 mod figures;
 mod kept;
 mod producer;

@@ -15,8 +15,11 @@ use crate::postgres::row::Row;
 use crate::postgres::sql;
 use crate::postgres::transaction::transaction;
 
+/// A table and its column with DIDs.
+type Source = (&'static str, &'static str);
+
 /// The tables that name local accounts, each with the column that does. An AppView need not have all of them.
-pub const SOURCES: [(&str, &str); 5] = [
+const SOURCES: [Source; 5] = [
     ("sessions", "user_did"),
     ("user_preferences", "user_did"),
     ("user_settings", "user_did"),
@@ -73,7 +76,7 @@ fn enter(client: &mut Client, dids: &BTreeSet<String>) -> Result<(), ApplyError>
 }
 
 /// The existing sources that the role may read, and the names of those it may not.
-fn sources(client: &mut Client) -> Result<(Vec<(&'static str, &'static str)>, Vec<String>), ApplyError> {
+fn sources(client: &mut Client) -> Result<(Vec<Source>, Vec<String>), ApplyError> {
     let rows = Params::new()
         .texts(SOURCES.iter().map(|(table, _)| *table))
         .texts(SOURCES.iter().map(|(_, column)| *column))
@@ -90,7 +93,7 @@ fn sources(client: &mut Client) -> Result<(Vec<(&'static str, &'static str)>, Ve
 }
 
 /// The text of the statement that searches these tables.
-fn find_in(sources: &[(&str, &str)]) -> String {
+fn find_in(sources: &[Source]) -> String {
     let tables = sources
         .iter()
         .map(|(table, column)| format!("UNION SELECT {column}::text FROM {table}"));

@@ -19,6 +19,10 @@ pub struct PairStatements {
     pub update: Statement,
     pub delete: Statement,
     pub bulk: Option<Bulk>,
+    /// For tables of rows about posts: finds those about an account's posts.
+    pub about: Option<Statement>,
+    /// For tables of rows about posts: finds the posts of an account's rows.
+    pub subjects: Option<Statement>,
 }
 
 /// The statements for many new rows, for tables that get many.
@@ -62,6 +66,7 @@ pub fn dates() -> &'static [DatesStatements] {
 pub(super) fn queries() -> impl Iterator<Item = &'static Statement> {
     let pairs = PairTable::ALL.into_iter().map(pair).flat_map(|statements| {
         let held = statements.bulk.iter().map(|bulk| &bulk.held);
+        let found = statements.about.iter().chain(&statements.subjects);
         [
             &statements.insert,
             &statements.existing,
@@ -70,6 +75,7 @@ pub(super) fn queries() -> impl Iterator<Item = &'static Statement> {
         ]
         .into_iter()
         .chain(held)
+        .chain(found)
     });
     let keyed = KEYED_TABLES.into_iter().map(keyed);
     let keyed = keyed.flat_map(|statements| [&statements.upsert, &statements.delete]);
@@ -87,6 +93,7 @@ pub(super) fn copies() -> impl Iterator<Item = &'static Statement> {
 fn pair_statements(table: &PairTableInfo) -> PairStatements {
     let names = pair_names(table);
     let expand = |template, kind| expand(template, format!("{}_{kind}", table.name), &names);
+    let is_about_posts = table.key_b == Some("post_uri");
     PairStatements {
         insert: expand(sql::PAIRS_INSERT, "insert"),
         existing: expand(sql::PAIRS_EXISTING, "existing"),
@@ -96,6 +103,8 @@ fn pair_statements(table: &PairTableInfo) -> PairStatements {
             held: expand(sql::PAIRS_HELD, "held"),
             copy: expand(sql::PAIRS_COPY, "copy"),
         }),
+        about: is_about_posts.then(|| expand(sql::FILL_PAIRS_FIND, "fill_find")),
+        subjects: is_about_posts.then(|| expand(sql::FILL_STATES_FIND, "fill_subjects")),
     }
 }
 

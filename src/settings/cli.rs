@@ -92,6 +92,14 @@ pub enum Command {
     /// it, with 1 when it could not continue.
     Repair(Repair),
 
+    /// Write the notifications and viewer states that accounts missed before they became local; safe while workers run
+    ///
+    /// Notifications are those of the last 30 days. A worker with WRITE_NOTIFICATIONS=local or WRITE_VIEWER_STATES=local
+    /// does the same by itself for each account that becomes local. After a stop or a kill, the same command continues
+    /// where the last one ended. Exits with 0 when it has finished or a signal stopped it, with 1 when it could not
+    /// continue.
+    Fill(Fill),
+
     /// List what the consumer could not make part of an entry, with the reason
     SetAside {
         #[command(subcommand)]
@@ -137,6 +145,21 @@ pub struct Repair {
     /// Rows per slice
     #[arg(long, value_name = "ROWS", default_value = "5000", value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub slice: u32,
+
+    /// Milliseconds to pause after each slice
+    #[arg(long, value_name = "MS", default_value = "0")]
+    pub pause_ms: u64,
+}
+
+#[derive(Debug, Args)]
+pub struct Fill {
+    /// DIDs of the accounts, which become local
+    #[arg(value_name = "DID", required_unless_present = "all", conflicts_with = "all")]
+    pub dids: Vec<String>,
+
+    /// All local accounts
+    #[arg(long)]
+    pub all: bool,
 
     /// Milliseconds to pause after each slice
     #[arg(long, value_name = "MS", default_value = "0")]

@@ -31,11 +31,15 @@ fn with_half_keys() -> impl Iterator<Item = &'static str> {
 }
 
 /// Statements that mean all rows of a subject, or a bounded number of a viewer's.
-const OF_WHOLE_SUBJECTS: [&str; 4] = [
+const OF_WHOLE_SUBJECTS: [&str; 8] = [
+    "bookmarks_fill_find",
     "counters_recount",
+    "fill_follows_find",
+    "likes_fill_find",
     "pairs_forgotten",
     "repair_counters_bound",
     "repair_counters_find",
+    "reposts_fill_find",
 ];
 
 /// Statements that name no rows: settings, locks, queries of the catalogue, and those that read all members, of which
@@ -228,7 +232,7 @@ fn argument(kind: &str) -> String {
     let element = |i: usize| match kind {
         "text[]" | "text" => format!("'at://did:plc:{i}/app.bsky.feed.post/{i}'"),
         "jsonb[]" => "'{}'".to_owned(),
-        "timestamp[]" => "'2026-01-01'".to_owned(),
+        "timestamp[]" | "timestamp" => "'2026-01-01'".to_owned(),
         "boolean[]" => "true".to_owned(),
         "integer[]" | "bigint[]" => "1".to_owned(),
         "bigint" => N_ELEMENTS.to_string(),

@@ -14,8 +14,8 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 pub use notifications::{
-    authority, pair_notification_uri, post_author, post_notification_uris, post_notifications, quote_notification_uri,
-    reply_notification_uri,
+    Notification, PostCauses, authority, notifications_of, pair_notification, pair_notification_uri, post_author,
+    post_notification_uris, post_notifications, quote_notification_uri, reply_notification_uri,
 };
 
 use crate::apply::scope::Scope;
@@ -23,7 +23,7 @@ use crate::decode::text::fits;
 use crate::metrics::RecordCounts;
 use crate::micros::Micros;
 use crate::rows::{PairRow, PairTable, Post, URI_MAX};
-use notifications::{Notification, known_cid, pair_notification};
+use notifications::known_cid;
 
 type Text<'e> = Cow<'e, str>;
 
