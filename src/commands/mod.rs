@@ -5,6 +5,7 @@ pub mod dead_letters;
 mod figures;
 mod kept;
 mod producer;
+pub mod prune;
 pub mod set_aside;
 pub mod status;
 pub mod terminal;

@@ -70,6 +70,7 @@ statements! {
     JOB_RIGHTS = "job_rights";
     JOB_YIELD = "job_yield";
     JOB_TAKE = "job_take";
+    JOB_LOAD = "job_load";
     JOB_SAVE = "job_save";
     JOB_END = "job_end";
     REPAIR_LIST_ITEMS_FIND = "repair_list_items_find";
@@ -96,6 +97,26 @@ statements! {
     REPAIR_STATES_MAKE = "repair_states_make";
     REPAIR_STATES_LOCK = "repair_states_lock";
     REPAIR_STATES_SET = "repair_states_set";
+    PRUNE_CLOCK = "prune_clock";
+    PRUNE_LOCAL_READ = "prune_local_read";
+    PRUNE_FOLLOWED_READ = "prune_followed_read";
+    PRUNE_POSTS_FIND = "prune_posts_find";
+    PRUNE_REPLIES_FIND = "prune_replies_find";
+    PRUNE_TOUCHED_FIND = "prune_touched_find";
+    PRUNE_PAIRS_FIND = "prune_pairs_find";
+    PRUNE_STATES_FIND = "prune_states_find";
+    PRUNE_STATES_LOCK = "prune_states_lock";
+    PRUNE_STATES_DELETE = "prune_states_delete";
+    PRUNE_FEED_ITEMS_FIND = "prune_feed_items_find";
+    PRUNE_RIVALS_FIND = "prune_rivals_find";
+    PRUNE_RIVALS_DELETE = "prune_rivals_delete";
+    PRUNE_COUNTERS_DELETE = "prune_counters_delete";
+    PRUNE_SUBJECTS_FIND = "prune_subjects_find";
+    PRUNE_NOTIFICATIONS_FIND = "prune_notifications_find";
+    PRUNE_GENERIC_RECORDS_FIND = "prune_generic_records_find";
+    PRUNE_GENERIC_RECORDS_DELETE = "prune_generic_records_delete";
+    PRUNE_COUNTS = "prune_counts";
+    PRUNE_SIZES = "prune_sizes";
 }
 
 statements! {
@@ -111,6 +132,7 @@ statements! {
     KEYED_DELETE = "keyed_delete";
     REPAIR_DATES_FIND = "repair_dates_find";
     REPAIR_DATES_SET = "repair_dates_set";
+    PRUNE_LEFTOVERS_FIND = "prune_leftovers_find";
 }
 
 /// How the names of statements begin that only commands send.
