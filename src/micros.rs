@@ -5,6 +5,9 @@
 pub struct Micros(pub i64);
 
 impl Micros {
+    /// Later than all times; PostgreSQL's `infinity`.
+    pub const INFINITY: Micros = Micros(i64::MAX);
+
     pub fn of_millis(ms: i64) -> Micros {
         Micros(ms.saturating_mul(1000))
     }

@@ -6,6 +6,7 @@ pub mod fill;
 mod figures;
 mod kept;
 mod producer;
+pub mod prune;
 pub mod set_aside;
 pub mod status;
 pub mod terminal;

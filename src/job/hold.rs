@@ -53,6 +53,19 @@ impl Hold {
         rows.first().map(|row| row.get("state")).transpose()
     }
 
+    /// Reads the state, and keeps it from other processes until the end of the transaction.
+    ///
+    /// # Errors
+    ///
+    /// Fails if another process has taken over the job.
+    pub fn load(&self, client: &mut Client) -> Result<String, ApplyError> {
+        let rows = Params::new()
+            .text(self.job)
+            .text(&self.runner)
+            .query(client, sql::JOB_LOAD)?;
+        rows.first().map_or(Err(ApplyError::TakenOver), |row| row.get("state"))
+    }
+
     /// Stores the state.
     ///
     /// # Errors

@@ -149,7 +149,13 @@ const POSTGRES_EPOCH: i64 = 946_684_800_000_000;
 impl ToSql for Timestamp {
     fn to_sql(&self, _: &Type, out: &mut BytesMut) -> Result<IsNull, Box<dyn Error + Sync + Send>> {
         let Timestamp(Micros(micros)) = self;
-        out.extend_from_slice(&(micros - POSTGRES_EPOCH).to_be_bytes());
+        // On the wire, the largest number is infinity.
+        let value = if *micros == i64::MAX {
+            *micros
+        } else {
+            micros - POSTGRES_EPOCH
+        };
+        out.extend_from_slice(&value.to_be_bytes());
         Ok(IsNull::No)
     }
 

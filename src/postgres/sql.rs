@@ -79,6 +79,7 @@ statements! {
     FILL_NOTIFICATIONS_UPSERT = "fill_notifications_upsert";
     JOB_TAKE = "job_take";
     JOB_TAKE_IDLE = "job_take_idle";
+    JOB_LOAD = "job_load";
     JOB_SAVE = "job_save";
     JOB_END = "job_end";
     REPAIR_LIST_ITEMS_FIND = "repair_list_items_find";
@@ -105,6 +106,26 @@ statements! {
     STATES_MAKE = "states_make";
     STATES_LOCK = "states_lock";
     STATES_SET = "states_set";
+    PRUNE_CLOCK = "prune_clock";
+    PRUNE_LOCAL_READ = "prune_local_read";
+    PRUNE_FOLLOWED_READ = "prune_followed_read";
+    PRUNE_POSTS_FIND = "prune_posts_find";
+    PRUNE_REPLIES_FIND = "prune_replies_find";
+    PRUNE_TOUCHED_FIND = "prune_touched_find";
+    PRUNE_PAIRS_FIND = "prune_pairs_find";
+    PRUNE_STATES_FIND = "prune_states_find";
+    PRUNE_STATES_LOCK = "prune_states_lock";
+    PRUNE_STATES_DELETE = "prune_states_delete";
+    PRUNE_FEED_ITEMS_FIND = "prune_feed_items_find";
+    PRUNE_RIVALS_FIND = "prune_rivals_find";
+    PRUNE_RIVALS_DELETE = "prune_rivals_delete";
+    PRUNE_COUNTERS_DELETE = "prune_counters_delete";
+    PRUNE_SUBJECTS_FIND = "prune_subjects_find";
+    PRUNE_NOTIFICATIONS_FIND = "prune_notifications_find";
+    PRUNE_GENERIC_RECORDS_FIND = "prune_generic_records_find";
+    PRUNE_GENERIC_RECORDS_DELETE = "prune_generic_records_delete";
+    PRUNE_COUNTS = "prune_counts";
+    PRUNE_SIZES = "prune_sizes";
 }
 
 statements! {
@@ -122,6 +143,7 @@ statements! {
     REPAIR_DATES_SET = "repair_dates_set";
     FILL_PAIRS_FIND = "fill_pairs_find";
     FILL_STATES_FIND = "fill_states_find";
+    PRUNE_LEFTOVERS_FIND = "prune_leftovers_find";
 }
 
 /// How the names of statements begin that only commands send.

@@ -56,6 +56,28 @@ pub fn keyed(table: &KeyedTable) -> &'static KeyedStatements {
     &STATEMENTS[table]
 }
 
+/// The statements with which `prune` finds what is left of posts that are not stored, each with its table.
+pub fn leftovers() -> &'static [(&'static str, Statement)] {
+    static STATEMENTS: LazyLock<Vec<(&'static str, Statement)>> = LazyLock::new(|| {
+        let find = |(table, time): (&'static str, &str)| {
+            let names = vec![("{table}", table.to_owned()), ("{time}", time.to_owned())];
+            (
+                table,
+                expand(sql::PRUNE_LEFTOVERS_FIND, format!("prune_{table}_find"), &names),
+            )
+        };
+        LEFTOVERS.into_iter().map(find).collect()
+    });
+    &STATEMENTS
+}
+
+/// The tables whose rows belong to a post and are found by its URI alone, each with the column that tells their age.
+const LEFTOVERS: [(&str, &str); 3] = [
+    ("thread_contexts", "created_at"),
+    ("thread_gates", "updated_at"),
+    ("post_gates", "created_at"),
+];
+
 pub fn dates() -> &'static [DatesStatements] {
     static STATEMENTS: LazyLock<Vec<DatesStatements>> =
         LazyLock::new(|| dated_tables().iter().map(dates_statements).collect());
@@ -82,7 +104,8 @@ pub(super) fn queries() -> impl Iterator<Item = &'static Statement> {
     let dates = dates()
         .iter()
         .flat_map(|statements| [&statements.find, &statements.set]);
-    pairs.chain(keyed).chain(dates)
+    let leftovers = leftovers().iter().map(|(_, statement)| statement);
+    pairs.chain(keyed).chain(dates).chain(leftovers)
 }
 
 pub(super) fn copies() -> impl Iterator<Item = &'static Statement> {

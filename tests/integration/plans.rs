@@ -31,7 +31,7 @@ fn with_half_keys() -> impl Iterator<Item = &'static str> {
 }
 
 /// Statements that mean all rows of a subject, or a bounded number of a viewer's.
-const OF_WHOLE_SUBJECTS: [&str; 8] = [
+const OF_WHOLE_SUBJECTS: [&str; 15] = [
     "bookmarks_fill_find",
     "counters_recount",
     "fill_follows_find",
@@ -40,11 +40,18 @@ const OF_WHOLE_SUBJECTS: [&str; 8] = [
     "repair_counters_bound",
     "repair_counters_find",
     "reposts_fill_find",
+    "prune_counters_delete",
+    "prune_counts",
+    "prune_followed_read",
+    "prune_pairs_find",
+    "prune_states_find",
+    "prune_subjects_find",
+    "prune_touched_find",
 ];
 
 /// Statements that name no rows: settings, locks, queries of the catalogue, and those that read all members, of which
 /// there are few.
-const WITHOUT_ROWS: [&str; 9] = [
+const WITHOUT_ROWS: [&str; 11] = [
     "begin",
     "own_schema_lock",
     "missing_tables",
@@ -54,6 +61,8 @@ const WITHOUT_ROWS: [&str; 9] = [
     "repair_list_items_lock",
     "job_rights",
     "job_yield",
+    "prune_clock",
+    "prune_sizes",
 ];
 
 #[test]

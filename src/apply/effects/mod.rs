@@ -24,6 +24,7 @@ use crate::metrics::RecordCounts;
 use crate::micros::Micros;
 use crate::rows::{PairRow, PairTable, Post, URI_MAX};
 use notifications::known_cid;
+pub use write::delete_states;
 
 type Text<'e> = Cow<'e, str>;
 
@@ -119,6 +120,13 @@ impl<'e> Effects<'e> {
     pub fn recount_pair(&mut self, table: PairTable, subject: Text<'e>) {
         if let Some(counter) = counter_of(table) {
             self.recount(subject, counter);
+        }
+    }
+
+    /// Requests that all counters of a subject be set from its rows.
+    pub fn recount_all(&mut self, subject: &str) {
+        if let Some(counters) = self.counters(Cow::Owned(subject.to_owned())) {
+            counters.recounted = [true; Counter::ALL.len()];
         }
     }
 
