@@ -136,6 +136,8 @@ statements! {
     CHECK_REPLICA_IDENTITY = "check_replica_identity";
     CHECK_RIGHTS = "check_rights";
     CHECK_SEQUENCES = "check_sequences";
+    CHECK_STORAGE = "check_storage";
+    CHECK_UNUSED_INDEXES = "check_unused_indexes";
 }
 
 statements! {
@@ -147,11 +149,12 @@ statements! {
 }
 
 statements! {
-    /// Statements that diagnose a failure; they read the session's state and the catalog.
+    /// Statements that diagnose a failure or measure; they read the session's state and the catalog.
     DIAGNOSES:
     CONSTRAINT_COLUMNS = "constraint_columns";
     SESSION_END = "session_end";
     DATABASE_ENCODING = "database_encoding";
+    DATABASE_SIZE = "database_size";
 }
 
 /// The text of all statements, each under its name and header.
