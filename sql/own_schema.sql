@@ -70,3 +70,18 @@ CREATE TABLE IF NOT EXISTS firehose_worker.versions (
     cid text
 );
 CREATE INDEX IF NOT EXISTS versions_entry ON firehose_worker.versions (entry_ms, entry_n);
+
+-- The accounts that this AppView serves: the only ones that get notifications and viewer states if those are written
+-- for local accounts only, and those whose posts are not pruned. An account enters once one of the AppView's tables or
+-- LOCAL_DIDS names it, and leaves when none has named it for 30 days.
+CREATE TABLE IF NOT EXISTS firehose_worker.local_dids (
+    did text PRIMARY KEY,
+    -- The largest number tells a process whether it knows all accounts: before each commit it compares that number with
+    -- the one it has read.
+    number bigint NOT NULL,
+    -- Whether the account has got what it missed before it entered.
+    has_notifications boolean NOT NULL DEFAULT false,
+    has_viewer_states boolean NOT NULL DEFAULT false,
+    seen_at timestamp NOT NULL DEFAULT now()
+);
+CREATE INDEX IF NOT EXISTS local_dids_number ON firehose_worker.local_dids (number);

@@ -33,6 +33,7 @@
 //! - *Dead letter*: an entry, or one op of it, that can never be applied, stored in a stream of its own.
 //! - *Member*: a process that writes to the database. *Standby*: a process that waits for a consumer name.
 //! - *Fence*: a Redis key that changes when entries pass from one process to another.
+//! - *Local account*: one that this AppView serves. Only these read notifications and viewer states.
 //! - *Mark*: what a lease stores to identify its process: host, process ID, boot and start time.
 //! - *Session*: the connections to Redis over which an entry is read and acknowledged. PostgreSQL's sessions are named
 //!   as such.
@@ -68,6 +69,7 @@
 //! | `status` | publishes what `firehose-worker status` shows, and samples the size of the database | `src/report/status.rs`, `src/report/growth/` |
 //! | `holder`, `renewer` | renew the lease on the consumer name, and entries that are held for long | `src/group/` |
 //! | `members` | finds the other processes that write to the database | `src/group/members/` |
+//! | `local` | looks for the accounts that this AppView serves, if a side effect is written only for them | `src/local/keep.rs` |
 //! | `tries` | watches attempts at entries that may crash the process | `src/worker/poison.rs` |
 //! | `notify`, `http`, `http-connection` | report to systemd and to Prometheus, where they are configured; each HTTP connection has a thread of its own | `src/service/` |
 //! | `signals`, `stderr` | receive signals, and write the log | `src/runtime/shutdown.rs`, `src/logging/` |
@@ -213,6 +215,9 @@ pub mod postgres;
 pub mod settings;
 pub mod keys;
 
+// Work on whole tables beside running workers.
+pub mod job;
+
 // The worker: what becomes of an entry, what is counted, which processes read a stream, and the data path from the
 // stream to the acknowledgement.
 pub mod fold;
@@ -223,6 +228,7 @@ pub mod outcome;
 pub mod metrics;
 pub mod in_flight;
 pub mod group;
+pub mod local;
 pub mod losses;
 pub mod apply;
 pub mod reader;

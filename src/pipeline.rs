@@ -24,6 +24,8 @@ use crate::group::session::Session;
 use crate::in_flight::InFlight;
 use crate::lease::Lease;
 use crate::lease::holder::Holder;
+use crate::local::Local;
+use crate::local::keep::Keeper;
 use crate::losses::Losses;
 use crate::metrics::Metrics;
 use crate::metrics::flush::Flusher;
@@ -84,6 +86,7 @@ pub fn run(config: Config, is_drain: bool) -> anyhow::Result<()> {
         redis,
         db,
         metrics: Arc::clone(&metrics),
+        local: Local::default(),
         clock: Clock::default(),
         attempts: RunningAttempts::default(),
         start: Start::default(),
@@ -119,6 +122,7 @@ struct Pipeline {
     in_flight: Arc<InFlight>,
     session: Session,
     metrics: Arc<Metrics>,
+    local: Local,
     clock: Clock,
     attempts: RunningAttempts,
     start: Start,
@@ -163,6 +167,11 @@ impl Pipeline {
         members.join(&self.stop)?;
         let member = members.member();
         threads.spawn_beside("members", holder_stop, move |stop| members.keep(stop))?;
+        if self.config.switches.use_local() {
+            let mut keeper = Keeper::new(&self.db, &self.config.local_dids);
+            keeper.look_first(&self.stop)?;
+            threads.spawn_beside("local", holder_stop, move |stop| keeper.run(stop))?;
+        }
         if self.run_path(threads, &lease, &member)? {
             Consumer::new(&self.config).remove(&self.redis, &lease);
         }
@@ -230,7 +239,7 @@ impl Pipeline {
                 batches: Batches::new(inbox, self.config.max_batch_entries, suspect_above),
                 done: done.clone(),
                 db: self.db.clone(),
-                memory: Memory::of(member.clone(), page_keys.clone()),
+                memory: Memory::of(member.clone(), page_keys.clone(), self.local.clone()),
                 switches: self.config.switches,
                 attempts: SuspectAttempts::new(&self.redis, &self.config, &self.stop, &self.attempts),
                 lease: lease.clone(),

@@ -20,6 +20,7 @@ mod keyed;
 mod page_keys;
 mod pairs;
 mod posts;
+mod scope;
 mod sieve;
 mod users;
 mod versions;
@@ -34,6 +35,7 @@ pub use sieve::{Sieve, with_sieve};
 
 use crate::fold::{Changes, fold};
 use crate::group::members::member::{Member, Mode};
+use crate::local::Local;
 use crate::metrics::RecordCounts;
 use crate::micros::Micros;
 use crate::postgres::fault::ApplyError;
@@ -46,6 +48,7 @@ use copy::{CopyBackoff, WriteMode};
 use effects::Effects;
 use handles::Handles;
 use pairs::{DeletedRow, Freed};
+use scope::Scope;
 use users::KnownUsers;
 
 /// The result of a batch that was applied.
@@ -70,6 +73,7 @@ pub fn apply<'o>(
         users_made,
         member,
         page_keys,
+        local,
         ..
     } = memory;
     let began_at = known.now();
@@ -81,14 +85,19 @@ pub fn apply<'o>(
     }
     let mut write_users = |client: &mut Client, mode| write_users(client, ops, known, mode);
     let users = if needs_statements {
-        transaction_of(client, member.as_ref(), write_users)?
+        transaction_of(client, member.as_ref(), None, write_users)?
     } else {
         write_users(client, Mode::Alone)?
     };
     known.committed(users.made.keys().copied(), began_at);
     *users_made += users.new;
+    let scope = Scope::new(client, switches, local)?;
+    let written = write_either_way(client, &users, &scope, copy_backoff, member.as_ref(), page_keys);
+    if let Err(ApplyError::LocalDidsChanged { number }) = written {
+        local.has_changed(number);
+    }
     Ok(Applied {
-        record_counts: write_either_way(client, &users, switches, copy_backoff, member.as_ref(), page_keys)?,
+        record_counts: written?,
         opted_out: users.opted_out,
     })
 }
@@ -104,13 +113,15 @@ pub struct Memory {
     /// `None` if no other process can write to the database.
     member: Option<Member>,
     page_keys: PageKeys,
+    local: Local,
 }
 
 impl Memory {
-    pub fn of(member: Member, page_keys: PageKeys) -> Memory {
+    pub fn of(member: Member, page_keys: PageKeys, local: Local) -> Memory {
         Memory {
             member: Some(member),
             page_keys,
+            local,
             ..Memory::default()
         }
     }
@@ -155,7 +166,7 @@ impl Memory {
 fn write_either_way(
     client: &mut Client,
     batch: &WithUsers,
-    switches: Switches,
+    scope: &Scope,
     copy_backoff: &mut CopyBackoff,
     member: Option<&Member>,
     page_keys: &PageKeys,
@@ -163,7 +174,7 @@ fn write_either_way(
     let write = |write_mode| {
         move |client: &mut Client, mode| {
             let settings = Writing {
-                switches,
+                scope,
                 write_mode,
                 mode,
                 page_keys,
@@ -173,7 +184,7 @@ fn write_either_way(
         }
     };
     if copy_backoff.write_mode() == WriteMode::Copy {
-        match transaction_of(client, member, write(WriteMode::Copy)) {
+        match transaction_of(client, member, scope.number(), write(WriteMode::Copy)) {
             Err(error) if error.is_unique_violation() => copy_backoff.failed(),
             written => {
                 copy_backoff.succeeded();
@@ -181,13 +192,13 @@ fn write_either_way(
             }
         }
     }
-    transaction_of(client, member, write(WriteMode::Insert))
+    transaction_of(client, member, scope.number(), write(WriteMode::Insert))
 }
 
 /// How to write a batch.
 #[derive(Clone, Copy)]
 struct Writing<'m> {
-    switches: Switches,
+    scope: &'m Scope,
     write_mode: WriteMode,
     mode: Mode,
     page_keys: &'m PageKeys,
@@ -261,16 +272,17 @@ fn wanted<'o>(kept: &[&'o Op<'o>], ignored: &[&'o Op<'o>]) -> Vec<(&'o str, Micr
 }
 
 /// Runs `work` in a transaction. The transaction is also rolled back if, at its end, the assumption about which other
-/// processes write to the database no longer holds.
+/// processes write to the database no longer holds, or if the local accounts no longer have `number`.
 fn transaction_of<T>(
     client: &mut Client,
     member: Option<&Member>,
+    number: Option<i64>,
     work: impl FnOnce(&mut Client, Mode) -> Result<T, ApplyError>,
 ) -> Result<T, ApplyError> {
     let mode = member.map_or(Mode::Alone, Member::mode);
     transaction(client, |client| {
         let value = work(client, mode)?;
-        member.map_or(Ok(()), |member| member.check(client, mode))?;
+        member.map_or(Ok(()), |member| member.check(client, mode, number))?;
         Ok(value)
     })
 }
@@ -281,7 +293,7 @@ fn write(client: &mut Client, changes: &Changes, writing: Writing) -> Result<Rec
     } = writing;
     // Declared before the effects, which borrow from it.
     let mut conflicts = Vec::with_capacity(PairTable::ALL.len());
-    let mut effects = Effects::new(writing.switches);
+    let mut effects = Effects::new(writing.scope);
     pairs::lock(client, changes)?;
     let mut freed = delete(client, changes, &mut effects)?;
     posts::put(client, &changes.posts.put, write_mode, &mut effects)?;

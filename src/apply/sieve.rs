@@ -10,6 +10,7 @@
 use postgres::Client;
 
 use super::copy::WriteMode;
+use super::scope::Scope;
 use super::{Memory, Writing, pairs, write_timely, write_users};
 use crate::fold::fold;
 use crate::group::members::member::{Member, Mode};
@@ -22,7 +23,7 @@ use crate::settings::config::Switches;
 pub struct Sieve<'s> {
     client: &'s mut Client,
     memory: &'s mut Memory,
-    switches: Switches,
+    scope: Scope,
     mode: Mode,
 }
 
@@ -38,12 +39,13 @@ pub fn with_sieve<'o, T>(
     memory: &mut Memory,
     work: impl FnOnce(&mut Sieve) -> Result<T, ApplyError>,
 ) -> Result<T, ApplyError> {
+    let scope = Scope::new(client, switches, &memory.local)?;
     run(client, sql::BEGIN.text)?;
     let mode = memory.member.as_ref().map_or(Mode::Alone, Member::mode);
     let mut sieve = Sieve {
         client,
         memory,
-        switches,
+        scope,
         mode,
     };
     let result = sieve.begin(ops).and_then(|()| work(&mut sieve));
@@ -77,7 +79,7 @@ impl Sieve<'_> {
     fn write<'o>(&mut self, ops: &[&'o Op<'o>]) -> Result<(), ApplyError> {
         let users = write_users(self.client, ops, &mut self.memory.known, self.mode)?;
         let writing = Writing {
-            switches: self.switches,
+            scope: &self.scope,
             write_mode: WriteMode::Insert,
             mode: self.mode,
             page_keys: &self.memory.page_keys,

@@ -38,6 +38,9 @@ pub enum ApplyError {
     /// The batch must be written again with versions.
     #[error("another process has joined while the batch was written")]
     Joined,
+    /// The batch must be written again with the side effects for the new accounts.
+    #[error("accounts became local while the batch was written")]
+    LocalDidsChanged { number: i64 },
     /// Other processes may have applied the entries that this process holds, and newer ops after them. `members` stops
     /// the process.
     #[error("another process declared this one dead")]
@@ -131,9 +134,11 @@ impl ApplyError {
             ApplyError::Column { .. } => {
                 format!("{self}; give the column the type that `firehose-worker schema` prints")
             }
-            ApplyError::Vanished(_) | ApplyError::NameLapsed | ApplyError::Joined | ApplyError::Removed => {
-                self.to_string()
-            }
+            ApplyError::Vanished(_)
+            | ApplyError::NameLapsed
+            | ApplyError::Joined
+            | ApplyError::LocalDidsChanged { .. }
+            | ApplyError::Removed => self.to_string(),
         }
     }
 
@@ -143,6 +148,7 @@ impl ApplyError {
             | ApplyError::Vanished(_)
             | ApplyError::NameLapsed
             | ApplyError::Joined
+            | ApplyError::LocalDidsChanged { .. }
             | ApplyError::Removed => Fault::Transient,
             ApplyError::Column { .. } => Fault::Operator,
             ApplyError::Statement { source, .. } => match source.code() {

@@ -87,7 +87,12 @@ impl<'p> Params<'p> {
 
     /// Runs the statement in the client's transaction and returns its rows.
     pub fn query(self, client: &mut Client, statement: Statement) -> Result<Vec<Row>, ApplyError> {
-        let result = client.query_typed(statement.text, &self.typed());
+        self.query_filled(client, statement, statement.text)
+    }
+
+    /// Like `query`, for a statement whose names in braces the caller has replaced in `text`.
+    pub fn query_filled(self, client: &mut Client, statement: Statement, text: &str) -> Result<Vec<Row>, ApplyError> {
+        let result = client.query_typed(text, &self.typed());
         heartbeat::beat();
         let rows = result.map_err(|source| ApplyError::of_statement(statement, source))?;
         Ok(rows.into_iter().map(|row| Row::new(row, statement)).collect())

@@ -50,6 +50,7 @@ statements! {
     MEMBERS_REMOVE = "members_remove";
     MEMBERS_SETTLE = "members_settle";
     MEMBERS_SETTLED = "members_settled";
+    LOCAL_DIDS_ENTER = "local_dids_enter";
     VERSIONS_TAKE = "versions_take";
     VERSIONS_POSITIONS = "versions_positions";
     VERSIONS_PRUNE = "versions_prune";
@@ -66,11 +67,11 @@ statements! {
     VIEWER_STATES_CLEAR = "viewer_states_clear";
     COUNTERS_ADD = "counters_add";
     COUNTERS_RECOUNT = "counters_recount";
-    REPAIR_RIGHTS = "repair_rights";
-    REPAIR_YIELD = "repair_yield";
-    REPAIR_PROGRESS_TAKE = "repair_progress_take";
-    REPAIR_PROGRESS_SAVE = "repair_progress_save";
-    REPAIR_PROGRESS_END = "repair_progress_end";
+    JOB_RIGHTS = "job_rights";
+    JOB_YIELD = "job_yield";
+    JOB_TAKE = "job_take";
+    JOB_SAVE = "job_save";
+    JOB_END = "job_end";
     REPAIR_LIST_ITEMS_FIND = "repair_list_items_find";
     REPAIR_LIST_ITEMS_LOCK = "repair_list_items_lock";
     REPAIR_LIST_ITEMS_DELETE = "repair_list_items_delete";
@@ -112,6 +113,9 @@ statements! {
     REPAIR_DATES_SET = "repair_dates_set";
 }
 
+/// How the names of statements begin that only commands send.
+const OF_COMMANDS: [&str; 3] = ["job_", "repair_", "prune_"];
+
 /// All statements except COPY.
 pub fn queries() -> impl Iterator<Item = &'static Statement> {
     QUERIES.iter().chain(templates::queries())
@@ -141,6 +145,16 @@ statements! {
 }
 
 statements! {
+    /// Statements that read small tables as a whole, some of which an AppView may lack. `local::register` replaces
+    /// names in braces.
+    LOCAL:
+    LOCAL_TABLES = "local_tables";
+    LOCAL_DIDS_LEAVE = "local_dids_leave";
+    LOCAL_DIDS_READ = "local_dids_read";
+    LOCAL_DIDS_FIND = "local_dids_find";
+}
+
+statements! {
     /// Statements that receive rows in COPY's binary format.
     COPIES:
     POSTS_COPY = "posts_copy";
@@ -167,28 +181,33 @@ pub fn describe() -> String {
             statement.text.trim_end()
         )
     };
-    queries().chain(copies()).map(text).collect::<Vec<_>>().join("\n")
+    let statements = queries().chain(LOCAL).chain(copies());
+    statements.map(text).collect::<Vec<_>>().join("\n")
 }
 
 /// Whether the worker writes the column, judged by the words of the statements that write the table.
 pub fn writes(table: &str, column: &str) -> bool {
-    let is_the_workers = |statement: &&Statement| !statement.name.starts_with("repair_");
-    queries().chain(copies()).filter(is_the_workers).any(|statement| {
-        let words = words(statement.text);
-        let is_of_table = words
-            .windows(2)
-            .any(|pair| matches!(pair[0], "INTO" | "UPDATE" | "COPY") && pair[1] == table);
-        is_of_table && words.contains(&column)
-    })
+    queries()
+        .chain(copies())
+        .filter(Statement::is_of_worker)
+        .any(|statement| {
+            let words = words(statement.text);
+            let is_of_table = words
+                .windows(2)
+                .any(|pair| matches!(pair[0], "INTO" | "UPDATE" | "COPY") && pair[1] == table);
+            is_of_table && words.contains(&column)
+        })
 }
 
-/// Whether any of the worker's statements, except those of `repair`, names the column of the table.
+/// Whether any statement of the worker itself names the column of the table.
 pub fn uses(table: &str, column: &str) -> bool {
-    let of_worker = queries().filter(|statement| !statement.name.starts_with("repair_"));
-    of_worker.chain(copies()).any(|statement| {
-        let words = words(statement.text);
-        words.contains(&table) && words.contains(&column)
-    })
+    queries()
+        .chain(copies())
+        .filter(Statement::is_of_worker)
+        .any(|statement| {
+            let words = words(statement.text);
+            words.contains(&table) && words.contains(&column)
+        })
 }
 
 /// The names and key words of a statement. A name with its schema counts as one word.
@@ -212,6 +231,11 @@ pub const SCHEMA: &str = include_str!("../../sql/schema.sql");
 pub const OWN_SCHEMA: &str = include_str!("../../sql/own_schema.sql");
 
 impl Statement {
+    /// Whether the worker itself sends it, not only a command that works on stored rows.
+    pub fn is_of_worker(self: &&Self) -> bool {
+        !OF_COMMANDS.iter().any(|prefix| self.name.starts_with(prefix))
+    }
+
     /// Splits a file after the comment lines at its start.
     const fn of_file(name: &'static str, file: &'static str) -> Statement {
         let bytes = file.as_bytes();
@@ -246,7 +270,7 @@ mod tests {
     /// error that does not reveal the cause.
     #[test]
     fn what_is_sent_is_ascii() {
-        let texts = queries().chain(copies()).chain(DIAGNOSES).chain(LOOKS);
+        let texts = queries().chain(copies()).chain(DIAGNOSES).chain(LOOKS).chain(LOCAL);
         for statement in texts {
             assert!(statement.text.is_ascii(), "{}", statement.name);
         }
@@ -262,6 +286,7 @@ mod tests {
             .chain(TEMPLATES)
             .chain(DIAGNOSES)
             .chain(LOOKS)
+            .chain(LOCAL)
             .map(|statement| statement.name)
             .collect();
         for file in std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/sql")).unwrap() {

@@ -325,17 +325,21 @@ pub struct Settings {
     #[command(flatten)]
     pub service: ServiceSettings,
 
-    /// Write notifications
+    /// Write notifications: true, false, or local for the accounts that this AppView serves
     #[arg(long, env = "WRITE_NOTIFICATIONS", default_value = "true")]
     pub write_notifications: String,
 
-    /// Write post_viewer_states
+    /// Write post_viewer_states: true, false, or local for the accounts that this AppView serves
     #[arg(long, env = "WRITE_VIEWER_STATES", default_value = "true")]
     pub write_viewer_states: String,
 
     /// Write generic_records, the records of collections without a table of their own
     #[arg(long, env = "WRITE_GENERIC_RECORDS", default_value = "true")]
     pub write_generic_records: String,
+
+    /// DIDs of further accounts that this AppView serves, separated by commas or white space; or @FILE
+    #[arg(long, env = "LOCAL_DIDS", default_value = "")]
+    pub local_dids: String,
 
     #[command(flatten)]
     pub log: LogSettings,

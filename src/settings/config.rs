@@ -10,6 +10,7 @@ use crate::postgres::address::Database;
 use crate::redis;
 use crate::runtime::host;
 use crate::settings::cli::Settings;
+use crate::settings::local::LocalSetting;
 use crate::settings::secret::Secret;
 use crate::settings::validate::{Check, Faults, or_default};
 
@@ -41,15 +42,35 @@ pub struct Config {
     pub metrics_addr: Option<String>,
     pub stop_timeout: Duration,
     pub switches: Switches,
+    /// The accounts that count as local in addition to those in the AppView's tables.
+    pub local_dids: LocalSetting,
     pub log_level: LevelFilter,
 }
 
 /// Which side effects are written. Deletes remove existing ones in any case.
 #[derive(Clone, Copy, Debug)]
 pub struct Switches {
-    pub notifications: bool,
-    pub viewer_states: bool,
+    /// By recipient.
+    pub notifications: Accounts,
+    /// By viewer.
+    pub viewer_states: Accounts,
     pub generic_records: bool,
+}
+
+/// The accounts for which a side effect is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Accounts {
+    All,
+    /// Those that this AppView serves (`local`).
+    Local,
+    None,
+}
+
+impl Switches {
+    /// Whether any side effect depends on which accounts are local.
+    pub fn use_local(self) -> bool {
+        [self.notifications, self.viewer_states].contains(&Accounts::Local)
+    }
 }
 
 impl Config {
@@ -106,10 +127,11 @@ impl Config {
             metrics_addr: check.host_and_port("METRICS_ADDR", &settings.service.metrics_addr),
             stop_timeout: millis(check.number("STOP_TIMEOUT_MS", &settings.service.stop_timeout_ms, 100..=3_600_000)),
             switches: Switches {
-                notifications: check.switch("WRITE_NOTIFICATIONS", &settings.write_notifications),
-                viewer_states: check.switch("WRITE_VIEWER_STATES", &settings.write_viewer_states),
+                notifications: check.accounts("WRITE_NOTIFICATIONS", &settings.write_notifications),
+                viewer_states: check.accounts("WRITE_VIEWER_STATES", &settings.write_viewer_states),
                 generic_records: check.switch("WRITE_GENERIC_RECORDS", &settings.write_generic_records),
             },
+            local_dids: LocalSetting::new(&mut check, &settings.local_dids),
             log_level: check.level("LOG_LEVEL", &settings.log.log_level),
             redis,
             postgres,
@@ -144,7 +166,7 @@ mod tests {
         ]));
         let config = config.map_err(|faults| faults.to_string()).unwrap();
         assert_eq!(config.workers, 2);
-        assert!(config.switches.notifications);
+        assert_eq!(config.switches.notifications, Accounts::All);
         assert_eq!(config.metrics_keys, ["firehose:metrics", "cluster:metrics"]);
     }
 

@@ -10,6 +10,7 @@ use crate::firehose::filter::Filter;
 use crate::firehose::frame::SEQ_MAX;
 use crate::redis;
 use crate::settings::consumer_args::ConsumerSettings;
+use crate::settings::list::list;
 use crate::settings::relay_url::RelayUrl;
 use crate::settings::secret::Secret;
 use crate::settings::validate::{Check, Faults};
@@ -72,20 +73,6 @@ impl Filters {
         let dids = list("FIREHOSE_DIDS", &self.dids)?;
         Filter::new(&collections, &dids)
             .map_err(|reason| format!("FIREHOSE_COLLECTIONS or FIREHOSE_DIDS is unusable: {reason}"))
-    }
-}
-
-/// A list, or the content of the file that `value` names after an `@`.
-fn list(variable: &str, value: &str) -> Result<String, String> {
-    let Some(path) = value.strip_prefix('@') else {
-        return Ok(value.to_owned());
-    };
-    let text =
-        std::fs::read_to_string(path).map_err(|error| format!("{variable} cannot be read from {path}: {error}"))?;
-    match text.trim().is_empty() {
-        // An empty list would admit everything.
-        true => Err(format!("{variable} cannot be read from {path}: the file is empty")),
-        false => Ok(text),
     }
 }
 

@@ -9,6 +9,8 @@ pub mod consumer;
 pub mod consumer_args;
 pub mod env_file;
 pub mod known_consumer;
+pub mod list;
+pub mod local;
 pub mod relay_url;
 pub mod secret;
 pub mod validate;

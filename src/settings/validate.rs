@@ -12,6 +12,7 @@ use log::LevelFilter;
 
 use crate::postgres::address::Database;
 use crate::settings::cli::{DEFAULT_DATABASE_URL, DEFAULT_REDIS_URL};
+use crate::settings::config::Accounts;
 use crate::settings::secret::Secret;
 use crate::{postgres, redis};
 
@@ -72,12 +73,21 @@ impl Check {
 
     pub fn switch(&mut self, variable: &str, value: &str) -> bool {
         let value = self.text(variable, value);
-        match value.to_ascii_lowercase().as_str() {
-            "true" | "1" | "yes" | "on" => true,
-            "false" | "0" | "no" | "off" => false,
+        switch(&value).unwrap_or_else(|| {
+            self.fault(variable, &value, "true or false");
+            true
+        })
+    }
+
+    pub fn accounts(&mut self, variable: &str, value: &str) -> Accounts {
+        let value = self.text(variable, value);
+        match (value.to_ascii_lowercase().as_str(), switch(&value)) {
+            ("local", _) => Accounts::Local,
+            (_, Some(true)) => Accounts::All,
+            (_, Some(false)) => Accounts::None,
             _ => {
-                self.fault(variable, &value, "true or false");
-                true
+                self.fault(variable, &value, "true, local or false");
+                Accounts::All
             }
         }
     }
@@ -154,6 +164,14 @@ impl Check {
 }
 
 type Parse<T> = fn(&str) -> Result<(T, Vec<String>), String>;
+
+fn switch(value: &str) -> Option<bool> {
+    match value.to_ascii_lowercase().as_str() {
+        "true" | "1" | "yes" | "on" => Some(true),
+        "false" | "0" | "no" | "off" => Some(false),
+        _ => None,
+    }
+}
 
 pub fn or_default(value: &str, default: &str) -> String {
     let value = value.trim();

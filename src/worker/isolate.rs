@@ -359,7 +359,11 @@ impl Worker {
             // lapsed lease is not news.
             _ if matches!(
                 error,
-                ApplyError::Connect(_) | ApplyError::NameLapsed | ApplyError::Joined | ApplyError::Removed
+                ApplyError::Connect(_)
+                    | ApplyError::NameLapsed
+                    | ApplyError::Joined
+                    | ApplyError::LocalDidsChanged { .. }
+                    | ApplyError::Removed
             ) => {}
             Fault::Data if self.has_other_types => {}
             Fault::Data if tries == 1 || error.is_unique_violation() => {}

@@ -87,6 +87,7 @@ fn is_switched_off(op: &Op, switches: Switches) -> bool {
 mod tests {
     use super::*;
     use crate::entry::EntryId;
+    use crate::settings::config::Accounts;
 
     /// The number of ops, the number of dead letters, and the reasons of ignored ops.
     fn read_as(kind: &str, data: &str, generic_records: bool) -> (usize, usize, Vec<&'static str>) {
@@ -100,8 +101,8 @@ mod tests {
         let text = decode::text(&entry);
         let source = Source::new(&entry, 0, 0);
         let switches = Switches {
-            notifications: true,
-            viewer_states: true,
+            notifications: Accounts::All,
+            viewer_states: Accounts::All,
             generic_records,
         };
         let mut ops = Vec::new();

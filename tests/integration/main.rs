@@ -58,6 +58,8 @@ mod actor;
 mod indexed_at;
 // The same rows however the events arrive: folded, repeated, out of order, with rivals, beside the AppView.
 mod exactness;
+// Side effects for the accounts that the AppView serves, and what they get afterwards.
+mod local;
 // The work that one author can cause, and batches that are too large for one transaction.
 mod attacks;
 // Servers and networks that fail.

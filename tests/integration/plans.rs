@@ -48,8 +48,8 @@ const WITHOUT_ROWS: [&str; 9] = [
     "members_gate",
     "members_read",
     "repair_list_items_lock",
-    "repair_rights",
-    "repair_yield",
+    "job_rights",
+    "job_yield",
 ];
 
 #[test]

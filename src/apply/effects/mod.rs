@@ -18,11 +18,11 @@ pub use notifications::{
     reply_notification_uri,
 };
 
+use crate::apply::scope::Scope;
 use crate::decode::text::fits;
 use crate::metrics::RecordCounts;
 use crate::micros::Micros;
 use crate::rows::{PairRow, PairTable, Post, URI_MAX};
-use crate::settings::config::Switches;
 use notifications::{Notification, known_cid, pair_notification};
 
 type Text<'e> = Cow<'e, str>;
@@ -71,7 +71,7 @@ type Viewers<'e> = BTreeMap<(Text<'e>, Text<'e>), Viewer<'e>>;
 
 /// The side effects of a batch.
 pub struct Effects<'e> {
-    switches: Switches,
+    scope: &'e Scope,
     /// Some rows existed before, so their side effects may already exist.
     has_old_rows: bool,
     pub record_counts: RecordCounts,
@@ -85,9 +85,9 @@ pub struct Effects<'e> {
 }
 
 impl<'e> Effects<'e> {
-    pub fn new(switches: Switches) -> Self {
+    pub fn new(scope: &'e Scope) -> Self {
         Effects {
-            switches,
+            scope,
             has_old_rows: false,
             record_counts: RecordCounts::default(),
             counters: BTreeMap::new(),
@@ -155,26 +155,28 @@ impl<'e> Effects<'e> {
 
     /// Records that a pair row exists, new or not: all of its side effects except counts.
     pub fn pair_is(&mut self, table: PairTable, row: &'e PairRow<'e>) {
-        let viewer = || (Cow::Borrowed(row.key_b.as_ref()), Cow::Borrowed(row.key_a.as_ref()));
-        let uri = Some(Cow::Borrowed(row.uri.as_ref()));
-        match table {
-            PairTable::Likes => self.viewers.entry(viewer()).or_default().like_uri = uri,
-            PairTable::Reposts => {
-                self.viewers.entry(viewer()).or_default().repost_uri = uri;
-                self.feed_items.insert(
-                    Cow::Borrowed(&row.uri),
-                    FeedItem {
-                        post_uri: Cow::Borrowed(&row.key_b),
-                        originator_did: Cow::Borrowed(&row.key_a),
-                        kind: "repost",
-                        created_at: row.created_at,
-                        indexed_at: row.indexed_at,
-                        cid: known_cid(row),
-                    },
-                );
+        if table == PairTable::Reposts {
+            self.feed_items.insert(
+                Cow::Borrowed(&row.uri),
+                FeedItem {
+                    post_uri: Cow::Borrowed(&row.key_b),
+                    originator_did: Cow::Borrowed(&row.key_a),
+                    kind: "repost",
+                    created_at: row.created_at,
+                    indexed_at: row.indexed_at,
+                    cid: known_cid(row),
+                },
+            );
+        }
+        if has_state(table) && self.scope.has_states_of(&row.key_a) {
+            let viewer = (Cow::Borrowed(row.key_b.as_ref()), Cow::Borrowed(row.key_a.as_ref()));
+            let viewer = self.viewers.entry(viewer).or_default();
+            let uri = Some(Cow::Borrowed(row.uri.as_ref()));
+            match table {
+                PairTable::Likes => viewer.like_uri = uri,
+                PairTable::Reposts => viewer.repost_uri = uri,
+                _ => viewer.is_bookmark = true,
             }
-            PairTable::Bookmarks => self.viewers.entry(viewer()).or_default().is_bookmark = true,
-            _ => {}
         }
         if let Some(notification) = pair_notification(table, row) {
             self.notify(notification);
@@ -246,17 +248,17 @@ impl<'e> Effects<'e> {
         }
     }
 
-    /// Records that a notification now has a different recipient. The new notification overwrites the old one; if
-    /// notifications are switched off, the old one is deleted.
+    /// Records that a notification now has a different recipient. The new notification, which the caller has reported
+    /// before, overwrites the old one; if the new recipient gets none, the old one is deleted.
     pub fn notification_moved(&mut self, uri: String) {
-        if !self.switches.notifications {
+        if !self.notifications.contains_key(&uri) {
             self.notifications_gone.insert(uri);
         }
     }
 
-    /// Adds a notification. If notifications are switched off, a deleted one stays deleted although its cause is back.
+    /// Adds a notification. If its recipient gets none, a deleted one stays deleted although its cause is back.
     fn notify(&mut self, notification: Notification<'e>) {
-        if !self.switches.notifications {
+        if !self.scope.notifies(&notification.recipient_did) {
             return;
         }
         self.notifications_gone.remove(&notification.uri);
@@ -264,6 +266,11 @@ impl<'e> Effects<'e> {
             self.notifications.insert(notification.uri.clone(), notification);
         }
     }
+}
+
+/// Whether rows of the table are part of viewer states.
+fn has_state(table: PairTable) -> bool {
+    matches!(table, PairTable::Likes | PairTable::Reposts | PairTable::Bookmarks)
 }
 
 /// The counter to which rows of the table contribute, if any.

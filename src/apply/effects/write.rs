@@ -123,7 +123,7 @@ impl Effects<'_> {
         if !self.viewers_gone.is_empty() {
             clear_viewers(client, &self.viewers_gone)?;
         }
-        if self.switches.viewer_states && !self.viewers.is_empty() {
+        if !self.viewers.is_empty() {
             viewer_params(&self.viewers).execute(client, sql::VIEWER_STATES_SET)?;
         }
         Ok(())

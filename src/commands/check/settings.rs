@@ -4,7 +4,7 @@ use super::quoted;
 use super::report::{Level, Report};
 use crate::commands::unit_user;
 use crate::settings::cli::Settings;
-use crate::settings::config::Config;
+use crate::settings::config::{Accounts, Config};
 use crate::settings::env_file::{DEFAULT, EnvFile};
 
 pub fn check(report: &Report, file: &EnvFile, settings: &Settings, config: &Config) {
@@ -77,18 +77,24 @@ fn check_config(report: &Report, config: &Config) {
         "consumer {} of group {} on {}; {} workers, up to {} entries per transaction",
         config.consumer, config.group, config.stream, config.workers, config.max_batch_entries
     ));
+    let generic_records = match config.switches.generic_records {
+        true => Accounts::All,
+        false => Accounts::None,
+    };
     let tables = [
         ("notifications", config.switches.notifications),
         ("post_viewer_states", config.switches.viewer_states),
-        ("generic_records", config.switches.generic_records),
+        ("generic_records", generic_records),
     ];
-    let off: Vec<&str> = tables
-        .iter()
-        .filter(|(_, is_on)| !is_on)
-        .map(|(name, _)| *name)
-        .collect();
-    if !off.is_empty() {
-        report.ok(format!("not written: {}", off.join(", ")));
+    for (accounts, what) in [
+        (Accounts::None, "not written"),
+        (Accounts::Local, "written for local accounts only"),
+    ] {
+        let tables = tables.iter().filter(|(_, of)| *of == accounts);
+        let names: Vec<&str> = tables.map(|(name, _)| *name).collect();
+        if !names.is_empty() {
+            report.ok(format!("{what}: {}", names.join(", ")));
+        }
     }
     for warning in &config.warnings {
         report.warn(warning, "correct or remove the setting");

@@ -36,10 +36,10 @@ impl Failure {
     }
 }
 
-/// Whether a statement is the worker's, not of `repair`, and can be explained: EXPLAIN takes one statement.
+/// Whether a statement is the worker's own and can be explained: EXPLAIN takes one statement.
 fn is_explained(statement: &&Statement) -> bool {
     let is_one = !statement.text.trim_end().trim_end_matches(';').contains(';');
-    !statement.name.starts_with("repair_") && is_one
+    statement.is_of_worker() && is_one
 }
 
 /// Explains one statement after the other.

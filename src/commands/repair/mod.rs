@@ -22,19 +22,18 @@ mod viewers;
 use std::time::{Duration, Instant};
 
 use postgres::Client;
-use postgres::error::SqlState;
 
-use crate::postgres::db::{self, Db};
-use crate::postgres::fault::{ApplyError, Fault};
+use crate::job::{Hold, Job, yielding as repairing};
+use crate::postgres::db::Db;
+use crate::postgres::fault::ApplyError;
 use crate::postgres::params::Params;
 use crate::postgres::row::Row;
-use crate::postgres::sql::{self, Statement};
+use crate::postgres::sql::Statement;
 use crate::postgres::transaction::transaction;
-use crate::runtime::retry::Backoff;
 use crate::runtime::shutdown::{Stop, Stopped, handle_signals};
 use crate::settings::cli;
-use crate::settings::config::Config;
-use progress::{Hold, Place};
+use crate::settings::config::{Accounts, Config};
+use progress::Place;
 use report::Report;
 
 /// A kind of row that is repaired.
@@ -115,11 +114,15 @@ pub fn run(config: Config, options: &cli::Repair) -> anyhow::Result<String> {
     let stop = Stop::default();
     handle_signals(&stop, None)?;
     let mut repair = Repair {
-        db: Db::new(config.postgres, 1, &stop),
-        stop,
+        job: Job {
+            db: Db::new(config.postgres, 1, &stop),
+            stop,
+            name: JOB,
+            if_slow: "start it again with a smaller --slice, it continues from here",
+        },
         options,
-        writes_viewers: config.switches.viewer_states,
-        hold: (!options.dry_run).then(Hold::new),
+        writes_viewers: config.switches.viewer_states == Accounts::All,
+        hold: (!options.dry_run).then(|| Hold::new(JOB)),
         report: Report::new(options.dry_run),
         started: Instant::now(),
         seconds_before: 0.0,
@@ -140,9 +143,11 @@ pub fn run(config: Config, options: &cli::Repair) -> anyhow::Result<String> {
     })
 }
 
+/// The name of the job.
+const JOB: &str = "repair";
+
 struct Repair<'a> {
-    db: Db,
-    stop: Stop,
+    job: Job,
     options: &'a cli::Repair,
     writes_viewers: bool,
     /// `None` in a dry run, which stores nothing.
@@ -161,15 +166,10 @@ const SAY_EVERY: Duration = Duration::from_secs(10);
 /// Rows per transaction, unless a step has its own limit.
 const CHUNK: usize = 500;
 
-/// Attempts before the repair fails because tables are missing: a worker may be creating its own tables at that moment.
-const READY_TRIES: u32 = 5;
-
-/// Attempts before a retry is logged: a lock that times out is usually free the next time.
-const QUIET_TRIES: u32 = 5;
-
 impl Repair<'_> {
     fn run(&mut self) -> anyhow::Result<()> {
-        self.check_ready()?;
+        let is_dry_run = self.options.dry_run;
+        self.job.check_ready(!is_dry_run, &rights::needed(is_dry_run))?;
         let place = self.begin()?;
         let steps = STEPS.iter().skip_while(|step| step.name != place.step);
         let (writes_viewers, has_own_tables) = (self.writes_viewers, !self.options.dry_run);
@@ -187,26 +187,7 @@ impl Repair<'_> {
         }
         self.report.seconds = self.seconds();
         match &self.hold {
-            Some(hold) => self.attempt(|client| hold.end(client)),
-            None => Ok(()),
-        }
-    }
-
-    /// Fails at once if tables or privileges are missing, instead of after hours.
-    fn check_ready(&self) -> anyhow::Result<()> {
-        let is_dry_run = self.options.dry_run;
-        let mut backoff = Backoff::default();
-        let mut tries = 0;
-        // A dry run neither needs nor creates the worker's own tables.
-        while !is_dry_run && let Some(missing) = self.attempt(db::missing)? {
-            tries += 1;
-            if tries == READY_TRIES {
-                anyhow::bail!(missing);
-            }
-            backoff.wait(&self.stop)?;
-        }
-        match self.attempt(|client| rights::lacking(client, is_dry_run))? {
-            Some(lacking) => Err(anyhow::anyhow!(lacking)),
+            Some(hold) => self.job.attempt(|client| hold.end(client)),
             None => Ok(()),
         }
     }
@@ -216,7 +197,12 @@ impl Repair<'_> {
         let Some(hold) = &self.hold else {
             return Ok(Place::first());
         };
-        let (place, report) = self.attempt(|client| hold.take(client))?;
+        let new = progress::store(&Place::first(), &Report::new(false));
+        let stored = self.job.attempt(|client| hold.take(client, &new))?;
+        let (place, report) = progress::read(&stored).unwrap_or_else(|| {
+            log::warn!("the unfinished repair was started by another version; repair starts from the beginning");
+            (Place::first(), Report::new(false))
+        });
         if place != Place::first() {
             log::info!(
                 "continuing an unfinished repair: {} after {}",
@@ -239,8 +225,8 @@ impl Repair<'_> {
                 self.said = Instant::now();
                 log::info!("{}, at {}", self.report.line(step), after.join(" "));
             }
-            self.stop.wait(Duration::from_millis(self.options.pause_ms));
-            self.stop.check()?;
+            self.job.stop.wait(Duration::from_millis(self.options.pause_ms));
+            self.job.stop.check()?;
         }
         log::info!("{}, done", self.report.line(step));
         Ok(())
@@ -249,14 +235,16 @@ impl Repair<'_> {
     /// Reads the next slice and repairs the wrong rows in it; `None` if there are no more slices.
     fn slice(&mut self, step: &Step, after: &Key) -> anyhow::Result<Option<Key>> {
         let length = self.options.slice;
-        let read = self.attempt(|client| transaction(client, |client| (step.read)(client, after, length)))?;
+        let read = self
+            .job
+            .attempt(|client| transaction(client, |client| (step.read)(client, after, length)))?;
         let Some(slice) = read else {
             return Ok(None);
         };
         self.report.found(step, &slice);
         if !self.options.dry_run {
             for fix in &slice.fixes {
-                let repaired = self.attempt(fix)?;
+                let repaired = self.job.attempt(fix)?;
                 self.report.repaired(step, repaired);
             }
         }
@@ -271,7 +259,8 @@ impl Repair<'_> {
             step: step.name.to_owned(),
             after: after.clone(),
         };
-        if self.attempt(|client| hold.save(client, &place, &self.report))? {
+        let state = progress::store(&place, &self.report);
+        if self.job.attempt(|client| hold.save(client, &state))? {
             return Ok(());
         }
         anyhow::bail!("another process has taken the repair over and continues it")
@@ -279,36 +268,6 @@ impl Repair<'_> {
 
     fn seconds(&self) -> f64 {
         self.seconds_before + self.started.elapsed().as_secs_f64()
-    }
-
-    /// Calls `work` until it succeeds, for as long as a retry can help.
-    fn attempt<T>(&self, mut work: impl FnMut(&mut Client) -> Result<T, ApplyError>) -> anyhow::Result<T> {
-        let mut backoff = Backoff::default();
-        let mut tries = 0;
-        loop {
-            let error = match self.db.with(&mut work) {
-                Ok(value) => {
-                    self.db.report_up();
-                    return Ok(value);
-                }
-                Err(error) => error,
-            };
-            if error.sqlstate() == Some(&SqlState::QUERY_CANCELED) {
-                anyhow::bail!(
-                    "{}; start it again with a smaller --slice, it continues from here",
-                    error.describe()
-                );
-            }
-            if error.fault() != Fault::Transient {
-                anyhow::bail!(error.describe());
-            }
-            tries += 1;
-            // The pool reports a server that is down.
-            if tries == QUIET_TRIES && error.sqlstate().is_some() {
-                log::warn!("{}; retrying", error.describe());
-            }
-            backoff.wait(&self.stop)?;
-        }
     }
 }
 
@@ -330,14 +289,6 @@ fn find<K: AsRef<str>>(
         .iter()
         .fold(Params::new(), |params, column| params.text(column.as_ref()));
     params.long(length.into()).query(client, statement)
-}
-
-/// Runs `work` in a transaction that fails after a short wait for a lock, so that the repair gives way to workers.
-fn repairing<T>(client: &mut Client, work: impl FnOnce(&mut Client) -> Result<T, ApplyError>) -> Result<T, ApplyError> {
-    transaction(client, |client| {
-        Params::new().query(client, sql::REPAIR_YIELD)?;
-        work(client)
-    })
 }
 
 impl Slice {

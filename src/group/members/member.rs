@@ -1,7 +1,7 @@
 //! What a transaction has to know about other processes.
 //!
 //! Owns the check before each commit: whether this process still holds its consumer name and is a member, and whether
-//! there are other members, of which the transaction must have known from its beginning.
+//! there are other members or new local accounts, of which the transaction must have known from its beginning.
 //!
 //! Invariant: once a second process has joined, no transaction commits that did not write versions. Once a process was
 //! removed, or another process may hold its consumer name, none of its transactions commits.
@@ -9,7 +9,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
-use postgres::{Client, SimpleQueryMessage};
+use postgres::{Client, SimpleQueryMessage, SimpleQueryRow};
 
 use crate::lease::Lease;
 use crate::postgres::fault::ApplyError;
@@ -91,9 +91,10 @@ impl Member {
         }
     }
 
-    /// Checks, right before the commit, that the assumptions of `mode` still hold.
-    pub fn check(&self, client: &mut Client, mode: Mode) -> Result<(), ApplyError> {
-        let ids = read_ids(client)?;
+    /// Checks, right before the commit, that the assumptions of `mode` still hold, and that the local accounts have
+    /// `number`, unless the transaction does not depend on them.
+    pub fn check(&self, client: &mut Client, mode: Mode, number: Option<i64>) -> Result<(), ApplyError> {
+        let Seen { ids, number: latest } = read(client)?;
         if !ids.contains(&self.0.id.load(Ordering::Relaxed)) {
             self.removed();
             return Err(ApplyError::Removed);
@@ -101,6 +102,9 @@ impl Member {
         if ids.len() > 1 && mode == Mode::Alone {
             self.set_has_others(true);
             return Err(ApplyError::Joined);
+        }
+        if number.is_some_and(|number| number != latest) {
+            return Err(ApplyError::LocalDidsChanged { number: latest });
         }
         // Checked last, because time passes while the members are read.
         match self.0.lease.holds() {
@@ -110,14 +114,33 @@ impl Member {
     }
 }
 
-fn read_ids(client: &mut Client) -> Result<Vec<i64>, ApplyError> {
+/// What a transaction reads before its commit.
+struct Seen {
+    ids: Vec<i64>,
+    /// The largest number of a local account.
+    number: i64,
+}
+
+fn read(client: &mut Client) -> Result<Seen, ApplyError> {
     let answer = client.simple_query(sql::MEMBERS_CHECK.text);
     heartbeat::beat();
     let messages = answer.map_err(|source| ApplyError::of_statement(sql::MEMBERS_CHECK, source))?;
-    let id = |message: &SimpleQueryMessage| match message {
-        // The row with the lock has a different column.
-        SimpleQueryMessage::Row(row) => row.try_get("id").ok()??.parse().ok(),
-        _ => None,
+    let mut seen = Seen {
+        ids: Vec::new(),
+        number: 0,
     };
-    Ok(messages.iter().filter_map(id).collect())
+    for message in &messages {
+        // The row with the lock has a different column.
+        if let SimpleQueryMessage::Row(row) = message
+            && let (Some(id), Some(number)) = (number_in(row, "id"), number_in(row, "number"))
+        {
+            seen.ids.push(id);
+            seen.number = number;
+        }
+    }
+    Ok(seen)
+}
+
+fn number_in(row: &SimpleQueryRow, column: &str) -> Option<i64> {
+    row.try_get(column).ok()??.parse().ok()
 }

@@ -10,6 +10,7 @@
 //! to a member. Redis knows what is acknowledged; each member announces what it holds, because Redis may have lost
 //! acknowledgements.
 
+pub mod gate;
 pub mod member;
 mod progress;
 mod table;

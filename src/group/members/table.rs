@@ -5,12 +5,11 @@
 use postgres::Client;
 
 use crate::entry::EntryId;
+use crate::group::members::gate::behind_gate;
 use crate::postgres::fault::ApplyError;
 use crate::postgres::params::Params;
 use crate::postgres::row::Row;
 use crate::postgres::sql;
-use crate::postgres::transaction::transaction;
-use crate::runtime::heartbeat;
 
 /// A row of `firehose_worker.members`.
 #[derive(Clone)]
@@ -99,17 +98,4 @@ pub fn settle(client: &mut Client, id: i64, floor: EntryId) -> Result<Option<Ent
 /// Deletes a slice of the versions that no member needs, and returns their number.
 pub fn prune(client: &mut Client) -> Result<u64, ApplyError> {
     Params::new().execute(client, sql::VERSIONS_PRUNE)
-}
-
-/// Runs `work` while no transaction is between its check of the members and its commit.
-fn behind_gate<T>(
-    client: &mut Client,
-    work: impl FnOnce(&mut Client) -> Result<T, ApplyError>,
-) -> Result<T, ApplyError> {
-    transaction(client, |client| {
-        let waited = client.batch_execute(sql::MEMBERS_GATE.text);
-        heartbeat::beat();
-        waited.map_err(|source| ApplyError::of_statement(sql::MEMBERS_GATE, source))?;
-        work(client)
-    })
 }

@@ -10,7 +10,7 @@ use firehose_worker::metrics::RecordCounts;
 use firehose_worker::partition;
 use firehose_worker::postgres::fault::Fault;
 use firehose_worker::rows::{self, Change, Op, Source, Table};
-use firehose_worker::settings::config::Switches;
+use firehose_worker::settings::config::{Accounts, Switches};
 use postgres::Client;
 
 use super::history::{Event, History, Phase};
@@ -61,11 +61,15 @@ impl Way {
 
     fn switches(&self) -> Switches {
         Switches {
-            notifications: self.switched.notifications,
-            viewer_states: self.switched.viewer_states,
+            notifications: accounts(self.switched.notifications),
+            viewer_states: accounts(self.switched.viewer_states),
             generic_records: self.switched.generic_records,
         }
     }
+}
+
+fn accounts(is_on: bool) -> Accounts {
+    if is_on { Accounts::All } else { Accounts::None }
 }
 
 /// What a whole group has come to.

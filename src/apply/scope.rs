@@ -1,0 +1,47 @@
+//! The accounts for which a batch writes notifications and viewer states.
+
+use std::sync::Arc;
+
+use postgres::Client;
+
+use crate::local::{Local, LocalDids};
+use crate::postgres::fault::ApplyError;
+use crate::settings::config::{Accounts, Switches};
+
+/// The switches, with the local accounts that they refer to.
+pub struct Scope {
+    switches: Switches,
+    /// Empty if no switch refers to them.
+    local: Arc<LocalDids>,
+}
+
+impl Scope {
+    pub fn new(client: &mut Client, switches: Switches, local: &Local) -> Result<Scope, ApplyError> {
+        let local = match switches.use_local() {
+            true => local.current(client)?,
+            false => Arc::default(),
+        };
+        Ok(Scope { switches, local })
+    }
+
+    /// The number that the local accounts must still have at the commit.
+    pub fn number(&self) -> Option<i64> {
+        self.switches.use_local().then(|| self.local.number())
+    }
+
+    pub fn notifies(&self, recipient_did: &str) -> bool {
+        self.is_one_of(self.switches.notifications, recipient_did)
+    }
+
+    pub fn has_states_of(&self, viewer_did: &str) -> bool {
+        self.is_one_of(self.switches.viewer_states, viewer_did)
+    }
+
+    fn is_one_of(&self, accounts: Accounts, did: &str) -> bool {
+        match accounts {
+            Accounts::All => true,
+            Accounts::Local => self.local.contains(did),
+            Accounts::None => false,
+        }
+    }
+}

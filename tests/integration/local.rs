@@ -1,0 +1,3 @@
+//! Notifications and viewer states for the accounts that the AppView serves only.
+
+mod scope;
