@@ -127,7 +127,7 @@ pub fn copies() -> impl Iterator<Item = &'static Statement> {
 }
 
 statements! {
-    /// The statements of `check`, which read the session's state and the catalog.
+    /// The statements of `check`, which read the session's state, the catalog and a sample of rows.
     LOOKS:
     CHECK_BEGIN = "check_begin";
     CHECK_POOLER = "check_pooler";
@@ -140,6 +140,8 @@ statements! {
     CHECK_REPLICA_IDENTITY = "check_replica_identity";
     CHECK_RIGHTS = "check_rights";
     CHECK_SEQUENCES = "check_sequences";
+    CHECK_SAMPLE = "check_sample";
+    CHECK_SIZES = "check_sizes";
     CHECK_STORAGE = "check_storage";
     CHECK_UNUSED_INDEXES = "check_unused_indexes";
 }

@@ -5,6 +5,7 @@ mod growth;
 mod postgres;
 mod redis;
 mod remedies;
+mod savings;
 mod settings;
 
 use serde_json::Value;

@@ -26,7 +26,7 @@ const WARN_BELOW_DAYS: f64 = 14.0;
 pub const LESS: &str = "WRITE_NOTIFICATIONS=local and WRITE_VIEWER_STATES=local write less, and firehose-worker prune deletes \
                         old posts";
 
-/// Reports both, and returns the growth if it has been measured.
+/// Reports both, and returns the database's size in bytes, and the growth if it has been measured.
 ///
 /// # Errors
 ///
@@ -37,14 +37,15 @@ pub fn check(
     role: &str,
     history: Option<&History>,
     report: &Report,
-) -> Result<Option<Growth>, ApplyError> {
+) -> Result<(f64, Option<Growth>), ApplyError> {
     report.about("growth");
     let rows = Params::new().query(client, sql::CHECK_STORAGE)?;
     let Some(storage) = rows.first() else {
-        return Ok(None);
+        return Ok((0.0, None));
     };
     let growth = history.and_then(History::growth);
-    let size = bytes(storage.get::<_, i64>("bytes")? as f64);
+    let number = storage.get::<_, i64>("bytes")? as f64;
+    let size = bytes(number);
     report.ok(match growth {
         None => format!(
             "the database has {size}; how fast it grows is not measured yet: a worker takes a sample at its start and \
@@ -62,7 +63,7 @@ pub fn check(
     });
     let growth = growth.filter(Growth::is_enough);
     check_disk(storage, database, role, growth.as_ref(), report)?;
-    Ok(growth)
+    Ok((number, growth))
 }
 
 fn rate(growth: &Growth) -> String {

@@ -12,6 +12,7 @@ mod redis;
 mod relay;
 mod report;
 mod rights;
+mod savings;
 mod settings;
 mod statements;
 mod stream;

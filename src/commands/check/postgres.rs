@@ -11,7 +11,7 @@ use postgres::types::Type;
 use r2d2::ManageConnection;
 
 use super::report::{Checked, Level, Report, Unusable};
-use super::{check_clock, growth, indexes, now, quoted, tables};
+use super::{check_clock, growth, indexes, now, quoted, savings, tables};
 use crate::postgres::address::{self, Database};
 use crate::postgres::connect::Manager;
 use crate::postgres::db;
@@ -71,7 +71,7 @@ pub fn check(config: &Config, history: &Receiver<Option<History>>, report: &Repo
     report.limit(Level::Warn);
     report.about("growth");
     let history = history.recv_timeout(HISTORY_TIMEOUT).ok().flatten();
-    check_space(&mut client, &database, &server.role, history.as_ref(), report)?;
+    check_space(&mut client, &database, &server, history.as_ref(), config, report)?;
     Ok(())
 }
 
@@ -79,15 +79,22 @@ pub fn check(config: &Config, history: &Receiver<Option<History>>, report: &Repo
 fn check_space(
     client: &mut Client,
     database: &Database,
-    role: &str,
+    server: &Server,
     history: Option<&History>,
+    config: &Config,
     report: &Report,
 ) -> Result<(), ApplyError> {
     let begun = client.batch_execute(sql::CHECK_BEGIN.text);
     begun.map_err(|source| ApplyError::of_statement(sql::CHECK_BEGIN, source))?;
-    growth::check(client, database, role, history, report)?;
-    let tables: Vec<&str> = schema::tables().iter().map(|table| table.name).collect();
-    indexes::check(client, &tables, report)
+    let (size, growth) = growth::check(client, database, &server.role, history, report)?;
+    let tables = schema::tables();
+    let mut tables: Vec<&str> = tables.iter().map(|table| table.name).collect();
+    indexes::check(client, &tables, report)?;
+    if !server.may_use_own_schema {
+        return Ok(());
+    }
+    tables.extend(schema::own_tables().iter().map(|table| table.name));
+    savings::check(client, &tables, size, growth.as_ref(), config, report)
 }
 
 /// A connection to the first server that accepts one, with an address of only that server.

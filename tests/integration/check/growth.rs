@@ -58,7 +58,7 @@ fn now() -> u64 {
 }
 
 /// A history whose last sample is an hour old.
-fn write_growth(stack: &Stack, hours: u64, bytes: u64, events: u64) {
+pub(super) fn write_growth(stack: &Stack, hours: u64, bytes: u64, events: u64) {
     let last = now() - HOUR;
     let samples = [[last - hours * HOUR, GIB, 7], [last, GIB + bytes, 7 + events]];
     write_history(stack, "any", &samples);
