@@ -36,6 +36,11 @@ pub fn losses(config: &Config) -> String {
     of_group("losses", config)
 }
 
+/// The sizes of the group's database, hour by hour.
+pub fn growth(config: &Config) -> String {
+    of_group("growth", config)
+}
+
 fn name(kind: &str, parts: &[&str], stream: &str) -> String {
     let parts: Vec<String> = parts.iter().map(|part| escape(part)).collect();
     let name = format!("{PREFIX}:{kind}:{}", parts.join(":"));

@@ -66,7 +66,7 @@
 //! | `acker` | acknowledges entries and stores dead letters | `src/ack/` |
 //! | `metrics` | flushes counters to Redis every 500 ms | `src/metrics/flush.rs` |
 //! | `losses` | samples the stream for entries that were trimmed unread | `src/losses/` |
-//! | `status` | publishes what `firehose-worker status` shows | `src/report/status.rs` |
+//! | `status` | publishes what `firehose-worker status` shows, and samples the size of the database | `src/report/status.rs`, `src/report/growth/` |
 //! | `holder`, `renewer` | renew the lease on the consumer name, and entries that are held for long | `src/group/` |
 //! | `members` | finds the other processes that write to the database | `src/group/members/` |
 //! | `local` | looks for the accounts that this AppView serves, if a side effect is written only for them | `src/local/keep.rs` |

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Measures how fast the worker clears a full stream, compared with COPY of the same rows, and which resources it uses;
 # and how fast the firehose consumer fills it. The files of bench/ in reading order: contenders (what is run), databases,
-# run, cpu, limit, trips, latency, profile, report; consumer.
+# run, cpu, limit, trips, latency, profile, report; consumer; days.
 set -euo pipefail
 
 usage() {
@@ -9,6 +9,7 @@ usage() {
 usage: bash tests/bench.sh [options]
 
   --consumer       measure the firehose consumer and the whole pipeline instead of the worker, see below
+  --days N         simulate N days of --events each (default 10000) with a prune after each, see below
   --events N       how many events to make up (default 60000; 300000 with --consumer)
   --seed S         seed of the made-up events (default 1)
   --file FILE      take these instead: one {"type","data","seq"} object a line, plain or .gz
@@ -24,6 +25,8 @@ Others to run in turn with the worker (A B A B …), each as often as wanted:
 
   --with 'N=V …'       the worker with this environment
   --no-side-effects    the worker with WRITE_NOTIFICATIONS=false WRITE_VIEWER_STATES=false
+  --local N            the worker with both =local and N local accounts (at most 3000) of those in the stream, a sixth
+                       of its events; and with both =false
   --against REV        the worker of another commit of this repository, built apart; the binary is kept for next time
   --peer 'COMMAND'     another worker; the shell command finds its servers in REDIS_URL and DATABASE_URL
   --rows N             the worker on tables that hold N million rows already
@@ -40,7 +43,8 @@ What is printed:
   peak memory            the worker's resident set at its highest
   database, WAL          by how much PostgreSQL's files grow, and how much it writes ahead, for a million such events
   round trips            requests that were waited for, counted in a run of its own, by a proxy before the servers
-  in turn                events/s by the worker's, of the medians, and of the runs that followed each other
+  in turn                events/s and growth of the database by the worker's, of the medians, and of the runs that
+                         followed each other
   latency                of single likes and posts in an idle system, from XADD until the group has nothing pending
 
 With --consumer, a relay on this machine serves the events: all at once, then 500 and 2,000 a second. --with, --against
@@ -55,6 +59,10 @@ REDIS_CURSOR_KEY, which holds the position before the first event. What is print
   worker alone         events/s on a full stream, as without --consumer
   whole pipeline       events/s from the relay until the worker's group has nothing pending, and the time of single
                        events from the relay to the worker's acknowledgement, which follows its commit
+
+With --days, one worker lives through simulated days of the past. Half of a day's events are applied alone, the other half
+beside prune --older-than 7d. What is printed for each day: the size of the database on disk and roughly what of it is no
+dead space, the worker's events/s alone and beside prune, and how long prune takes.
 
 Servers run with the durability they have by default. Installs what is missing (see tests/setup.sh), starts servers of
 its own, stops them at the end.
@@ -85,8 +93,10 @@ source "$tests_dir/bench/profile.sh"
 source "$tests_dir/bench/report.sh"
 # shellcheck source=tests/bench/consumer.sh
 source "$tests_dir/bench/consumer.sh"
+# shellcheck source=tests/bench/days.sh
+source "$tests_dir/bench/days.sh"
 
-events='' seed=1 file='' runs=5 environment='' is_quick='' is_profile='' is_kept='' is_consumer=''
+events='' seed=1 file='' runs=5 environment='' local_accounts='' is_quick='' is_profile='' is_kept='' is_consumer='' days=''
 withs=() againsts=() peers=() rows=() server_settings=()
 
 parse_options() {
@@ -98,7 +108,7 @@ parse_options() {
             --profile) is_profile=1 && shift && continue ;;
             --keep) is_kept=1 && shift && continue ;;
             --no-side-effects) withs+=("WRITE_NOTIFICATIONS=false WRITE_VIEWER_STATES=false") && shift && continue ;;
-            --events | --seed | --file | --runs | --env | --postgres | --with | --against | --peer | --rows)
+            --events | --seed | --file | --runs | --env | --postgres | --with | --against | --peer | --rows | --local | --days)
                 (($# > 1)) || die "$1 needs a value"
                 ;;
             *) die "unknown option $1, see --help" ;;
@@ -108,6 +118,8 @@ parse_options() {
             --seed) seed=$(number "$@") ;;
             --runs) runs=$(number "$@") ;;
             --rows) rows+=("$(number "$@")") ;;
+            --days) days=$(number "$@") ;;
+            --local) local_accounts=$(number "$@") ;;
             --env) environment=$(settings "$@") ;;
             --postgres) read -ra server_settings <<<"$(settings "$@")" ;;
             --with) withs+=("$(settings "$@")") ;;
@@ -121,8 +133,13 @@ parse_options() {
         shift 2
     done
     events=${events:-${is_consumer:+300000}}
+    events=${events:-${days:+10000}}
     events=${events:-60000}
-    [[ -z $is_consumer || -z $file$is_profile${rows[*]} ]] || die "--file, --profile and --rows do not go with --consumer"
+    [[ -z $is_consumer || -z $file$is_profile$local_accounts${rows[*]} ]] ||
+        die "--file, --profile, --local and --rows do not go with --consumer"
+    [[ -z $local_accounts || -z $file ]] || die "--local needs made-up events, whose accounts are known"
+    # All are in one variable of the environment, for which the system has a limit.
+    ((${local_accounts:-0} <= 3000)) || die "--local $local_accounts is more than 3000"
 }
 
 # number OPTION VALUE
@@ -198,6 +215,10 @@ setup
 build
 if [[ -n $is_consumer ]]; then
     bench_consumer
+    exit
+fi
+if [[ -n $days ]]; then
+    bench_days
     exit
 fi
 add_contenders

@@ -46,8 +46,23 @@ struct Options {
     /// Take the events from a file of JSON lines {"type","data","seq"} (plain or .gz) instead of making them up
     #[arg(long)]
     file: Option<PathBuf>,
+    /// Time between two events, in milliseconds [default: 1.5]
+    #[arg(long, value_name = "MS", conflicts_with = "file")]
+    step: Option<u64>,
+    /// Leave out the first ones, which happened before
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    skip: u64,
+    /// Send no more than this
+    #[arg(long, value_name = "N")]
+    take: Option<u64>,
+    /// Give entries the IDs of the events' times, as if they had been added then
+    #[arg(long, requires = "redis", requires = "step")]
+    entry_ids: bool,
+    /// Make no events, and print the DIDs of so many people of the stream, from the most followed to the least
+    #[arg(long, value_name = "N")]
+    dids: Option<usize>,
     /// Send to this Redis
-    #[arg(long, value_name = "URL", required_unless_present = "out", conflicts_with = "out")]
+    #[arg(long, value_name = "URL", required_unless_present_any = ["out", "dids"], conflicts_with = "out")]
     redis: Option<String>,
     /// The stream to append to
     #[arg(long, default_value = "firehose:events")]
@@ -71,7 +86,13 @@ fn main() -> Result<()> {
     if options.rate == Some(0) {
         bail!("--rate has to be above 0");
     }
-    let events = events(&options)?.map(|event| in_dialect(event?, options.dialect));
+    if let Some(number) = options.dids {
+        made_up(&options).dids(number).iter().for_each(|did| println!("{did}"));
+        return Ok(());
+    }
+    let events = events(&options)?.skip(options.skip as usize);
+    let events = events.take(options.take.unwrap_or(u64::MAX) as usize);
+    let events = events.map(|event| in_dialect(event?, options.dialect));
     match (&options.redis, &options.out) {
         (Some(url), _) => send(url, &options, events),
         (None, Some(path)) => write(path, options.rate, events),
@@ -84,12 +105,18 @@ fn events(options: &Options) -> Result<Box<dyn Iterator<Item = io::Result<Event>
         let events = file::read(path).with_context(|| format!("failed to open {}", path.display()))?;
         return Ok(Box::new(events));
     }
-    let events = Events::new(options.seed, options.events);
-    let events = match options.base_time {
-        Some(time) => events.at(time),
-        None => events,
-    };
-    Ok(Box::new(events.map(Ok)))
+    Ok(Box::new(made_up(options).map(Ok)))
+}
+
+fn made_up(options: &Options) -> Events {
+    let mut events = Events::new(options.seed, options.events);
+    if let Some(time) = options.base_time {
+        events = events.at(time);
+    }
+    if let Some(step) = options.step {
+        events = events.every(Duration::from_millis(step));
+    }
+    events
 }
 
 fn in_dialect(event: Event, dialect: Dialect) -> Result<Event> {
@@ -108,10 +135,15 @@ fn send(url: &str, options: &Options, events: impl Iterator<Item = Result<Event>
     let mut pace = Pace::new(options.rate);
     let mut sent = Sent::default();
     let mut pipe = redis::pipe();
+    let first = made_up(options).next_millis() + options.skip * options.step.unwrap_or_default();
     for event in events {
         let event = event?;
+        let id = match options.entry_ids {
+            true => (first + sent.total * options.step.unwrap_or_default()).to_string(),
+            false => "*".to_owned(),
+        };
         sent.count(&event.kind);
-        pipe.cmd("XADD").arg(&options.key).arg("*").arg("type").arg(&event.kind);
+        pipe.cmd("XADD").arg(&options.key).arg(id).arg("type").arg(&event.kind);
         pipe.arg("data").arg(&event.data).arg("seq").arg(&event.seq).ignore();
         if pipe.len() == pace.n_at_once {
             pipe.query::<()>(&mut connection).context("failed to send")?;

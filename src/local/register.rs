@@ -11,7 +11,6 @@ use crate::group::members::gate::behind_gate;
 use crate::logging::shown;
 use crate::postgres::fault::ApplyError;
 use crate::postgres::params::Params;
-use crate::postgres::row::Row;
 use crate::postgres::sql;
 use crate::postgres::transaction::transaction;
 
@@ -43,17 +42,11 @@ pub struct Registered {
 /// As for any statement; also if the workers' commits keep the gate open for too long. Accounts that were found before
 /// an error have entered or enter with the next call.
 pub fn register(client: &mut Client, given: &BTreeSet<String>) -> Result<Registered, ApplyError> {
-    let (readable, unreadable) = sources(client)?;
-    let find = find_in(&readable);
-    let rows = transaction(client, |client| {
-        let params = Params::new().texts(given.iter());
-        params.query_filled(client, sql::LOCAL_DIDS_FIND, &find)
-    })?;
-    let did = |row: &Row| row.get::<_, String>("did");
-    let is_new = |row: &Row| row.get::<_, bool>("is_new");
-    let dids: BTreeSet<String> = rows.iter().map(did).collect::<Result<_, _>>()?;
-    let entered = rows.iter().map(is_new).collect::<Result<Vec<_>, _>>()?;
-    let entered = entered.into_iter().filter(|is_new| *is_new).count();
+    let Found {
+        dids,
+        entered,
+        unreadable,
+    } = transaction(client, |client| find(client, given))?;
     if entered > 0 {
         behind_gate(client, |client| enter(client, &dids))?;
     } else if !dids.is_empty() {
@@ -61,6 +54,31 @@ pub fn register(client: &mut Client, given: &BTreeSet<String>) -> Result<Registe
     }
     transaction(client, |client| Params::new().execute(client, sql::LOCAL_DIDS_LEAVE))?;
     Ok(Registered { entered, unreadable })
+}
+
+/// Accounts to add to the local ones, or to record as still named.
+#[derive(Debug, Default)]
+pub struct Found {
+    pub dids: BTreeSet<String>,
+    /// The number of those to add.
+    entered: usize,
+    unreadable: Vec<String>,
+}
+
+/// Finds in the caller's transaction what `register` would add.
+///
+/// # Errors
+///
+/// As for any statement.
+pub fn find(client: &mut Client, given: &BTreeSet<String>) -> Result<Found, ApplyError> {
+    let mut found = Found::default();
+    let readable = sources(client, &mut found.unreadable)?;
+    let params = Params::new().texts(given.iter());
+    for row in params.query_filled(client, sql::LOCAL_DIDS_FIND, &find_in(&readable))? {
+        found.dids.insert(row.get("did")?);
+        found.entered += usize::from(row.get::<_, bool>("is_new")?);
+    }
+    Ok(found)
 }
 
 /// Adds accounts that a caller names, whatever the AppView's tables say.
@@ -75,13 +93,13 @@ fn enter(client: &mut Client, dids: &BTreeSet<String>) -> Result<(), ApplyError>
     Ok(())
 }
 
-/// The existing sources that the role may read, and the names of those it may not.
-fn sources(client: &mut Client) -> Result<(Vec<Source>, Vec<String>), ApplyError> {
+/// The existing sources that the role may read; the names of the others are added to `unreadable`.
+fn sources(client: &mut Client, unreadable: &mut Vec<String>) -> Result<Vec<Source>, ApplyError> {
     let rows = Params::new()
         .texts(SOURCES.iter().map(|(table, _)| *table))
         .texts(SOURCES.iter().map(|(_, column)| *column))
         .query(client, sql::LOCAL_TABLES)?;
-    let (mut readable, mut unreadable) = (Vec::new(), Vec::new());
+    let mut readable = Vec::new();
     for row in &rows {
         let name: &str = row.get("name")?;
         match row.get("is_readable")? {
@@ -89,7 +107,7 @@ fn sources(client: &mut Client) -> Result<(Vec<Source>, Vec<String>), ApplyError
             false => unreadable.push(shown::harmless(name)),
         }
     }
-    Ok((readable, unreadable))
+    Ok(readable)
 }
 
 /// The text of the statement that searches these tables.

@@ -54,8 +54,10 @@ const NO_LETTERS: &str = "the log does not report when the dead letters reach th
 
 const KEEPING_RULE: &str = "~firehose:worker:* +watch +unwatch +hget +hset +hincrby +multi +exec";
 
-/// The field of the last sample.
-const SEEN: &str = "seen";
+/// The fields of the hash: the last sample, and counts.
+pub const SEEN: &str = "seen";
+pub const UNREAD_TRIMMED: &str = "unread_trimmed";
+pub const GROUPS_RECREATED: &str = "groups_recreated";
 
 pub struct Losses {
     link: Link,
@@ -277,7 +279,7 @@ impl Losses {
         let mut commands = vec![set];
         if lost > 0 {
             let mut add = redis::cmd("HINCRBY");
-            add.arg(&self.key).arg("unread_trimmed").arg(lost);
+            add.arg(&self.key).arg(UNREAD_TRIMMED).arg(lost);
             commands.push(add);
         }
         let replaced = self.link.transaction(&commands);

@@ -160,7 +160,7 @@ pub fn copies() -> impl Iterator<Item = &'static Statement> {
 }
 
 statements! {
-    /// The statements of `check`, which read the session's state and the catalog.
+    /// The statements of `check`, which read the session's state, the catalog and a sample of rows.
     LOOKS:
     CHECK_BEGIN = "check_begin";
     CHECK_POOLER = "check_pooler";
@@ -173,6 +173,10 @@ statements! {
     CHECK_REPLICA_IDENTITY = "check_replica_identity";
     CHECK_RIGHTS = "check_rights";
     CHECK_SEQUENCES = "check_sequences";
+    CHECK_SAMPLE = "check_sample";
+    CHECK_SIZES = "check_sizes";
+    CHECK_STORAGE = "check_storage";
+    CHECK_UNUSED_INDEXES = "check_unused_indexes";
 }
 
 statements! {
@@ -198,11 +202,12 @@ statements! {
 }
 
 statements! {
-    /// Statements that diagnose a failure; they read the session's state and the catalog.
+    /// Statements that diagnose a failure or measure; they read the session's state and the catalog.
     DIAGNOSES:
     CONSTRAINT_COLUMNS = "constraint_columns";
     SESSION_END = "session_end";
     DATABASE_ENCODING = "database_encoding";
+    DATABASE_SIZE = "database_size";
 }
 
 /// The text of all statements, each under its name and header.

@@ -3,5 +3,6 @@
 //! Owns the figures and texts; `service` hands them out. Decides nothing about entries.
 
 pub mod exposition;
+pub mod growth;
 pub mod progress;
 pub mod status;

@@ -1,7 +1,8 @@
 //! Thread `status`: publishes the worker's state, so that it can be read from another machine.
 //!
 //! Owns the key that `firehose-worker status` reads, which is written every second, beside the data path. It expires
-//! soon after the worker ends. If the user may not write it, the worker runs without it.
+//! soon after the worker ends. If the user may not write it, the worker runs without it. Also has the database's growth
+//! sampled while the worker applies entries.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,6 +15,7 @@ use crate::lease::mark;
 use crate::metrics::Metrics;
 use crate::postgres::db::Db;
 use crate::redis::link::{self, Link, Redis};
+use crate::report::growth::Sampler;
 use crate::report::progress::Start;
 use crate::runtime::rates::{self, Rates};
 use crate::runtime::shutdown::Stop;
@@ -69,6 +71,7 @@ pub struct Publisher {
     threads: usize,
     start: Start,
     rates: Rates,
+    sampler: Sampler,
     is_allowed: bool,
 }
 
@@ -85,6 +88,7 @@ impl Publisher {
             threads: config.workers,
             start,
             rates: Rates::default(),
+            sampler: Sampler::new(db, config),
             is_allowed: true,
         }
     }
@@ -105,7 +109,8 @@ impl Publisher {
     }
 
     fn publish(&mut self) {
-        let Ok(text) = serde_json::to_string(&self.status()) else {
+        let status = self.status();
+        let Ok(text) = serde_json::to_string(&status) else {
             return;
         };
         let mut set = redis::cmd("SET");
@@ -116,6 +121,9 @@ impl Publisher {
             Ok(written) => self.is_allowed = written.is_some(),
             // The link reports an outage, and the next status is written in a second.
             Err(error) => log::debug!("failed to write the status: {}", link::describe(&error)),
+        }
+        if status.waiting_for.is_none() {
+            self.sampler.sample_if_due(&mut self.link);
         }
     }
 

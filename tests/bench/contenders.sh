@@ -16,9 +16,20 @@ add() {
 add_contenders() {
     local item
     add_in_turn worker
+    [[ -z $local_accounts ]] || add_local
     for item in "${rows[@]}"; do
         add "$item million rows" "${commands[0]}" "$environment" "filled_$item"
     done
+}
+
+# The worker with side effects for some accounts only, and for none.
+add_local() {
+    local dids
+    dids=$("$worker_dir/generate" --events "$events" --seed "$seed" --dids "$local_accounts" | paste -sd ,)
+    add "$local_accounts local accounts" "${commands[0]}" \
+        "$environment WRITE_NOTIFICATIONS=local WRITE_VIEWER_STATES=local LOCAL_DIDS=$dids" empty
+    add "no notifications and viewer states" "${commands[0]}" \
+        "$environment WRITE_NOTIFICATIONS=false WRITE_VIEWER_STATES=false" empty
 }
 
 # add_in_turn NAME [SUBCOMMAND]: the program, and those that the options name to run in turn with it.

@@ -41,19 +41,27 @@ function show_contender(c) {
 }
 
 # Each contender by the worker, and the other way round.
-function compare(   c, i, n, ratio) {
+function compare(   c) {
     printf "\nin turn with the worker\n%-37s %16s %9s %9s %9s\n", "", "of the medians", "median", "lowest", "highest"
     for (c = 1; c < n_contenders; c++) {
-        ratio = median(sorted(c, "rate")) / median(sorted(0, "rate"))
-        for (i = 1; i <= n_recorded[c, "rate"]; i++) {
-            recorded[c, "ratio", i] = recorded[c, "rate", i] / recorded[0, "rate", i]
-        }
-        n_recorded[c, "ratio"] = n_recorded[c, "rate"]
-        n = sorted(c, "ratio")
         printf "  %s\n", names[c]
-        show_ratio("its events/s by the worker's", ratio, median(n), list[1], list[n])
-        show_ratio("the other way round", 1 / ratio, 1 / median(n), 1 / list[n], 1 / list[1])
+        compare_by(c, "rate", "its events/s by the worker's")
+        compare_by(c, "database", "its database by the worker's")
     }
+}
+
+function compare_by(c, what, label,   i, n, ratio) {
+    if (!n_recorded[0, what] || !n_recorded[c, what]) {
+        return
+    }
+    ratio = median(sorted(c, what)) / median(sorted(0, what))
+    for (i = 1; i <= n_recorded[c, what]; i++) {
+        recorded[c, "ratio", i] = recorded[c, what, i] / recorded[0, what, i]
+    }
+    n_recorded[c, "ratio"] = n_recorded[c, what]
+    n = sorted(c, "ratio")
+    show_ratio(label, ratio, median(n), list[1], list[n])
+    show_ratio("the other way round", 1 / ratio, 1 / median(n), 1 / list[n], 1 / list[1])
 }
 
 function show_ratio(label, of_medians, middle, lowest, highest) {

@@ -15,7 +15,7 @@ mod records;
 mod text;
 mod world;
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use world::World;
 
@@ -34,6 +34,7 @@ pub(crate) struct Event {
 pub(crate) struct Events {
     world: World,
     base_micros: u64,
+    step_micros: u64,
     n_events: u64,
     n_done: u64,
 }
@@ -48,6 +49,7 @@ impl Events {
         Self {
             world: World::new(seed, n_events),
             base_micros,
+            step_micros: STEP_MICROS,
             n_events,
             n_done: 0,
         }
@@ -58,6 +60,27 @@ impl Events {
         self.base_micros = base_millis * 1000;
         self
     }
+
+    /// The same stream with another time between two events.
+    pub(crate) fn every(mut self, step: Duration) -> Self {
+        self.step_micros = u64::try_from(step.as_micros()).expect("a step of less than 584,542 years");
+        self
+    }
+
+    /// The DIDs of `n` people of this stream, in equal steps from the most followed to the least.
+    pub(crate) fn dids(&self, n: usize) -> Vec<String> {
+        self.world.dids(n)
+    }
+
+    /// The time of the event that comes next, in milliseconds since 1970.
+    pub(crate) fn next_millis(&self) -> u64 {
+        self.next_micros() / 1000
+    }
+
+    fn next_micros(&self) -> u64 {
+        let before_base = (self.n_events - self.n_done).saturating_sub(1) * self.step_micros;
+        self.base_micros.saturating_sub(before_base)
+    }
 }
 
 impl Iterator for Events {
@@ -67,9 +90,8 @@ impl Iterator for Events {
         if self.n_done == self.n_events {
             return None;
         }
+        self.world.advance_to(self.next_micros());
         self.n_done += 1;
-        let before_base = (self.n_events - self.n_done) * STEP_MICROS;
-        self.world.advance_to(self.base_micros.saturating_sub(before_base));
         let (kind, data) = self.world.event();
         Some(Event {
             kind: kind.to_owned(),

@@ -55,6 +55,18 @@ impl World {
         }
     }
 
+    /// The DIDs of `n` people, in equal steps from the most followed to the least.
+    pub(super) fn dids(&self, n: usize) -> Vec<String> {
+        let step = self.n_users / n.clamp(1, self.n_users);
+        let users = (0..self.n_users).skip(step / 2).step_by(step).take(n);
+        let did = |user| {
+            let mut did = String::new();
+            self.names.push_did(&mut did, user as u32);
+            did
+        };
+        users.map(did).collect()
+    }
+
     pub(super) fn advance_to(&mut self, micros: u64) {
         self.clock = self.clock.max(micros);
     }

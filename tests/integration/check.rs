@@ -1,9 +1,11 @@
 //! `check`: each fault that it names, made for real, is found and told with what to do.
 
 mod consumer;
+mod growth;
 mod postgres;
 mod redis;
 mod remedies;
+mod savings;
 mod settings;
 
 use serde_json::Value;

@@ -5,11 +5,14 @@
 
 mod consumer;
 mod cursor;
+mod growth;
+mod indexes;
 mod postgres;
 mod redis;
 mod relay;
 mod report;
 mod rights;
+mod savings;
 mod settings;
 mod statements;
 mod stream;
@@ -20,10 +23,11 @@ use std::time::Duration;
 
 use anyhow::Context;
 use chrono::Utc;
-use crossbeam_channel::{Receiver, RecvTimeoutError};
+use crossbeam_channel::{Receiver, RecvTimeoutError, bounded};
 use serde_json::json;
 
 use crate::logging::shown;
+use crate::report::growth::read as read_history;
 use crate::settings::cli::Settings;
 use crate::settings::config::Config;
 use crate::settings::env_file::EnvFile;
@@ -54,11 +58,16 @@ pub fn run(
     drop(report);
     follow("settings", &events, &mut out)?;
     // The servers are checked at the same time, and reported one after the other.
-    let redis = start("redis", config, |config, report| {
+    let (known, history) = bounded(1);
+    let redis = start("redis", config, move |config, report| {
         let (redis, user) = redis::check(&config, report)?;
+        // There is room for it, and if it is refused, the rights that lack were reported.
+        let _ = known.send(read_history(&mut redis.link(Duration::ZERO), &config).ok().flatten());
         stream::check(&redis, &user, &config, report)
     })?;
-    let postgres = start("postgresql", config, |config, report| postgres::check(&config, report))?;
+    let postgres = start("postgresql", config, move |config, report| {
+        postgres::check(&config, &history, report)
+    })?;
     let consumer = start("consumer", config, |config, report| {
         consumer::check(known_consumer, &config, report);
         Ok(())

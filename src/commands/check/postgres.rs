@@ -4,26 +4,32 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+use crossbeam_channel::Receiver;
 use postgres::Client;
 use postgres::config::Host;
 use postgres::types::Type;
 use r2d2::ManageConnection;
 
-use super::report::{Checked, Report, Unusable};
-use super::{check_clock, now, quoted, tables};
+use super::report::{Checked, Level, Report, Unusable};
+use super::{check_clock, growth, indexes, now, quoted, savings, tables};
 use crate::postgres::address::{self, Database};
 use crate::postgres::connect::Manager;
 use crate::postgres::db;
 use crate::postgres::fault::{ApplyError, describe_postgres};
 use crate::postgres::params::Params;
 use crate::postgres::row::Row;
+use crate::postgres::schema;
 use crate::postgres::sql;
+use crate::report::growth::history::History;
 use crate::runtime::retry::Outage;
 use crate::runtime::shutdown::Stop;
 use crate::settings::config::Config;
 
 /// Less than the time limit of a check, so that the reason is reported.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(4);
+
+/// The same for what the check of Redis finds meanwhile.
+const HISTORY_TIMEOUT: Duration = Duration::from_secs(4);
 
 /// A setting that PostgreSQL accepts at the start of a session, and a pooler does not pass on.
 const MARK: &str = "firehose_worker.check";
@@ -42,8 +48,9 @@ pub struct Server {
     pub may_create_own_tables: bool,
 }
 
-/// Checks the servers of the address, and the tables of the first that answers.
-pub fn check(config: &Config, report: &Report) -> Checked {
+/// Checks the servers of the address, and the tables of the first that answers. The check of Redis sends the history of
+/// the database's growth, if there is one.
+pub fn check(config: &Config, history: &Receiver<Option<History>>, report: &Report) -> Checked {
     let mut database = config.postgres.clone();
     database.config.connect_timeout(CONNECT_TIMEOUT);
     let (mut client, database) = connect(&database, report)?;
@@ -59,7 +66,35 @@ pub fn check(config: &Config, report: &Report) -> Checked {
         .batch_execute("ROLLBACK")
         .map_err(|error| Unusable::new(describe_postgres(&error), ADDRESS))?;
     check_pooler(&database, report);
-    tables::check(&mut client, &server, report)
+    tables::check(&mut client, &server, report)?;
+    // What follows is for information: a lock on a table, or a server of another kind, fails no check.
+    report.limit(Level::Warn);
+    report.about("growth");
+    let history = history.recv_timeout(HISTORY_TIMEOUT).ok().flatten();
+    check_space(&mut client, &database, &server, history.as_ref(), config, report)?;
+    Ok(())
+}
+
+/// How much space the database takes, and will take.
+fn check_space(
+    client: &mut Client,
+    database: &Database,
+    server: &Server,
+    history: Option<&History>,
+    config: &Config,
+    report: &Report,
+) -> Result<(), ApplyError> {
+    let begun = client.batch_execute(sql::CHECK_BEGIN.text);
+    begun.map_err(|source| ApplyError::of_statement(sql::CHECK_BEGIN, source))?;
+    let (size, growth) = growth::check(client, database, &server.role, history, report)?;
+    let tables = schema::tables();
+    let mut tables: Vec<&str> = tables.iter().map(|table| table.name).collect();
+    indexes::check(client, &tables, report)?;
+    if !server.may_use_own_schema {
+        return Ok(());
+    }
+    tables.extend(schema::own_tables().iter().map(|table| table.name));
+    savings::check(client, &tables, size, growth.as_ref(), config, report)
 }
 
 /// A connection to the first server that accepts one, with an address of only that server.
@@ -127,7 +162,7 @@ fn check_version(row: &Row, database: &Database, report: &Report) -> Result<(), 
 }
 
 /// Whether the connection leaves this machine.
-fn is_far(server: &address::Server) -> bool {
+pub fn is_far(server: &address::Server) -> bool {
     match &server.host {
         Host::Unix(_) => false,
         Host::Tcp(name) => {

@@ -6,13 +6,13 @@ use crate::support::postgres::{Database, PostgresOptions};
 use crate::support::stack::shown;
 use crate::support::{PostgresServer, RedisServer, Stack, wait_until};
 
-fn with_own_server(name: &str, settings: Vec<(&'static str, String)>) -> Stack {
+pub(super) fn with_own_server(name: &str, settings: Vec<(&'static str, String)>) -> Stack {
     let options = PostgresOptions { fsync: false, settings };
     Stack::with_postgres(name, PostgresServer::start(options))
 }
 
 /// Checks as a role without any right but those given to it in the stack's database.
-fn check_as(stack: &Stack, role: &str, statements: &str) -> Checked {
+pub(super) fn check_as(stack: &Stack, role: &str, statements: &str) -> Checked {
     let role = format!("{role}_{}", stack.database.name());
     stack.sql(&format!("create role {role} login"));
     stack.sql(&statements.replace("ROLE", &role));

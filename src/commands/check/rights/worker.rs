@@ -22,7 +22,7 @@ const DEAD_LETTER: &str = "dead letters, without which failed entries wait";
 const CLAIM: &str = "entries that dead consumers left pending";
 const CLOCK: &str = "a check of this machine's clock";
 const COUNTERS: &str = "the dashboard's counters";
-const STATE: &str = "a standby, exact counters, the status";
+const STATE: &str = "a standby, exact counters, the status, the growth of the database";
 const LOSSES: &str = "losses, and a warning before them";
 const LONG: &str = "long transactions during which no other worker takes the entries";
 
