@@ -62,7 +62,8 @@ pub struct Found {
     pub dids: BTreeSet<String>,
     /// The number of those to add.
     entered: usize,
-    unreadable: Vec<String>,
+    /// Existing tables that the role may not read.
+    pub unreadable: Vec<String>,
 }
 
 /// Finds in the caller's transaction what `register` would add.

@@ -124,6 +124,15 @@ fn check_local(
     config: &Config,
     report: &Report,
 ) -> Result<(), ApplyError> {
+    if config.switches.use_local() && has_own_table(client)? {
+        let unreadable = register::find(client, &BTreeSet::new())?.unreadable.join(", ");
+        if !unreadable.is_empty() {
+            report.warn(
+                format!("the accounts in {unreadable} do not become local: the role may not read the table"),
+                format!("GRANT SELECT ON {unreadable} to the role"),
+            );
+        }
+    }
     let accounts = [config.switches.notifications, config.switches.viewer_states];
     let (mut parts, mut settings, mut saved) = (Vec::new(), Vec::new(), 0.0);
     let mut local = None;
@@ -166,6 +175,13 @@ fn check_local(
     Ok(())
 }
 
+fn has_own_table(client: &mut Client) -> Result<bool, ApplyError> {
+    let missing = Params::new()
+        .texts(["firehose_worker.local_dids"].iter())
+        .query(client, sql::MISSING_TABLES)?;
+    Ok(missing.is_empty())
+}
+
 /// The accounts that are or would be local.
 struct Known {
     local: LocalDids,
@@ -174,12 +190,8 @@ struct Known {
 
 impl Known {
     fn read(client: &mut Client, config: &Config) -> Result<Known, ApplyError> {
-        let exists = Params::new()
-            .texts(["firehose_worker.local_dids"].iter())
-            .query(client, sql::MISSING_TABLES)?
-            .is_empty();
         let given = config.local_dids.read().unwrap_or_default();
-        Ok(match exists {
+        Ok(match has_own_table(client)? {
             true => Known {
                 local: LocalDids::read(client)?,
                 found: register::find(client, &given)?.dids,

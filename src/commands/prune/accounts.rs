@@ -36,12 +36,6 @@ impl Accounts {
     pub fn read(job: &Job) -> anyhow::Result<Accounts> {
         let read_at = Instant::now();
         let local = local(job)?;
-        if local.is_empty() {
-            anyhow::bail!(
-                "no account is local, so everything older would be deleted; name the accounts that this AppView serves in \
-                 LOCAL_DIDS"
-            );
-        }
         let mut dids: HashSet<Box<str>> = HashSet::new();
         for followers in local.chunks(FOLLOWERS) {
             let rows = job.attempt(|client| {
@@ -57,6 +51,10 @@ impl Accounts {
         }
         dids.extend(local.into_iter().map(String::into_boxed_str));
         Ok(Accounts { dids, read_at })
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.dids.is_empty()
     }
 
     pub fn has(&self, did: &str) -> bool {

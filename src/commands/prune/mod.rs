@@ -96,7 +96,7 @@ const REFRESH: Duration = Duration::from_secs(60);
 ///
 /// # Errors
 ///
-/// Fails if tables or privileges are missing, if no account is local, if a statement can never succeed, or if another
+/// Fails if tables or privileges are missing, if a statement can never succeed, or if another
 /// process has taken over the job.
 pub fn run(config: Config, options: &cli::Prune, age: Duration) -> anyhow::Result<String> {
     config.warnings.iter().for_each(|warning| log::warn!("{warning}"));
@@ -110,12 +110,15 @@ pub fn run(config: Config, options: &cli::Prune, age: Duration) -> anyhow::Resul
     };
     job.check_ready(true, &rights::needed(options.dry_run))?;
     accounts::register(&job, &config)?;
+    let accounts = Accounts::read(&job)?;
+    if accounts.is_empty() {
+        log::warn!(
+            "no account is local, so that no post is protected: name the accounts that this AppView serves in LOCAL_DIDS"
+        );
+    }
     let limit = limit(&job, age)?;
     let mut prune = Prune {
-        context: Context {
-            limit,
-            accounts: Accounts::read(&job)?,
-        },
+        context: Context { limit, accounts },
         sizes: Sizes::read(&job)?,
         state: State::new(age, limit, options.dry_run),
         hold: (!options.dry_run).then(|| Hold::new(JOB)),
