@@ -144,3 +144,51 @@ impl State {
         self.sending = None;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metrics::RecordCounts;
+
+    fn pruned(posts: i64) -> Pruned {
+        Pruned {
+            record_counts: RecordCounts {
+                posts,
+                ..RecordCounts::default()
+            },
+            ..Pruned::default()
+        }
+    }
+
+    #[test]
+    fn counts_outlive_the_prune_until_they_are_sent_and_their_numbers_grow() {
+        let mut state = State::new(Duration::from_secs(3600), Micros(0), false);
+        state.add(&STEPS[0], &pruned(-3), None);
+        state.send(1000);
+        state.add(&STEPS[0], &pruned(-2), None);
+        state.finish();
+        let mut state = State::read(&state.text()).unwrap();
+        assert!(state.is_finished());
+        state.restart(Duration::from_secs(7200), Micros(1));
+        let sending = state.sending.clone().unwrap();
+        assert_eq!((sending.number, sending.counts["posts"]), (1000, -3));
+        state.send(1000);
+        assert_eq!(state.sending, Some(sending), "what is on its way is not changed");
+        state.sent();
+        // The clock went back.
+        state.send(10);
+        let sending = state.sending.unwrap();
+        assert_eq!((sending.number, sending.counts["posts"]), (1001, -2));
+    }
+
+    #[test]
+    fn only_a_prune_of_the_same_age_is_continued() {
+        let (hour, day) = (Duration::from_secs(3600), Duration::from_secs(86400));
+        let mut state = State::new(hour, Micros(0), false);
+        assert!(!state.is_of(hour), "nobody has begun with it");
+        state.restart(hour, Micros(0));
+        assert!(state.is_of(hour) && !state.is_of(day));
+        state.finish();
+        assert!(!state.is_of(hour));
+    }
+}

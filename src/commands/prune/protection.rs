@@ -32,8 +32,8 @@ impl Candidate {
 /// The maximum number of posts in a walk, at some 200 bytes each.
 const MAX_POSTS: usize = 100_000;
 
-/// Posts in a statement.
-const CHUNK: usize = 2000;
+/// Posts in a statement, all of whose likes are read.
+const CHUNK: usize = 500;
 
 /// The posts among the candidates that stay; `None` if there are too many replies to look at.
 pub fn protected(
@@ -137,5 +137,27 @@ impl Thread {
             self.protect_from(number);
         }
         Ok(known.is_none().then(|| uri.to_owned()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_post_that_stays_keeps_everything_above_it_whatever_is_found_first() {
+        let mut thread = Thread::default();
+        let numbers: Vec<usize> = ["root", "first", "second", "beside"]
+            .into_iter()
+            .map(|uri| thread.enter(uri, false))
+            .collect();
+        thread.posts[numbers[1]].above.push(numbers[0]);
+        thread.posts[numbers[3]].above.push(numbers[1]);
+        // Its parent and its root; a circle must not be walked for ever.
+        thread.posts[numbers[2]].above.extend([numbers[1], numbers[0]]);
+        thread.posts[numbers[0]].above.push(numbers[2]);
+        thread.protect("second");
+        let staying = ["root", "first", "second", "beside", "unknown"].map(|uri| thread.stays(uri));
+        assert_eq!(staying, [true, true, true, false, false]);
     }
 }
