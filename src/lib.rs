@@ -70,6 +70,7 @@
 //! | `holder`, `renewer` | renew the lease on the consumer name, and entries that are held for long | `src/group/` |
 //! | `members` | finds the other processes that write to the database | `src/group/members/` |
 //! | `local` | looks for the accounts that this AppView serves, if a side effect is written only for them | `src/local/keep.rs` |
+//! | `fill` | writes what accounts missed before they became local | `src/fill/keep.rs` |
 //! | `tries` | watches attempts at entries that may crash the process | `src/worker/poison.rs` |
 //! | `notify`, `http`, `http-connection` | report to systemd and to Prometheus, where they are configured; each HTTP connection has a thread of its own | `src/service/` |
 //! | `signals`, `stderr` | receive signals, and write the log | `src/runtime/shutdown.rs`, `src/logging/` |
@@ -171,7 +172,7 @@
 //! | what Redis is asked about the group: XPENDING, XINFO | `src/group/consumer.rs`, `src/group/stream_info.rs` |
 //! | several processes on one repo | `src/apply/versions.rs`, `src/group/members/` |
 //! | a Redis in an earlier state | `src/group/session.rs`, `src/reader/rewind.rs` |
-//! | `check`, `status`, `repair`, `dead-letters`, `set-aside` | `src/commands/check/`, `src/commands/status/`, `src/commands/figures.rs`, `src/commands/producer.rs`, `src/commands/repair/`, `src/commands/dead_letters/`, `src/commands/set_aside.rs`, `src/commands/kept.rs` |
+//! | `check`, `status`, `repair`, `prune`, `dead-letters`, `set-aside` | `src/commands/check/`, `src/commands/status/`, `src/commands/figures.rs`, `src/commands/producer.rs`, `src/commands/repair/`, `src/commands/prune/` and `src/apply/prune.rs`, `src/commands/dead_letters/`, `src/commands/set_aside.rs`, `src/commands/kept.rs` |
 //! | settings | `src/settings/cli.rs`, `src/settings/config.rs`, for the consumer `src/settings/consumer_args.rs`, `src/settings/consumer.rs` and, as other commands know them, `src/settings/known_consumer.rs`, `systemd/firehose-worker.default`, `systemd/OPERATIONS.md` |
 //! | the log, and how untrusted text is shown in it | `src/logging/` |
 //! | Prometheus, health checks, systemd | `src/service/`, `src/report/`, `src/metrics/readiness.rs` |
@@ -231,6 +232,7 @@ pub mod group;
 pub mod local;
 pub mod losses;
 pub mod apply;
+pub mod fill;
 pub mod reader;
 pub mod worker;
 pub mod ack;

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{CommandFactory, FromArgMatches, Parser};
-use firehose_worker::commands::{self, repair, unit_user};
+use firehose_worker::commands::{self, prune, repair, unit_user};
 use firehose_worker::consumer;
 use firehose_worker::consumer::position::Unusable;
 use firehose_worker::logging;
@@ -58,6 +58,19 @@ fn main() -> ExitCode {
             || repair::run(config, options),
             |report| print(&report),
         ),
+        Some(Command::Fill(options)) => logged(
+            config.log_level,
+            || commands::fill::run(config, options),
+            |summary| print(&summary),
+        ),
+        Some(Command::Prune(options)) => match options.older_than {
+            None => unusable("--older-than, or PRUNE_OLDER_THAN, is missing: give an age, such as 14d"),
+            Some(age) => logged(
+                config.log_level,
+                || prune::run(config, options, age),
+                |report| print(&report),
+            ),
+        },
         _ => logged(config.log_level, || pipeline::run(config, cli.drain), stopped),
     }
 }

@@ -16,6 +16,7 @@ use crate::ack::{self, Acker};
 use crate::apply::{Memory, PageKeys};
 use crate::batch::Batches;
 use crate::entry::Entry;
+use crate::fill;
 use crate::group::consumer::{self, Consumer};
 use crate::group::members::member::Member;
 use crate::group::members::{self, Members};
@@ -167,10 +168,14 @@ impl Pipeline {
         members.join(&self.stop)?;
         let member = members.member();
         threads.spawn_beside("members", holder_stop, move |stop| members.keep(stop))?;
-        if self.config.switches.use_local() {
+        let switches = self.config.switches;
+        let filler = fill::keep::Keeper::new(&self.db, switches, holder_stop);
+        filler.mark_unwritten()?;
+        if switches.use_local() {
             let mut keeper = Keeper::new(&self.db, &self.config.local_dids);
             keeper.look_first(&self.stop)?;
             threads.spawn_beside("local", holder_stop, move |stop| keeper.run(stop))?;
+            threads.spawn_beside("fill", holder_stop, move |stop| filler.run(stop))?;
         }
         if self.run_path(threads, &lease, &member)? {
             Consumer::new(&self.config).remove(&self.redis, &lease);

@@ -40,7 +40,10 @@ while (($#)); do
     shift
 done
 
-units=(firehose-worker.service firehose-worker@.service firehose-consumer.service)
+units=(
+    firehose-worker.service firehose-worker@.service firehose-consumer.service
+    firehose-worker-prune.service firehose-worker-prune.timer
+)
 unit_dir=$root/etc/systemd/system
 sysusers=$root/etc/sysusers.d/firehose-worker.conf
 settings=(firehose-worker firehose-consumer)
@@ -113,8 +116,10 @@ case $action in
     uninstall)
         # systemctl fails for a missing unit, as after an uninstall that kept the settings.
         if live && [[ -e $unit_dir/firehose-worker.service ]]; then
-            systemctl stop firehose-worker.service 'firehose-worker@*.service' firehose-consumer.service
-            systemctl disable --quiet firehose-worker.service firehose-consumer.service 2>/dev/null || true
+            systemctl stop firehose-worker-prune.timer firehose-worker-prune.service \
+                firehose-worker.service 'firehose-worker@*.service' firehose-consumer.service
+            systemctl disable --quiet firehose-worker.service firehose-consumer.service firehose-worker-prune.timer \
+                2>/dev/null || true
             rm -f "$unit_dir"/*.wants/firehose-worker@*.service
         fi
         remove_files

@@ -112,8 +112,10 @@ check "the settings are root's alone" test "$(stat -c '%a %U' /etc/default/fireh
 check "its documentation is there" ls /usr/share/doc/firehose-worker/{README,OPERATIONS,CHANGELOG}.md
 check "the consumer is not enabled" no systemctl --quiet is-enabled firehose-consumer.service
 check "its settings are root's alone" test "$(stat -c '%a %U' /etc/default/firehose-consumer)" = '600 root'
-check "systemd-analyze verify has nothing to say" verified firehose-{worker,worker@two,consumer}.service
-for service in firehose-worker.service firehose-consumer.service; do
+check "pruning is not enabled" no systemctl --quiet is-enabled firehose-worker-prune.timer
+check "systemd-analyze verify has nothing to say" verified \
+    firehose-{worker,worker@two,consumer,worker-prune}.service firehose-worker-prune.timer
+for service in firehose-worker.service firehose-consumer.service firehose-worker-prune.service; do
     check "the exposure of $service is at most 1.5" exposure "$service"
     exposure "$service" | tail -n 1 | sed 's/^/  /'
 done
@@ -302,7 +304,8 @@ binary=/root/unpacked/usr/bin/firehose-worker
 check "it installs" bash "$install" --binary "$binary"
 check "it is not started" is ActiveState inactive
 check "its documentation is there" ls /usr/local/share/doc/firehose-worker/OPERATIONS.md
-check "systemd-analyze verify has nothing to say" verified firehose-{worker,worker@two,consumer}.service
+check "systemd-analyze verify has nothing to say" verified \
+    firehose-{worker,worker@two,consumer,worker-prune}.service firehose-worker-prune.timer
 cp -p /root/settings /etc/default/firehose-worker
 cp -p /root/consumer-settings /etc/default/firehose-consumer
 check "systemctl enables and starts it" systemctl enable --now "$unit" firehose-consumer.service

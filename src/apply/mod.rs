@@ -17,9 +17,11 @@ mod copy;
 mod effects;
 mod handles;
 mod keyed;
+pub mod missed;
 mod page_keys;
 mod pairs;
 mod posts;
+pub mod prune;
 mod scope;
 mod sieve;
 mod users;
@@ -31,6 +33,7 @@ use std::collections::{BTreeMap, HashSet};
 use postgres::Client;
 
 pub use page_keys::PageKeys;
+pub use posts::posts_that_mention;
 pub use sieve::{Sieve, with_sieve};
 
 use crate::fold::{Changes, fold};
@@ -330,7 +333,7 @@ fn write(client: &mut Client, changes: &Changes, writing: Writing) -> Result<Rec
 
 /// Deletes posts and pair rows with their notifications. Returns the pairs for which other records wait.
 fn delete<'e>(client: &mut Client, changes: &Changes<'e>, effects: &mut Effects<'e>) -> Result<Freed, ApplyError> {
-    let mut notifications = posts::delete(client, &changes.posts.deleted, effects)?;
+    let mut notifications = posts::delete(client, &changes.posts.deleted, effects)?.notifications;
     let mut gone = Vec::new();
     let mut deleted = Vec::new();
     for table in PairTable::ALL {

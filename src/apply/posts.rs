@@ -4,7 +4,7 @@
 //! is replaced: its earlier side effects are read first, so that counters move only by the difference.
 
 use std::borrow::Cow;
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use postgres::Client;
 use postgres::types::Type;
@@ -58,14 +58,15 @@ impl Stored {
 
 /// The URI that a stored embed quotes. Older workers stored the embed unchanged, in the dialect and with the type name
 /// in which it arrived.
-fn stored_quoted(embed: &str) -> Option<String> {
+pub fn stored_quoted(embed: &str) -> Option<String> {
     let mut embed = json::parse(embed).ok()?;
     dialect::normalise(&mut embed);
     let embed = embed::sanitise(embed)?;
     embed::quoted(&embed).map(|quoted| quoted.uri.into_owned())
 }
 
-fn stored_mentions(facets: &str) -> Vec<String> {
+/// The accounts that stored facets mention.
+pub fn stored_mentions(facets: &str) -> Vec<String> {
     match json::parse(facets) {
         Ok(Json::Array(facets)) => rows::mentions(&facets).into_iter().map(Cow::into_owned).collect(),
         // Facets that are not an array: no worker of any version reads mentions from them, so no account was notified.
@@ -73,18 +74,38 @@ fn stored_mentions(facets: &str) -> Vec<String> {
     }
 }
 
-/// Deletes posts and their side effects. Returns the URIs of their notifications.
-pub fn delete<'e>(client: &mut Client, uris: &[&'e str], effects: &mut Effects<'e>) -> Result<Vec<String>, ApplyError> {
+/// Of posts, given with their stored facets, those that mention one of the accounts.
+pub fn posts_that_mention(dids: &HashSet<String>, facets: BTreeMap<String, &str>) -> Vec<String> {
+    let does = |text: &str| stored_mentions(text).iter().any(|did| dids.contains(did));
+    facets
+        .into_iter()
+        .filter(|(_, text)| does(text))
+        .map(|(uri, _)| uri)
+        .collect()
+}
+
+/// What a delete of posts leaves to its caller.
+#[derive(Default)]
+pub struct Deleted {
+    /// The URIs of the notifications that the posts may have caused.
+    pub notifications: Vec<String>,
+    /// The numbers of deleted rows.
+    pub n_quotes: u64,
+    pub n_contexts: u64,
+}
+
+/// Deletes posts and their side effects, except their notifications.
+pub fn delete<'e>(client: &mut Client, uris: &[&'e str], effects: &mut Effects<'e>) -> Result<Deleted, ApplyError> {
     if uris.is_empty() {
-        return Ok(Vec::new());
+        return Ok(Deleted::default());
     }
     let rows = Params::new()
         .texts(uris.iter().copied())
         .query(client, sql::POSTS_DELETE)?;
     let mut deleted: HashMap<String, Stored> = rows.iter().map(Stored::read).collect::<Result<_, _>>()?;
     effects.record_counts.posts -= deleted.len() as i64;
-    delete_quotes(client, uris, &deleted, effects)?;
-    Params::new()
+    let n_quotes = delete_quotes(client, uris, &deleted, effects)?;
+    let n_contexts = Params::new()
         .texts(uris.iter().copied())
         .execute(client, sql::THREAD_CONTEXTS_DELETE)?;
     let mut notifications = Vec::new();
@@ -100,28 +121,33 @@ pub fn delete<'e>(client: &mut Client, uris: &[&'e str], effects: &mut Effects<'
             effects.count(Cow::Owned(parent), Counter::Replies, -1);
         }
     }
-    Ok(notifications)
+    Ok(Deleted {
+        notifications,
+        n_quotes,
+        n_contexts,
+    })
 }
 
-/// Deletes the quotes of posts that are deleted or no longer quote anything.
+/// Deletes the quotes of posts that are deleted or no longer quote anything. Returns how many there were.
 fn delete_quotes(
     client: &mut Client,
     posts: &[&str],
     stored: &HashMap<String, Stored>,
     effects: &mut Effects,
-) -> Result<(), ApplyError> {
+) -> Result<u64, ApplyError> {
     if posts.is_empty() {
-        return Ok(());
+        return Ok(0);
     }
     let uris: Vec<String> = posts.iter().map(|uri| quote_uri(uri)).collect();
-    for row in Params::new().texts(uris.iter()).query(client, sql::QUOTES_DELETE)? {
+    let rows = Params::new().texts(uris.iter()).query(client, sql::QUOTES_DELETE)?;
+    for row in &rows {
         let (post, quoted): (&str, String) = (row.get("post_uri")?, row.get("quoted_uri")?);
         effects.count(Cow::Owned(quoted.clone()), Counter::Quotes, -1);
         if stored.get(post).is_none_or(|stored| stored.is_foreign) {
             effects.recount(Cow::Owned(quoted), Counter::Quotes);
         }
     }
-    Ok(())
+    Ok(rows.len() as u64)
 }
 
 fn quote_uri(post: &str) -> String {
@@ -190,7 +216,8 @@ fn replace<'e>(client: &mut Client, posts: &[&'e Post<'e>], effects: &mut Effect
         .filter(|post| post.quoted.is_none())
         .map(|post| post.uri.as_str())
         .collect();
-    delete_quotes(client, &without_quote, &stored, effects)
+    delete_quotes(client, &without_quote, &stored, effects)?;
+    Ok(())
 }
 
 fn replace_effects<'e>(post: &'e Post<'e>, stored: &Stored, effects: &mut Effects<'e>) {

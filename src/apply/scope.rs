@@ -24,6 +24,18 @@ impl Scope {
         Ok(Scope { switches, local })
     }
 
+    /// For a transaction that only deletes.
+    pub fn nobody() -> Scope {
+        Scope {
+            switches: Switches {
+                notifications: Accounts::None,
+                viewer_states: Accounts::None,
+                generic_records: false,
+            },
+            local: Arc::default(),
+        }
+    }
+
     /// The number that the local accounts must still have at the commit.
     pub fn number(&self) -> Option<i64> {
         self.switches.use_local().then(|| self.local.number())

@@ -41,16 +41,47 @@ impl Hold {
         rows.first().map_or(Ok(String::new()), |row| row.get("state"))
     }
 
-    /// Stores the state; `false` if another process has taken over the job.
-    pub fn save(&self, client: &mut Client, state: &str) -> Result<bool, ApplyError> {
-        let n_rows = transaction(client, |client| {
+    /// Like `take`, unless another process has stored its progress within the last minute.
+    pub fn take_idle(&self, client: &mut Client, new: &str) -> Result<Option<String>, ApplyError> {
+        let rows = transaction(client, |client| {
             Params::new()
                 .text(self.job)
                 .text(&self.runner)
-                .json(state)
-                .execute(client, sql::JOB_SAVE)
+                .json(new)
+                .query(client, sql::JOB_TAKE_IDLE)
         })?;
-        Ok(n_rows > 0)
+        rows.first().map(|row| row.get("state")).transpose()
+    }
+
+    /// Reads the state, and keeps it from other processes until the end of the transaction.
+    ///
+    /// # Errors
+    ///
+    /// Fails if another process has taken over the job.
+    pub fn load(&self, client: &mut Client) -> Result<String, ApplyError> {
+        let rows = Params::new()
+            .text(self.job)
+            .text(&self.runner)
+            .query(client, sql::JOB_LOAD)?;
+        rows.first().map_or(Err(ApplyError::TakenOver), |row| row.get("state"))
+    }
+
+    /// Stores the state.
+    ///
+    /// # Errors
+    ///
+    /// Fails if another process has taken over the job.
+    pub fn save(&self, client: &mut Client, state: &str) -> Result<(), ApplyError> {
+        let n_rows = Params::new()
+            .text(self.job)
+            .text(&self.runner)
+            .json(state)
+            .execute(client, sql::JOB_SAVE)?;
+        if n_rows == 0 {
+            Err(ApplyError::TakenOver)
+        } else {
+            Ok(())
+        }
     }
 
     /// Deletes the state of a finished job, so that the next one starts from the beginning.

@@ -69,6 +69,9 @@ impl Job {
             if error.sqlstate() == Some(&SqlState::QUERY_CANCELED) {
                 anyhow::bail!("{}; {}", error.describe(), self.if_slow);
             }
+            if matches!(error, ApplyError::TakenOver) {
+                return Err(error.into());
+            }
             if error.fault() != Fault::Transient {
                 anyhow::bail!(error.describe());
             }

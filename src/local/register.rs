@@ -14,8 +14,11 @@ use crate::postgres::params::Params;
 use crate::postgres::sql;
 use crate::postgres::transaction::transaction;
 
+/// A table and its column with DIDs.
+type Source = (&'static str, &'static str);
+
 /// The tables that name local accounts, each with the column that does. An AppView need not have all of them.
-pub const SOURCES: [(&str, &str); 5] = [
+const SOURCES: [Source; 5] = [
     ("sessions", "user_did"),
     ("user_preferences", "user_did"),
     ("user_settings", "user_did"),
@@ -89,9 +92,6 @@ fn enter(client: &mut Client, dids: &BTreeSet<String>) -> Result<(), ApplyError>
         .execute(client, sql::LOCAL_DIDS_ENTER)?;
     Ok(())
 }
-
-/// A table and its column with the account.
-type Source = (&'static str, &'static str);
 
 /// The existing sources that the role may read; the names of the others are added to `unreadable`.
 fn sources(client: &mut Client, unreadable: &mut Vec<String>) -> Result<Vec<Source>, ApplyError> {

@@ -24,7 +24,7 @@ use crate::settings::config::Config;
 const INTERVAL: Duration = Duration::from_millis(500);
 
 /// The dashboard takes its totals from this hash if the hash has any field, so the worker never creates it.
-const RECORD_COUNTS: &str = "db:record_counts";
+pub const RECORD_COUNTS: &str = "db:record_counts";
 
 /// A hash to which counts are added.
 struct Hash {
@@ -250,7 +250,12 @@ impl Flusher {
     }
 }
 
-fn has_record_counts(link: &mut Link) -> RedisResult<bool> {
+/// Whether the hash of row totals exists. A missing right to ask is logged once, and counts as a missing hash.
+///
+/// # Errors
+///
+/// Fails if Redis cannot be reached or refuses to answer for another reason.
+pub fn has_record_counts(link: &mut Link) -> RedisResult<bool> {
     let exists = link.query(redis::cmd("EXISTS").arg(RECORD_COUNTS));
     let exists = link.optional(
         exists,

@@ -30,7 +30,7 @@ pub struct Metrics {
     unread_trimmed: AtomicU64,
     groups_recreated: AtomicU64,
     ignored: [AtomicU64; Ignored::ALL.len()],
-    record_counts: [AtomicI64; RECORD_FIELDS.len()],
+    record_counts: [AtomicI64; N_RECORD_FIELDS],
     newest_committed_ms: AtomicU64,
     reads: Mutex<Reads>,
     pub timings: Timings,
@@ -49,6 +49,25 @@ pub struct RecordCounts {
     pub blocks: i64,
     pub feed_items: i64,
     pub post_aggregations: i64,
+}
+
+/// The number of fields.
+const N_RECORD_FIELDS: usize = 8;
+
+impl RecordCounts {
+    /// The counts for the fields of the hash.
+    pub fn by_field(&self) -> [Count; N_RECORD_FIELDS] {
+        [
+            ("users", self.users),
+            ("posts", self.posts),
+            ("likes", self.likes),
+            ("reposts", self.reposts),
+            ("follows", self.follows),
+            ("blocks", self.blocks),
+            ("feed_items", self.feed_items),
+            ("post_aggregations", self.post_aggregations),
+        ]
+    }
 }
 
 /// The new entries delivered to the reader.
@@ -78,17 +97,6 @@ impl LossCounts {
     }
 }
 
-const RECORD_FIELDS: [&str; 8] = [
-    "users",
-    "posts",
-    "likes",
-    "reposts",
-    "follows",
-    "blocks",
-    "feed_items",
-    "post_aggregations",
-];
-
 impl Metrics {
     /// Counts entries that an acknowledgement removed from the pending entries list.
     pub fn acknowledged(&self, outcome: &Outcome, number: u64) {
@@ -109,17 +117,7 @@ impl Metrics {
 
     /// Adds the rows of a committed transaction.
     pub fn record_counts(&self, counts: &RecordCounts) {
-        let counts = [
-            counts.users,
-            counts.posts,
-            counts.likes,
-            counts.reposts,
-            counts.follows,
-            counts.blocks,
-            counts.feed_items,
-            counts.post_aggregations,
-        ];
-        for (counter, count) in self.record_counts.iter().zip(counts) {
+        for (counter, (_, count)) in self.record_counts.iter().zip(counts.by_field()) {
             counter.fetch_add(count, Relaxed);
         }
     }
@@ -198,8 +196,9 @@ impl Metrics {
 
     /// The counts for the dashboard's hash of row totals.
     pub fn row_counts(&self) -> Vec<Count> {
+        let fields = RecordCounts::default().by_field().into_iter();
         let counts = self.record_counts.iter().map(|counter| counter.load(Relaxed));
-        RECORD_FIELDS.into_iter().zip(counts).collect()
+        fields.map(|(field, _)| field).zip(counts).collect()
     }
 
     /// The counts for the hash of `losses`.

@@ -45,6 +45,9 @@ pub enum ApplyError {
     /// the process.
     #[error("another process declared this one dead")]
     Removed,
+    /// The job is continued by another process, so this one must not write.
+    #[error("another process has taken the job over and continues it")]
+    TakenOver,
 }
 
 impl ApplyError {
@@ -138,7 +141,8 @@ impl ApplyError {
             | ApplyError::NameLapsed
             | ApplyError::Joined
             | ApplyError::LocalDidsChanged { .. }
-            | ApplyError::Removed => self.to_string(),
+            | ApplyError::Removed
+            | ApplyError::TakenOver => self.to_string(),
         }
     }
 
@@ -150,7 +154,7 @@ impl ApplyError {
             | ApplyError::Joined
             | ApplyError::LocalDidsChanged { .. }
             | ApplyError::Removed => Fault::Transient,
-            ApplyError::Column { .. } => Fault::Operator,
+            ApplyError::Column { .. } | ApplyError::TakenOver => Fault::Operator,
             ApplyError::Statement { source, .. } => match source.code() {
                 None => Fault::Transient,
                 Some(state) => fault_of(state.code()),

@@ -39,6 +39,10 @@ impl<'p> Params<'p> {
         self.push(value, Type::INT8)
     }
 
+    pub fn boolean(self, value: bool) -> Self {
+        self.push(value, Type::BOOL)
+    }
+
     /// JSON text for jsonb.
     pub fn json(self, text: &'p str) -> Self {
         self.push(JsonText(text), Type::JSONB)
@@ -62,6 +66,10 @@ impl<'p> Params<'p> {
     pub fn optional_jsons<T: Borrow<str> + 'p>(self, values: impl Iterator<Item = &'p Option<T>>) -> Self {
         let values = values.map(|value| value.as_ref().map(|text| JsonText(text.borrow())));
         self.push(values.collect::<Vec<_>>(), Type::JSONB_ARRAY)
+    }
+
+    pub fn time(self, value: Micros) -> Self {
+        self.push(Timestamp(value), Type::TIMESTAMP)
     }
 
     pub fn times(self, values: impl Iterator<Item = Micros>) -> Self {
@@ -141,7 +149,13 @@ const POSTGRES_EPOCH: i64 = 946_684_800_000_000;
 impl ToSql for Timestamp {
     fn to_sql(&self, _: &Type, out: &mut BytesMut) -> Result<IsNull, Box<dyn Error + Sync + Send>> {
         let Timestamp(Micros(micros)) = self;
-        out.extend_from_slice(&(micros - POSTGRES_EPOCH).to_be_bytes());
+        // On the wire, the largest number is infinity.
+        let value = if *micros == i64::MAX {
+            *micros
+        } else {
+            micros - POSTGRES_EPOCH
+        };
+        out.extend_from_slice(&value.to_be_bytes());
         Ok(IsNull::No)
     }
 

@@ -69,7 +69,17 @@ statements! {
     COUNTERS_RECOUNT = "counters_recount";
     JOB_RIGHTS = "job_rights";
     JOB_YIELD = "job_yield";
+    FILL_FOLLOWS_FIND = "fill_follows_find";
+    FILL_REPLIES_FIND = "fill_replies_find";
+    FILL_QUOTES_FIND = "fill_quotes_find";
+    FILL_MENTIONS_FIND = "fill_mentions_find";
+    FILL_POSTS_READ = "fill_posts_read";
+    FILL_CIDS_READ = "fill_cids_read";
+    FILL_TIMES_TAKEN = "fill_times_taken";
+    FILL_NOTIFICATIONS_UPSERT = "fill_notifications_upsert";
     JOB_TAKE = "job_take";
+    JOB_TAKE_IDLE = "job_take_idle";
+    JOB_LOAD = "job_load";
     JOB_SAVE = "job_save";
     JOB_END = "job_end";
     REPAIR_LIST_ITEMS_FIND = "repair_list_items_find";
@@ -93,9 +103,29 @@ statements! {
     REPAIR_LIKES_FIND = "repair_likes_find";
     REPAIR_REPOSTS_FIND = "repair_reposts_find";
     REPAIR_BOOKMARKS_FIND = "repair_bookmarks_find";
-    REPAIR_STATES_MAKE = "repair_states_make";
-    REPAIR_STATES_LOCK = "repair_states_lock";
-    REPAIR_STATES_SET = "repair_states_set";
+    STATES_MAKE = "states_make";
+    STATES_LOCK = "states_lock";
+    STATES_SET = "states_set";
+    PRUNE_CLOCK = "prune_clock";
+    PRUNE_LOCAL_READ = "prune_local_read";
+    PRUNE_FOLLOWED_READ = "prune_followed_read";
+    PRUNE_POSTS_FIND = "prune_posts_find";
+    PRUNE_REPLIES_FIND = "prune_replies_find";
+    PRUNE_TOUCHED_FIND = "prune_touched_find";
+    PRUNE_PAIRS_FIND = "prune_pairs_find";
+    PRUNE_STATES_FIND = "prune_states_find";
+    PRUNE_STATES_LOCK = "prune_states_lock";
+    PRUNE_STATES_DELETE = "prune_states_delete";
+    PRUNE_FEED_ITEMS_FIND = "prune_feed_items_find";
+    PRUNE_RIVALS_FIND = "prune_rivals_find";
+    PRUNE_RIVALS_DELETE = "prune_rivals_delete";
+    PRUNE_COUNTERS_DELETE = "prune_counters_delete";
+    PRUNE_SUBJECTS_FIND = "prune_subjects_find";
+    PRUNE_NOTIFICATIONS_FIND = "prune_notifications_find";
+    PRUNE_GENERIC_RECORDS_FIND = "prune_generic_records_find";
+    PRUNE_GENERIC_RECORDS_DELETE = "prune_generic_records_delete";
+    PRUNE_COUNTS = "prune_counts";
+    PRUNE_SIZES = "prune_sizes";
 }
 
 statements! {
@@ -111,6 +141,9 @@ statements! {
     KEYED_DELETE = "keyed_delete";
     REPAIR_DATES_FIND = "repair_dates_find";
     REPAIR_DATES_SET = "repair_dates_set";
+    FILL_PAIRS_FIND = "fill_pairs_find";
+    FILL_STATES_FIND = "fill_states_find";
+    PRUNE_LEFTOVERS_FIND = "prune_leftovers_find";
 }
 
 /// How the names of statements begin that only commands send.
@@ -147,13 +180,17 @@ statements! {
 }
 
 statements! {
-    /// Statements that read small tables as a whole, some of which an AppView may lack. `local::register` replaces
-    /// names in braces.
+    /// Statements that read small tables as a whole, some of which an AppView may lack. Names in
+    /// braces are replaced at run time.
     LOCAL:
     LOCAL_TABLES = "local_tables";
     LOCAL_DIDS_LEAVE = "local_dids_leave";
     LOCAL_DIDS_READ = "local_dids_read";
     LOCAL_DIDS_FIND = "local_dids_find";
+    FILL_PENDING = "fill_pending";
+    FILL_DONE = "fill_done";
+    FILL_AGAIN = "fill_again";
+    FILL_SEEN_READ = "fill_seen_read";
 }
 
 statements! {

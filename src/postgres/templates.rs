@@ -19,6 +19,10 @@ pub struct PairStatements {
     pub update: Statement,
     pub delete: Statement,
     pub bulk: Option<Bulk>,
+    /// For tables of rows about posts: finds those about an account's posts.
+    pub about: Option<Statement>,
+    /// For tables of rows about posts: finds the posts of an account's rows.
+    pub subjects: Option<Statement>,
 }
 
 /// The statements for many new rows, for tables that get many.
@@ -52,6 +56,28 @@ pub fn keyed(table: &KeyedTable) -> &'static KeyedStatements {
     &STATEMENTS[table]
 }
 
+/// The statements with which `prune` finds what is left of posts that are not stored, each with its table.
+pub fn leftovers() -> &'static [(&'static str, Statement)] {
+    static STATEMENTS: LazyLock<Vec<(&'static str, Statement)>> = LazyLock::new(|| {
+        let find = |(table, time): (&'static str, &str)| {
+            let names = vec![("{table}", table.to_owned()), ("{time}", time.to_owned())];
+            (
+                table,
+                expand(sql::PRUNE_LEFTOVERS_FIND, format!("prune_{table}_find"), &names),
+            )
+        };
+        LEFTOVERS.into_iter().map(find).collect()
+    });
+    &STATEMENTS
+}
+
+/// The tables whose rows belong to a post and are found by its URI alone, each with the column that tells their age.
+const LEFTOVERS: [(&str, &str); 3] = [
+    ("thread_contexts", "created_at"),
+    ("thread_gates", "updated_at"),
+    ("post_gates", "created_at"),
+];
+
 pub fn dates() -> &'static [DatesStatements] {
     static STATEMENTS: LazyLock<Vec<DatesStatements>> =
         LazyLock::new(|| dated_tables().iter().map(dates_statements).collect());
@@ -62,6 +88,7 @@ pub fn dates() -> &'static [DatesStatements] {
 pub(super) fn queries() -> impl Iterator<Item = &'static Statement> {
     let pairs = PairTable::ALL.into_iter().map(pair).flat_map(|statements| {
         let held = statements.bulk.iter().map(|bulk| &bulk.held);
+        let found = statements.about.iter().chain(&statements.subjects);
         [
             &statements.insert,
             &statements.existing,
@@ -70,13 +97,15 @@ pub(super) fn queries() -> impl Iterator<Item = &'static Statement> {
         ]
         .into_iter()
         .chain(held)
+        .chain(found)
     });
     let keyed = KEYED_TABLES.into_iter().map(keyed);
     let keyed = keyed.flat_map(|statements| [&statements.upsert, &statements.delete]);
     let dates = dates()
         .iter()
         .flat_map(|statements| [&statements.find, &statements.set]);
-    pairs.chain(keyed).chain(dates)
+    let leftovers = leftovers().iter().map(|(_, statement)| statement);
+    pairs.chain(keyed).chain(dates).chain(leftovers)
 }
 
 pub(super) fn copies() -> impl Iterator<Item = &'static Statement> {
@@ -87,6 +116,7 @@ pub(super) fn copies() -> impl Iterator<Item = &'static Statement> {
 fn pair_statements(table: &PairTableInfo) -> PairStatements {
     let names = pair_names(table);
     let expand = |template, kind| expand(template, format!("{}_{kind}", table.name), &names);
+    let is_about_posts = table.key_b == Some("post_uri");
     PairStatements {
         insert: expand(sql::PAIRS_INSERT, "insert"),
         existing: expand(sql::PAIRS_EXISTING, "existing"),
@@ -96,6 +126,8 @@ fn pair_statements(table: &PairTableInfo) -> PairStatements {
             held: expand(sql::PAIRS_HELD, "held"),
             copy: expand(sql::PAIRS_COPY, "copy"),
         }),
+        about: is_about_posts.then(|| expand(sql::FILL_PAIRS_FIND, "fill_find")),
+        subjects: is_about_posts.then(|| expand(sql::FILL_STATES_FIND, "fill_subjects")),
     }
 }
 

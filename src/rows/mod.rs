@@ -26,7 +26,7 @@ use pairs::PairUsers;
 
 pub use actor::{Handle, Profile};
 pub use dated::{DatedTable, dated_tables};
-pub use feed::{Post, mentions};
+pub use feed::{Mention, Post, mentions};
 pub use keyed::{KeyedRow, KeyedTable};
 pub use keyed_tables::{GENERIC_RECORDS, KEYED_TABLES};
 pub use pairs::{PairRow, PairTable};

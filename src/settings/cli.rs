@@ -2,7 +2,9 @@
 //!
 //! Owns their texts only. Values are taken as they are; `config` validates them and reports all faults at once.
 
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Arg, Args, Parser, Subcommand};
 
@@ -92,6 +94,23 @@ pub enum Command {
     /// it, with 1 when it could not continue.
     Repair(Repair),
 
+    /// Write the notifications and viewer states that accounts missed before they became local; safe while workers run
+    ///
+    /// Notifications are those of the last 30 days. A worker with WRITE_NOTIFICATIONS=local or WRITE_VIEWER_STATES=local
+    /// does the same by itself for each account that becomes local. After a stop or a kill, the same command continues
+    /// where the last one ended. Exits with 0 when it has finished or a signal stopped it, with 1 when it could not
+    /// continue.
+    Fill(Fill),
+
+    /// Delete old posts with everything about them, and other old rows, unless they concern local users; safe while
+    /// workers run
+    ///
+    /// Keeps the posts of local users and of those they follow, the posts that a local user has liked, reposted,
+    /// bookmarked, quoted or answered, and the threads above them. Deletes in short transactions. After a stop or a
+    /// kill, the next start continues where the last one ended. Prints to standard output what was deleted. Exits with 0
+    /// when it has finished or a signal stopped it, with 1 when it could not continue.
+    Prune(Prune),
+
     /// List what the consumer could not make part of an entry, with the reason
     SetAside {
         #[command(subcommand)]
@@ -143,6 +162,40 @@ pub struct Repair {
     pub pause_ms: u64,
 }
 
+#[derive(Debug, Args)]
+pub struct Fill {
+    /// DIDs of the accounts, which become local
+    #[arg(value_name = "DID", required_unless_present = "all", conflicts_with = "all")]
+    pub dids: Vec<String>,
+
+    /// All local accounts
+    #[arg(long)]
+    pub all: bool,
+
+    /// Milliseconds to pause after each slice
+    #[arg(long, value_name = "MS", default_value = "0")]
+    pub pause_ms: u64,
+}
+
+#[derive(Debug, Args)]
+pub struct Prune {
+    /// Age from which rows go, in hours, days or weeks, such as 36h, 14d or 2w
+    #[arg(long, env = "PRUNE_OLDER_THAN", hide_env_values = true, value_name = "AGE", value_parser = age)]
+    pub older_than: Option<Duration>,
+
+    /// Report what would go and how much space that frees, without deleting anything
+    #[arg(long)]
+    pub dry_run: bool,
+
+    /// Report as JSON
+    #[arg(long)]
+    pub json: bool,
+
+    /// Milliseconds to pause after each transaction
+    #[arg(long, value_name = "MS", default_value = "0")]
+    pub pause_ms: u64,
+}
+
 #[derive(Debug, Subcommand)]
 pub enum DeadLetters {
     /// List them, newest first
@@ -185,6 +238,26 @@ pub struct Chosen {
     /// All that exist when the command starts
     #[arg(long)]
     pub all: bool,
+}
+
+const HOUR: u64 = 60 * 60;
+
+/// The ages that can be given: less would delete what has just arrived.
+const AGES: RangeInclusive<u64> = HOUR..=10 * 365 * 24 * HOUR;
+
+fn age(text: &str) -> Result<Duration, String> {
+    let fault = || "an age is a number of hours, days or weeks from 1h to 3650d, as 36h, 14d or 2w".to_owned();
+    let hours = match text.chars().last() {
+        Some('h') => 1,
+        Some('d') => 24,
+        Some('w') => 7 * 24,
+        _ => return Err(fault()),
+    };
+    let number: u64 = text[..text.len() - 1].parse().map_err(|_| fault())?;
+    let seconds = number
+        .checked_mul(hours * HOUR)
+        .filter(|seconds| AGES.contains(seconds));
+    seconds.map(Duration::from_secs).ok_or_else(fault)
 }
 
 fn entry_id(text: &str) -> Result<EntryId, String> {
@@ -375,6 +448,29 @@ mod tests {
         let faults = Config::new(&settings).err()?.to_string();
         let allowed = faults.split_once("a whole number from ")?.1;
         Some(allowed.replace(&format!("to {}", usize::MAX), "or more"))
+    }
+
+    #[test]
+    fn an_age_has_a_unit_and_is_an_hour_or_more() {
+        let hours = |text: &str| age(text).ok().map(|age| age.as_secs() / HOUR);
+        assert_eq!(["1h", "36h", "14d", "2w"].map(hours), [1, 36, 336, 336].map(Some));
+        for text in [
+            "",
+            "d",
+            "14",
+            "14 d",
+            "0d",
+            "0h",
+            "-1d",
+            "1.5d",
+            "14D",
+            "30m",
+            "4000d",
+            "99999999999999999999d",
+            "14\u{e9}",
+        ] {
+            assert_eq!(hours(text), None, "{text:?}");
+        }
     }
 
     #[test]

@@ -105,14 +105,19 @@ impl Config {
             ));
         }
         let millis = |number: usize| Duration::from_millis(number as u64);
+        let switches = Switches {
+            notifications: check.accounts("WRITE_NOTIFICATIONS", &settings.write_notifications),
+            viewer_states: check.accounts("WRITE_VIEWER_STATES", &settings.write_viewer_states),
+            generic_records: check.switch("WRITE_GENERIC_RECORDS", &settings.write_generic_records),
+        };
         let config = Config {
             stream: check.text("REDIS_STREAM_KEY", &settings.redis_stream_key),
             group: check.text("REDIS_CONSUMER_GROUP", &settings.redis_consumer_group),
             consumer: or_default(&settings.consumer_id, &format!("firehose-worker-{}", host::name())),
             metrics_keys: keys(&check.text("REDIS_METRICS_KEYS", &settings.redis_metrics_keys)),
             workers: workers.min(pool),
-            // One for each worker, and one for the thread that checks for other processes.
-            connections: (workers + 1).min(pool),
+            // One for each worker, one for the thread that checks for other processes, and one to fill local accounts.
+            connections: (workers + 1 + usize::from(switches.use_local())).min(pool),
             read_count: check.number("BATCH_SIZE", &settings.batch_size, 1..=100_000),
             max_batch_entries: check.number("MAX_BATCH_ENTRIES", &settings.max_batch_entries, 1..=10_000),
             max_in_flight: check.number("MAX_IN_FLIGHT_MIB", &settings.max_in_flight_mib, 1..=4096) << 20,
@@ -126,11 +131,7 @@ impl Config {
             max_stream_len: check.number("REDIS_MAX_STREAM_LEN", &settings.redis_max_stream_len, 1..=usize::MAX),
             metrics_addr: check.host_and_port("METRICS_ADDR", &settings.service.metrics_addr),
             stop_timeout: millis(check.number("STOP_TIMEOUT_MS", &settings.service.stop_timeout_ms, 100..=3_600_000)),
-            switches: Switches {
-                notifications: check.accounts("WRITE_NOTIFICATIONS", &settings.write_notifications),
-                viewer_states: check.accounts("WRITE_VIEWER_STATES", &settings.write_viewer_states),
-                generic_records: check.switch("WRITE_GENERIC_RECORDS", &settings.write_generic_records),
-            },
+            switches,
             local_dids: LocalSetting::new(&mut check, &settings.local_dids),
             log_level: check.level("LOG_LEVEL", &settings.log.log_level),
             redis,

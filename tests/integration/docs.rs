@@ -293,8 +293,8 @@ fn the_documentation_lists_every_thread_every_metric_and_every_key_of_a_worker()
     let listed = metrics_in("## Prometheus", "firehose_worker_");
     assert_eq!(listed, metrics_of(&text), "{text}");
 
-    // Those that a crash makes, and those that are never made.
-    let rare = ["tries", "check"];
+    // Those that a crash or a command makes, and those that are never made.
+    let rare = ["tries", "check", "prune"];
     let kind = |key: &str| {
         key.strip_prefix("firehose:worker:")
             .and_then(|rest| Some(rest.split(':').next()?.to_owned()))

@@ -6,9 +6,9 @@
 
 mod columns;
 mod compare;
-mod history;
+pub(crate) mod history;
 mod model;
-mod play;
+pub(crate) mod play;
 mod shrink;
 
 use std::sync::Mutex;

@@ -12,11 +12,14 @@ const BINARY: &str = env!("CARGO_BIN_EXE_firehose-worker");
 
 const PROJECT: &str = env!("CARGO_MANIFEST_DIR");
 
-const UNITS: [&str; 3] = [
+const UNITS: [&str; 4] = [
     "firehose-worker.service",
     "firehose-worker@.service",
     "firehose-consumer.service",
+    "firehose-worker-prune.service",
 ];
+
+const TIMER: &str = "firehose-worker-prune.timer";
 
 fn unit(name: &str) -> String {
     fs::read_to_string(Path::new(PROJECT).join("systemd").join(name)).expect("a unit file")
@@ -81,6 +84,7 @@ fn systemd_finds_no_fault_with_the_units_and_little_exposed() {
         return skip("systemd's own checks of the units", "systemd-analyze is not installed");
     }
     let folder = scratch::directory("units");
+    fs::write(folder.join(TIMER), unit(TIMER)).expect("a unit file");
     for name in UNITS {
         let path = folder.join(name);
         let here = unit(name).replace("ExecStart=/usr/bin/firehose-worker", &format!("ExecStart={BINARY}"));
@@ -93,6 +97,26 @@ fn systemd_finds_no_fault_with_the_units_and_little_exposed() {
         let arguments = ["security", "--offline=true", "--threshold=15", "--no-pager", path];
         let exposed = run("systemd-analyze", &arguments).expect("systemd-analyze runs");
         assert!(exposed.status.success(), "{}", text(&exposed));
+    }
+}
+
+#[test]
+fn the_pruning_unit_is_as_confined_as_the_worker_and_nothing_starts_it_by_itself() {
+    let confined = |name| {
+        let unit = unit(name);
+        let from = unit.find("LimitCORE=").expect("the first of these settings");
+        let to = unit.find("\n[Install]").unwrap_or(unit.len());
+        settings(&unit[from..to])
+            .into_iter()
+            .map(str::to_owned)
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(confined(UNITS[3]), confined(UNITS[0]));
+    assert!(!unit(UNITS[3]).contains("[Install]"), "the timer alone can be enabled");
+    let timer = unit(TIMER);
+    let of_timer = settings(&timer);
+    for setting in ["OnCalendar=daily", "Persistent=true", "WantedBy=timers.target"] {
+        assert!(of_timer.contains(&setting), "{timer}");
     }
 }
 
@@ -115,6 +139,11 @@ fn the_script_installs_keeps_settings_and_takes_all_away_again() {
             "{unit}"
         );
     }
+    assert!(
+        root.join("etc/systemd/system").join(TIMER).exists(),
+        "{:?}",
+        files(&root)
+    );
     for name in [
         "man/man1/firehose-worker.1.gz",
         "bash-completion/completions/firehose-worker",

@@ -70,6 +70,8 @@ mod histories;
 mod wire;
 // Repair of rows that other workers left wrong.
 mod repair;
+// Old rows that concern no local user.
+mod prune;
 // The documentation, and the index of tests on rows.
 mod docs;
 mod index;

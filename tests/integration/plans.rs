@@ -31,16 +31,27 @@ fn with_half_keys() -> impl Iterator<Item = &'static str> {
 }
 
 /// Statements that mean all rows of a subject, or a bounded number of a viewer's.
-const OF_WHOLE_SUBJECTS: [&str; 4] = [
+const OF_WHOLE_SUBJECTS: [&str; 15] = [
+    "bookmarks_fill_find",
     "counters_recount",
+    "fill_follows_find",
+    "likes_fill_find",
     "pairs_forgotten",
     "repair_counters_bound",
     "repair_counters_find",
+    "reposts_fill_find",
+    "prune_counters_delete",
+    "prune_counts",
+    "prune_followed_read",
+    "prune_pairs_find",
+    "prune_states_find",
+    "prune_subjects_find",
+    "prune_touched_find",
 ];
 
 /// Statements that name no rows: settings, locks, queries of the catalogue, and those that read all members, of which
 /// there are few.
-const WITHOUT_ROWS: [&str; 9] = [
+const WITHOUT_ROWS: [&str; 11] = [
     "begin",
     "own_schema_lock",
     "missing_tables",
@@ -50,6 +61,8 @@ const WITHOUT_ROWS: [&str; 9] = [
     "repair_list_items_lock",
     "job_rights",
     "job_yield",
+    "prune_clock",
+    "prune_sizes",
 ];
 
 #[test]
@@ -228,7 +241,7 @@ fn argument(kind: &str) -> String {
     let element = |i: usize| match kind {
         "text[]" | "text" => format!("'at://did:plc:{i}/app.bsky.feed.post/{i}'"),
         "jsonb[]" => "'{}'".to_owned(),
-        "timestamp[]" => "'2026-01-01'".to_owned(),
+        "timestamp[]" | "timestamp" => "'2026-01-01'".to_owned(),
         "boolean[]" => "true".to_owned(),
         "integer[]" | "bigint[]" => "1".to_owned(),
         "bigint" => N_ELEMENTS.to_string(),

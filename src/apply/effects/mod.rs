@@ -14,8 +14,8 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 pub use notifications::{
-    authority, pair_notification_uri, post_author, post_notification_uris, post_notifications, quote_notification_uri,
-    reply_notification_uri,
+    Notification, PostCauses, authority, notifications_of, pair_notification, pair_notification_uri, post_author,
+    post_notification_uris, post_notifications, quote_notification_uri, reply_notification_uri,
 };
 
 use crate::apply::scope::Scope;
@@ -23,7 +23,8 @@ use crate::decode::text::fits;
 use crate::metrics::RecordCounts;
 use crate::micros::Micros;
 use crate::rows::{PairRow, PairTable, Post, URI_MAX};
-use notifications::{Notification, known_cid, pair_notification};
+use notifications::known_cid;
+pub use write::delete_states;
 
 type Text<'e> = Cow<'e, str>;
 
@@ -119,6 +120,13 @@ impl<'e> Effects<'e> {
     pub fn recount_pair(&mut self, table: PairTable, subject: Text<'e>) {
         if let Some(counter) = counter_of(table) {
             self.recount(subject, counter);
+        }
+    }
+
+    /// Requests that all counters of a subject be set from its rows.
+    pub fn recount_all(&mut self, subject: &str) {
+        if let Some(counters) = self.counters(Cow::Owned(subject.to_owned())) {
+            counters.recounted = [true; Counter::ALL.len()];
         }
     }
 

@@ -9,17 +9,17 @@ use super::Text;
 use crate::decode::text::fits;
 use crate::entry::Position;
 use crate::micros::Micros;
-use crate::rows::{DID_MAX, PairRow, PairTable, Post};
+use crate::rows::{DID_MAX, Mention, PairRow, PairTable, Post};
 
 pub struct Notification<'e> {
     pub uri: String,
-    pub(super) recipient_did: Text<'e>,
-    pub(super) author_did: Text<'e>,
-    pub(super) reason: &'static str,
-    pub(super) reason_subject: Option<Text<'e>>,
+    pub recipient_did: Text<'e>,
+    pub author_did: Text<'e>,
+    pub reason: &'static str,
+    pub reason_subject: Option<Text<'e>>,
     /// Unknown for a row that another program wrote without it.
-    pub(super) cid: Option<Text<'e>>,
-    pub(super) created_at: Micros,
+    pub cid: Option<Text<'e>>,
+    pub created_at: Micros,
     /// The position of the op that causes it.
     pub(super) position: Position,
 }
@@ -29,7 +29,8 @@ pub fn pair_notification_uri(table: PairTable, uri: &str) -> Option<String> {
     matches!(table, PairTable::Likes | PairTable::Reposts | PairTable::Follows).then(|| format!("{uri}#notification"))
 }
 
-pub(super) fn pair_notification<'e>(table: PairTable, row: &'e PairRow<'e>) -> Option<Notification<'e>> {
+/// The notification that a row causes, if any.
+pub fn pair_notification<'e>(table: PairTable, row: &'e PairRow<'e>) -> Option<Notification<'e>> {
     let (reason, recipient, reason_subject) = match table {
         PairTable::Likes => ("like", post_author(&row.key_b)?, Some(&row.key_b)),
         PairTable::Reposts => ("repost", post_author(&row.key_b)?, Some(&row.key_b)),
@@ -74,17 +75,42 @@ fn mention_uri(uri: &str, did: &str) -> String {
     format!("{uri}#notification/mention/{did}")
 }
 
+/// What of a post causes notifications.
+pub struct PostCauses<'e> {
+    pub uri: &'e str,
+    pub cid: &'e str,
+    pub author_did: &'e str,
+    pub parent_uri: Option<&'e str>,
+    pub quoted_uri: Option<&'e str>,
+    pub mentions: &'e [Mention<'e>],
+    pub created_at: Micros,
+    pub position: Position,
+}
+
 /// The notifications that a post causes if they are switched on.
 pub fn post_notifications<'e>(post: &'e Post<'e>) -> Vec<Notification<'e>> {
-    let parent_author = post.parent_uri.as_deref().and_then(authority);
-    let quoted_author = post.quoted.as_ref().and_then(|quoted| post_author(&quoted.uri));
+    notifications_of(&PostCauses {
+        uri: &post.uri,
+        cid: &post.cid,
+        author_did: &post.author_did,
+        parent_uri: post.parent_uri.as_deref(),
+        quoted_uri: post.quoted.as_ref().map(|quoted| quoted.uri.as_ref()),
+        mentions: &post.mentions,
+        created_at: post.created_at,
+        position: post.position,
+    })
+}
+
+pub fn notifications_of<'e>(post: &PostCauses<'e>) -> Vec<Notification<'e>> {
+    let parent_author = post.parent_uri.and_then(authority);
+    let quoted_author = post.quoted_uri.and_then(post_author);
     let mut wanted = Vec::new();
-    wanted.extend(parent_author.map(|did| ("reply", reply_notification_uri(&post.uri), did)));
-    wanted.extend(quoted_author.map(|did| ("quote", quote_notification_uri(&post.uri), did)));
+    wanted.extend(parent_author.map(|did| ("reply", reply_notification_uri(post.uri), did)));
+    wanted.extend(quoted_author.map(|did| ("quote", quote_notification_uri(post.uri), did)));
     wanted.extend(
         post.mentions
             .iter()
-            .map(|did| ("mention", mention_uri(&post.uri, did), did.as_ref())),
+            .map(|did| ("mention", mention_uri(post.uri, did), did.as_ref())),
     );
     wanted
         .into_iter()
@@ -92,10 +118,10 @@ pub fn post_notifications<'e>(post: &'e Post<'e>) -> Vec<Notification<'e>> {
         .map(|(reason, uri, recipient)| Notification {
             uri,
             recipient_did: Cow::Borrowed(recipient),
-            author_did: Cow::Borrowed(&post.author_did),
+            author_did: Cow::Borrowed(post.author_did),
             reason,
-            reason_subject: Some(Cow::Borrowed(&post.uri)),
-            cid: Some(Cow::Borrowed(&post.cid)),
+            reason_subject: Some(Cow::Borrowed(post.uri)),
+            cid: Some(Cow::Borrowed(post.cid)),
             created_at: post.created_at,
             position: post.position,
         })

@@ -2,7 +2,7 @@
 //!
 //! Owns the statements for these tables and their order. The counters come last, because all workers share them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use postgres::Client;
 use postgres::types::Type;
@@ -34,6 +34,20 @@ impl Effects<'_> {
         self.write_feed_items(client, write_mode)?;
         self.write_notifications(client, write_mode, page_keys)?;
         self.write_viewers(client)
+    }
+
+    /// The same for a transaction that only deletes. Viewer states that stand for nothing any longer are deleted: those
+    /// of the deleted likes, reposts and bookmarks, and `states`. Returns their number.
+    pub fn delete_rows(&mut self, client: &mut Client, states: &[(String, String)]) -> Result<u64, ApplyError> {
+        self.write_feed_items(client, WriteMode::Insert)?;
+        let of_pairs: Vec<_> = self
+            .viewers_gone
+            .keys()
+            .map(|(post, viewer)| (post.clone().into_owned(), viewer.clone().into_owned()))
+            .collect();
+        let n_deleted = delete_states(client, of_pairs.iter().chain(states))?;
+        self.write_viewers(client)?;
+        Ok(n_deleted)
     }
 
     /// Writes the counters, which come last. Returns the changes of the record counts.
@@ -237,6 +251,25 @@ fn clear_viewers(client: &mut Client, gone: &Viewers) -> Result<(), ApplyError> 
         }
     }
     Err(ApplyError::Vanished("post_viewer_states"))
+}
+
+/// Deletes viewer states, except those that still stand for something. They are locked first, so that a like that was
+/// committed until then is seen.
+pub fn delete_states<'s>(
+    client: &mut Client,
+    states: impl Iterator<Item = &'s (String, String)>,
+) -> Result<u64, ApplyError> {
+    let keys: BTreeSet<&(String, String)> = states.collect();
+    if keys.is_empty() {
+        return Ok(0);
+    }
+    let params = || {
+        Params::new()
+            .texts(keys.iter().map(|(post_uri, _)| post_uri))
+            .texts(keys.iter().map(|(_, viewer_did)| viewer_did))
+    };
+    params().execute(client, sql::PRUNE_STATES_LOCK)?;
+    params().execute(client, sql::PRUNE_STATES_DELETE)
 }
 
 /// The single number that a statement returns.

@@ -176,7 +176,8 @@ fn forget_idle(client: &mut Client, table: PairTable, rows: Rows) -> Result<Rows
     Ok(waiting)
 }
 
-fn read_stored(
+/// Reads and locks the rows with one of the URIs or of the pairs.
+pub fn read_stored(
     client: &mut Client,
     table: PairTable,
     uris: &HashSet<&str>,

@@ -15,7 +15,7 @@ use std::collections::{HashMap, HashSet};
 use postgres::Client;
 
 pub use carry_out::carry_out;
-pub use conflicts::Conflicts;
+pub use conflicts::{Conflicts, read_stored};
 
 use super::copy::WriteMode;
 use super::effects::{Effects, authority};

@@ -260,10 +260,8 @@ impl Repair<'_> {
             after: after.clone(),
         };
         let state = progress::store(&place, &self.report);
-        if self.job.attempt(|client| hold.save(client, &state))? {
-            return Ok(());
-        }
-        anyhow::bail!("another process has taken the repair over and continues it")
+        self.job
+            .attempt(|client| transaction(client, |client| hold.save(client, &state)))
     }
 
     fn seconds(&self) -> f64 {

@@ -1,13 +1,10 @@
 //! Corrects viewer states from the likes, reposts and bookmarks that they name.
-//!
-//! Workers first write the states from which they remove something and then the others, so there is no single order of
-//! locks. To avoid deadlocks, a repair gives up a wait for a lock after a short time and repeats the transaction.
 
 use postgres::Client;
 
-use super::{Key, Needs, Slice, Step, USUAL, find, repairing};
+use super::{Key, Needs, Slice, Step, USUAL, find};
+use crate::fill::states::{self, Pair};
 use crate::postgres::fault::ApplyError;
-use crate::postgres::params::Params;
 use crate::postgres::row::Row;
 use crate::postgres::sql::{self, Statement};
 
@@ -39,9 +36,6 @@ pub const BOOKMARKS: Step = Step {
     ..LIKES
 };
 
-/// The key of a viewer state: post and viewer.
-type Pair = (String, String);
-
 /// The number of states in a transaction.
 const CHUNK: usize = 1000;
 
@@ -53,15 +47,15 @@ fn read_states(client: &mut Client, after: &Key, length: u32) -> Result<Option<S
         read_pair,
         describe,
         CHUNK,
-        fix,
+        states::set,
     )
 }
 
 fn read_rows(client: &mut Client, statement: Statement, after: &Key, length: u32) -> Result<Option<Slice>, ApplyError> {
     let rows = find(client, statement, after, length)?;
     let fix = |client: &mut Client, pairs: &[Pair]| {
-        make(client, pairs)?;
-        fix(client, pairs)
+        states::make(client, pairs)?;
+        states::set(client, pairs)
     };
     Slice::of(&rows, &["last_uri"], read_pair, describe, CHUNK, fix)
 }
@@ -73,24 +67,4 @@ fn read_pair(row: &Row) -> Result<Option<Pair>, ApplyError> {
 
 fn describe((post, viewer): &Pair) -> String {
     format!("{viewer} on {post}")
-}
-
-/// Inserts empty states for pairs that have none.
-fn make(client: &mut Client, pairs: &[Pair]) -> Result<(), ApplyError> {
-    repairing(client, |client| params(pairs).execute(client, sql::REPAIR_STATES_MAKE))?;
-    Ok(())
-}
-
-/// Sets the states of pairs from the existing rows; returns how many were wrong.
-fn fix(client: &mut Client, pairs: &[Pair]) -> Result<u64, ApplyError> {
-    repairing(client, |client| {
-        params(pairs).execute(client, sql::REPAIR_STATES_LOCK)?;
-        params(pairs).execute(client, sql::REPAIR_STATES_SET)
-    })
-}
-
-fn params(pairs: &[Pair]) -> Params<'_> {
-    Params::new()
-        .texts(pairs.iter().map(|(post_uri, _)| post_uri))
-        .texts(pairs.iter().map(|(_, viewer_did)| viewer_did))
 }

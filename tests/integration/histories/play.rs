@@ -80,7 +80,7 @@ pub(crate) struct Played {
 }
 
 /// The entries of a phase of all histories, in the order of their IDs.
-fn entries(histories: &[History], phase: usize) -> Vec<Entry> {
+pub(crate) fn entries(histories: &[History], phase: usize) -> Vec<Entry> {
     let of_history = |history: &History| {
         let seed = history.seed;
         let events = history.phases.get(phase).map(Phase::stream).unwrap_or_default();
@@ -255,7 +255,7 @@ fn n_others(client: &mut Client) -> i64 {
         .get(0)
 }
 
-fn add_entry(stack: &Stack, entry: &Entry) {
+pub(crate) fn add_entry(stack: &Stack, entry: &Entry) {
     let mut command = redis::cmd("XADD");
     command.arg(EVENTS).arg(entry.id.to_string());
     for (name, value) in [("type", &entry.kind), ("data", &entry.data), ("seq", &entry.seq)] {

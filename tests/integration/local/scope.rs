@@ -1,23 +1,16 @@
 //! Which rows `WRITE_NOTIFICATIONS=local` and `WRITE_VIEWER_STATES=local` write, and which accounts are local.
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
+use super::local;
 use crate::records::*;
 use crate::support::Stack;
-
-const LOCAL: [(&str, &str); 2] = [("WRITE_NOTIFICATIONS", "local"), ("WRITE_VIEWER_STATES", "local")];
-
-/// The switches, with these accounts in LOCAL_DIDS.
-fn local<'e>(dids: &'e str) -> [(&'e str, &'e str); 3] {
-    [LOCAL[0], LOCAL[1], ("LOCAL_DIDS", dids)]
-}
 
 /// One like, repost and bookmark by each of two accounts on a post of the other, and what they cause besides.
 fn both_ways() -> Vec<Record> {
     let mut records = Vec::new();
     for (author, other) in [(ALICE, BOB), (BOB, ALICE)] {
         let subject = post(author, "p", "hello");
-        let embed = json!({"$type": "app.bsky.embed.record", "record": strong_ref(&subject)});
         records.extend([
             subject.clone(),
             like(other, "l", &subject),
@@ -25,7 +18,7 @@ fn both_ways() -> Vec<Record> {
             bookmark(other, "b", &subject),
             follow(other, "f", author),
             reply(other, "a", &subject, &subject),
-            post(other, "q", "look").with(json!({"embed": embed})),
+            quote(other, "q", &subject),
         ]);
     }
     records
@@ -74,7 +67,7 @@ fn each_of_the_appviews_tables_makes_its_accounts_local() {
          INSERT INTO user_settings (user_did) VALUES ('did:plc:frank')"
     ));
     follows.iter().for_each(|record| _ = record.create(&stack));
-    stack.drain_with(&LOCAL);
+    stack.drain_with(&local(""));
     assert_eq!(recipients(&stack), [BOB, CAROL, DAVE, "did:plc:eve", "did:plc:frank"]);
 }
 
@@ -83,13 +76,12 @@ fn a_notification_that_moves_to_an_account_that_is_not_local_is_removed() {
     let stack = Stack::new("local_moved");
     let [of_alice, of_bob] = [ALICE, BOB].map(|did| post(did, "p", "hello"));
     let about = |subject: &Record| {
-        let embed = json!({"$type": "app.bsky.embed.record", "record": strong_ref(subject)});
         [
             follow(CAROL, "f", &subject.repo),
             like(CAROL, "l", subject),
             repost(CAROL, "r", subject),
             reply(CAROL, "a", subject, subject),
-            post(CAROL, "q", "look").with(json!({"embed": embed})),
+            quote(CAROL, "q", subject),
         ]
     };
     for (subject, expected) in [(&of_alice, 5), (&of_bob, 0), (&of_alice, 5)] {

@@ -80,7 +80,7 @@ fn a_second_repair_takes_over_from_the_first_which_then_stops() {
     let status = first.wait_exit(EXIT_LIMIT);
     assert_eq!(status.code(), Some(1), "{}", shown(&first.log()));
     assert!(
-        first.log().contains("another process has taken the repair over"),
+        first.log().contains("another process has taken the job over"),
         "{}",
         first.log()
     );

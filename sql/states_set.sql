@@ -1,8 +1,8 @@
 -- Makes viewer states name exactly the existing likes, reposts and bookmarks.
 -- $1 post_uri  $2 viewer_did: arrays of one length, sorted
--- Uses a conflict on the key, for the reason given in repair_states_lock.sql. Pairs are looked up as in pairs_held.sql.
+-- Uses a conflict on the key, for the reason given in states_lock.sql. Pairs are looked up as in pairs_held.sql.
 -- Safe twice: the values are absolute, and a row that already has them is not written.
--- Locks: rows that repair_states_lock.sql has already locked in the previous statement. A worker that inserted or
+-- Locks: rows that states_lock.sql has already locked in the previous statement. A worker that inserted or
 -- deleted a like, repost or bookmark of the pair has either committed, and the change is seen here, or it waits for
 -- that lock to write its part.
 INSERT INTO post_viewer_states AS s (post_uri, viewer_did, like_uri, repost_uri, bookmarked)

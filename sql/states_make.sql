@@ -1,4 +1,4 @@
--- Inserts missing viewer states as empty ones. repair_states_set.sql fills them after they are committed: from then
+-- Inserts missing viewer states as empty ones. states_set.sql fills them after they are committed: from then
 -- on, a worker that deletes a like finds the state and waits for its lock.
 -- $1 post_uri  $2 viewer_did: arrays of one length, sorted
 -- Safe twice: a conflict does nothing, and an empty state has no effect.
