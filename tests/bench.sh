@@ -61,7 +61,7 @@ REDIS_CURSOR_KEY, which holds the position before the first event. What is print
                        events from the relay to the worker's acknowledgement, which follows its commit
 
 With --days, one worker lives through simulated days of the past. Half of a day's events are applied alone, the other half
-beside prune --older-than 7d. What is printed for each day: the size of the database on disk and roughly what of it is no
+beside prune --older-than 7d, with as many local accounts as --local says (default 100). What is printed for each day: the size of the database on disk and roughly what of it is no
 dead space, the worker's events/s alone and beside prune, and how long prune takes.
 
 Servers run with the durability they have by default. Installs what is missing (see tests/setup.sh), starts servers of
@@ -134,6 +134,7 @@ parse_options() {
     done
     events=${events:-${is_consumer:+300000}}
     events=${events:-${days:+10000}}
+    local_accounts=${local_accounts:-${days:+100}}
     events=${events:-60000}
     [[ -z $is_consumer || -z $file$is_profile$local_accounts${rows[*]} ]] ||
         die "--file, --profile, --local and --rows do not go with --consumer"

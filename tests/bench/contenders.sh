@@ -25,12 +25,15 @@ add_contenders() {
 # The worker with side effects for some accounts only, and for none.
 add_local() {
     local dids
-    dids=$("$worker_dir/generate" --events "$events" --seed "$seed" --dids "$local_accounts" | paste -sd ,)
+    dids=$(local_dids "$events")
     add "$local_accounts local accounts" "${commands[0]}" \
         "$environment WRITE_NOTIFICATIONS=local WRITE_VIEWER_STATES=local LOCAL_DIDS=$dids" empty
     add "no notifications and viewer states" "${commands[0]}" \
         "$environment WRITE_NOTIFICATIONS=false WRITE_VIEWER_STATES=false" empty
 }
+
+# local_dids EVENTS: accounts of the stream of so many events.
+local_dids() { "$worker_dir/generate" --events "$1" --seed "$seed" --dids "$local_accounts" | paste -sd ,; }
 
 # add_in_turn NAME [SUBCOMMAND]: the program, and those that the options name to run in turn with it.
 add_in_turn() {

@@ -13,6 +13,8 @@ bench_days() {
     copy_database run empty
     ask_redis FLUSHALL >/dev/null
     connect_to_redis
+    # What they have touched stays.
+    environment+=" LOCAL_DIDS=$(local_dids $((days * events)))"
     add_in_turn worker
     read -ra words <<<"$environment"
     day_step=$((86400000 / events))
@@ -20,15 +22,18 @@ bench_days() {
     first_ms=$((${EPOCHREALTIME/./} / 1000 - days * events * day_step))
     ask_redis XGROUP CREATE "$stream" "$group" 0 MKSTREAM >/dev/null
     start_contender 0 "$redis_port" "$postgres_port"
+    await_server "$contender_pid" worker_reads || give_up "it does not read"
     say "$days days of $events events, prune --older-than ${kept_days}d after each"
-    printf '%4s %14s %14s %12s %14s %12s %8s\n' \
-        day 'database, MiB' 'of which data' events/s 'beside prune' 'prune, s' rows
+    printf '%4s %14s %14s %12s %14s %12s %12s\n' \
+        day 'database, MiB' 'of which data' events/s 'beside prune' 'prune, s' 'rows pruned'
     for ((day = 1; day <= days; day++)); do
         simulate_day "$day"
     done
     stop_contender 60
     summarize_days
 }
+
+worker_reads() { [[ $(ask_redis XINFO CONSUMERS "$stream" "$group") == *bench* ]]; }
 
 # simulate_day DAY
 simulate_day() {
@@ -43,7 +48,7 @@ simulate_day() {
     pruned=$(awk -v us=$((${EPOCHREALTIME/./} - prune_us)) 'BEGIN {printf "%.2f", us / 1e6}')
     rows=$(pruned_rows)
     read -ra sizes < <(data_sizes)
-    printf '%4d %14s %14s %12.0f %14.0f %12s %8s\n' \
+    printf '%4d %14s %14s %12.0f %14.0f %12s %12s\n' \
         "$1" "${sizes[0]}" "${sizes[1]}" "$alone" "$beside" "$pruned" "$rows"
     printf '%s\n' "$1 ${sizes[0]} ${sizes[1]} $alone $beside $pruned" >>"$servers_dir/days"
 }
@@ -82,8 +87,10 @@ give_up_prune() {
     die "FAILED: prune; its last lines are above"
 }
 
-# How many rows the last prune has deleted, as far as its report says.
-pruned_rows() { grep -oE '"(rows|deleted)": *[0-9]+' "$servers_dir/prune.json" | head -n 1 | grep -oE '[0-9]+$' || echo -; }
+# How many rows the last prune has deleted: the sum of what its report lists by table.
+pruned_rows() {
+    awk '/"rows": \{$/ {is_in = 1; next} /\}/ {is_in = 0} is_in {rows += $2} END {print rows + 0}' "$servers_dir/prune.json"
+}
 
 # The size of the database on disk, and what of it holds rows and not dead space, roughly, in MiB.
 data_sizes() {
