@@ -102,10 +102,10 @@ pub enum Command {
     /// continue.
     Fill(Fill),
 
-    /// Delete old posts with everything about them, and other old rows, unless they concern local users; safe while
+    /// Delete old posts with everything about them, and other old rows, unless they concern local accounts; safe while
     /// workers run
     ///
-    /// Keeps the posts of local users and of those they follow, the posts that a local user has liked, reposted,
+    /// Keeps the posts of local accounts and of those they follow, the posts that a local account has liked, reposted,
     /// bookmarked, quoted or answered, and the threads above them. Deletes in short transactions. After a stop or a
     /// kill, the next start continues where the last one ended. Prints to standard output what was deleted. Exits with 0
     /// when it has finished or a signal stopped it, with 1 when it could not continue.

@@ -70,7 +70,7 @@ mod histories;
 mod wire;
 // Repair of rows that other workers left wrong.
 mod repair;
-// Old rows that concern no local user.
+// Old rows that concern no local account.
 mod prune;
 // The documentation, and the index of tests on rows.
 mod docs;

@@ -1,4 +1,4 @@
-//! The command `prune` deletes what is old and concerns no local user, with or without running workers, and leaves every
+//! The command `prune` deletes what is old and concerns no local account, with or without running workers, and leaves every
 //! count right.
 
 mod figures;

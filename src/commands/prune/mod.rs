@@ -1,4 +1,4 @@
-//! The command `prune`: deletes what is older than a limit and concerns no local user, beside running workers.
+//! The command `prune`: deletes what is older than a limit and concerns no local account, beside running workers.
 //!
 //! Owns the walk through the tables in slices. A slice is read without locks; then its rows are deleted in short
 //! transactions that give way to workers. A stop, a lost server or a kill may interrupt the walk. What a transaction
@@ -80,7 +80,7 @@ pub struct Slice {
     /// Where the next begins.
     last: Place,
     examined: u64,
-    /// Rows from before the limit that stay because they concern a local user.
+    /// Rows from before the limit that stay because they concern a local account.
     kept: u64,
     /// The keys of the rows that go, sorted.
     going: Vec<String>,

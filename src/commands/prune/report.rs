@@ -32,7 +32,7 @@ pub struct Report {
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 struct StepReport {
     examined: u64,
-    /// Rows from before the limit that stay because they concern a local user.
+    /// Rows from before the limit that stay because they concern a local account.
     kept: u64,
 }
 

@@ -24,7 +24,7 @@ fn pruned(stack: &Stack) -> Vec<Record> {
     count_rows(stack);
     age(stack, "14 days");
     prune(stack, ALICE, &[]);
-    assert_eq!(stack.count("posts"), 1, "the one of the local user");
+    assert_eq!(stack.count("posts"), 1, "the one of the local account");
     assert_rows_counted(stack);
     records
 }
