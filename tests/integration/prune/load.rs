@@ -14,7 +14,11 @@ use crate::support::wait::equal;
 use crate::support::{Stack, Worker, wait_until};
 
 /// Kills, each at another moment.
-const N_KILLS: usize = 25;
+const N_KILLS: usize = 12;
+
+/// Events that are applied meanwhile, in portions: more would take the time of the prunes.
+const N_EVENTS: usize = 6000;
+const PORTION: usize = 300;
 
 #[test]
 fn counts_stay_exact_while_two_workers_write_and_prunes_are_killed() {
@@ -83,14 +87,14 @@ fn feed(stack: &Stack, done: &AtomicBool) {
     let mut events = Events::new(41, 1_000_000);
     // The first ones are in the stream already; the others refer to them.
     let mut rest = events.by_ref().skip(4000);
-    while !done.load(Ordering::Relaxed) {
-        stack.push_events(rest.by_ref().take(300));
+    for _ in 0..N_EVENTS / PORTION {
+        stack.push_events(rest.by_ref().take(PORTION));
         wait_until("the workers have caught up", || {
             let lag = stack
                 .groups()
                 .first()
                 .and_then(|group| group["lag"].parse::<u64>().ok());
-            done.load(Ordering::Relaxed) || lag.is_some_and(|lag| lag < 300)
+            done.load(Ordering::Relaxed) || lag.is_some_and(|lag| lag < PORTION as u64)
         });
     }
 }
