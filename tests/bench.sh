@@ -10,6 +10,7 @@ usage: bash tests/bench.sh [options]
 
   --consumer       measure the firehose consumer and the whole pipeline instead of the worker, see below
   --days N         simulate N days of --events each (default 10000) with a prune after each, see below
+  --kept N         days that these prunes keep (default 7)
   --events N       how many events to make up (default 60000; 300000 with --consumer)
   --seed S         seed of the made-up events (default 1)
   --file FILE      take these instead: one {"type","data","seq"} object a line, plain or .gz
@@ -60,9 +61,10 @@ REDIS_CURSOR_KEY, which holds the position before the first event. What is print
   whole pipeline       events/s from the relay until the worker's group has nothing pending, and the time of single
                        events from the relay to the worker's acknowledgement, which follows its commit
 
-With --days, one worker lives through simulated days of the past. Half of a day's events are applied alone, the other half
-beside prune --older-than 7d, with as many local accounts as --local says (default 100). What is printed for each day: the size of the database on disk and roughly what of it is no
-dead space, the worker's events/s alone and beside prune, and how long prune takes.
+With --days, one worker lives through simulated days of the past. Half of a day's events are applied alone, the other
+half beside prune, with as many local accounts as --local says (default 100). What is printed for each
+day: the size of the database on disk and of the tables from which prune deletes, the worker's events/s alone and beside
+prune, and how long prune takes. VACUUM follows each prune, as autovacuum would in the rest of the day.
 
 Servers run with the durability they have by default. Installs what is missing (see tests/setup.sh), starts servers of
 its own, stops them at the end.
@@ -96,7 +98,8 @@ source "$tests_dir/bench/consumer.sh"
 # shellcheck source=tests/bench/days.sh
 source "$tests_dir/bench/days.sh"
 
-events='' seed=1 file='' runs=5 environment='' local_accounts='' is_quick='' is_profile='' is_kept='' is_consumer='' days=''
+events='' seed=1 file='' runs=5 environment='' local_accounts='' is_quick='' is_profile='' is_kept='' is_consumer=''
+days='' kept_days=7
 withs=() againsts=() peers=() rows=() server_settings=()
 
 parse_options() {
@@ -108,7 +111,7 @@ parse_options() {
             --profile) is_profile=1 && shift && continue ;;
             --keep) is_kept=1 && shift && continue ;;
             --no-side-effects) withs+=("WRITE_NOTIFICATIONS=false WRITE_VIEWER_STATES=false") && shift && continue ;;
-            --events | --seed | --file | --runs | --env | --postgres | --with | --against | --peer | --rows | --local | --days)
+            --events | --seed | --file | --runs | --env | --postgres | --with | --against | --peer | --rows | --local | --days | --kept)
                 (($# > 1)) || die "$1 needs a value"
                 ;;
             *) die "unknown option $1, see --help" ;;
@@ -119,6 +122,7 @@ parse_options() {
             --runs) runs=$(number "$@") ;;
             --rows) rows+=("$(number "$@")") ;;
             --days) days=$(number "$@") ;;
+            --kept) kept_days=$(number "$@") ;;
             --local) local_accounts=$(number "$@") ;;
             --env) environment=$(settings "$@") ;;
             --postgres) read -ra server_settings <<<"$(settings "$@")" ;;

@@ -191,9 +191,9 @@ pub struct Prune {
     #[arg(long)]
     pub json: bool,
 
-    /// Milliseconds to pause after each transaction
-    #[arg(long, value_name = "MS", default_value = "0")]
-    pub pause_ms: u64,
+    /// Milliseconds to pause after each transaction [default: twice as long as it took]
+    #[arg(long, value_name = "MS")]
+    pub pause_ms: Option<u64>,
 }
 
 #[derive(Debug, Subcommand)]

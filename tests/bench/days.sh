@@ -4,9 +4,6 @@
 # The days lie in the past, and the last ends now: rows take their indexed_at from the entry IDs, which are given. One
 # worker lives through all days. Half of a day's events are applied while nothing else runs, the other half beside prune.
 
-# Days whose rows are kept.
-kept_days=7
-
 bench_days() {
     local day
     prepare_servers
@@ -25,7 +22,7 @@ bench_days() {
     await_server "$contender_pid" worker_reads || give_up "it does not read"
     say "$days days of $events events, prune --older-than ${kept_days}d after each"
     printf '%4s %14s %14s %12s %14s %12s %12s\n' \
-        day 'database, MiB' 'of which data' events/s 'beside prune' 'prune, s' 'rows pruned'
+        day 'database, MiB' 'pruned tables' events/s 'beside prune' 'prune, s' 'rows pruned'
     for ((day = 1; day <= days; day++)); do
         simulate_day "$day"
     done
@@ -47,26 +44,34 @@ simulate_day() {
     wait "$prune_pid" || give_up_prune
     pruned=$(awk -v us=$((${EPOCHREALTIME/./} - prune_us)) 'BEGIN {printf "%.2f", us / 1e6}')
     rows=$(pruned_rows)
+    # What autovacuum does in the rest of a real day.
+    ask_postgres --dbname=run --command="VACUUM (ANALYZE)" >/dev/null
     read -ra sizes < <(data_sizes)
     printf '%4d %14s %14s %12.0f %14.0f %12s %12s\n' \
         "$1" "${sizes[0]}" "${sizes[1]}" "$alone" "$beside" "$pruned" "$rows"
     printf '%s\n' "$1 ${sizes[0]} ${sizes[1]} $alone $beside $pruned" >>"$servers_dir/days"
 }
 
-# fill_slice SKIP COUNT: adds these events while the worker stands still. Sets last_id.
+# fill_slice SKIP COUNT: makes these events up, in a stream that the worker does not read. Sets last_id.
 fill_slice() {
-    kill -STOP -- "-$contender_pid"
     in_group "$worker_dir/generate" --events $((days * events)) --seed "$seed" \
         --base-time $((first_ms + days * events * day_step)) --step "$day_step" --skip "$1" --take "$2" --entry-ids \
-        --redis "$REDIS_URL" --key "$stream" >"$servers_dir/sent"
-    last_id=$(ask_redis XINFO STREAM "$stream" | awk 'last == "last-generated-id" {print} {last = $0}')
+        --redis "$REDIS_URL" --key "$stream:next" >"$servers_dir/sent"
+    last_id=$(ask_redis XINFO STREAM "$stream:next" | awk 'last == "last-generated-id" {print} {last = $0}')
     n_slice=$2
 }
 
-# Lets the worker go on, and prints how many events a second it applies until nothing is left.
+move_entries="
+    local entries = redis.call('XRANGE', KEYS[1], '-', '+')
+    for _, entry in ipairs(entries) do
+        redis.call('XADD', KEYS[2], entry[1], unpack(entry[2]))
+    end
+    redis.call('DEL', KEYS[1])"
+
+# Gives the worker the events at once, and prints how many of them a second it applies until nothing is left.
 drain_rate() {
     started_us=${EPOCHREALTIME/./}
-    kill -CONT -- "-$contender_pid"
+    ask_redis EVAL "$move_entries" 2 "$stream:next" "$stream" >/dev/null
     await_drained
     awk -v n="$n_slice" -v us=$((drained_us - started_us)) 'BEGIN {print n / us * 1e6}'
 }
@@ -92,20 +97,23 @@ pruned_rows() {
     awk '/"rows": \{$/ {is_in = 1; next} /\}/ {is_in = 0} is_in {rows += $2} END {print rows + 0}' "$servers_dir/prune.json"
 }
 
-# The size of the database on disk, and what of it holds rows and not dead space, roughly, in MiB.
+# The size of the database on disk, and that of the tables from which prune deletes, in MiB.
 data_sizes() {
     ask_postgres --dbname=run --command="
         SELECT pg_database_size('run') >> 20,
-            (SELECT sum(pg_total_relation_size(relid) * n_live_tup / greatest(n_live_tup + n_dead_tup, 1))::bigint >> 20
-             FROM pg_stat_user_tables)"
+            (SELECT sum(pg_total_relation_size(oid))::bigint >> 20
+             FROM pg_class
+             WHERE relkind = 'r' AND relname IN ('posts', 'post_aggregations', 'thread_contexts', 'thread_gates',
+                 'post_gates', 'likes', 'reposts', 'quotes', 'bookmarks', 'feed_items', 'post_viewer_states',
+                 'notifications', 'generic_records', 'rivals'))"
 }
 
 summarize_days() {
     awk -v from=$((kept_days + 2)) '
         $1 >= from {
             n++
-            size = $2; alone += $4; beside += $5; prune += $6
-            if (n == 1) {first = low = high = size}
+            size = $2; tables = $3; alone += $4; beside += $5; prune += $6
+            if (n == 1) {first = low = high = size; first_tables = tables}
             if (size < low) low = size
             if (size > high) high = size
         }
@@ -113,6 +121,8 @@ summarize_days() {
             if (!n) exit
             printf "from day %d on: database %d to %d MiB, %+.1f %% from the first to the last of these days\n",
                 from, low, high, 100 * (size - first) / first
+            printf "the tables from which prune deletes: %+.1f %%; the others hold what stays\n",
+                100 * (tables - first_tables) / first_tables
             printf "worker: %.0f events/s alone, %.0f beside prune (%.0f %% slower); prune takes %.2f s a day\n",
                 alone / n, beside / n, 100 * (1 - beside / alone), prune / n
         }' "$servers_dir/days"

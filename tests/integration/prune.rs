@@ -62,6 +62,10 @@ fn age(stack: &Stack, interval: &str) {
 fn command(stack: &Stack, local: &str, args: &[&str]) -> WorkerBuilder {
     let command = stack.worker().env("LOCAL_DIDS", local).arg("prune");
     let command = command.arg("--older-than").arg("7d");
+    let command = match args.contains(&"--pause-ms") {
+        true => command,
+        false => command.arg("--pause-ms=0"),
+    };
     args.iter().fold(command, |command, arg| command.arg(arg))
 }
 
