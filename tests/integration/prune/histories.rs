@@ -11,7 +11,7 @@ use crate::histories::play::{add_entry, entries};
 use crate::support::Stack;
 
 /// Histories that share a database.
-const N_HISTORIES: u64 = 60;
+const N_HISTORIES: u64 = 30;
 
 /// Groups of histories.
 const N_GROUPS: u64 = 3;

@@ -14,10 +14,10 @@ use crate::support::wait::equal;
 use crate::support::{Stack, Worker, wait_until};
 
 /// Kills, each at another moment.
-const N_KILLS: usize = 12;
+const N_KILLS: usize = 8;
 
 /// Events that are applied meanwhile, in portions: more would take the time of the prunes.
-const N_EVENTS: usize = 6000;
+const N_EVENTS: usize = 3000;
 const PORTION: usize = 300;
 
 #[test]
