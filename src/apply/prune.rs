@@ -1,4 +1,4 @@
-//! Deletes posts, and rows about posts, that nobody deleted at their source.
+//! Deletes posts, and rows about posts, whose records still exist.
 //!
 //! Owns what a transaction of `prune` deletes and in which order: that of a batch of deletes, so that workers and prune
 //! lock rows in the same order. Which posts go is decided in `commands::prune`.
@@ -180,7 +180,7 @@ fn delete(
     found: &Found,
     pruned: &mut Pruned,
 ) -> Result<(), ApplyError> {
-    let scope = Scope::nobody();
+    let scope = Scope::none();
     let mut effects = Effects::new(&scope);
     let deletes_posts = subjects.are_stored && !pruned.has_more;
     let mut notifications = Vec::new();
@@ -209,8 +209,8 @@ fn delete(
     }
     let mut counts = effects.finish(client)?;
     if !pruned.has_more {
-        // Those that an unlike has emptied since they were read. Whoever changes more of them waits for the counters, and
-        // makes them anew.
+        // Those that an unlike has emptied since they were read. A worker that changes more of them waits for the lock of
+        // the counters, and then creates the counters again.
         let states = states(client, uris, subjects.n_rows)?;
         pruned.add("post_viewer_states", effects::delete_states(client, states.iter())?);
         counts.post_aggregations -= execute(client, sql::PRUNE_COUNTERS_DELETE, uris)? as i64;

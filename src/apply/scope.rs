@@ -25,7 +25,7 @@ impl Scope {
     }
 
     /// For a transaction that only deletes.
-    pub fn nobody() -> Scope {
+    pub fn none() -> Scope {
         Scope {
             switches: Switches {
                 notifications: Accounts::None,

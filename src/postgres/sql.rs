@@ -107,7 +107,6 @@ statements! {
     STATES_LOCK = "states_lock";
     STATES_SET = "states_set";
     PRUNE_CLOCK = "prune_clock";
-    PRUNE_LOCAL_READ = "prune_local_read";
     PRUNE_FOLLOWED_READ = "prune_followed_read";
     PRUNE_POSTS_FIND = "prune_posts_find";
     PRUNE_REPLIES_FIND = "prune_replies_find";

@@ -58,6 +58,23 @@ fn age(stack: &Stack, interval: &str) {
     ));
 }
 
+/// The AppView's tables from which prune deletes rows.
+const TABLES: [&str; 13] = [
+    "posts",
+    "likes",
+    "reposts",
+    "bookmarks",
+    "quotes",
+    "feed_items",
+    "notifications",
+    "post_aggregations",
+    "post_viewer_states",
+    "thread_contexts",
+    "thread_gates",
+    "post_gates",
+    "generic_records",
+];
+
 /// The command for rows older than a week, in an AppView that serves `local`.
 fn command(stack: &Stack, local: &str, args: &[&str]) -> WorkerBuilder {
     let command = stack.worker().env("LOCAL_DIDS", local).arg("prune");

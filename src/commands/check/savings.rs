@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use postgres::Client;
 
 use super::report::Report;
+use crate::commands::prune::DELETED;
 use crate::commands::terminal::bytes;
 use crate::local::{LocalDids, register};
 use crate::postgres::fault::ApplyError;
@@ -21,24 +22,6 @@ use crate::settings::config::{Accounts, Config};
 const SIDE_EFFECTS: [(&str, &str, &str); 2] = [
     ("WRITE_NOTIFICATIONS", "notifications", "recipient_did"),
     ("WRITE_VIEWER_STATES", "post_viewer_states", "viewer_did"),
-];
-
-/// The tables from which pruning deletes rows.
-const PRUNED: [&str; 14] = [
-    "posts",
-    "post_aggregations",
-    "thread_contexts",
-    "thread_gates",
-    "post_gates",
-    "likes",
-    "reposts",
-    "quotes",
-    "bookmarks",
-    "feed_items",
-    "post_viewer_states",
-    "notifications",
-    "generic_records",
-    "firehose_worker.rivals",
 ];
 
 /// Ages to tell of, in days.
@@ -91,7 +74,7 @@ fn read_size(row: &Row) -> Result<(String, Size), ApplyError> {
 
 /// Space that pruning frees is written again, so the database stops growing at about the size that it is told here.
 fn check_prune(sizes: &Sizes, size: f64, growth: Option<&Growth>, report: &Report) {
-    let goes: f64 = PRUNED
+    let goes: f64 = DELETED
         .iter()
         .filter_map(|table| sizes.get(*table))
         .map(|size| size.all)

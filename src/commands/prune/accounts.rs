@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use crate::job::Job;
 use crate::local;
+use crate::postgres::fault::ApplyError;
 use crate::postgres::params::Params;
 use crate::postgres::sql;
 use crate::postgres::transaction::transaction;
@@ -15,8 +16,7 @@ pub struct Accounts {
     pub read_at: Instant,
 }
 
-/// Accounts in a slice of local ones, and those whose follows are read at once.
-const SLICE: usize = 1000;
+/// Local accounts whose follows are read at once.
 const FOLLOWERS: usize = 20;
 
 /// Enters the accounts that the AppView has come to serve since workers looked last.
@@ -64,23 +64,11 @@ impl Accounts {
 
 /// The local accounts.
 fn local(job: &Job) -> anyhow::Result<Vec<String>> {
-    let mut dids = vec![String::new()];
-    loop {
-        let last = dids.last().cloned().unwrap_or_default();
-        let rows = job.attempt(|client| {
-            transaction(client, |client| {
-                Params::new()
-                    .text(&last)
-                    .long(SLICE as i64)
-                    .query(client, sql::PRUNE_LOCAL_READ)
-            })
-        })?;
-        if rows.is_empty() {
-            dids.remove(0);
-            return Ok(dids);
-        }
-        for row in &rows {
-            dids.push(row.get(0)?);
-        }
-    }
+    let rows = job.attempt(|client| {
+        transaction(client, |client| {
+            Params::new().long(i64::MAX).query(client, sql::LOCAL_DIDS_READ)
+        })
+    })?;
+    let dids = rows.iter().map(|row| row.get("did")).collect::<Result<_, ApplyError>>();
+    dids.map_err(|error| anyhow::anyhow!(error.describe()))
 }

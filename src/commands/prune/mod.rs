@@ -38,6 +38,7 @@ use crate::settings::config::Config;
 use accounts::Accounts;
 use dashboard::Dashboard;
 use progress::{Place, State};
+pub use rights::DELETED;
 use screen::Screen;
 use sizes::Sizes;
 

@@ -2,14 +2,13 @@
 
 use crate::job::Privilege;
 
-/// The tables that are read, also by a dry run.
-const READ: [&str; 17] = [
+/// The tables from which a prune deletes rows.
+pub const DELETED: [&str; 14] = [
     "posts",
     "likes",
     "reposts",
     "bookmarks",
     "quotes",
-    "follows",
     "feed_items",
     "notifications",
     "post_aggregations",
@@ -19,12 +18,10 @@ const READ: [&str; 17] = [
     "post_gates",
     "generic_records",
     "firehose_worker.rivals",
-    "firehose_worker.local_dids",
-    "firehose_worker.progress",
 ];
 
-/// The tables of which nothing is deleted.
-const KEPT: [&str; 3] = ["follows", "firehose_worker.local_dids", "firehose_worker.progress"];
+/// The other tables that are read, also by a dry run.
+const READ: [&str; 3] = ["follows", "firehose_worker.local_dids", "firehose_worker.progress"];
 
 /// The other privileges to write.
 const WRITTEN: [Privilege; 7] = [
@@ -38,11 +35,11 @@ const WRITTEN: [Privilege; 7] = [
 ];
 
 pub fn needed(is_dry_run: bool) -> Vec<Privilege> {
-    let mut needed: Vec<Privilege> = READ.map(|table| (table, "SELECT")).into();
+    let read = DELETED.into_iter().chain(READ);
+    let mut needed: Vec<Privilege> = read.map(|table| (table, "SELECT")).collect();
     needed.push(("firehose_worker.local_dids", "INSERT"));
     if !is_dry_run {
-        let deleted = READ.into_iter().filter(|table| !KEPT.contains(table));
-        needed.extend(deleted.map(|table| (table, "DELETE")));
+        needed.extend(DELETED.map(|table| (table, "DELETE")));
         needed.extend(WRITTEN);
     }
     needed

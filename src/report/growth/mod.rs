@@ -27,7 +27,7 @@ use history::{History, INTERVAL, KEPT, Sample};
 /// The wait after a sample that failed, and until the thread `losses` has taken its first one.
 const RETRY: Duration = Duration::from_secs(5);
 
-/// The time after which Redis drops the history of a group that nobody reads in any more.
+/// The time after which Redis drops the history of a group in which no worker reads any more.
 const TTL: Duration = KEPT;
 
 /// The consequence of lacking the rights.

@@ -1,6 +1,6 @@
 //! Which rows go and which stay, case by case. ALICE is local.
 
-use super::{age, apply, assert_exact, keys, prune};
+use super::{TABLES, age, apply, assert_exact, keys, prune};
 use crate::records::*;
 use crate::support::Stack;
 
@@ -39,28 +39,13 @@ fn an_old_post_of_strangers_goes_with_everything_about_it() {
         "INSERT INTO thread_contexts (post_uri) VALUES ('{}')",
         subject.uri()
     ));
-    let tables = [
-        "posts",
-        "likes",
-        "reposts",
-        "bookmarks",
-        "quotes",
-        "feed_items",
-        "notifications",
-        "post_aggregations",
-        "post_viewer_states",
-        "thread_contexts",
-        "thread_gates",
-        "post_gates",
-        "generic_records",
-    ];
-    for table in tables {
+    for table in TABLES {
         assert!(stack.count(table) > 0, "no row in {table}");
     }
     age(&stack, "14 days");
     let n_users = stack.count("users");
     prune(&stack, ALICE, &[]);
-    let left: Vec<_> = tables.into_iter().filter(|table| stack.count(table) > 0).collect();
+    let left: Vec<_> = TABLES.into_iter().filter(|table| stack.count(table) > 0).collect();
     assert!(left.is_empty(), "rows are left in {left:?}");
     assert_eq!(stack.count("users"), n_users, "users stay");
     assert_exact(&stack);
