@@ -16,9 +16,10 @@ usage: bash tests/bench.sh [options]
   --file FILE      take these instead: one {"type","data","seq"} object a line, plain or .gz
   --runs R         timed runs (default 5); median, lowest and highest are printed
   --env 'N=V …'    more environment for all workers but peers; the caller's own is theirs too
-  --postgres 'N=V …'  settings of the PostgreSQL server
+  --postgres 'N=V …'  settings of the PostgreSQL server, in place of the two configurations below
   --quick          one timed run: no round trips, no latency
-  --profile        at the end where the worker's time goes (perf, if it is there) and PostgreSQL's (pg_stat_statements)
+  --profile        at the end where the worker's time goes (perf, if it is there), and what each statement costs PostgreSQL
+                   beside COPY of the same rows (pg_stat_statements)
   --keep           keep the servers' folder, with their logs and the last databases
   --help           this text
 
@@ -66,8 +67,10 @@ half beside prune, with as many local accounts as --local says (default 100). Wh
 day: the size of the database on disk and of the tables from which prune deletes, the worker's events/s alone and beside
 prune, and how long prune takes. VACUUM follows each prune, as autovacuum would in the rest of the day.
 
-Servers run with the durability they have by default. Installs what is missing (see tests/setup.sh), starts servers of
-its own, stops them at the end.
+The worker is measured with two configurations of PostgreSQL, one after the other: tuned (shared_buffers=512MB
+max_wal_size=4GB, so that all is in memory and no checkpoint falls into a run), and stock, PostgreSQL's defaults. With
+--consumer and --days, PostgreSQL is tuned. Servers run with the durability they have by default. Installs what is
+missing (see tests/setup.sh), starts servers of its own, stops them at the end.
 USAGE
 }
 
@@ -100,7 +103,9 @@ source "$tests_dir/bench/days.sh"
 
 events='' seed=1 file='' runs=5 environment='' local_accounts='' is_quick='' is_profile='' is_kept='' is_consumer=''
 days='' kept_days=7
-withs=() againsts=() peers=() rows=() server_settings=()
+withs=() againsts=() peers=() rows=()
+# The configurations of PostgreSQL to measure with: a name and settings.
+configurations=("tuned shared_buffers=512MB max_wal_size=4GB" "stock shared_buffers=128MB")
 
 parse_options() {
     while (($#)); do
@@ -125,7 +130,7 @@ parse_options() {
             --kept) kept_days=$(number "$@") ;;
             --local) local_accounts=$(number "$@") ;;
             --env) environment=$(settings "$@") ;;
-            --postgres) read -ra server_settings <<<"$(settings "$@")" ;;
+            --postgres) configurations=("given $(settings "$@")") ;;
             --with) withs+=("$(settings "$@")") ;;
             --against) againsts+=("$2") ;;
             --peer) peers+=("$2") ;;
@@ -168,6 +173,10 @@ clean_up() {
     stop_trips
     stop_relay
     [[ -z $build_dir ]] || rm -rf "$build_dir"
+    end_servers
+}
+
+end_servers() {
     if [[ -n $is_kept && -n $servers_dir ]]; then
         say "kept: $servers_dir"
         servers_dir=''
@@ -214,6 +223,16 @@ measure_latencies() {
     done
 }
 
+# measure_with CONFIGURATION: the worker and its contenders, on servers of their own.
+measure_with() {
+    prepare_servers "$1"
+    [[ -n $is_quick ]] || warm_up
+    timed_runs
+    [[ -n $is_quick ]] || measure_latencies
+    report "$1"
+    [[ -z $is_profile ]] || profile
+}
+
 parse_options "$@"
 at_exit clean_up
 setup
@@ -227,9 +246,8 @@ if [[ -n $days ]]; then
     exit
 fi
 add_contenders
-prepare_servers
-[[ -n $is_quick ]] || warm_up
-timed_runs
-[[ -n $is_quick ]] || measure_latencies
-report
-[[ -z $is_profile ]] || profile
+for configuration in "${configurations[@]}"; do
+    measure_with "$configuration"
+    disconnect_from_redis
+    end_servers
+done

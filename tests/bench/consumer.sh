@@ -11,7 +11,7 @@ relay_pid='' relay_url='' n_entries=''
 bench_consumer() {
     local run contender
     add_consumers
-    prepare_servers
+    prepare_servers "${configurations[0]}"
     for ((run = 1; run <= runs; run++)); do
         start_relay --events "$events"
         for contender in "${consumers[@]}"; do

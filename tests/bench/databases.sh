@@ -4,10 +4,11 @@
 stream=firehose:events
 group=firehose-processors
 
+# prepare_servers CONFIGURATION: a name, and settings of PostgreSQL.
 prepare_servers() {
     local count
-    say "starting redis and postgresql"
-    postgres_settings=("${server_settings[@]}")
+    say "starting redis and postgresql: $1"
+    read -ra postgres_settings <<<"${1#* }"
     if [[ -n $is_profile ]] && have_statement_statistics; then
         postgres_settings+=(shared_preload_libraries=pg_stat_statements pg_stat_statements.track_utility=on)
     fi

@@ -6,7 +6,7 @@
 
 bench_days() {
     local day
-    prepare_servers
+    prepare_servers "${configurations[0]}"
     copy_database run empty
     ask_redis FLUSHALL >/dev/null
     connect_to_redis

@@ -1,32 +1,28 @@
 # shellcheck shell=bash
-# Profiles a run that is not timed: the worker with perf, PostgreSQL with pg_stat_statements.
+# Profiles runs that are not timed: the worker with perf, PostgreSQL with pg_stat_statements, beside COPY of the same rows.
 
 profile() {
-    local last=${#names[@]} is_by_perf='' is_by_statement=''
+    local last=${#names[@]}
     say "profile of the worker"
+    add "the worker" "${commands[0]}" "${environments[0]}" "${templates[0]}"
     if perf record --quiet --output="$servers_dir/perf" true >/dev/null 2>&1; then
-        is_by_perf=1
-        add "the worker under perf" \
-            "exec perf record --quiet --freq=997 --output='$servers_dir/perf' -- ${commands[0]#exec }" \
-            "${environments[0]}" "${templates[0]}"
-    else
-        add "the worker" "${commands[0]}" "${environments[0]}" "${templates[0]}"
-    fi
-    if have_statement_statistics; then
-        is_by_statement=1
-        ask_postgres --dbname=postgres --command='CREATE EXTENSION pg_stat_statements'
-    fi
-    profiled_run "$last"
-    if [[ -n $is_by_perf ]]; then
+        commands[last]="exec perf record --quiet --freq=997 --output='$servers_dir/perf' -- ${commands[0]#exec }"
+        profiled_run "$last"
         show_perf
     else
         echo "perf is not there, or may not be used"
     fi
-    if [[ -n $is_by_statement ]]; then
+    if have_statement_statistics; then
+        ask_postgres --dbname=postgres --command='CREATE EXTENSION pg_stat_statements'
+        # One worker: statements then wait for no lock, and hardly for a core.
+        commands[last]=${commands[0]} environments[last]+=" PARALLEL_CONSUMERS=1"
+        profiled_run "$last"
+        measure_limit
         show_statements
     else
         echo "pg_stat_statements is not there"
     fi
+    unset "names[last]" "commands[last]" "environments[last]" "templates[last]"
 }
 
 # profiled_run CONTENDER
@@ -44,20 +40,26 @@ show_perf() {
         sed -E '/^(#.*)?$/d; s/ +- +- *$//'
 }
 
+# All per event: microseconds, rows, buffers and WAL of each statement, and of each COPY of the same rows.
 show_statements() {
-    say "statements of PostgreSQL (the wait for the disk at a COMMIT is in none of them)"
-    ask_postgres --dbname=postgres --pset=tuples_only=off --pset=format=aligned --pset=footer=off <<'SQL'
-SELECT round((100 * total_exec_time / sum(total_exec_time) OVER ())::numeric, 1) AS "%",
-    round(total_exec_time) AS ms,
-    calls,
-    round(mean_exec_time::numeric, 3) AS "ms/call",
-    rows,
-    round((1000 * total_exec_time / nullif(rows, 0))::numeric, 1) AS "us/row",
-    round(wal_bytes / 1024) AS "WAL kB",
-    left(regexp_replace(query, '\s+', ' ', 'g'), 70) AS statement
+    say "statements of PostgreSQL per event, the worker's and COPY's (the wait for the disk at a COMMIT is in none)"
+    ask_postgres --dbname=postgres --pset=tuples_only=off --pset=format=aligned --pset=footer=off \
+        -v events="$n_events" <<'SQL'
+SELECT CASE datname WHEN 'run' THEN 'worker' ELSE 'COPY' END AS by,
+    round((1000 * sum(total_exec_time) / :events)::numeric, 2) AS us,
+    round((1000 * sum(total_plan_time) / :events)::numeric, 2) AS "us planned",
+    sum(calls) AS calls,
+    round(sum(rows)::numeric / :events, 3) AS rows,
+    round((1000 * sum(total_exec_time) / nullif(sum(rows), 0))::numeric, 1) AS "us/row",
+    round(sum(shared_blks_hit + shared_blks_read)::numeric / :events, 1) AS buffers,
+    round(sum(wal_records)::numeric / :events, 2) AS "WAL records",
+    round(sum(wal_bytes) / :events) AS "WAL bytes",
+    left(regexp_replace(coalesce(query, 'all of them'), '\s+', ' ', 'g'), 60) AS statement
 FROM pg_stat_statements
-WHERE dbid = (SELECT oid FROM pg_database WHERE datname = 'run')
-ORDER BY total_exec_time DESC
-LIMIT 15
+JOIN pg_database ON pg_database.oid = dbid
+WHERE datname = 'run' OR (datname = 'copied' AND query LIKE 'COPY%')
+GROUP BY GROUPING SETS ((datname), (datname, queryid, query))
+HAVING sum(total_exec_time) > 0.002 * :events OR query IS NULL
+ORDER BY datname DESC, query IS NULL, sum(total_exec_time) DESC
 SQL
 }

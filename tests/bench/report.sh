@@ -18,11 +18,13 @@ last_run() {
         }' "$servers_dir/results"
 }
 
+# report CONFIGURATION
 report() {
-    say "$n_events events, runs: $runs, cores: $(nproc), PostgreSQL ${postgres_version%% *}," \
+    say "$n_events events, runs: $runs, cores: $(nproc), PostgreSQL ${postgres_version%% *} $1," \
         "$("$REDIS_SERVER" --version | cut -d ' ' -f 1-3)"
     printf '%s\n' "${names[@]}" |
         awk -v n_events="$n_events" -v ticks_per_second="$ticks_per_second" \
             -f "$tests_dir/bench/lists.awk" -f "$tests_dir/bench/report.awk" - FS='\t' "$servers_dir/results"
     ((runs_with_dead_letters == 0)) || echo "dead letters in $runs_with_dead_letters of all runs"
+    runs_with_dead_letters=0
 }

@@ -83,6 +83,11 @@ connect_to_redis() {
     [[ -n $never_fd ]] || exec {never_fd}<> <(:)
 }
 
+disconnect_from_redis() {
+    exec {redis_fd}>&-
+    redis_fd=''
+}
+
 nap() { read -r -t "$1" -u "$never_fd" || true; }
 
 # Sets delivered_id and pending: empty before the group exists.
