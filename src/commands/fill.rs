@@ -8,16 +8,16 @@ use anyhow::ensure;
 
 use crate::decode::is_did;
 use crate::fill::{Fill, Filled, JOB, Pause, State, What, again, load, store};
-use crate::job::{Hold, Job, Privilege};
-use crate::local::register::{enter_these, register};
+use crate::job::{Hold, Job, OF_HOLD, Privilege};
+use crate::local::register::{PRIVILEGES, enter_these, register};
 use crate::postgres::db::Db;
 use crate::postgres::transaction::transaction;
 use crate::runtime::shutdown::{Stop, Stopped, handle_signals};
 use crate::settings::cli;
 use crate::settings::config::{Accounts, Config};
 
-/// The privileges that a fill needs.
-const NEEDED: [Privilege; 20] = [
+/// The privileges that a fill needs, besides those for local accounts and for its progress.
+const NEEDED: [Privilege; 17] = [
     ("likes", "SELECT"),
     ("likes", "UPDATE"),
     ("reposts", "SELECT"),
@@ -35,9 +35,6 @@ const NEEDED: [Privilege; 20] = [
     ("post_viewer_states", "SELECT"),
     ("post_viewer_states", "INSERT"),
     ("post_viewer_states", "UPDATE"),
-    ("firehose_worker.local_dids", "UPDATE"),
-    ("firehose_worker.progress", "INSERT"),
-    ("firehose_worker.progress", "DELETE"),
 ];
 
 /// Fills until the end or until a stop is requested; returns what was written.
@@ -64,7 +61,7 @@ pub fn run(config: Config, options: &cli::Fill) -> anyhow::Result<String> {
         name: JOB,
         if_slow: "start it again, it continues from here",
     };
-    job.check_ready(true, &NEEDED)?;
+    job.check_ready(true, &[&NEEDED[..], &PRIVILEGES, &OF_HOLD].concat())?;
     let given = config.local_dids.read().map_err(anyhow::Error::msg)?;
     let dids: BTreeSet<String> = options.dids.iter().cloned().collect();
     job.attempt(|client| register(client, &given))?;

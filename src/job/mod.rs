@@ -9,7 +9,7 @@ use postgres::Client;
 use postgres::error::SqlState;
 
 pub use hold::Hold;
-pub use rights::Privilege;
+pub use rights::{OF_HOLD, Privilege};
 
 use crate::postgres::db::{self, Db};
 use crate::postgres::fault::{ApplyError, Fault};

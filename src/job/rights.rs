@@ -10,6 +10,14 @@ use crate::postgres::transaction::transaction;
 /// A table and a privilege on it.
 pub type Privilege = (&'static str, &'static str);
 
+/// The privileges for `Hold`.
+pub const OF_HOLD: [Privilege; 4] = [
+    ("firehose_worker.progress", "SELECT"),
+    ("firehose_worker.progress", "INSERT"),
+    ("firehose_worker.progress", "UPDATE"),
+    ("firehose_worker.progress", "DELETE"),
+];
+
 /// The privileges that the role lacks, with the remedy. `job` is the verb of what needs them.
 pub fn lacking(client: &mut Client, needed: &[Privilege], job: &str) -> Result<Option<String>, ApplyError> {
     let rows = transaction(client, |client| {

@@ -26,6 +26,14 @@ const SOURCES: [Source; 5] = [
     ("authorized_admins", "did"),
 ];
 
+/// The privileges that `register` needs. It does without those on the AppView's tables.
+pub const PRIVILEGES: [(&str, &str); 4] = [
+    ("firehose_worker.local_dids", "SELECT"),
+    ("firehose_worker.local_dids", "INSERT"),
+    ("firehose_worker.local_dids", "UPDATE"),
+    ("firehose_worker.local_dids", "DELETE"),
+];
+
 /// What a search for local accounts has come to.
 #[derive(Debug, Default)]
 pub struct Registered {

@@ -1,14 +1,14 @@
 //! The privileges that a repair needs.
 
 use super::dates;
-use crate::job::Privilege;
+use crate::job::{OF_HOLD, Privilege};
 
 /// The tables that are read, also by a dry run, besides those with dates.
 const READ: [&str; 3] = ["users", "post_aggregations", "post_viewer_states"];
 
 /// The privileges to write, besides those for dates. The latter also cover the locks of posts, lists and feed
 /// generators.
-const WRITTEN: [Privilege; 16] = [
+const WRITTEN: [Privilege; 12] = [
     ("users", "UPDATE"),
     ("user_settings", "SELECT"),
     ("list_items", "INSERT"),
@@ -21,10 +21,6 @@ const WRITTEN: [Privilege; 16] = [
     ("firehose_worker.rivals", "SELECT"),
     ("firehose_worker.rivals", "UPDATE"),
     ("firehose_worker.rivals", "DELETE"),
-    ("firehose_worker.progress", "SELECT"),
-    ("firehose_worker.progress", "INSERT"),
-    ("firehose_worker.progress", "UPDATE"),
-    ("firehose_worker.progress", "DELETE"),
 ];
 
 pub fn needed(is_dry_run: bool) -> Vec<Privilege> {
@@ -34,6 +30,7 @@ pub fn needed(is_dry_run: bool) -> Vec<Privilege> {
     if !is_dry_run {
         needed.extend(dated.iter().map(|table| (*table, "UPDATE")));
         needed.extend(WRITTEN);
+        needed.extend(OF_HOLD);
     }
     needed
 }

@@ -105,6 +105,29 @@ fn an_account_that_is_filled_has_what_it_would_have_had_from_the_beginning() {
 }
 
 #[test]
+fn a_role_without_rights_is_told_all_that_it_lacks_before_a_fill() {
+    let stack = Stack::new("fill_rights");
+    stack.drain_with(&local(CAROL));
+    let role = format!("role_{}", stack.database.name());
+    stack.sql(&format!(
+        "create role {role} login; grant usage on schema public, firehose_worker to {role};
+         grant select, insert, update, delete on all tables in schema public to {role};
+         grant select on all tables in schema firehose_worker to {role}"
+    ));
+    let url = stack.database_url().replace("postgres@", &format!("{role}@"));
+    let output = local_worker(&stack)
+        .arg("fill")
+        .arg(ALICE)
+        .env("DATABASE_URL", &url)
+        .run_to_exit();
+    assert_eq!(output.status.code(), Some(1), "{}", output.log);
+    for lacking in ["local_dids", "progress"].map(|table| format!("DELETE on firehose_worker.{table}")) {
+        assert!(output.log.contains(&lacking), "{lacking}: {}", output.log);
+    }
+    stack.sql(&format!("drop owned by {role}; drop role {role}"));
+}
+
+#[test]
 fn a_worker_fills_the_accounts_that_become_local_while_it_runs() {
     let stack = Stack::new("fill_worker");
     let events = events();
