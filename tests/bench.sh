@@ -47,7 +47,8 @@ What is printed:
   round trips            requests that were waited for, counted in a run of its own, by a proxy before the servers
   in turn                events/s and growth of the database by the worker's, of the medians, and of the runs that
                          followed each other
-  latency                of single likes and posts in an idle system, from XADD until the group has nothing pending
+  latency                of single likes and posts in an idle system, from XADD until the group has nothing pending; and
+                         of a COMMIT alone, of one row, on the same server in between: no worker can do without one
 
 With --consumer, a relay on this machine serves the events: all at once, then 500 and 2,000 a second. --with, --against
 and --peer run other producers in turn, whose command finds RELAY_URL (ws://), REDIS_URL, REDIS_STREAM_KEY and

@@ -1,4 +1,5 @@
-//! Measures how long a single entry takes in an idle system: from XADD until it is acknowledged.
+//! Measures how long a single entry takes in an idle system: from XADD until it is acknowledged. Between the entries it
+//! measures what a commit takes on the same server, which no worker can save.
 //!
 //! For `tests/bench.sh`: a worker is running on the stream, and nobody else adds to it. Prints milliseconds.
 
@@ -12,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::Parser;
+use postgres::{Client, NoTls};
 use redis::{Connection, Value};
 
 use generator::{Event, Events};
@@ -31,6 +33,9 @@ struct Options {
     /// The Redis of the stream
     #[arg(long, value_name = "URL")]
     redis: String,
+    /// The PostgreSQL that the worker writes to
+    #[arg(long, value_name = "URL")]
+    postgres: String,
     /// The stream to append to
     #[arg(long, default_value = "firehose:events")]
     key: String,
@@ -50,25 +55,52 @@ fn main() -> Result<()> {
     ensure!(options.entries > 0, "--entries has to be above 0");
     let client = redis::Client::open(options.redis.as_str()).context("failed to read the Redis URL")?;
     let mut connection = client.get_connection().context("failed to connect to Redis")?;
+    let mut postgres = Client::connect(&options.postgres, NoTls).context("failed to connect to PostgreSQL")?;
+    postgres.batch_execute("CREATE TABLE commits (n integer)")?;
     let n_sent = N_WARM_UP + options.entries;
     let mut times = Vec::with_capacity(n_sent);
+    let mut commits = Vec::with_capacity(n_sent);
     // About a third of the events will do.
     for event in Events::new(options.seed, 10 * n_sent as u64)
         .filter(is_single)
         .take(n_sent)
     {
-        // Uneven, to be in step with nothing.
-        thread::sleep(Duration::from_micros(fastrand::u64(10_000..30_000)));
+        pause();
+        commits.push(time_commit(&mut postgres)?);
+        pause();
         times.push(time_one(&mut connection, &options, &event)?);
     }
     ensure!(
         times.len() == n_sent,
         "too few of the made-up events are likes and posts"
     );
-    let mut times = times.split_off(N_WARM_UP);
-    times.sort_unstable();
-    println!("median {:.2} p99 {:.2}", millis(&times, 50), millis(&times, 99));
+    let [times, commits] = [times, commits].map(|times| sorted(&times[N_WARM_UP..]));
+    println!(
+        "median {:.2} p99 {:.2} commit {:.2}",
+        millis(&times, 50),
+        millis(&times, 99),
+        millis(&commits, 50)
+    );
     Ok(())
+}
+
+/// Uneven, to be in step with nothing.
+fn pause() {
+    thread::sleep(Duration::from_micros(fastrand::u64(10_000..20_000)));
+}
+
+/// How long the COMMIT of one row takes.
+fn time_commit(client: &mut Client) -> Result<Duration> {
+    client.batch_execute("BEGIN; INSERT INTO commits VALUES (1)")?;
+    let start = Instant::now();
+    client.batch_execute("COMMIT")?;
+    Ok(start.elapsed())
+}
+
+fn sorted(times: &[Duration]) -> Vec<Duration> {
+    let mut times = times.to_vec();
+    times.sort_unstable();
+    times
 }
 
 /// A new like or post and nothing else.

@@ -11,15 +11,18 @@ measure_latency() {
     await_group
     started=${EPOCHREALTIME/./}
     read -ra before < <(cpu_ticks)
-    in_group "$worker_dir/examples/latency" --redis "$REDIS_URL" --key "$stream" --group "$group" --seed "$seed" \
+    in_group "$worker_dir/examples/latency" --redis "$REDIS_URL" \
+        --postgres "postgresql://postgres@127.0.0.1:$postgres_port/run" \
+        --key "$stream" --group "$group" --seed "$seed" \
         >"$servers_dir/latency" || give_up "its latency could not be measured"
     read -ra after < <(cpu_ticks)
     record "$1" latency_others "$(cores_of_others $((${EPOCHREALTIME/./} - started)) "${before[@]}" "${after[@]}")"
     stop_contender 60
     read -r line <"$servers_dir/latency"
-    [[ $line =~ ^median\ ([0-9.]+)\ p99\ ([0-9.]+)$ ]] || die "the latency is not to be read: $line"
+    [[ $line =~ ^median\ ([0-9.]+)\ p99\ ([0-9.]+)\ commit\ ([0-9.]+)$ ]] || die "the latency is not to be read: $line"
     record "$1" latency_median "${BASH_REMATCH[1]}"
     record "$1" latency_p99 "${BASH_REMATCH[2]}"
+    record "$1" latency_commit "${BASH_REMATCH[3]}"
 }
 
 # Until the contender has made its group and is idle.

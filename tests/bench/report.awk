@@ -37,6 +37,7 @@ function show_contender(c) {
     show(c, "redis_trips", "round trips to Redis per 100 entries")
     show(c, "latency_median", "latency of single entries, median, ms")
     show(c, "latency_p99", "latency of single entries, p99, ms")
+    show(c, "latency_commit", "  the share of one commit, median, ms")
     show(c, "latency_others", "CPU of others meanwhile, cores")
 }
 
