@@ -113,6 +113,7 @@ impl Acker {
                     let mut batch = vec![first];
                     batch.extend(self.inbox.try_iter().take(MAX_ACKS - 1));
                     self.acknowledge(batch);
+                    self.open_ahead();
                     false
                 }
                 Err(RecvTimeoutError::Timeout) => false,
@@ -131,6 +132,20 @@ impl Acker {
             log::warn!("{left} finished entries could not be acknowledged before the stop; they stay pending");
         }
         Ok(())
+    }
+
+    /// Prepares the next request if none waits, so that a lone entry is acknowledged in one round trip.
+    fn open_ahead(&mut self) {
+        if !self.inbox.is_empty() || self.shared.session.is_over() {
+            return;
+        }
+        if let Err(error) = self.acks.open_ahead(&mut self.link) {
+            log::debug!("failed to prepare an acknowledgement: {}", link::describe(&error));
+            // The next request would use another connection.
+            if !self.link.is_connected() {
+                self.shared.session.end();
+            }
+        }
     }
 
     fn offer_again(&mut self) {

@@ -52,6 +52,11 @@ impl Once {
         &self.key
     }
 
+    /// Whether Redis has executed a transaction and refused none since.
+    pub fn has_worked(&self) -> bool {
+        self.has_worked
+    }
+
     /// Whether the outcome of the last commands is unknown: they may have been executed, or may still be. The caller
     /// must then repeat exactly the same commands.
     pub fn is_unclear(&self) -> bool {
