@@ -2,7 +2,7 @@
 //!
 //! Owns the order in which a transaction writes tables. The order is the same for every worker:
 //!
-//! 1. users, in a short transaction of their own;
+//! 1. users, in a short transaction of their own unless the batch is small;
 //! 2. versions, if several processes write to the database;
 //! 3. deletes;
 //! 4. posts, then pairs, then the other tables, then their side effects;
@@ -11,7 +11,7 @@
 //! What to do about an error is decided in `worker`.
 //!
 //! Invariant: either all ops of a batch are applied with all of their side effects, or none are. Users are the
-//! exception: their rows stay even if the batch fails.
+//! exception: their rows stay even if an op of the batch is refused.
 
 mod copy;
 mod effects;
@@ -52,7 +52,7 @@ use effects::Effects;
 use handles::Handles;
 use pairs::{DeletedRow, Freed};
 use scope::Scope;
-use users::KnownUsers;
+use users::{KnownUsers, Seconds};
 
 /// The result of a batch that was applied.
 #[derive(Debug, Default)]
@@ -63,6 +63,10 @@ pub struct Applied {
     pub opted_out: usize,
 }
 
+/// The maximum number of ops that share a transaction with their users. Other workers that need the same users wait for
+/// such a transaction, so it must be short.
+const MAX_AT_ONCE: usize = 16;
+
 /// Applies ops. The ops of each repo must be in stream order.
 pub fn apply<'o>(
     client: &mut Client,
@@ -70,37 +74,75 @@ pub fn apply<'o>(
     switches: Switches,
     memory: &mut Memory,
 ) -> Result<Applied, ApplyError> {
-    let Memory {
-        known,
-        copy_backoff,
-        users_made,
-        member,
-        page_keys,
-        local,
-        ..
-    } = memory;
-    let began_at = known.now();
-    let needs_statements = users::needs_statements(ops, known);
-    if let Some(member) = &*member
+    let needs_statements = users::needs_statements(ops, &memory.known);
+    if let Some(member) = &memory.member
         && ops.iter().any(|op| op.table == Table::Users)
     {
         member.writes_versions();
     }
+    let scope = Scope::new(client, switches, &memory.local)?;
+    let applied = match needs_statements && ops.len() <= MAX_AT_ONCE {
+        true => match apply_at_once(client, ops, &scope, memory) {
+            // The users of refused ops stay.
+            Err(error) if error.may_be_of_one_op() => apply_after_users(client, ops, &scope, memory, true),
+            applied => applied,
+        },
+        false => apply_after_users(client, ops, &scope, memory, needs_statements),
+    };
+    if let Err(ApplyError::LocalDidsChanged { number }) = applied {
+        memory.local.has_changed(number);
+    }
+    applied
+}
+
+/// Applies ops and their users in one transaction, which saves a commit and several round trips.
+fn apply_at_once<'o>(
+    client: &mut Client,
+    ops: &[&'o Op<'o>],
+    scope: &Scope,
+    memory: &mut Memory,
+) -> Result<Applied, ApplyError> {
+    let (known, page_keys) = (&mut memory.known, &memory.page_keys);
+    let began_at = known.now();
+    let write = |client: &mut Client, mode| {
+        let users = write_users(client, ops, known, mode)?;
+        let writing = Writing {
+            scope,
+            write_mode: WriteMode::Insert,
+            mode,
+            page_keys,
+            with_counters: true,
+        };
+        let record_counts = write_timely(client, &users, writing)?;
+        Ok((users, record_counts))
+    };
+    let (users, record_counts) = transaction_of(client, memory.member.as_ref(), scope.number(), write)?;
+    memory.users_are_committed(&users, began_at);
+    Ok(Applied {
+        record_counts,
+        opted_out: users.opted_out,
+    })
+}
+
+/// Applies ops after their users, which are committed first if that needs statements.
+fn apply_after_users<'o>(
+    client: &mut Client,
+    ops: &[&'o Op<'o>],
+    scope: &Scope,
+    memory: &mut Memory,
+    needs_statements: bool,
+) -> Result<Applied, ApplyError> {
+    let known = &mut memory.known;
+    let began_at = known.now();
     let mut write_users = |client: &mut Client, mode| write_users(client, ops, known, mode);
     let users = if needs_statements {
-        transaction_of(client, member.as_ref(), None, write_users)?
+        transaction_of(client, memory.member.as_ref(), None, write_users)?
     } else {
         write_users(client, Mode::Alone)?
     };
-    known.committed(users.made.keys().copied(), began_at);
-    *users_made += users.new;
-    let scope = Scope::new(client, switches, local)?;
-    let written = write_either_way(client, &users, &scope, copy_backoff, member.as_ref(), page_keys);
-    if let Err(ApplyError::LocalDidsChanged { number }) = written {
-        local.has_changed(number);
-    }
+    memory.users_are_committed(&users, began_at);
     Ok(Applied {
-        record_counts: written?,
+        record_counts: write_either_way(client, &users, scope, memory)?,
         opted_out: users.opted_out,
     })
 }
@@ -159,6 +201,11 @@ impl Memory {
         }
     }
 
+    fn users_are_committed(&mut self, users: &WithUsers, seen_at: Seconds) {
+        self.known.committed(users.made.keys().copied(), seen_at);
+        self.users_made += users.new;
+    }
+
     /// Makes the next batch read every user again, because a users row was deleted.
     pub fn forget_users(&mut self) {
         self.known = KnownUsers::default();
@@ -170,10 +217,15 @@ fn write_either_way(
     client: &mut Client,
     batch: &WithUsers,
     scope: &Scope,
-    copy_backoff: &mut CopyBackoff,
-    member: Option<&Member>,
-    page_keys: &PageKeys,
+    memory: &mut Memory,
 ) -> Result<RecordCounts, ApplyError> {
+    let Memory {
+        copy_backoff,
+        member,
+        page_keys,
+        ..
+    } = memory;
+    let (member, page_keys) = (member.as_ref(), &*page_keys);
     let write = |write_mode| {
         move |client: &mut Client, mode| {
             let settings = Writing {

@@ -1,8 +1,8 @@
 //! Users rows: which must exist, opt-outs, handles and profiles.
 //!
 //! Owns `users` and the reading of opt-outs. Users are created in a short transaction of their own before the batch's
-//! transaction, because other workers that insert the same user wait for it. A users row without further rows is
-//! harmless.
+//! transaction, because other workers that insert the same user wait for it. Only a small batch, which is short itself,
+//! creates them in its own. A users row without further rows is harmless.
 //!
 //! Invariant: a DID counts as known only after the transaction that created its row has committed, and only for
 //! `ROW_AGE` from then on, because the AppView deletes users in bulk. Before a handle or a profile is written, the row
@@ -44,7 +44,7 @@ struct OptOut {
 }
 
 /// Seconds since the worker began. A quarter of the size of an `Instant`, which matters because there are many.
-type Seconds = u32;
+pub type Seconds = u32;
 
 /// The maximum number of remembered users, at about 50 bytes each including the free space of the table. When the
 /// cache is full it is cleared, and the next batch reads its users again.
