@@ -4,10 +4,10 @@
 //! whole transaction. COPY is therefore used only for large sets of rows that are expected to be new. If it fails, the
 //! batch is written again with INSERT, and the next batches use INSERT as well.
 
-use postgres::Client;
 use postgres::binary_copy::BinaryCopyInWriter;
 use postgres::types::Type;
 
+use crate::postgres::client::Client;
 use crate::postgres::fault::ApplyError;
 use crate::postgres::sql::Statement;
 use crate::runtime::heartbeat;

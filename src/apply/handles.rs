@@ -10,11 +10,10 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use postgres::Client;
-
 use super::versions;
 use crate::entry::Position;
 use crate::fold::UserChange;
+use crate::postgres::client::Client;
 use crate::postgres::fault::ApplyError;
 use crate::rows::{Change, Handle, Op, Row};
 

@@ -3,9 +3,8 @@
 //!
 //! Owns these tables. Deletes run first, so that a record deleted and created again in the same batch gets a new row.
 
-use postgres::Client;
-
 use crate::fold::Changes;
+use crate::postgres::client::Client;
 use crate::postgres::fault::ApplyError;
 use crate::postgres::params::Params;
 use crate::postgres::templates;

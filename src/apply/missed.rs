@@ -10,13 +10,12 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
-use postgres::Client;
-
 use super::effects::{self, Notification, PostCauses};
 use super::{pairs, posts};
 use crate::decode::text::fits;
 use crate::entry::Position;
 use crate::micros::Micros;
+use crate::postgres::client::Client;
 use crate::postgres::fault::ApplyError;
 use crate::postgres::params::Params;
 use crate::postgres::sql;

@@ -30,8 +30,6 @@ mod versions;
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashSet};
 
-use postgres::Client;
-
 pub use page_keys::PageKeys;
 pub use posts::posts_that_mention;
 pub use sieve::{Sieve, with_sieve};
@@ -41,6 +39,7 @@ use crate::group::members::member::{Member, Mode};
 use crate::local::Local;
 use crate::metrics::RecordCounts;
 use crate::micros::Micros;
+use crate::postgres::client::Client;
 use crate::postgres::fault::ApplyError;
 use crate::postgres::params::Params;
 use crate::postgres::sql;

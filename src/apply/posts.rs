@@ -6,13 +6,13 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use postgres::Client;
 use postgres::types::Type;
 
 use super::copy::{WriteMode, copy};
 use super::effects::{self, Counter, Effects, post_notification_uris};
 use crate::decode::json::{self, Json};
 use crate::decode::{dialect, embed};
+use crate::postgres::client::Client;
 use crate::postgres::fault::ApplyError;
 use crate::postgres::params::{JsonText, Params, Timestamp};
 use crate::postgres::row::Row;

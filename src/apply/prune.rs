@@ -8,13 +8,12 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use postgres::Client;
-
 use super::effects::{self, Effects};
 use super::scope::Scope;
 use super::{pairs, posts};
 use crate::metrics::RecordCounts;
 use crate::micros::Micros;
+use crate::postgres::client::Client;
 use crate::postgres::fault::ApplyError;
 use crate::postgres::params::Params;
 use crate::postgres::row::Row;

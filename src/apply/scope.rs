@@ -2,9 +2,8 @@
 
 use std::sync::Arc;
 
-use postgres::Client;
-
 use crate::local::{Local, LocalDids};
+use crate::postgres::client::Client;
 use crate::postgres::fault::ApplyError;
 use crate::settings::config::{Accounts, Switches};
 

@@ -7,13 +7,12 @@
 //!
 //! Invariant: nothing is ever committed here.
 
-use postgres::Client;
-
 use super::copy::WriteMode;
 use super::scope::Scope;
 use super::{Memory, Writing, pairs, write_timely, write_users};
 use crate::fold::fold;
 use crate::group::members::member::{Member, Mode};
+use crate::postgres::client::Client;
 use crate::postgres::fault::ApplyError;
 use crate::postgres::sql;
 use crate::postgres::transaction::run;

@@ -15,11 +15,11 @@ mod steps;
 use std::collections::HashSet;
 use std::time::{Duration, Instant, SystemTime};
 
-use postgres::Client;
 use serde::{Deserialize, Serialize};
 
 use crate::job::{Hold, Job};
 use crate::micros::Micros;
+use crate::postgres::client::Client;
 use crate::postgres::fault::ApplyError;
 use crate::postgres::params::Params;
 use crate::postgres::sql;

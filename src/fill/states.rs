@@ -3,9 +3,8 @@
 //! Workers first write the states from which they remove something and then the others, so there is no single order of
 //! locks. To avoid deadlocks, each transaction gives up a wait for a lock after a short time, and the caller repeats it.
 
-use postgres::Client;
-
 use crate::job::yielding;
+use crate::postgres::client::Client;
 use crate::postgres::fault::ApplyError;
 use crate::postgres::params::Params;
 use crate::postgres::sql;

@@ -6,13 +6,12 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use postgres::Client;
-
 use super::states;
 use crate::apply::missed::{Recipients, notify_of_pairs, notify_of_posts};
 use crate::apply::posts_that_mention;
 use crate::job::yielding;
 use crate::micros::Micros;
+use crate::postgres::client::Client;
 use crate::postgres::fault::ApplyError;
 use crate::postgres::params::Params;
 use crate::postgres::row::Row;

@@ -4,8 +4,7 @@
 //! is the one that works on the job; an earlier one finds another name when it saves, and stops. This needs no lease,
 //! so that the next start after a kill continues at once.
 
-use postgres::Client;
-
+use crate::postgres::client::Client;
 use crate::postgres::fault::ApplyError;
 use crate::postgres::params::Params;
 use crate::postgres::sql;

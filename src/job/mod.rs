@@ -5,12 +5,12 @@
 mod hold;
 mod rights;
 
-use postgres::Client;
 use postgres::error::SqlState;
 
 pub use hold::Hold;
 pub use rights::{OF_HOLD, Privilege};
 
+use crate::postgres::client::Client;
 use crate::postgres::db::{self, Db};
 use crate::postgres::fault::{ApplyError, Fault};
 use crate::postgres::params::Params;

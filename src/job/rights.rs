@@ -1,7 +1,6 @@
 //! The privileges that a job needs, so that all missing ones are reported at the start instead of after hours.
 
-use postgres::Client;
-
+use crate::postgres::client::Client;
 use crate::postgres::fault::ApplyError;
 use crate::postgres::params::Params;
 use crate::postgres::sql;

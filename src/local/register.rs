@@ -5,10 +5,9 @@
 
 use std::collections::BTreeSet;
 
-use postgres::Client;
-
 use crate::group::members::gate::behind_gate;
 use crate::logging::shown;
+use crate::postgres::client::Client;
 use crate::postgres::fault::ApplyError;
 use crate::postgres::params::Params;
 use crate::postgres::sql;

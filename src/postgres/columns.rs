@@ -6,8 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
 
-use postgres::Client;
-
+use crate::postgres::client::Client;
 use crate::postgres::fault::ApplyError;
 use crate::postgres::params::Params;
 use crate::postgres::schema::{self, Column, Table};

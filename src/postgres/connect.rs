@@ -15,13 +15,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use postgres::NoTls;
 use postgres::config::{Host, SslMode, SslNegotiation};
 use postgres::error::SqlState;
-use postgres::{Client, NoTls};
 use thiserror::Error;
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use crate::postgres::address::{Database, Server};
+use crate::postgres::client::Client;
 use crate::postgres::fault::describe_postgres;
 use crate::postgres::socket::{Limits, Negotiator, Transport, Watch, no_answer};
 use crate::runtime::retry::{Backoff, Outage};
@@ -196,7 +197,7 @@ impl Database {
                 );
                 let mut config = self.config.clone();
                 config.ssl_mode(SslMode::Disable).host_path(directory).port(port);
-                config.connect(NoTls)
+                config.connect(NoTls).map(|client| Client::new(client, None))
             }
         };
         connected.map_err(|error| describe(&error))
@@ -215,14 +216,17 @@ impl Database {
             .ssl_mode(SslMode::Require)
             .ssl_negotiation(SslNegotiation::Direct);
         config.host(name).hostaddr(address.ip()).port(address.port());
-        config.connect(Negotiator {
+        let process = Arc::default();
+        let client = config.connect(Negotiator {
             transport,
             limits: Limits {
                 start: self.connect_timeout(),
                 answer: ANSWER_TIMEOUT,
             },
             watch: watch.clone(),
-        })
+            process: Arc::clone(&process),
+        })?;
+        Ok(Client::new(client, process.get().copied()))
     }
 
     fn connect_timeout(&self) -> Duration {

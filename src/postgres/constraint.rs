@@ -3,9 +3,9 @@
 //! Owns this decision for NOT NULL, CHECK and foreign keys. If the worker does not write the columns, no op caused the
 //! error.
 
-use postgres::Client;
 use postgres::error::{DbError, SqlState};
 
+use crate::postgres::client::Client;
 use crate::postgres::fault::ApplyError;
 use crate::postgres::params::Params;
 use crate::postgres::sql;

@@ -9,11 +9,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use postgres::Client;
 use postgres::error::SqlState;
 use r2d2::{HandleError, PooledConnection};
 
 use crate::postgres::address::Database;
+use crate::postgres::client::Client;
 use crate::postgres::columns;
 use crate::postgres::connect::{ConnectError, Manager};
 use crate::postgres::fault::{ApplyError, Fault};
@@ -207,6 +207,9 @@ fn use_it<T>(
     let result = work(connection);
     let state = result.as_ref().err().and_then(ApplyError::sqlstate);
     let is_read_only = state == Some(&SqlState::READ_ONLY_SQL_TRANSACTION);
+    if result.is_err() {
+        connection.forget_prepared();
+    }
     if is_read_only {
         // Always fails, because the statement ends the session.
         let _ = connection.batch_execute(sql::SESSION_END.text);

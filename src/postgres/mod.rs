@@ -4,6 +4,7 @@
 //! Knows nothing of entries and records.
 
 pub mod address;
+pub mod client;
 pub mod columns;
 pub mod connect;
 pub mod constraint;

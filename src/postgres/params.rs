@@ -1,17 +1,17 @@
 //! The parameters of a statement: columns as arrays, for `unnest`.
 //!
-//! Owns the binary format of values on the wire. Statements are sent unnamed with the types of their parameters. This
-//! takes one round trip and leaves nothing in the session, as PgBouncer's transaction mode requires, and PostgreSQL
-//! plans each statement for the actual lengths of its arrays.
+//! Owns the binary format of values on the wire. Statements are sent unnamed with the types of their parameters, except
+//! those that `client` keeps prepared. This takes one round trip and leaves nothing in the session, as PgBouncer's
+//! transaction mode requires, and PostgreSQL plans each statement for the actual lengths of its arrays.
 
 use std::borrow::Borrow;
 use std::error::Error;
 
-use postgres::Client;
 use postgres::types::private::BytesMut;
 use postgres::types::{FromSql, IsNull, ToSql, Type, to_sql_checked};
 
 use crate::micros::Micros;
+use crate::postgres::client::Client;
 use crate::postgres::fault::ApplyError;
 use crate::postgres::row::Row;
 use crate::postgres::sql::Statement;
@@ -19,7 +19,12 @@ use crate::runtime::heartbeat;
 
 /// Parameters in the order of their numbers.
 #[derive(Default)]
-pub struct Params<'p>(Vec<(Box<dyn ToSql + Sync + 'p>, Type)>);
+pub struct Params<'p> {
+    values: Vec<Box<dyn ToSql + Sync + 'p>>,
+    types: Vec<Type>,
+    /// The length of the longest array.
+    n_rows: usize,
+}
 
 impl<'p> Params<'p> {
     pub fn new() -> Self {
@@ -27,8 +32,15 @@ impl<'p> Params<'p> {
     }
 
     fn push(mut self, value: impl ToSql + Sync + 'p, kind: Type) -> Self {
-        self.0.push((Box::new(value), kind));
+        self.values.push(Box::new(value));
+        self.types.push(kind);
         self
+    }
+
+    fn array<T: ToSql + Sync + 'p>(mut self, values: impl Iterator<Item = T>, kind: Type) -> Self {
+        let values: Vec<T> = values.collect();
+        self.n_rows = self.n_rows.max(values.len());
+        self.push(values, kind)
     }
 
     pub fn text(self, value: &'p str) -> Self {
@@ -49,23 +61,23 @@ impl<'p> Params<'p> {
     }
 
     pub fn texts<T: AsRef<str> + ?Sized + 'p>(self, values: impl Iterator<Item = &'p T>) -> Self {
-        self.push(values.map(AsRef::as_ref).collect::<Vec<&str>>(), Type::TEXT_ARRAY)
+        self.array(values.map(AsRef::as_ref), Type::TEXT_ARRAY)
     }
 
     pub fn optional_texts<T: Borrow<str> + 'p>(self, values: impl Iterator<Item = &'p Option<T>>) -> Self {
         let values = values.map(|value| value.as_ref().map(Borrow::borrow));
-        self.push(values.collect::<Vec<Option<&str>>>(), Type::TEXT_ARRAY)
+        self.array(values, Type::TEXT_ARRAY)
     }
 
     /// JSON text for jsonb columns.
     pub fn jsons<T: AsRef<str> + ?Sized + 'p>(self, values: impl Iterator<Item = &'p T>) -> Self {
         let values = values.map(|value| JsonText(value.as_ref()));
-        self.push(values.collect::<Vec<_>>(), Type::JSONB_ARRAY)
+        self.array(values, Type::JSONB_ARRAY)
     }
 
     pub fn optional_jsons<T: Borrow<str> + 'p>(self, values: impl Iterator<Item = &'p Option<T>>) -> Self {
         let values = values.map(|value| value.as_ref().map(|text| JsonText(text.borrow())));
-        self.push(values.collect::<Vec<_>>(), Type::JSONB_ARRAY)
+        self.array(values, Type::JSONB_ARRAY)
     }
 
     pub fn time(self, value: Micros) -> Self {
@@ -73,24 +85,24 @@ impl<'p> Params<'p> {
     }
 
     pub fn times(self, values: impl Iterator<Item = Micros>) -> Self {
-        self.push(values.map(Timestamp).collect::<Vec<_>>(), Type::TIMESTAMP_ARRAY)
+        self.array(values.map(Timestamp), Type::TIMESTAMP_ARRAY)
     }
 
     pub fn optional_times(self, values: impl Iterator<Item = Option<Micros>>) -> Self {
         let values = values.map(|value| value.map(Timestamp));
-        self.push(values.collect::<Vec<_>>(), Type::TIMESTAMP_ARRAY)
+        self.array(values, Type::TIMESTAMP_ARRAY)
     }
 
     pub fn bools(self, values: impl Iterator<Item = bool>) -> Self {
-        self.push(values.collect::<Vec<_>>(), Type::BOOL_ARRAY)
+        self.array(values, Type::BOOL_ARRAY)
     }
 
     pub fn ints(self, values: impl Iterator<Item = i32>) -> Self {
-        self.push(values.collect::<Vec<_>>(), Type::INT4_ARRAY)
+        self.array(values, Type::INT4_ARRAY)
     }
 
     pub fn longs(self, values: impl Iterator<Item = i64>) -> Self {
-        self.push(values.collect::<Vec<_>>(), Type::INT8_ARRAY)
+        self.array(values, Type::INT8_ARRAY)
     }
 
     /// Runs the statement in the client's transaction and returns its rows.
@@ -100,7 +112,11 @@ impl<'p> Params<'p> {
 
     /// Like `query`, for a statement whose names in braces the caller has replaced in `text`.
     pub fn query_filled(self, client: &mut Client, statement: Statement, text: &str) -> Result<Vec<Row>, ApplyError> {
-        let result = client.query_typed(text, &self.typed());
+        let prepared = client.prepared(statement.name, text, &self.types, self.n_rows);
+        let result = prepared.and_then(|prepared| match prepared {
+            Some(prepared) => client.query(&prepared, &self.untyped()),
+            None => client.query_typed(text, &self.typed()),
+        });
         heartbeat::beat();
         let rows = result.map_err(|source| ApplyError::of_statement(statement, source))?;
         Ok(rows.into_iter().map(|row| Row::new(row, statement)).collect())
@@ -108,15 +124,23 @@ impl<'p> Params<'p> {
 
     /// Runs the statement in the client's transaction and returns how many rows it changed.
     pub fn execute(self, client: &mut Client, statement: Statement) -> Result<u64, ApplyError> {
-        let result = client.execute_typed(statement.text, &self.typed());
+        let prepared = client.prepared(statement.name, statement.text, &self.types, self.n_rows);
+        let result = prepared.and_then(|prepared| match prepared {
+            Some(prepared) => client.execute(&prepared, &self.untyped()),
+            None => client.execute_typed(statement.text, &self.typed()),
+        });
         heartbeat::beat();
         result.map_err(|source| ApplyError::of_statement(statement, source))
     }
 
     fn typed(&self) -> Vec<(&(dyn ToSql + Sync), Type)> {
-        self.0
+        self.untyped().into_iter().zip(self.types.iter().cloned()).collect()
+    }
+
+    fn untyped(&self) -> Vec<&(dyn ToSql + Sync)> {
+        self.values
             .iter()
-            .map(|(value, kind)| (value.as_ref() as &(dyn ToSql + Sync), kind.clone()))
+            .map(|value| value.as_ref() as &(dyn ToSql + Sync))
             .collect()
     }
 }

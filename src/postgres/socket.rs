@@ -10,7 +10,7 @@
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -31,6 +31,9 @@ const TLS_REQUEST: [u8; 8] = [0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f];
 
 /// Type and length of the ReadyForQuery message, by which a server waits for the next request. A status byte follows.
 const READY: [u8; 5] = *b"Z\0\0\0\x05";
+
+/// Type and length of the BackendKeyData message. A process ID and a secret key follow.
+const KEY_DATA: [u8; 5] = *b"K\0\0\0\x0c";
 
 /// After this long without a reply, the server is reported as down.
 const REPORT_AFTER: Duration = Duration::from_secs(10);
@@ -74,6 +77,8 @@ pub struct Negotiator {
     pub transport: Transport,
     pub limits: Limits,
     pub watch: Watch,
+    /// Where to put the ID of the server process that the peer names at the start of the session.
+    pub process: Arc<OnceLock<i32>>,
 }
 
 impl MakeTlsConnect<Socket> for Negotiator {
@@ -105,12 +110,13 @@ impl TlsConnect<Socket> for Negotiation {
             transport,
             limits,
             watch,
+            process,
         } = self.negotiator;
         Box::pin(async move {
             let inner = tokio::time::timeout(limits.start, negotiate(transport, &self.host, socket))
                 .await
                 .map_err(|_| no_answer(limits.start))??;
-            Ok(Stream::new(inner, limits, watch))
+            Ok(Stream::new(inner, limits, watch, process))
         })
     }
 }
@@ -150,6 +156,7 @@ pub struct Stream {
     stop: Stop,
     waiter: Waiter,
     is_started: bool,
+    process: Arc<OnceLock<i32>>,
     /// When bytes were last transferred, while a request has been sent and no ReadyForQuery has arrived since.
     silent_since: Option<Instant>,
     next_check: Pin<Box<Sleep>>,
@@ -164,13 +171,14 @@ enum Inner {
 }
 
 impl Stream {
-    fn new(inner: Inner, limits: Limits, watch: Watch) -> Stream {
+    fn new(inner: Inner, limits: Limits, watch: Watch, process: Arc<OnceLock<i32>>) -> Stream {
         Stream {
             inner,
             limits,
             stop: watch.stop,
             waiter: Waiter::new(&watch.outage),
             is_started: false,
+            process,
             silent_since: None,
             next_check: Box::pin(tokio::time::sleep(POLL_INTERVAL)),
             tail: Default::default(),
@@ -229,6 +237,11 @@ impl Stream {
 
     /// Records that `bytes` were received.
     fn received(&mut self, bytes: &[u8]) {
+        if !self.is_started
+            && let Some(process) = named_process(bytes)
+        {
+            let _ = self.process.set(process);
+        }
         let kept = bytes.len().min(self.tail.len());
         self.tail.rotate_left(kept);
         let start = self.tail.len() - kept;
@@ -243,6 +256,13 @@ impl Stream {
             self.waiter.up();
         }
     }
+}
+
+/// The server process that a BackendKeyData message among `bytes` names. `None` also if the message is in two parts.
+fn named_process(bytes: &[u8]) -> Option<i32> {
+    let start = memchr::memmem::find(bytes, &KEY_DATA)? + KEY_DATA.len();
+    let process = bytes.get(start..start + 4)?;
+    Some(i32::from_be_bytes(process.try_into().ok()?))
 }
 
 impl TlsStream for Stream {
@@ -302,5 +322,18 @@ impl AsyncWrite for Stream {
             Inner::Local(socket) => Pin::new(socket).poll_shutdown(context),
             Inner::Tls(stream) => Pin::new(stream).poll_shutdown(context),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_process_is_named_among_other_messages_and_not_by_half() {
+        let start = b"S\0\0\0\x12DateStyle\0ISO\0K\0\0\0\x0c\0\x01\0\x02secrZ\0\0\0\x05I";
+        assert_eq!(named_process(start), Some(0x1_0002));
+        assert_eq!(named_process(&start[..27]), None);
+        assert_eq!(named_process(&start[28..]), None);
     }
 }

@@ -205,6 +205,7 @@ statements! {
     DIAGNOSES:
     CONSTRAINT_COLUMNS = "constraint_columns";
     SESSION_END = "session_end";
+    SESSION_PROCESS = "session_process";
     DATABASE_ENCODING = "database_encoding";
     DATABASE_SIZE = "database_size";
 }

@@ -1,9 +1,8 @@
 //! Transactions with the worker's settings (sql/begin.sql).
 
-use postgres::Client;
-
 use super::fault::ApplyError;
 use super::sql;
+use crate::postgres::client::Client;
 use crate::runtime::heartbeat;
 
 /// Runs `work` in a transaction with the worker's settings; rolled back if it fails.

@@ -2,6 +2,11 @@
 
 use std::time::Duration;
 
+use firehose_worker::postgres::db::Db;
+use firehose_worker::postgres::params::Params;
+use firehose_worker::postgres::{address, sql};
+use firehose_worker::runtime::shutdown::Stop;
+
 use crate::generator::Events;
 use crate::support::entries::{did, follow};
 use crate::support::pgbouncer::PgBouncer;
@@ -33,12 +38,34 @@ fn a_stream_through_pgbouncer_makes_the_same_rows_and_leaves_no_state_behind() {
         assert_same(&direct.snapshot(), &stack.snapshot());
         stack.redeliver();
     }
-    stack.drain_with(&[("DATABASE_URL", &url)]);
+    stack.drain_with(&[("DATABASE_URL", &url), ("MAX_BATCH_ENTRIES", "5")]);
     stack.assert_counted(sent.times(3));
     assert_eq!(
         sessions_state(&url),
         [(); N_CONNECTIONS].map(|()| "on 0 Asia/Kolkata 0".to_owned())
     );
+}
+
+#[test]
+fn only_a_session_that_leads_directly_to_the_server_keeps_statements_prepared() {
+    let stack = Stack::new("prepared");
+    let bouncer = PgBouncer::start(&stack.database, "transaction", N_CONNECTIONS);
+    for (url, n_prepared) in [(stack.database.url(), "1"), (bouncer.url(&stack.database), "0")] {
+        let (database, _) = address::parse(&url).expect("an address");
+        let connections = Db::new(database, 1, &Stop::default());
+        let answer = connections.with(|client| {
+            for _ in 0..2 {
+                Params::new().texts(["did:plc:a"].iter()).query(client, sql::OPT_OUTS)?;
+            }
+            Ok(client.simple_query("SELECT count(*) FROM pg_prepared_statements"))
+        });
+        let answer = answer.expect("a connection").expect("an answer");
+        let count = answer.iter().find_map(|message| match message {
+            postgres::SimpleQueryMessage::Row(row) => row.get(0),
+            _ => None,
+        });
+        assert_eq!(count, Some(n_prepared), "{url}");
+    }
 }
 
 #[test]

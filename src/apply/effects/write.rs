@@ -4,7 +4,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use postgres::Client;
 use postgres::types::Type;
 
 use super::notifications::Notification;
@@ -13,6 +12,7 @@ use crate::apply::copy::{WriteMode, copy};
 use crate::apply::page_keys::PageKeys;
 use crate::metrics::RecordCounts;
 use crate::micros::Micros;
+use crate::postgres::client::Client;
 use crate::postgres::fault::ApplyError;
 use crate::postgres::params::{Params, Timestamp};
 use crate::postgres::row::Row;

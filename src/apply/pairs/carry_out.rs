@@ -3,12 +3,11 @@
 use std::borrow::Cow;
 use std::collections::HashSet;
 
-use postgres::Client;
-
 use super::parameters::{params, sorted, values};
 use super::plan::{Plan, plan};
 use super::{Conflicts, FreedPair};
 use crate::apply::effects::{Effects, pair_notification_uri};
+use crate::postgres::client::Client;
 use crate::postgres::fault::ApplyError;
 use crate::postgres::params::Params;
 use crate::postgres::{sql, templates};

@@ -5,13 +5,12 @@
 use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap, HashSet};
 
-use postgres::Client;
-
 use super::plan::Pair;
 use super::{FreedPair, take_rivals};
 use crate::apply::effects::authority;
 use crate::entry::Position;
 use crate::micros::Micros;
+use crate::postgres::client::Client;
 use crate::postgres::fault::ApplyError;
 use crate::postgres::params::Params;
 use crate::postgres::row::Row;

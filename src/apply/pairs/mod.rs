@@ -12,8 +12,6 @@ mod parameters;
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 
-use postgres::Client;
-
 pub use carry_out::carry_out;
 pub use conflicts::{Conflicts, read_stored};
 
@@ -21,6 +19,7 @@ use super::copy::WriteMode;
 use super::effects::{Effects, authority};
 use crate::entry::Position;
 use crate::fold::Changes;
+use crate::postgres::client::Client;
 use crate::postgres::fault::ApplyError;
 use crate::postgres::params::Params;
 use crate::postgres::row::Row;

@@ -2,11 +2,11 @@
 
 use std::collections::HashSet;
 
-use postgres::Client;
 use postgres::binary_copy::BinaryCopyInWriter;
 use postgres::types::{ToSql, Type};
 
 use crate::apply::copy::copy;
+use crate::postgres::client::Client;
 use crate::postgres::fault::ApplyError;
 use crate::postgres::params::{JsonText, Params, Timestamp};
 use crate::postgres::sql::Statement;

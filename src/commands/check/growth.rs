@@ -6,13 +6,13 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use nix::sys::statvfs::statvfs;
-use postgres::Client;
 
 use super::postgres::is_far;
 use super::report::Report;
 use crate::commands::figures::grouped;
 use crate::commands::terminal::{bytes, duration};
 use crate::postgres::address::Database;
+use crate::postgres::client::Client;
 use crate::postgres::fault::ApplyError;
 use crate::postgres::params::Params;
 use crate::postgres::row::Row;

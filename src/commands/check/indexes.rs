@@ -3,10 +3,9 @@
 //! Owns the sentence. Such an index is no fault: the AppView's migrations own it, and only the operator knows which
 //! queries are still to come.
 
-use postgres::Client;
-
 use super::report::Report;
 use crate::commands::terminal::{bytes, duration};
+use crate::postgres::client::Client;
 use crate::postgres::fault::ApplyError;
 use crate::postgres::params::Params;
 use crate::postgres::row::Row;

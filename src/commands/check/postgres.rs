@@ -5,7 +5,6 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use crossbeam_channel::Receiver;
-use postgres::Client;
 use postgres::config::Host;
 use postgres::types::Type;
 use r2d2::ManageConnection;
@@ -13,6 +12,7 @@ use r2d2::ManageConnection;
 use super::report::{Checked, Level, Report, Unusable};
 use super::{check_clock, growth, indexes, now, quoted, savings, tables};
 use crate::postgres::address::{self, Database};
+use crate::postgres::client::Client;
 use crate::postgres::connect::Manager;
 use crate::postgres::db;
 use crate::postgres::fault::{ApplyError, describe_postgres};

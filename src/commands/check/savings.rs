@@ -5,12 +5,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use postgres::Client;
-
 use super::report::Report;
 use crate::commands::prune::DELETED;
 use crate::commands::terminal::bytes;
 use crate::local::{LocalDids, register};
+use crate::postgres::client::Client;
 use crate::postgres::fault::ApplyError;
 use crate::postgres::params::Params;
 use crate::postgres::row::Row;

@@ -3,9 +3,9 @@
 //! Each statement is tried with EXPLAIN, which does everything that precedes its execution: it resolves names and
 //! types, finds the keys of ON CONFLICT, and checks the rights to each column.
 
-use postgres::Client;
 use postgres::error::SqlState;
 
+use crate::postgres::client::Client;
 use crate::postgres::fault::describe_postgres;
 use crate::postgres::sql::{self, Statement, words};
 

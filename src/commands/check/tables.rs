@@ -5,13 +5,13 @@
 
 use std::collections::BTreeMap;
 
-use postgres::Client;
 use postgres::error::SqlState;
 
 use super::postgres::Server;
 use super::quoted;
 use super::report::{Checked, Report};
 use super::statements::{self, Failure};
+use crate::postgres::client::Client;
 use crate::postgres::columns::{self, FoundTable};
 use crate::postgres::fault::ApplyError;
 use crate::postgres::params::Params;

@@ -21,11 +21,10 @@ mod sizes;
 
 use std::time::{Duration, Instant};
 
-use postgres::Client;
-
 use crate::apply::prune::Pruned;
 use crate::job::{Hold, Job, yielding};
 use crate::micros::Micros;
+use crate::postgres::client::Client;
 use crate::postgres::db::Db;
 use crate::postgres::fault::ApplyError;
 use crate::postgres::params::Params;

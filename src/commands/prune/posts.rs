@@ -1,11 +1,10 @@
 //! Posts from before the limit, and what is left about posts that are not stored.
 
-use postgres::Client;
-
 use super::protection::{Candidate, protected};
 use super::{Context, Place, Slice, Step};
 use crate::apply::prune::{Pruned, Subjects, prune};
 use crate::micros::Micros;
+use crate::postgres::client::Client;
 use crate::postgres::fault::ApplyError;
 use crate::postgres::params::Params;
 use crate::postgres::row::Row;

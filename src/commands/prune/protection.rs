@@ -5,11 +5,10 @@
 
 use std::collections::{HashMap, HashSet};
 
-use postgres::Client;
-
 use super::accounts::Accounts;
 use crate::apply::prune::touched;
 use crate::micros::Micros;
+use crate::postgres::client::Client;
 use crate::postgres::fault::ApplyError;
 use crate::postgres::params::Params;
 use crate::postgres::row::Row;

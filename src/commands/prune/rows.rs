@@ -1,11 +1,10 @@
 //! Rows that go by their own age: notifications, generic records, and what else is left of posts that are not stored.
 
-use postgres::Client;
-
 use super::posts::slice_of;
 use super::{Context, Place, Slice, Step};
 use crate::apply::prune::{Pruned, delete_notifications};
 use crate::micros::Micros;
+use crate::postgres::client::Client;
 use crate::postgres::fault::ApplyError;
 use crate::postgres::params::Params;
 use crate::postgres::sql::{self, Statement};

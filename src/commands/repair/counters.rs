@@ -3,10 +3,10 @@
 
 use std::collections::BTreeMap;
 
-use postgres::Client;
 use serde::{Deserialize, Serialize};
 
 use super::{Fix, Key, Slice, Step, USUAL, find, report};
+use crate::postgres::client::Client;
 use crate::postgres::fault::ApplyError;
 use crate::postgres::params::Params;
 use crate::postgres::row::Row;

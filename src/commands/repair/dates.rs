@@ -1,9 +1,8 @@
 //! Corrects rows that are dated before the year 0100, which the AppView's readers misread as another year or as no
 //! date.
 
-use postgres::Client;
-
 use super::{CHUNK, Key, Slice, Step, USUAL, find, in_tables, repairing};
+use crate::postgres::client::Client;
 use crate::postgres::fault::ApplyError;
 use crate::postgres::params::Params;
 use crate::postgres::sql::Statement;

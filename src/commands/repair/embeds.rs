@@ -1,10 +1,9 @@
 //! Corrects embeds that older versions stored under a type name that readers do not know, or with a URL in place of a
 //! blob's CID.
 
-use postgres::Client;
-
 use super::{CHUNK, Key, Slice, Step, USUAL, find, quotes, repairing};
 use crate::decode::{dialect, embed, json};
+use crate::postgres::client::Client;
 use crate::postgres::fault::ApplyError;
 use crate::postgres::params::Params;
 use crate::postgres::row::Row;

@@ -3,9 +3,8 @@
 //! The rows do not show which user owns a handle, because they do not record when it was assigned. The newest user
 //! keeps it: a handle that moves usually moves to an account that was created for it.
 
-use postgres::Client;
-
 use super::{CHUNK, Key, Slice, Step, USUAL, find, repairing};
+use crate::postgres::client::Client;
 use crate::postgres::fault::ApplyError;
 use crate::postgres::params::Params;
 use crate::postgres::sql;

@@ -1,9 +1,8 @@
 //! Removes list items that an account put into another account's list. With them, any account could add any other to a
 //! list.
 
-use postgres::Client;
-
 use super::{CHUNK, Key, Needs, Slice, Step, USUAL, find, repairing};
+use crate::postgres::client::Client;
 use crate::postgres::fault::ApplyError;
 use crate::postgres::params::Params;
 use crate::postgres::sql;

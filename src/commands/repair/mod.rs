@@ -21,9 +21,8 @@ mod viewers;
 
 use std::time::{Duration, Instant};
 
-use postgres::Client;
-
 use crate::job::{Hold, Job, yielding as repairing};
+use crate::postgres::client::Client;
 use crate::postgres::db::Db;
 use crate::postgres::fault::ApplyError;
 use crate::postgres::params::Params;

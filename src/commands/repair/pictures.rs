@@ -5,11 +5,10 @@
 
 use std::borrow::Cow;
 
-use postgres::Client;
-
 use super::{CHUNK, Key, Slice, Step, USUAL, find, in_tables, repairing};
 use crate::decode::cid;
 use crate::decode::json::Json;
+use crate::postgres::client::Client;
 use crate::postgres::fault::ApplyError;
 use crate::postgres::params::Params;
 use crate::postgres::row::Row;

@@ -2,9 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use postgres::Client;
-
 use super::{CHUNK, Key, Slice, Step, USUAL, find, repairing};
+use crate::postgres::client::Client;
 use crate::postgres::fault::ApplyError;
 use crate::postgres::params::Params;
 use crate::postgres::sql;

@@ -1,9 +1,8 @@
 //! Corrects viewer states from the likes, reposts and bookmarks that they name.
 
-use postgres::Client;
-
 use super::{Key, Needs, Slice, Step, USUAL, find};
 use crate::fill::states::{self, Pair};
+use crate::postgres::client::Client;
 use crate::postgres::fault::ApplyError;
 use crate::postgres::row::Row;
 use crate::postgres::sql::{self, Statement};

@@ -3,8 +3,7 @@
 //! Owns the exclusive side: what every later commit must know is changed while the gate is closed. `member` owns the
 //! shared side, which each transaction passes with its check.
 
-use postgres::Client;
-
+use crate::postgres::client::Client;
 use crate::postgres::fault::ApplyError;
 use crate::postgres::sql;
 use crate::postgres::transaction::transaction;

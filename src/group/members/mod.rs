@@ -19,7 +19,6 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use postgres::Client;
 use redis::RedisResult;
 
 use crate::entry::EntryId;
@@ -31,6 +30,7 @@ use crate::lease::holder::{Holder, LEASE, Proof};
 use crate::lease::mark;
 use crate::logging::shown;
 use crate::metrics::Metrics;
+use crate::postgres::client::Client;
 use crate::postgres::db::Db;
 use crate::postgres::fault::ApplyError;
 use crate::redis::link::{self, Link, Redis};

@@ -2,10 +2,9 @@
 //!
 //! Owns which of these statements run behind the gate: those that change the set of members.
 
-use postgres::Client;
-
 use crate::entry::EntryId;
 use crate::group::members::gate::behind_gate;
+use crate::postgres::client::Client;
 use crate::postgres::fault::ApplyError;
 use crate::postgres::params::Params;
 use crate::postgres::row::Row;

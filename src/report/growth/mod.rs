@@ -10,12 +10,12 @@ pub mod history;
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use postgres::Client;
 use redis::RedisResult;
 
 use crate::keys;
 use crate::losses::unread::Seen;
 use crate::losses::{self, SEEN};
+use crate::postgres::client::Client;
 use crate::postgres::db::Db;
 use crate::postgres::fault::ApplyError;
 use crate::postgres::params::Params;

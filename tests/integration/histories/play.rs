@@ -8,6 +8,7 @@ use firehose_worker::decode::{self, EntryError};
 use firehose_worker::entry::{Entry, EntryId};
 use firehose_worker::metrics::RecordCounts;
 use firehose_worker::partition;
+use firehose_worker::postgres::client::Client as Session;
 use firehose_worker::postgres::fault::Fault;
 use firehose_worker::rows::{self, Change, Op, Source, Table};
 use firehose_worker::settings::config::{Accounts, Switches};
@@ -291,7 +292,7 @@ fn run_workers(database: &Database, entries: &[Entry], way: &Way) -> RecordCount
         let mine = |entry: &&Entry| partition::worker_of(entry, way.workers) == worker;
         let mine: Vec<Entry> = entries.iter().filter(mine).cloned().collect();
         let mut applier = Applier {
-            client: database.client(),
+            client: session(database),
             memory: Memory::alone(page_keys.clone()),
             switches: way.switches(),
             counted: RecordCounts::default(),
@@ -312,12 +313,19 @@ fn run_workers(database: &Database, entries: &[Entry], way: &Way) -> RecordCount
     counted
 }
 
+/// A session that keeps statements prepared.
+fn session(database: &Database) -> Session {
+    let mut client = database.client();
+    let process = client.query_one("SELECT pg_backend_pid()", &[]).expect("its process");
+    Session::new(client, Some(process.get(0)))
+}
+
 /// What is no fault of the data passes by itself, or never.
 const MAX_TRIES: usize = 20;
 
 /// decode → rows → fold → apply, with an op that the database refuses set apart, as `worker` does it.
 struct Applier {
-    client: Client,
+    client: Session,
     memory: Memory,
     switches: Switches,
     counted: RecordCounts,
