@@ -50,11 +50,8 @@ use crate::worker::Worker;
 use crate::worker::poison::{self, RunningAttempts, SuspectAttempts};
 use crate::worker::portion::Portion;
 
-/// Batches that may wait in a worker's channel: one is enough to keep the worker busy.
-const BATCHES_PER_CHANNEL: usize = 2;
-
 /// Finished entries on their way to the acker. They are small, since their data has been dropped.
-const DONE_CAPACITY: usize = 8192;
+const DONE_CAPACITY: usize = 2048;
 
 /// Runs the worker until a stop is requested or, with `is_drain`, until every entry of the stream has been
 /// acknowledged.
@@ -238,7 +235,8 @@ impl Pipeline {
         let heavy = Arc::default();
         let page_keys = PageKeys::new(self.clock.clone());
         for number in 0..self.config.workers {
-            let (tx, inbox) = bounded(BATCHES_PER_CHANNEL * self.config.max_batch_entries);
+            // One batch that waits is enough to keep the worker busy.
+            let (tx, inbox) = bounded(self.config.max_batch_entries);
             let suspect_above = poison::suspect_above(self.config.max_deliveries);
             let worker = Worker {
                 batches: Batches::new(inbox, self.config.max_batch_entries, suspect_above),

@@ -265,13 +265,15 @@ impl<'e> Effects<'e> {
     }
 
     /// Adds a notification. If its recipient gets none, a deleted one stays deleted although its cause is back.
-    fn notify(&mut self, notification: Notification<'e>) {
+    fn notify(&mut self, mut notification: Notification<'e>) {
         if !self.scope.notifies(&notification.recipient_did) {
             return;
         }
         self.notifications_gone.remove(&notification.uri);
         if fits(&notification.uri, URI_MAX) {
-            self.notifications.insert(notification.uri.clone(), notification);
+            // The map has the URI.
+            let uri = std::mem::take(&mut notification.uri);
+            self.notifications.insert(uri, notification);
         }
     }
 }

@@ -227,9 +227,9 @@ fn copy_notifications(
         Type::TIMESTAMP,
     ];
     copy(client, sql::NOTIFICATIONS_COPY, &TYPES, |rows| {
-        items.values().zip(times).try_for_each(|(item, time)| {
+        items.iter().zip(times).try_for_each(|((uri, item), time)| {
             rows.write(&[
-                &item.uri,
+                uri,
                 &item.recipient_did,
                 &item.author_did,
                 &item.reason,
