@@ -13,6 +13,7 @@ use firehose_worker::logging;
 use firehose_worker::logging::{shown, stderr};
 use firehose_worker::pipeline;
 use firehose_worker::postgres::sql;
+use firehose_worker::runtime::heap;
 use firehose_worker::settings::cli::{Cli, Command};
 use firehose_worker::settings::config::Config;
 use firehose_worker::settings::consumer::ConsumerConfig;
@@ -25,6 +26,7 @@ const FAILED: u8 = 1;
 const UNUSABLE_CONFIGURATION: u8 = 2;
 
 fn main() -> ExitCode {
+    heap::return_freed();
     let settings = read_settings();
     // Not earlier: the user and the environment may change only while there is no other thread.
     let _flushed = stderr::start();

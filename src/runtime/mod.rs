@@ -1,5 +1,6 @@
-//! What every process and thread needs: starting, waiting, showing that it is alive, stopping, its rates and its host.
+//! What every process and thread needs: memory, starting, waiting, showing that it is alive, stopping, its rates and its host.
 
+pub mod heap;
 pub mod heartbeat;
 pub mod host;
 pub mod rates;
