@@ -104,6 +104,10 @@ fn a_process_frozen_for_longer_than_its_lease_changes_nothing_when_it_wakes() {
     let waits = "select pid from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'";
     wait_until("the post is being written", || equal(stack.query(waits).len(), 1));
     frozen.signal(libc::SIGSTOP);
+    // Until then it could still apply the post, and take the count of it along.
+    wait_until("all of its threads have stopped", || {
+        equal(threads_not_stopped(frozen.pid()), 0)
+    });
     lock.rollback().expect("the lock goes");
 
     let next = spawn(&stack);
@@ -118,6 +122,14 @@ fn a_process_frozen_for_longer_than_its_lease_changes_nothing_when_it_wakes() {
     follow_and_counted(&stack);
     assert_eq!(stack.count("posts"), 0, "{}", shown(&frozen.log()));
     assert_eq!(stack.pending(), 0);
+}
+
+/// How many threads of a process are in another state than T.
+fn threads_not_stopped(pid: i32) -> usize {
+    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).expect("the threads of a process");
+    let stats =
+        tasks.map(|task| std::fs::read_to_string(task.expect("a thread").path().join("stat")).expect("its state"));
+    stats.filter(|stat| !stat.contains(") T ")).count()
 }
 
 /// Asserts that the running process applies one more event, and that nothing was counted twice.
