@@ -226,7 +226,8 @@ impl Database {
             watch: watch.clone(),
             process: Arc::clone(&process),
         })?;
-        Ok(Client::new(client, process.get().copied()))
+        let process = process.get().copied().filter(|_| self.keeps_statements);
+        Ok(Client::new(client, process))
     }
 
     fn connect_timeout(&self) -> Duration {

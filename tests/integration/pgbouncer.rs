@@ -50,7 +50,13 @@ fn a_stream_through_pgbouncer_makes_the_same_rows_and_leaves_no_state_behind() {
 fn only_a_session_that_leads_directly_to_the_server_keeps_statements_prepared() {
     let stack = Stack::new("prepared");
     let bouncer = PgBouncer::start(&stack.database, "transaction", N_CONNECTIONS);
-    for (url, n_prepared) in [(stack.database.url(), "1"), (bouncer.url(&stack.database), "0")] {
+    let direct = stack.database.url();
+    for (url, n_prepared) in [
+        (direct.clone(), "1"),
+        (format!("{direct}?statement_cache_size=0"), "0"),
+        (format!("{direct}?pgbouncer=true"), "0"),
+        (bouncer.url(&stack.database), "0"),
+    ] {
         let (database, _) = address::parse(&url).expect("an address");
         let connections = Db::new(database, 1, &Stop::default());
         let answer = connections.with(|client| {

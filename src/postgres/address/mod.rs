@@ -30,9 +30,9 @@ const PARSED_BY_CRATE: &str = "user password dbname options application_name con
 
 /// Parameters of libpq, and of other programs that share the address, that have no effect here.
 const WITHOUT_EFFECT: &str = "client_encoding connection_limit fallback_application_name gssdelegation gssencmode gsslib \
-                              krbsrvname max_protocol_version min_protocol_version passfile pgbouncer pool_timeout \
+                              krbsrvname max_protocol_version min_protocol_version passfile pool_timeout \
                               replication schema service ssl_max_protocol_version ssl_min_protocol_version sslcertmode \
-                              sslcompression sslkeylogfile sslnegotiation sslsni statement_cache_size uselibpqcompat";
+                              sslcompression sslkeylogfile sslnegotiation sslsni uselibpqcompat";
 
 /// Parameters that demand a protection the worker cannot give: ignoring one would be unsafe.
 const UNSUPPORTED: &str = "require_auth requirepeer requiressl sslcrl sslcrldir sslpassword";
@@ -47,6 +47,8 @@ pub struct Database {
     /// The servers, in the order to try them.
     pub servers: Vec<Server>,
     pub tls: TlsSettings,
+    /// Whether a session that leads directly to a server may keep statements prepared.
+    pub keeps_statements: bool,
 }
 
 /// Parses a URL or key=value pairs; also returns warnings about parameters that have no effect.
@@ -62,13 +64,25 @@ pub fn parse(text: &str) -> Result<(Database, Vec<String>), String> {
     let timeout = timeout.map_or(Ok(TCP_USER_TIMEOUT), |value| tcp_user_timeout(&value))?;
     let session = parameters.take("target_session_attrs");
     let session = session.map_or(Ok(TargetSessionAttrs::Any), |value| target_session(&value))?;
+    // The names of other programs for a pooler that passes each transaction to another server.
+    let is_pooled = parameters.take("pgbouncer").is_some_and(|value| value == "true");
+    let is_uncached = parameters
+        .take("statement_cache_size")
+        .is_some_and(|value| value == "0");
+    let keeps_statements = !is_pooled && !is_uncached;
     // libpq's name for the crate's keepalives_retries.
     parameters.rename("keepalives_count", "keepalives_retries");
     let defaults = format!("{LIMITS} application_name=firehose-worker");
     let mut config = parameters.take_config(&defaults, PARSED_BY_CRATE)?;
     config.tcp_user_timeout(timeout).target_session_attrs(session);
     let warnings = warnings(parameters)?;
-    Ok((Database { config, servers, tls }, warnings))
+    let database = Database {
+        config,
+        servers,
+        tls,
+        keeps_statements,
+    };
+    Ok((database, warnings))
 }
 
 /// Warnings about the parameters that are not used.
