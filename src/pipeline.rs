@@ -13,7 +13,7 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use crate::ack::{self, Acker};
-use crate::apply::{Memory, PageKeys};
+use crate::apply::{KnownUsers, Memory, PageKeys};
 use crate::batch::Batches;
 use crate::entry::Entry;
 use crate::fill;
@@ -234,6 +234,7 @@ impl Pipeline {
         let mut inboxes = Vec::with_capacity(self.config.workers);
         let heavy = Arc::default();
         let page_keys = PageKeys::new(self.clock.clone());
+        let known = KnownUsers::default();
         for number in 0..self.config.workers {
             // One batch that waits is enough to keep the worker busy.
             let (tx, inbox) = bounded(self.config.max_batch_entries);
@@ -242,7 +243,7 @@ impl Pipeline {
                 batches: Batches::new(inbox, self.config.max_batch_entries, suspect_above),
                 done: done.clone(),
                 db: self.db.clone(),
-                memory: Memory::of(member.clone(), page_keys.clone(), self.local.clone()),
+                memory: Memory::of(member.clone(), known.clone(), page_keys.clone(), self.local.clone()),
                 switches: self.config.switches,
                 attempts: SuspectAttempts::new(&self.redis, &self.config, &self.stop, &self.attempts),
                 lease: lease.clone(),

@@ -30,11 +30,7 @@ mod versions;
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashSet};
 
-pub use page_keys::PageKeys;
-pub use posts::posts_that_mention;
-pub use sieve::{Sieve, with_sieve};
-
-use crate::fold::{Changes, fold};
+pub use crate::fold::{Changes, fold};
 use crate::group::members::member::{Member, Mode};
 use crate::local::Local;
 use crate::metrics::RecordCounts;
@@ -49,9 +45,13 @@ use crate::settings::config::Switches;
 use copy::{CopyBackoff, WriteMode};
 use effects::Effects;
 use handles::Handles;
+pub use page_keys::PageKeys;
 use pairs::{DeletedRow, Freed};
+pub use posts::posts_that_mention;
 use scope::Scope;
-use users::{KnownUsers, Seconds};
+pub use sieve::{Sieve, with_sieve};
+use users::Began;
+pub use users::KnownUsers;
 
 /// The result of a batch that was applied.
 #[derive(Debug, Default)]
@@ -101,8 +101,8 @@ fn apply_at_once<'o>(
     scope: &Scope,
     memory: &mut Memory,
 ) -> Result<Applied, ApplyError> {
-    let (known, page_keys) = (&mut memory.known, &memory.page_keys);
-    let began_at = known.now();
+    let (known, page_keys) = (&memory.known, &memory.page_keys);
+    let began = known.began();
     let write = |client: &mut Client, mode| {
         let users = write_users(client, ops, known, mode)?;
         let writing = Writing {
@@ -116,7 +116,7 @@ fn apply_at_once<'o>(
         Ok((users, record_counts))
     };
     let (users, record_counts) = transaction_of(client, memory.member.as_ref(), scope.number(), write)?;
-    memory.users_are_committed(&users, began_at);
+    memory.users_are_committed(&users, began);
     Ok(Applied {
         record_counts,
         opted_out: users.opted_out,
@@ -131,15 +131,15 @@ fn apply_after_users<'o>(
     memory: &mut Memory,
     needs_statements: bool,
 ) -> Result<Applied, ApplyError> {
-    let known = &mut memory.known;
-    let began_at = known.now();
-    let mut write_users = |client: &mut Client, mode| write_users(client, ops, known, mode);
+    let known = &memory.known;
+    let began = known.began();
+    let write_users = |client: &mut Client, mode| write_users(client, ops, known, mode);
     let users = if needs_statements {
         transaction_of(client, memory.member.as_ref(), None, write_users)?
     } else {
         write_users(client, Mode::Alone)?
     };
-    memory.users_are_committed(&users, began_at);
+    memory.users_are_committed(&users, began);
     Ok(Applied {
         record_counts: write_either_way(client, &users, scope, memory)?,
         opted_out: users.opted_out,
@@ -152,8 +152,6 @@ pub struct Memory {
     known: KnownUsers,
     copy_backoff: CopyBackoff,
     users_made: i64,
-    /// How often a connection had been requested by the time of the last batch.
-    connections: u64,
     /// `None` if no other process can write to the database.
     member: Option<Member>,
     page_keys: PageKeys,
@@ -161,8 +159,9 @@ pub struct Memory {
 }
 
 impl Memory {
-    pub fn of(member: Member, page_keys: PageKeys, local: Local) -> Memory {
+    pub fn of(member: Member, known: KnownUsers, page_keys: PageKeys, local: Local) -> Memory {
         Memory {
+            known,
             member: Some(member),
             page_keys,
             local,
@@ -192,22 +191,19 @@ impl Memory {
         }
     }
 
-    /// Forgets known users if a connection was made since the last batch. The new connection may lead to a standby
-    /// that was promoted without the last commits.
+    /// Forgets known users if a connection was made since the last batch.
     pub fn connected(&mut self, connections: u64) {
-        if std::mem::replace(&mut self.connections, connections) != connections {
-            self.forget_users();
-        }
+        self.known.connected(connections);
     }
 
-    fn users_are_committed(&mut self, users: &WithUsers, seen_at: Seconds) {
-        self.known.committed(users.made.keys().copied(), seen_at);
+    fn users_are_committed(&mut self, users: &WithUsers, began: Began) {
+        self.known.committed(users.made.keys().copied(), began);
         self.users_made += users.new;
     }
 
     /// Makes the next batch read every user again, because a users row was deleted.
     pub fn forget_users(&mut self) {
-        self.known = KnownUsers::default();
+        self.known.clear();
     }
 }
 
@@ -283,7 +279,7 @@ struct WithUsers<'o> {
 fn write_users<'o>(
     client: &mut Client,
     ops: &[&'o Op<'o>],
-    known: &mut KnownUsers,
+    known: &KnownUsers,
     mode: Mode,
 ) -> Result<WithUsers<'o>, ApplyError> {
     let forbidden = users::forbidden(client, ops, known)?;

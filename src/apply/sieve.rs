@@ -76,7 +76,7 @@ impl Sieve<'_> {
     }
 
     fn write<'o>(&mut self, ops: &[&'o Op<'o>]) -> Result<(), ApplyError> {
-        let users = write_users(self.client, ops, &mut self.memory.known, self.mode)?;
+        let users = write_users(self.client, ops, &self.memory.known, self.mode)?;
         let writing = Writing {
             scope: &self.scope,
             write_mode: WriteMode::Insert,

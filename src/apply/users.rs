@@ -11,6 +11,7 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::hash::{BuildHasher, RandomState};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use super::handles::Handles;
@@ -22,11 +23,16 @@ use crate::postgres::params::Params;
 use crate::postgres::sql;
 use crate::rows::{Op, Table};
 
-/// A worker's cache of the users it has met; it saves reading them again.
-pub struct KnownUsers {
+/// A cache of the users that the workers of a process have met; it saves reading them again.
+#[derive(Clone, Default)]
+pub struct KnownUsers(Arc<Mutex<Users>>);
+
+struct Users {
     users: HashMap<u128, Known>,
     hashers: (RandomState, RandomState),
     began: Instant,
+    /// How often a connection had been requested when the cache was last cleared for it.
+    connections: u64,
 }
 
 #[derive(Clone, Copy, Default)]
@@ -42,8 +48,15 @@ struct OptOut {
     read_at: Seconds,
 }
 
-/// Seconds since the worker began. A quarter of the size of an `Instant`, which matters because there are many.
-pub type Seconds = u32;
+/// Seconds since the process began. A quarter of the size of an `Instant`, which matters because there are many.
+type Seconds = u32;
+
+/// The moment in which a batch began: what it then reads is not older.
+#[derive(Clone, Copy)]
+pub struct Began {
+    at: Seconds,
+    connections: u64,
+}
 
 /// The maximum number of remembered users, at about 50 bytes each including the free space of the table. When the
 /// cache is full it is cleared, and the next batch reads its users again.
@@ -56,18 +69,59 @@ const OPT_OUT_AGE: Seconds = 60;
 /// the user after that creates the row again.
 const ROW_AGE: Seconds = 50;
 
-impl Default for KnownUsers {
+impl Default for Users {
     fn default() -> Self {
-        KnownUsers {
+        Users {
             users: HashMap::new(),
             hashers: Default::default(),
             began: Instant::now(),
+            connections: 0,
         }
     }
 }
 
 impl KnownUsers {
-    pub fn now(&self) -> Seconds {
+    pub fn began(&self) -> Began {
+        let users = self.lock();
+        Began {
+            at: users.now(),
+            connections: users.connections,
+        }
+    }
+
+    /// Remembers users whose rows are committed and existed when the batch began.
+    pub fn committed<'o>(&self, dids: impl Iterator<Item = &'o str>, began: Began) {
+        let mut users = self.lock();
+        // A connection made since then may lead to a standby that was promoted without this commit.
+        if users.connections == began.connections {
+            for did in dids {
+                users.learn(did, |known| known.exists = Some(began.at));
+            }
+        }
+    }
+
+    /// Forgets all users if a connection was made since the last call: it may lead to a standby that was promoted
+    /// without the last commits.
+    pub fn connected(&self, connections: u64) {
+        let mut users = self.lock();
+        if users.connections < connections {
+            users.connections = connections;
+            users.users.clear();
+        }
+    }
+
+    /// Forgets all users.
+    pub fn clear(&self) {
+        self.lock().users.clear();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Users> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Users {
+    fn now(&self) -> Seconds {
         self.began.elapsed().as_secs() as Seconds
     }
 
@@ -92,12 +146,14 @@ impl KnownUsers {
         if self.users.len() >= CAPACITY {
             self.users.clear();
         }
-        change(self.users.entry(self.key(did)).or_default());
+        let key = self.key(did);
+        change(self.users.entry(key).or_default());
     }
 }
 
 /// Whether opt-outs, missing users, handles or profiles of `ops` require any statement.
 pub fn needs_statements(ops: &[&Op], known: &KnownUsers) -> bool {
+    let known = known.lock();
     let now = known.now();
     ops.iter().any(|op| {
         let (repo, subject) = op.users();
@@ -111,18 +167,21 @@ pub fn needs_statements(ops: &[&Op], known: &KnownUsers) -> bool {
 pub fn forbidden<'o>(
     client: &mut Client,
     ops: &[&'o Op<'o>],
-    known: &mut KnownUsers,
+    known: &KnownUsers,
 ) -> Result<HashSet<&'o str>, ApplyError> {
-    let now = known.now();
     let heeding = ops.iter().filter(|op| op.heeds_opt_out());
     let dids: BTreeSet<&str> = heeding.map(|op| op.repo.as_ref()).collect();
     let mut forbidden = HashSet::new();
     let mut asked = Vec::new();
-    for did in dids {
-        match known.is_forbidden(did, now) {
-            Some(true) => _ = forbidden.insert(did),
-            Some(false) => {}
-            None => asked.push(did),
+    let began = known.began();
+    {
+        let known = known.lock();
+        for did in dids {
+            match known.is_forbidden(did, began.at) {
+                Some(true) => _ = forbidden.insert(did),
+                Some(false) => {}
+                None => asked.push(did),
+            }
         }
     }
     if asked.is_empty() {
@@ -132,6 +191,7 @@ pub fn forbidden<'o>(
         .texts(asked.iter().copied())
         .query(client, sql::OPT_OUTS)?;
     let answer: HashSet<&str> = rows.iter().map(|row| row.get(0)).collect::<Result<_, _>>()?;
+    let mut known = known.lock();
     for did in asked {
         let is_forbidden = answer.contains(did);
         if is_forbidden {
@@ -139,7 +199,7 @@ pub fn forbidden<'o>(
         }
         let opt_out = OptOut {
             is_forbidden,
-            read_at: now,
+            read_at: began.at,
         };
         known.learn(did, |known| known.opt_out = Some(opt_out));
     }
@@ -192,6 +252,7 @@ fn take_handles(client: &mut Client, handles: &Handles) -> Result<(), ApplyError
 
 /// The users to create: those of `wanted` that are not known to exist, each with its earliest time.
 pub fn missing<'o>(wanted: impl Iterator<Item = (&'o str, Micros)>, known: &KnownUsers) -> BTreeMap<&'o str, Micros> {
+    let known = known.lock();
     let now = known.now();
     let mut missing = BTreeMap::new();
     for (did, time) in wanted.filter(|(did, _)| !known.exists(did, now)) {
@@ -199,15 +260,6 @@ pub fn missing<'o>(wanted: impl Iterator<Item = (&'o str, Micros)>, known: &Know
         *earliest = time.min(*earliest);
     }
     missing
-}
-
-impl KnownUsers {
-    /// Remembers users whose rows are committed and existed at `seen_at`.
-    pub fn committed<'o>(&mut self, dids: impl Iterator<Item = &'o str>, seen_at: Seconds) {
-        for did in dids {
-            self.learn(did, |known| known.exists = Some(seen_at));
-        }
-    }
 }
 
 /// Whether the change creates a missing user. A handle or a profile does; the deletion of a profile does not.
