@@ -4,14 +4,6 @@
 //! whole transaction. COPY is therefore used only for large sets of rows that are expected to be new. If it fails, the
 //! batch is written again with INSERT, and the next batches use INSERT as well.
 
-use postgres::binary_copy::BinaryCopyInWriter;
-use postgres::types::Type;
-
-use crate::postgres::client::Client;
-use crate::postgres::fault::ApplyError;
-use crate::postgres::sql::Statement;
-use crate::runtime::heartbeat;
-
 /// How rows that are expected to be new are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WriteMode {
@@ -59,20 +51,4 @@ impl CopyBackoff {
         self.batches_to_wait = 2u32.saturating_pow(self.failures).min(MAX_WAIT);
         self.failures += 1;
     }
-}
-
-/// Runs a COPY statement with the rows that `write_rows` writes. Returns the number of rows copied.
-pub fn copy(
-    client: &mut Client,
-    statement: Statement,
-    types: &[Type],
-    write_rows: impl FnOnce(&mut BinaryCopyInWriter) -> Result<(), postgres::Error>,
-) -> Result<u64, ApplyError> {
-    let of_statement = |source| ApplyError::of_statement(statement, source);
-    let writer = client.copy_in(statement.text).map_err(of_statement)?;
-    let mut writer = BinaryCopyInWriter::new(writer, types);
-    write_rows(&mut writer).map_err(of_statement)?;
-    let result = writer.finish();
-    heartbeat::beat();
-    result.map_err(of_statement)
 }

@@ -6,15 +6,14 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use postgres::types::Type;
-
-use super::copy::{WriteMode, copy};
+use super::copy::WriteMode;
 use super::effects::{self, Counter, Effects, post_notification_uris};
 use crate::decode::json::{self, Json};
 use crate::decode::{dialect, embed};
 use crate::postgres::client::Client;
+use crate::postgres::copy::copy;
 use crate::postgres::fault::ApplyError;
-use crate::postgres::params::{JsonText, Params, Timestamp};
+use crate::postgres::params::Params;
 use crate::postgres::row::Row;
 use crate::postgres::sql;
 use crate::rows::{self, Post};
@@ -292,48 +291,28 @@ fn quote_params<'p>(uris: &'p [String], posts: &'p [&Post]) -> Params<'p> {
 }
 
 fn copy_posts(client: &mut Client, posts: &[&Post]) -> Result<u64, ApplyError> {
-    const TYPES: [Type; 15] = [
-        Type::TEXT,
-        Type::TEXT,
-        Type::TEXT,
-        Type::TEXT,
-        Type::JSONB,
-        Type::TEXT,
-        Type::TEXT,
-        Type::TEXT,
-        Type::TEXT,
-        Type::JSONB,
-        Type::JSONB,
-        Type::JSONB,
-        Type::TIMESTAMP,
-        Type::TEXT,
-        Type::TIMESTAMP,
-    ];
-    copy(client, sql::POSTS_COPY, &TYPES, |rows| {
+    copy(client, sql::POSTS_COPY, |rows| {
         posts.iter().try_for_each(|post| {
-            rows.write(&[
-                &post.uri,
-                &post.cid,
-                &post.author_did,
-                &post.text,
-                &optional_json(&post.langs),
-                &post.parent_uri,
-                &post.parent_cid,
-                &post.root_uri,
-                &post.root_cid,
-                &optional_json(&post.embed),
-                &optional_json(&post.facets),
-                &JsonText(&post.tags),
-                &Timestamp(post.created_at),
-                &post.commit_seq,
-                &Timestamp(post.indexed_at),
-            ])
+            rows.write(|columns| {
+                columns
+                    .text(&post.uri)
+                    .text(&post.cid)
+                    .text(&post.author_did)
+                    .text(&post.text)
+                    .optional_json(post.langs.as_deref())
+                    .optional_text(post.parent_uri.as_deref())
+                    .optional_text(post.parent_cid.as_deref())
+                    .optional_text(post.root_uri.as_deref())
+                    .optional_text(post.root_cid.as_deref())
+                    .optional_json(post.embed.as_deref())
+                    .optional_json(post.facets.as_deref())
+                    .json(&post.tags)
+                    .time(post.created_at)
+                    .text(&post.commit_seq)
+                    .time(post.indexed_at);
+            })
         })
     })
-}
-
-fn optional_json(text: &Option<String>) -> Option<JsonText<'_>> {
-    text.as_deref().map(JsonText)
 }
 
 fn params<'p>(posts: &'p [&Post]) -> Params<'p> {

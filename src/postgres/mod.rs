@@ -8,6 +8,7 @@ pub mod client;
 pub mod columns;
 pub mod connect;
 pub mod constraint;
+pub mod copy;
 pub mod db;
 pub mod fault;
 pub mod params;

@@ -149,9 +149,13 @@ impl<'p> Params<'p> {
 #[derive(Debug)]
 pub struct JsonText<'a>(pub &'a str);
 
+impl JsonText<'_> {
+    pub const VERSION: u8 = 1;
+}
+
 impl ToSql for JsonText<'_> {
     fn to_sql(&self, _: &Type, out: &mut BytesMut) -> Result<IsNull, Box<dyn Error + Sync + Send>> {
-        out.extend_from_slice(&[1]);
+        out.extend_from_slice(&[JsonText::VERSION]);
         out.extend_from_slice(self.0.as_bytes());
         Ok(IsNull::No)
     }
@@ -170,8 +174,8 @@ pub struct Timestamp(pub Micros);
 /// 2000-01-01 in microseconds since 1970.
 const POSTGRES_EPOCH: i64 = 946_684_800_000_000;
 
-impl ToSql for Timestamp {
-    fn to_sql(&self, _: &Type, out: &mut BytesMut) -> Result<IsNull, Box<dyn Error + Sync + Send>> {
+impl Timestamp {
+    pub fn bytes(&self) -> [u8; 8] {
         let Timestamp(Micros(micros)) = self;
         // On the wire, the largest number is infinity.
         let value = if *micros == i64::MAX {
@@ -179,7 +183,13 @@ impl ToSql for Timestamp {
         } else {
             micros - POSTGRES_EPOCH
         };
-        out.extend_from_slice(&value.to_be_bytes());
+        value.to_be_bytes()
+    }
+}
+
+impl ToSql for Timestamp {
+    fn to_sql(&self, _: &Type, out: &mut BytesMut) -> Result<IsNull, Box<dyn Error + Sync + Send>> {
+        out.extend_from_slice(&self.bytes());
         Ok(IsNull::No)
     }
 

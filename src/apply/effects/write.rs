@@ -4,17 +4,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use postgres::types::Type;
-
 use super::notifications::Notification;
 use super::{Counter, Effects, FeedItem, Text, Viewers};
-use crate::apply::copy::{WriteMode, copy};
+use crate::apply::copy::WriteMode;
 use crate::apply::page_keys::PageKeys;
 use crate::metrics::RecordCounts;
 use crate::micros::Micros;
 use crate::postgres::client::Client;
+use crate::postgres::copy::copy;
 use crate::postgres::fault::ApplyError;
-use crate::postgres::params::{Params, Timestamp};
+use crate::postgres::params::Params;
 use crate::postgres::row::Row;
 use crate::postgres::sql;
 
@@ -184,29 +183,19 @@ fn recount(client: &mut Client, subjects: Vec<(&str, [bool; Counter::ALL.len()])
 }
 
 fn copy_feed_items(client: &mut Client, items: &BTreeMap<Text, FeedItem>) -> Result<u64, ApplyError> {
-    const TYPES: [Type; 8] = [
-        Type::TEXT,
-        Type::TEXT,
-        Type::TEXT,
-        Type::TEXT,
-        Type::TIMESTAMP,
-        Type::TIMESTAMP,
-        Type::TEXT,
-        Type::TIMESTAMP,
-    ];
-    copy(client, sql::FEED_ITEMS_COPY, &TYPES, |rows| {
+    copy(client, sql::FEED_ITEMS_COPY, |rows| {
         items.iter().try_for_each(|(uri, item)| {
-            let created_at = Timestamp(item.created_at);
-            rows.write(&[
-                uri,
-                &item.post_uri,
-                &item.originator_did,
-                &item.kind,
-                &created_at,
-                &created_at,
-                &item.cid,
-                &Timestamp(item.indexed_at),
-            ])
+            rows.write(|columns| {
+                columns
+                    .text(uri)
+                    .text(&item.post_uri)
+                    .text(&item.originator_did)
+                    .text(item.kind)
+                    .time(item.created_at)
+                    .time(item.created_at)
+                    .optional_text(item.cid.as_deref())
+                    .time(item.indexed_at);
+            })
         })
     })
 }
@@ -216,28 +205,19 @@ fn copy_notifications(
     items: &BTreeMap<String, Notification>,
     times: &[Micros],
 ) -> Result<u64, ApplyError> {
-    const TYPES: [Type; 8] = [
-        Type::TEXT,
-        Type::TEXT,
-        Type::TEXT,
-        Type::TEXT,
-        Type::TEXT,
-        Type::TEXT,
-        Type::TIMESTAMP,
-        Type::TIMESTAMP,
-    ];
-    copy(client, sql::NOTIFICATIONS_COPY, &TYPES, |rows| {
+    copy(client, sql::NOTIFICATIONS_COPY, |rows| {
         items.iter().zip(times).try_for_each(|((uri, item), time)| {
-            rows.write(&[
-                uri,
-                &item.recipient_did,
-                &item.author_did,
-                &item.reason,
-                &item.reason_subject,
-                &item.cid,
-                &Timestamp(item.created_at),
-                &Timestamp(*time),
-            ])
+            rows.write(|columns| {
+                columns
+                    .text(uri)
+                    .text(&item.recipient_did)
+                    .text(&item.author_did)
+                    .text(item.reason)
+                    .optional_text(item.reason_subject.as_deref())
+                    .optional_text(item.cid.as_deref())
+                    .time(item.created_at)
+                    .time(*time);
+            })
         })
     })
 }

@@ -2,15 +2,11 @@
 
 use std::collections::HashSet;
 
-use postgres::binary_copy::BinaryCopyInWriter;
-use postgres::types::{ToSql, Type};
-
-use crate::apply::copy::copy;
 use crate::postgres::client::Client;
+use crate::postgres::copy::{Columns, copy};
 use crate::postgres::fault::ApplyError;
-use crate::postgres::params::{JsonText, Params, Timestamp};
+use crate::postgres::params::Params;
 use crate::postgres::sql::Statement;
-use crate::rows::keyed::Kind;
 use crate::rows::pairs::{PairTableInfo, PairValue};
 use crate::rows::{PairRow, PairTable};
 
@@ -36,40 +32,30 @@ pub(super) fn copy_rows(
     rows: &[&PairRow],
 ) -> Result<(), ApplyError> {
     let info = table.info();
-    let kind = |value: &PairValue| match value.kind() {
-        Kind::Text => Type::TEXT,
-        Kind::Json => Type::JSONB,
-        Kind::Bool => Type::BOOL,
-        Kind::Time => Type::TIMESTAMP,
-    };
-    let mut types = vec![Type::TEXT; if info.key_b.is_some() { 3 } else { 2 }];
-    types.push(Type::TIMESTAMP);
-    types.extend(info.values.iter().map(kind));
-    types.push(Type::TIMESTAMP);
-    copy(client, statement, &types, |writer| {
-        rows.iter().try_for_each(|row| copy_row(writer, info, row))
+    copy(client, statement, |writer| {
+        rows.iter()
+            .try_for_each(|row| writer.write(|columns| write_columns(columns, info, row)))
     })?;
     Ok(())
 }
 
-fn copy_row(writer: &mut BinaryCopyInWriter, info: &PairTableInfo, row: &PairRow) -> Result<(), postgres::Error> {
-    let (created_at, indexed_at) = (Timestamp(row.created_at), Timestamp(row.indexed_at));
-    let via = row.via.as_deref().map(JsonText);
-    let verified_at = row.verified_at.map(Timestamp);
-    let mut values: Vec<&(dyn ToSql + Sync)> = Vec::with_capacity(info.values.len() + 5);
-    values.extend([&row.uri as &(dyn ToSql + Sync), &row.key_a]);
-    values.extend(info.key_b.map(|_| &row.key_b as &(dyn ToSql + Sync)));
-    values.push(&created_at);
-    values.extend(info.values.iter().map(|value| match value {
-        PairValue::Cid => &row.cid as &(dyn ToSql + Sync),
-        PairValue::SubjectCid => &row.subject_cid,
-        PairValue::Via => &via,
-        PairValue::CommitSeq => &row.commit_seq,
-        PairValue::Handle => &row.handle,
-        PairValue::VerifiedAt => &verified_at,
-    }));
-    values.push(&indexed_at);
-    writer.write(&values)
+fn write_columns(columns: &mut Columns, info: &PairTableInfo, row: &PairRow) {
+    columns.text(&row.uri).text(&row.key_a);
+    if info.key_b.is_some() {
+        columns.text(&row.key_b);
+    }
+    columns.time(row.created_at);
+    for value in info.values {
+        match value {
+            PairValue::Cid => columns.text(&row.cid),
+            PairValue::SubjectCid => columns.optional_text(row.subject_cid.as_deref()),
+            PairValue::Via => columns.optional_json(row.via.as_deref()),
+            PairValue::CommitSeq => columns.optional_text(row.commit_seq.as_deref()),
+            PairValue::Handle => columns.optional_text(row.handle.as_deref()),
+            PairValue::VerifiedAt => columns.optional_time(row.verified_at),
+        };
+    }
+    columns.time(row.indexed_at);
 }
 
 pub(super) fn sorted<'e>(rows: &[&'e PairRow<'e>]) -> Vec<&'e PairRow<'e>> {
