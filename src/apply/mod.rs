@@ -43,7 +43,7 @@ use crate::postgres::transaction::transaction;
 use crate::rows::{Op, PairTable, Table};
 use crate::settings::config::Switches;
 use copy::{CopyBackoff, WriteMode};
-use effects::Effects;
+use effects::{Effects, FreshStates};
 use handles::Handles;
 pub use page_keys::PageKeys;
 use pairs::{DeletedRow, Freed};
@@ -346,11 +346,12 @@ fn write(client: &mut Client, changes: &Changes, writing: Writing) -> Result<Rec
     let mut effects = Effects::new(writing.scope);
     pairs::lock(client, changes)?;
     let mut freed = delete(client, changes, &mut effects)?;
+    let fresh = FreshStates::read(client, changes, writing.scope, write_mode)?;
     posts::put(client, &changes.posts.put, write_mode, &mut effects)?;
     for table in PairTable::ALL {
         let rows = &changes.pair(table).put;
         let freed = freed.remove(&table).unwrap_or_default();
-        if let Some(others) = pairs::insert(client, table, rows, freed, write_mode, &mut effects)? {
+        if let Some(others) = pairs::insert(client, table, rows, freed, write_mode, fresh.as_ref(), &mut effects)? {
             conflicts.push((table, others));
         }
     }
@@ -370,7 +371,7 @@ fn write(client: &mut Client, changes: &Changes, writing: Writing) -> Result<Rec
         pairs::carry_out(client, *table, items, conflicts, &mut effects)?;
     }
     keyed::write(client, changes)?;
-    effects.write_rows(client, write_mode, page_keys)?;
+    effects.write_rows(client, write_mode, page_keys, fresh.as_ref())?;
     if writing.with_counters {
         effects.finish(client)
     } else {

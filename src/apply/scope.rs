@@ -48,6 +48,10 @@ impl Scope {
         self.is_one_of(self.switches.viewer_states, viewer_did)
     }
 
+    pub fn has_all_states(&self) -> bool {
+        self.switches.viewer_states == Accounts::All
+    }
+
     fn is_one_of(&self, accounts: Accounts, did: &str) -> bool {
         match accounts {
             Accounts::All => true,

@@ -103,6 +103,7 @@ statements! {
     REPAIR_LIKES_FIND = "repair_likes_find";
     REPAIR_REPOSTS_FIND = "repair_reposts_find";
     REPAIR_BOOKMARKS_FIND = "repair_bookmarks_find";
+    STATES_HELD = "states_held";
     STATES_MAKE = "states_make";
     STATES_LOCK = "states_lock";
     STATES_SET = "states_set";
@@ -198,6 +199,7 @@ statements! {
     POSTS_COPY = "posts_copy";
     FEED_ITEMS_COPY = "feed_items_copy";
     NOTIFICATIONS_COPY = "notifications_copy";
+    STATES_COPY = "states_copy";
 }
 
 statements! {

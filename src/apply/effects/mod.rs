@@ -7,12 +7,14 @@
 //! Invariant: a counter changes only by rows that a statement of this transaction actually inserted or deleted, or it
 //! is recounted.
 
+mod fresh;
 mod notifications;
 mod write;
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
+pub use fresh::FreshStates;
 pub use notifications::{
     Notification, PostCauses, authority, notifications_of, pair_notification, pair_notification_uri, post_author,
     post_notification_uris, post_notifications, quote_notification_uri, reply_notification_uri,
@@ -279,7 +281,7 @@ impl<'e> Effects<'e> {
 }
 
 /// Whether rows of the table are part of viewer states.
-fn has_state(table: PairTable) -> bool {
+pub fn has_state(table: PairTable) -> bool {
     matches!(table, PairTable::Likes | PairTable::Reposts | PairTable::Bookmarks)
 }
 

@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::notifications::Notification;
-use super::{Counter, Effects, FeedItem, Text, Viewers};
+use super::{Counter, Effects, FeedItem, FreshStates, Text, Viewers};
 use crate::apply::copy::WriteMode;
 use crate::apply::page_keys::PageKeys;
 use crate::metrics::RecordCounts;
@@ -24,6 +24,7 @@ impl Effects<'_> {
         client: &mut Client,
         write_mode: WriteMode,
         page_keys: &PageKeys,
+        fresh: Option<&FreshStates>,
     ) -> Result<(), ApplyError> {
         let write_mode = if self.has_old_rows {
             WriteMode::Insert
@@ -32,7 +33,7 @@ impl Effects<'_> {
         };
         self.write_feed_items(client, write_mode)?;
         self.write_notifications(client, write_mode, page_keys)?;
-        self.write_viewers(client)
+        self.write_viewers(client, fresh)
     }
 
     /// The same for a transaction that only deletes. Viewer states that stand for nothing any longer are deleted: those
@@ -45,7 +46,7 @@ impl Effects<'_> {
             .map(|(post, viewer)| (post.clone().into_owned(), viewer.clone().into_owned()))
             .collect();
         let n_deleted = delete_states(client, of_pairs.iter().chain(states))?;
-        self.write_viewers(client)?;
+        self.write_viewers(client, None)?;
         Ok(n_deleted)
     }
 
@@ -132,12 +133,20 @@ impl Effects<'_> {
         times
     }
 
-    fn write_viewers(&mut self, client: &mut Client) -> Result<(), ApplyError> {
+    fn write_viewers(&mut self, client: &mut Client, fresh: Option<&FreshStates>) -> Result<(), ApplyError> {
         if !self.viewers_gone.is_empty() {
             clear_viewers(client, &self.viewers_gone)?;
         }
-        if !self.viewers.is_empty() {
-            viewer_params(&self.viewers).execute(client, sql::VIEWER_STATES_SET)?;
+        let mut viewers = std::mem::take(&mut self.viewers);
+        if let Some(fresh) = fresh {
+            let (new, old) = viewers
+                .into_iter()
+                .partition(|((post, viewer), _)| fresh.contains(post, viewer));
+            copy_viewers(client, &new)?;
+            viewers = old;
+        }
+        if !viewers.is_empty() {
+            viewer_params(&viewers).execute(client, sql::VIEWER_STATES_SET)?;
         }
         Ok(())
     }
@@ -217,6 +226,21 @@ fn copy_notifications(
                     .optional_text(item.cid.as_deref())
                     .time(item.created_at)
                     .time(*time);
+            })
+        })
+    })
+}
+
+fn copy_viewers(client: &mut Client, viewers: &Viewers) -> Result<u64, ApplyError> {
+    copy(client, sql::STATES_COPY, |rows| {
+        viewers.iter().try_for_each(|((post_uri, viewer_did), viewer)| {
+            rows.write(|columns| {
+                columns
+                    .text(post_uri)
+                    .text(viewer_did)
+                    .optional_text(viewer.like_uri.as_deref())
+                    .optional_text(viewer.repost_uri.as_deref())
+                    .boolean(viewer.is_bookmark);
             })
         })
     })

@@ -16,7 +16,7 @@ pub use carry_out::carry_out;
 pub use conflicts::{Conflicts, read_stored};
 
 use super::copy::WriteMode;
-use super::effects::{Effects, authority};
+use super::effects::{Effects, FreshStates, authority, has_state};
 use crate::entry::Position;
 use crate::fold::Changes;
 use crate::postgres::client::Client;
@@ -238,6 +238,7 @@ pub fn insert<'e>(
     rows: &[&'e PairRow<'e>],
     freed: Vec<FreedPair>,
     write_mode: WriteMode,
+    fresh_states: Option<&FreshStates>,
     effects: &mut Effects<'e>,
 ) -> Result<Option<(Vec<&'e PairRow<'e>>, Conflicts)>, ApplyError> {
     let (fresh, mut others) = split_off_rivals(rows, &freed);
@@ -246,7 +247,12 @@ pub fn insert<'e>(
         .as_ref()
         .filter(|_| write_mode.copies(fresh.len()))
     {
-        let (held, fresh) = split_off_held(client, bulk.held, fresh)?;
+        let (held, fresh) = match fresh_states.filter(|_| has_state(table)) {
+            Some(states) => fresh
+                .into_iter()
+                .partition(|row| !states.contains(&row.key_b, &row.key_a)),
+            None => split_off_held(client, bulk.held, fresh)?,
+        };
         copy_rows(client, bulk.copy, table, &fresh)?;
         fresh.into_iter().for_each(|row| effects.pair_came(table, row));
         others.extend(held);

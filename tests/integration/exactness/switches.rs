@@ -6,7 +6,7 @@ use redis::cmd;
 use serde_json::{Value, json};
 
 use crate::records::*;
-use crate::support::Stack;
+use crate::support::{Stack, assert_same};
 
 const RECORD_COUNTS: &str = "db:record_counts";
 
@@ -221,4 +221,27 @@ fn users_are_counted_though_the_batch_that_made_them_has_failed() {
     assert_eq!(stack.dead_letters().len(), 1);
     let counts = record_counts(&stack);
     assert_eq!((counts["posts"], counts["users"]), (101, 103), "{counts:?}");
+}
+
+#[test]
+fn likes_without_viewer_states_are_met_in_a_large_batch_as_in_small_ones() {
+    let subjects: Vec<Record> = (0..80).map(|n| post(ALICE, &format!("p{n}"), "hello")).collect();
+    let likes = |author, name| {
+        let subjects = subjects.iter().enumerate();
+        subjects.map(move |(n, subject)| like(author, &format!("{name}{n}"), subject))
+    };
+    let rows = ["2", "2000"].map(|batch| {
+        let stack = Stack::new(&format!("states_later_{batch}"));
+        for record in subjects.iter().cloned().chain(likes(BOB, "a")) {
+            record.create(&stack);
+        }
+        stack.drain_with(&[("WRITE_VIEWER_STATES", "false")]);
+        for record in likes(BOB, "b").chain(likes(CAROL, "c")) {
+            record.create(&stack);
+        }
+        stack.drain_with(&[("MAX_BATCH_ENTRIES", batch)]);
+        assert_eq!(stack.count("likes"), 160);
+        stack.snapshot()
+    });
+    assert_same(&rows[0], &rows[1]);
 }
