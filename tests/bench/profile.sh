@@ -4,7 +4,8 @@
 profile() {
     local last=${#names[@]}
     say "profile of the worker"
-    add "the worker" "${commands[0]}" "${environments[0]}" "${templates[0]}"
+    # On the tables of the last contender: with --rows the fullest.
+    add "the worker" "${commands[0]}" "${environments[0]}" "${templates[last - 1]}"
     if perf record --quiet --output="$servers_dir/perf" true >/dev/null 2>&1; then
         commands[last]="exec perf record --quiet --freq=997 --output='$servers_dir/perf' -- ${commands[0]#exec }"
         profiled_run "$last"
@@ -17,6 +18,7 @@ profile() {
         # One worker: statements then wait for no lock, and hardly for a core.
         commands[last]=${commands[0]} environments[last]+=" PARALLEL_CONSUMERS=1"
         profiled_run "$last"
+        show_reads
         measure_limit
         show_statements
     else
@@ -57,9 +59,26 @@ SELECT CASE datname WHEN 'run' THEN 'worker' ELSE 'COPY' END AS by,
     left(regexp_replace(coalesce(query, 'all of them'), '\s+', ' ', 'g'), 60) AS statement
 FROM pg_stat_statements
 JOIN pg_database ON pg_database.oid = dbid
-WHERE datname = 'run' OR (datname = 'copied' AND query LIKE 'COPY%')
+WHERE datname = 'run' AND query NOT LIKE 'COPY % TO %' OR datname = 'copied' AND query LIKE 'COPY%'
 GROUP BY GROUPING SETS ((datname), (datname, queryid, query))
-HAVING sum(total_exec_time) > 0.002 * :events OR query IS NULL
+HAVING sum(total_exec_time) > 0.0005 * :events OR query IS NULL
 ORDER BY datname DESC, query IS NULL, sum(total_exec_time) DESC
+SQL
+}
+
+# What shared_buffers did not hold: 8 KiB each, from the system's cache or the disk.
+show_reads() {
+    say "buffers read per 1000 events"
+    ask_postgres --dbname=run --pset=tuples_only=off --pset=format=aligned --pset=footer=off -v events="$n_events" <<'SQL'
+WITH read AS (
+    SELECT relname, 'the table' AS what, heap_blks_read AS n FROM pg_statio_user_tables
+    UNION ALL
+    SELECT relname, indexrelname, idx_blks_read FROM pg_statio_user_indexes
+)
+SELECT relname AS table, coalesce(what, 'all of it') AS what, round(1000 * sum(n) / :events, 1) AS buffers
+FROM read
+GROUP BY GROUPING SETS ((), (relname), (relname, what))
+HAVING 1000 * sum(n) >= :events
+ORDER BY sum(sum(n)) OVER (PARTITION BY relname) DESC, sum(n) DESC
 SQL
 }
