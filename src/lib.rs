@@ -172,9 +172,10 @@
 //! | what Redis is asked about the group: XPENDING, XINFO | `src/group/consumer.rs`, `src/group/stream_info.rs` |
 //! | several processes on one repo | `src/apply/versions.rs`, `src/group/members/` |
 //! | a Redis in an earlier state | `src/group/session.rs`, `src/reader/rewind.rs` |
-//! | `check`, `status`, `repair`, `prune`, `dead-letters`, `set-aside` | `src/commands/check/`, `src/commands/status/`, `src/commands/figures.rs`, `src/commands/producer.rs`, `src/commands/repair/`, `src/commands/prune/` and `src/apply/prune.rs`, `src/commands/dead_letters/`, `src/commands/set_aside.rs`, `src/commands/kept.rs` |
+//! | `check`, `status`, `repair`, `prune`, `dead-letters`, `set-aside` | `src/commands/check/`, `src/commands/status/`, `src/commands/repair/`, `src/commands/prune/` and `src/apply/prune.rs`, `src/commands/dead_letters/`, `src/commands/set_aside.rs` |
 //! | settings | `src/settings/cli.rs`, `src/settings/config.rs`, for the consumer `src/settings/consumer_args.rs`, `src/settings/consumer.rs` and, as other commands know them, `src/settings/known_consumer.rs`, `systemd/firehose-worker.default`, `systemd/OPERATIONS.md` |
 //! | the log, and how untrusted text is shown in it | `src/logging/` |
+//! | the figures of `status` and `check`, and what they are judged by | `src/figures/` |
 //! | Prometheus, health checks, systemd | `src/service/`, `src/report/`, `src/metrics/readiness.rs` |
 //! | units, package, man pages | `systemd/`, `Cargo.toml`, `src/build.rs` |
 //!
@@ -237,9 +238,12 @@ pub mod reader;
 pub mod worker;
 pub mod ack;
 pub mod report;
-pub mod pipeline;
 
-// The consumer: from a relay to the stream.
+// What the processes of the pipeline publish in Redis, as commands show it.
+pub mod figures;
+
+// The worker as a whole, and the consumer: from a relay to the stream.
+pub mod pipeline;
 pub mod consumer;
 
 // What people call.

@@ -3,9 +3,6 @@
 pub mod check;
 pub mod dead_letters;
 pub mod fill;
-mod figures;
-mod kept;
-mod producer;
 pub mod prune;
 pub mod set_aside;
 pub mod status;

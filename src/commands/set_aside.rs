@@ -6,10 +6,10 @@ use std::time::Duration;
 use data_encoding::BASE64;
 use serde_json::json;
 
-use super::kept::{self, Kept};
 use super::terminal::ended_pipe_is_fine;
-use crate::consumer::position::SET_ASIDE;
 use crate::entry::EntryId;
+use crate::figures::kept::{self, Kept};
+use crate::keys::SET_ASIDE;
 use crate::logging::shown::{self, one_line};
 use crate::redis::link::{Link, Redis};
 use crate::settings::cli::SetAside;

@@ -9,8 +9,9 @@ use std::time::{Duration, Instant};
 
 use super::counts::Tally;
 use super::dashboard::Sample;
-use super::position::{Keys, SET_ASIDE};
+use super::position::Keys;
 use crate::firehose::reason::Reason;
+use crate::keys::SET_ASIDE;
 
 /// The maximum number of entries in a batch.
 pub const MAX_ENTRIES: u64 = 256;

@@ -17,8 +17,9 @@ use serde::Serialize;
 use super::choice::Relays;
 use super::counts::Counts;
 use super::intake::now_ms;
-use super::peers::{self, Noticed, PRODUCER, STATUS};
+use super::peers::Noticed;
 use super::term::Terms;
+use crate::figures::producer::{PRODUCER, STATUS, is_foreign};
 use crate::lease::mark;
 use crate::redis::link::{self, Link};
 use crate::runtime::heartbeat;
@@ -181,7 +182,7 @@ impl Dashboard {
 
     fn write_status(&mut self, is_connected: bool) {
         let held: RedisResult<Option<Vec<u8>>> = self.link.query(redis::cmd("GET").arg(STATUS));
-        if !self.is_beside_others && held.is_ok_and(|held| held.is_some_and(|held| peers::is_foreign(&held))) {
+        if !self.is_beside_others && held.is_ok_and(|held| held.is_some_and(|held| is_foreign(&held))) {
             self.noticed.set();
             return;
         }

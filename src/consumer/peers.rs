@@ -8,18 +8,12 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use redis::{RedisResult, Value};
-use serde_json::Value as Json;
 
 use super::position::Keys;
+use crate::figures::producer::{STATUS, is_foreign};
 use crate::redis::link::{self, Link};
 use crate::runtime::retry::Backoff;
 use crate::runtime::shutdown::{Stop, Stopped};
-
-/// The status of whichever producer runs, which the AppView reads.
-pub const STATUS: &str = "firehose:status";
-
-/// The beginning of the member `producer` in the status of this program.
-pub const PRODUCER: &str = "firehose-worker";
 
 /// A producer that has written nothing for this long has ended.
 pub const STILL: Duration = Duration::from_secs(15);
@@ -43,13 +37,6 @@ impl Noticed {
     fn clear(&self) {
         self.0.store(false, Relaxed);
     }
-}
-
-/// Whether a status is that of a producer other than this program.
-pub fn is_foreign(status: &[u8]) -> bool {
-    let producer = serde_json::from_slice::<Json>(status).ok();
-    let producer = producer.as_ref().and_then(|status| status.get("producer")?.as_str());
-    !producer.is_some_and(|producer| producer.starts_with(PRODUCER))
 }
 
 /// What another producer would change.
@@ -118,21 +105,5 @@ pub fn wait(link: &mut Link, keys: &Keys, noticed: &Noticed, stop: &Stop) -> Res
                 backoff.wait(stop)?;
             }
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_status_without_this_programs_name_is_another_producers() {
-        assert!(is_foreign(
-            br#"{"connected":true,"url":"wss://bsky.network","currentCursor":"7"}"#
-        ));
-        assert!(is_foreign(b"not JSON"));
-        assert!(!is_foreign(
-            br#"{"connected":true,"producer":"firehose-worker 1.0 host 7"}"#
-        ));
     }
 }

@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use redis::RedisResult;
 
 use crate::firehose::frame::SEQ_MAX;
+use crate::keys::{SET_ASIDE, cursor_holder};
 use crate::redis::link::Link;
 use crate::settings::consumer::ConsumerConfig;
 
@@ -31,23 +32,15 @@ pub struct Keys {
     pub holder: String,
 }
 
-/// The stream of what was set aside.
-pub const SET_ASIDE: &str = "firehose:consumer:set-aside";
-
 impl Keys {
     pub fn new(config: &ConsumerConfig) -> Keys {
         Keys {
             stream: config.stream.clone(),
             cursor: config.cursor_key.clone(),
             state: format!("firehose:consumer:state:{}", config.cursor_key),
-            holder: holder_key(&config.cursor_key),
+            holder: cursor_holder(&config.cursor_key),
         }
     }
-}
-
-/// The key that names the process that holds a cursor.
-pub fn holder_key(cursor_key: &str) -> String {
-    format!("firehose:consumer:holder:{cursor_key}")
 }
 
 /// A key whose content another program must have written, so that the consumer cannot start.

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
-use crate::keys;
+use crate::keys::{self, Group};
 use crate::lease::mark;
 use crate::metrics::Metrics;
 use crate::postgres::db::Db;
@@ -33,7 +33,7 @@ const SHORT: Duration = Duration::from_secs(3);
 const LONG: Duration = rates::LONGEST;
 
 /// The state that a worker publishes, as JSON.
-#[derive(Debug, Deserialize, Serialize)]
+#[derive(Debug, Default, Deserialize, Serialize)]
 pub struct Status {
     pub version: String,
     /// Host and process ID.
@@ -55,8 +55,8 @@ pub struct Status {
 }
 
 /// The key of a consumer's status.
-pub fn key(config: &Config, consumer: &str) -> String {
-    keys::of_consumer("status", config, consumer)
+pub fn key<'a>(group: impl Into<Group<'a>>, consumer: &str) -> String {
+    keys::of_consumer("status", group, consumer)
 }
 
 /// Writes the status.

@@ -266,6 +266,11 @@ fn entry_id(text: &str) -> Result<EntryId, String> {
 
 pub const DEFAULT_STREAM: &str = "firehose:events";
 
+// Defaults of the worker that the consumer goes by.
+pub const DEFAULT_METRICS_KEYS: &str = "firehose:metrics,cluster:metrics";
+pub const DEFAULT_CLAIM_IDLE_MS: u64 = 30_000;
+pub const DEFAULT_DEAD_LETTER_MAXLEN: u64 = 10_000;
+
 // Not defaults of the command line: commands must know whether an address is set.
 pub const DEFAULT_REDIS_URL: &str = "redis://localhost:6379";
 pub const DEFAULT_DATABASE_URL: &str = "postgresql://postgres:password@localhost:5432/atproto";
@@ -356,7 +361,7 @@ pub struct Settings {
     pub consumer_id: String,
 
     /// Hashes to add counts to, separated by commas
-    #[arg(long, env = "REDIS_METRICS_KEYS", default_value = "firehose:metrics,cluster:metrics")]
+    #[arg(long, env = "REDIS_METRICS_KEYS", default_value = DEFAULT_METRICS_KEYS)]
     pub redis_metrics_keys: String,
 
     /// Maximum number of PostgreSQL connections; the worker opens one per worker thread and one more
@@ -380,7 +385,7 @@ pub struct Settings {
     pub max_in_flight_mib: String,
 
     /// Milliseconds after which the worker takes over the pending entries of an idle consumer
-    #[arg(long, env = "CLAIM_IDLE_MS", default_value = "30000")]
+    #[arg(long, env = "CLAIM_IDLE_MS", default_value_t = DEFAULT_CLAIM_IDLE_MS.to_string())]
     pub claim_idle_ms: String,
 
     /// Number of crashes while an entry is tried alone, after which it becomes a dead letter
@@ -388,7 +393,7 @@ pub struct Settings {
     pub redis_max_deliveries: String,
 
     /// Approximate number of dead letters to keep
-    #[arg(long, env = "REDIS_DEAD_LETTER_MAXLEN", default_value = "10000")]
+    #[arg(long, env = "REDIS_DEAD_LETTER_MAXLEN", default_value_t = DEFAULT_DEAD_LETTER_MAXLEN.to_string())]
     pub redis_dead_letter_maxlen: String,
 
     /// Number of entries that the producer keeps in the stream; the worker warns before unread ones are trimmed

@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use redis::{RedisError, RedisResult};
 
-use super::report::{Level, Report};
+use super::report::Report;
 use super::rights::{self, User};
 use super::{cursor, relay, settings};
-use crate::commands::producer::Producer;
-use crate::consumer::peers::{self, STATUS, STILL};
+use crate::consumer::peers::STILL;
 use crate::consumer::position::{self, Keys, Remembered, Unusable};
+use crate::figures::finding::Level;
+use crate::figures::producer::{Producer, STATUS, is_foreign};
 use crate::lease::mark;
 use crate::logging::shown::one_line;
 use crate::redis::link::{self, Link, Redis};
@@ -110,7 +111,7 @@ impl Seen {
     /// Whether a consumer of this program runs, or has run.
     fn has_traces(&self) -> bool {
         let has_state = matches!(&self.remembered, Some(Ok(remembered)) if remembered.relay.is_some());
-        has_state || self.holder.is_some() || self.status.as_deref().is_some_and(|status| !peers::is_foreign(status))
+        has_state || self.holder.is_some() || self.status.as_deref().is_some_and(|status| !is_foreign(status))
     }
 }
 
@@ -167,7 +168,7 @@ fn check_rights(link: &mut Link, config: &ConsumerConfig, report: &Report) {
 
 fn check_producers(seen: &Seen, config: &ConsumerConfig, report: &Report) {
     report.about("consumer");
-    let foreign = seen.status.as_deref().filter(|status| peers::is_foreign(status));
+    let foreign = seen.status.as_deref().filter(|status| is_foreign(status));
     if let Some(status) = foreign {
         let url = serde_json::from_slice::<Producer>(status)
             .ok()

@@ -2,11 +2,10 @@
 
 use super::relay::Newest;
 use super::report::Report;
-use crate::commands::figures::grouped;
-use crate::commands::terminal::duration;
 use crate::consumer::begin::{self, Begin};
 use crate::consumer::intake::now_ms;
 use crate::consumer::position::{Position, Remembered};
+use crate::figures::text::{duration, grouped};
 use crate::logging::shown::one_line;
 use crate::settings::consumer::{ConsumerConfig, OnFutureCursor, Start};
 

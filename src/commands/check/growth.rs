@@ -9,8 +9,7 @@ use nix::sys::statvfs::statvfs;
 
 use super::postgres::is_far;
 use super::report::Report;
-use crate::commands::figures::grouped;
-use crate::commands::terminal::{bytes, duration};
+use crate::figures::text::{bytes, duration, grouped};
 use crate::postgres::address::Database;
 use crate::postgres::client::Client;
 use crate::postgres::fault::ApplyError;

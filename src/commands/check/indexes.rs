@@ -4,7 +4,7 @@
 //! queries are still to come.
 
 use super::report::Report;
-use crate::commands::terminal::{bytes, duration};
+use crate::figures::text::{bytes, duration};
 use crate::postgres::client::Client;
 use crate::postgres::fault::ApplyError;
 use crate::postgres::params::Params;

@@ -26,13 +26,14 @@ use chrono::Utc;
 use crossbeam_channel::{Receiver, RecvTimeoutError, bounded};
 use serde_json::json;
 
+use crate::figures::finding::{Finding, Level};
 use crate::logging::shown;
 use crate::report::growth::read as read_history;
 use crate::settings::cli::Settings;
 use crate::settings::config::Config;
 use crate::settings::env_file::EnvFile;
 use crate::settings::known_consumer::KnownConsumer;
-use report::{Checked, Event, Finding, Level, Report};
+use report::{Checked, Event, Report};
 
 /// A server that has not answered a check within this time will not answer it.
 const LIMIT: Duration = Duration::from_secs(5);
@@ -138,7 +139,7 @@ impl Out {
     /// Prints a line as soon as it is known, because some checks take a while.
     fn add(&mut self, finding: Finding) -> anyhow::Result<()> {
         if !self.is_json {
-            writeln!(io::stdout(), "{}", finding.line(self.has_colors))?;
+            writeln!(io::stdout(), "{}", report::line(&finding, self.has_colors))?;
         }
         self.findings.push(finding);
         Ok(())
@@ -179,25 +180,9 @@ fn check_clock(report: &Report, theirs: f64, asked_at: f64) {
     );
 }
 
-/// A word in a form that a shell does not split or change.
-fn quoted(word: &str) -> String {
-    let is_plain = |c: char| c.is_ascii_alphanumeric() || "_-.,:/%@".contains(c);
-    match !word.is_empty() && word.chars().all(is_plain) {
-        true => word.to_owned(),
-        false => format!("'{}'", word.replace('\'', "'\\''")),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_word_that_a_shell_would_change_is_quoted() {
-        assert_eq!(quoted("firehose:worker:losses:g%3A1"), "firehose:worker:losses:g%3A1");
-        assert_eq!(quoted("it's a *"), "'it'\\''s a *'");
-        assert_eq!(quoted(""), "''");
-    }
 
     #[test]
     fn a_check_without_an_answer_is_given_up() {

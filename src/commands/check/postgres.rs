@@ -9,8 +9,10 @@ use postgres::config::Host;
 use postgres::types::Type;
 use r2d2::ManageConnection;
 
-use super::report::{Checked, Level, Report, Unusable};
-use super::{check_clock, growth, indexes, now, quoted, savings, tables};
+use super::report::{Checked, Report, Unusable};
+use super::{check_clock, growth, indexes, now, savings, tables};
+use crate::figures::finding::Level;
+use crate::figures::text::quoted;
 use crate::postgres::address::{self, Database};
 use crate::postgres::client::Client;
 use crate::postgres::connect::Manager;

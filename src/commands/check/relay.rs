@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use tungstenite::http::StatusCode;
 
-use super::report::{Level, Report};
+use super::report::Report;
 use crate::consumer::intake::{CLOCK_SKEW_MS, now_ms};
 use crate::consumer::relay::dial::{Dial, DialError, Failure, Step};
 use crate::consumer::relay::first::{First, first_event};
+use crate::figures::finding::Level;
 use crate::runtime::shutdown::Stop;
 use crate::settings::relay_url::RelayUrl;
 

@@ -1,13 +1,13 @@
 //! What a check finds, and what to do about it.
 //!
-//! Owns the form of a finding: a line for a person, an object for a script. A line is never broken, so that the command
+//! Owns the form of a finding for a person. A line is never broken, so that the command
 //! at its end can be copied from a terminal.
 
 use std::cell::Cell;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
-use serde::Serialize;
 
+use crate::figures::finding::{Finding, Level};
 use crate::logging::shown::one_line;
 use crate::postgres::fault::ApplyError;
 
@@ -17,49 +17,24 @@ const CHANNEL_CAPACITY: usize = 1024;
 /// Columns of a line for what was checked.
 const SUBJECT: usize = 19;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Level {
-    Ok,
-    /// The worker and the consumer run, but something needs attention.
-    Warn,
-    /// One of them cannot run, or not for long.
-    Fail,
-}
-
-/// One line of the report.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Finding {
-    pub level: Level,
-    /// What was checked.
-    pub what: &'static str,
-    pub found: String,
-    /// What to do; empty if there is nothing to do.
-    pub remedy: String,
-}
-
-impl Finding {
-    pub fn line(&self, has_colors: bool) -> String {
-        let (level, escape) = match self.level {
-            Level::Ok => ("ok  ", "\x1b[32m"),
-            Level::Warn => ("warn", "\x1b[33m"),
-            Level::Fail => ("fail", "\x1b[31m"),
-        };
-        let level = match has_colors {
-            true => format!("{escape}{level}\x1b[0m"),
-            false => level.to_owned(),
-        };
-        let mut line = format!(
-            "{level}  {:<SUBJECT$}  {}",
-            format!("{}:", self.what),
-            one_line(&self.found)
-        );
-        if !self.remedy.is_empty() {
-            line += " — ";
-            line += &one_line(&self.remedy);
-        }
-        line
+/// The line for a finding.
+pub fn line(finding: &Finding, has_colors: bool) -> String {
+    let (level, escape) = match finding.level {
+        Level::Ok => ("ok  ", "\x1b[32m"),
+        Level::Warn => ("warn", "\x1b[33m"),
+        Level::Fail => ("fail", "\x1b[31m"),
+    };
+    let level = match has_colors {
+        true => format!("{escape}{level}\x1b[0m"),
+        false => level.to_owned(),
+    };
+    let subject = format!("{}:", finding.what);
+    let mut line = format!("{level}  {subject:<SUBJECT$}  {}", one_line(&finding.found));
+    if !finding.remedy.is_empty() {
+        line += " — ";
+        line += &one_line(&finding.remedy);
     }
+    line
 }
 
 /// What a thread of checks sends.
@@ -136,12 +111,16 @@ impl Report {
     }
 
     pub fn add(&self, level: Level, found: impl Into<String>, remedy: impl Into<String>) {
-        self.send(Event::Found(Finding {
-            level: level.min(self.worst.get()),
-            what: self.subject.get(),
-            found: found.into(),
-            remedy: remedy.into(),
-        }));
+        let level = level.min(self.worst.get());
+        self.send(Event::Found(Finding::new(level, self.subject.get(), found, remedy)));
+    }
+
+    /// Adds findings about other subjects.
+    pub fn find(&self, findings: Vec<Finding>) {
+        for finding in findings {
+            self.about(finding.what);
+            self.add(finding.level, finding.found, finding.remedy);
+        }
     }
 
     fn send(&self, event: Event) {
@@ -176,9 +155,9 @@ mod tests {
             remedy: "set it to noeviction".to_owned(),
         };
         assert_eq!(
-            finding.line(false),
+            line(&finding, false),
             "warn  redis memory:        the policy is allkeys-lru — set it to noeviction"
         );
-        assert!(finding.line(true).starts_with("\x1b[33mwarn\x1b[0m  redis memory:"));
+        assert!(line(&finding, true).starts_with("\x1b[33mwarn\x1b[0m  redis memory:"));
     }
 }

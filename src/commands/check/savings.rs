@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::report::Report;
 use crate::commands::prune::DELETED;
-use crate::commands::terminal::bytes;
+use crate::figures::text::bytes;
 use crate::local::{LocalDids, register};
 use crate::postgres::client::Client;
 use crate::postgres::fault::ApplyError;

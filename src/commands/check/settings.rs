@@ -1,8 +1,9 @@
 //! Checks where the settings come from, and what they amount to.
 
-use super::quoted;
-use super::report::{Level, Report};
+use super::report::Report;
 use crate::commands::unit_user;
+use crate::figures::finding::Level;
+use crate::figures::text::quoted;
 use crate::settings::cli::Settings;
 use crate::settings::config::{Accounts, Config};
 use crate::settings::env_file::{DEFAULT, EnvFile};
@@ -106,7 +107,8 @@ mod tests {
     use clap::Parser;
 
     use super::*;
-    use crate::commands::check::report::{Event, Finding};
+    use crate::commands::check::report::Event;
+    use crate::figures::finding::Finding;
     use crate::settings::cli::Cli;
 
     /// What a check reports.

@@ -8,9 +8,9 @@ use std::collections::BTreeMap;
 use postgres::error::SqlState;
 
 use super::postgres::Server;
-use super::quoted;
 use super::report::{Checked, Report};
 use super::statements::{self, Failure};
+use crate::figures::text::quoted;
 use crate::postgres::client::Client;
 use crate::postgres::columns::{self, FoundTable};
 use crate::postgres::fault::ApplyError;

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::commands::kept::Kept;
+use crate::figures::kept::Kept;
 
 /// The repo of a commit, the DID of another event.
 pub fn repo(letter: &Kept) -> String {

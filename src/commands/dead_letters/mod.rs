@@ -15,10 +15,10 @@ use std::time::Duration;
 use anyhow::{Context, bail, ensure};
 use redis::{RedisError, RedisResult, Value};
 
-use super::kept::{self, Kept, Raw};
 use super::terminal::{ended_pipe_is_fine, terminal_width};
 use crate::dead_letter::DEAD_LETTERS;
 use crate::entry::EntryId;
+use crate::figures::kept::{self, Kept, Raw};
 use crate::logging::shown::{self, one_line};
 use crate::redis::link::{self, Link, Redis};
 use crate::settings::cli::{Chosen, DeadLetters};

@@ -3,7 +3,7 @@
 //! Owns the columns and their widths. Pure: the caller passes the terminal's width.
 
 use super::letter::repo;
-use crate::commands::kept::Kept;
+use crate::figures::kept::Kept;
 use crate::logging::shown::{cut, one_line};
 
 /// The widths of a table's columns. The last one takes the rest of the terminal's line, or as much as it needs if there

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::progress::{Place, State};
 use super::sizes::{Sizes, bytes};
 use super::{STEPS, Step};
-use crate::commands::terminal::duration;
+use crate::figures::text::duration;
 
 const INTERVAL: Duration = Duration::from_secs(1);
 

@@ -10,7 +10,9 @@ use std::time::Duration;
 
 use anyhow::Context;
 
-use super::figures::{Figures, Gatherer};
+use crate::figures::Figures;
+use crate::figures::gather::Gatherer;
+use crate::figures::scope::Scope;
 use crate::logging::shown;
 use crate::logging::stderr;
 use crate::redis::link::Redis;
@@ -44,7 +46,10 @@ pub fn run(
 ) -> anyhow::Result<()> {
     let redis = Redis::new(config.redis.clone());
     let cursor_key = consumer.map_or("", |known| &known.settings.redis_cursor_key);
-    let mut gatherer = Gatherer::new(&redis, config, &or_default(cursor_key, DEFAULT_CURSOR));
+    let mut gatherer = Gatherer::new(
+        &redis,
+        Scope::of_worker(config, &or_default(cursor_key, DEFAULT_CURSOR)),
+    );
     let first = gatherer.gather().context("failed to read the status from redis")?;
     let Some(interval) = interval else {
         std::thread::sleep(SAMPLE);

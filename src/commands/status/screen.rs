@@ -2,8 +2,9 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use crate::commands::figures::{Figures, Worker, grouped, list};
-use crate::commands::terminal::{duration, terminal_size};
+use crate::commands::terminal::terminal_size;
+use crate::figures::text::{duration, grouped, list};
+use crate::figures::{Figures, Worker};
 use crate::logging::shown::{cut, harmless, one_line};
 
 /// Workers shown at most: dead processes can leave thousands of consumers behind.

@@ -1,7 +1,8 @@
 //! The consumer's commands.
 
 use super::{Command, Key, REQUIRED};
-use crate::consumer::position::{Keys, SET_ASIDE};
+use crate::consumer::position::Keys;
+use crate::keys::SET_ASIDE;
 use crate::settings::consumer::ConsumerConfig;
 
 /// The beginning of the names of its own keys.

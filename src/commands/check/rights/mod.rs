@@ -12,7 +12,8 @@ use std::collections::BTreeSet;
 
 use redis::{Cmd, RedisError, Value};
 
-use super::report::{Level, Report};
+use super::report::Report;
+use crate::figures::finding::Level;
 use crate::redis::address::Address;
 use crate::redis::link::{self, Link};
 

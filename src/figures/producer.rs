@@ -1,17 +1,28 @@
 //! What fills the stream: the consumer of this program or another producer, as it reports itself.
 //!
-//! Owns the form of that report, and the sentences about it.
+//! Owns the key and the form of that report, as readers see it, and the sentences about it.
 
 use std::collections::BTreeMap;
 
 use chrono::Utc;
 use serde::{Deserialize, Serialize};
 
-use super::figures::{grouped, list};
 use super::kept::Kept;
-use super::terminal::duration;
-use crate::consumer::peers::PRODUCER;
-use crate::logging::shown::one_line;
+use super::text::{LONGEST, duration, grouped, list};
+use crate::logging::shown::{cut, one_line};
+
+/// The status of whichever producer runs, which the AppView reads.
+pub const STATUS: &str = "firehose:status";
+
+/// The beginning of the member `producer` in the status of this program.
+pub const PRODUCER: &str = "firehose-worker";
+
+/// Whether a status is that of a producer other than this program.
+pub fn is_foreign(status: &[u8]) -> bool {
+    let producer = serde_json::from_slice::<serde_json::Value>(status).ok();
+    let producer = producer.as_ref().and_then(|status| status.get("producer")?.as_str());
+    !producer.is_some_and(|producer| producer.starts_with(PRODUCER))
+}
 
 /// What every producer reports about itself.
 #[derive(Debug, Deserialize, Serialize)]
@@ -75,13 +86,14 @@ pub struct SetAside {
 
 impl From<Kept> for SetAside {
     fn from(kept: Kept) -> SetAside {
+        let text = |field| cut(&kept.text(field), LONGEST);
         SetAside {
             id: kept.id.to_string(),
             time_ms: kept.id.ms,
-            reason: kept.text("reason"),
-            seq: kept.text("seq"),
-            did: kept.text("did"),
-            path: kept.text("path"),
+            reason: text("reason"),
+            seq: text("seq"),
+            did: text("did"),
+            path: text("path"),
         }
     }
 }
@@ -173,6 +185,17 @@ fn seconds(ms: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_status_without_this_programs_name_is_another_producers() {
+        assert!(is_foreign(
+            br#"{"connected":true,"url":"wss://bsky.network","currentCursor":"7"}"#
+        ));
+        assert!(is_foreign(b"not JSON"));
+        assert!(!is_foreign(
+            br#"{"connected":true,"producer":"firehose-worker 1.0 host 7"}"#
+        ));
+    }
 
     #[test]
     fn process_and_version_are_read_from_the_report() {
