@@ -73,6 +73,7 @@
 //! | `fill` | writes what accounts missed before they became local | `src/fill/keep.rs` |
 //! | `tries` | watches attempts at entries that may crash the process | `src/worker/poison.rs` |
 //! | `notify`, `http`, `http-connection` | report to systemd and to Prometheus, where they are configured; each HTTP connection has a thread of its own | `src/service/` |
+//! | `page` | gathers the figures of all processes every 5 s for the page at METRICS_ADDR, if that is set | `src/page/` |
 //! | `signals`, `stderr` | receive signals, and write the log | `src/runtime/shutdown.rs`, `src/logging/` |
 //! | `socket`, `redis` | the consumer's data path: read and decode, append | `src/consumer/socket.rs`, `src/consumer/publish.rs` |
 //! | `r2d2-worker-0` … | open connections for the connection pool, which starts them | `src/postgres/db.rs` |
@@ -175,7 +176,8 @@
 //! | `check`, `status`, `repair`, `prune`, `dead-letters`, `set-aside` | `src/commands/check/`, `src/commands/status/`, `src/commands/repair/`, `src/commands/prune/` and `src/apply/prune.rs`, `src/commands/dead_letters/`, `src/commands/set_aside.rs` |
 //! | settings | `src/settings/cli.rs`, `src/settings/config.rs`, for the consumer `src/settings/consumer_args.rs`, `src/settings/consumer.rs` and, as other commands know them, `src/settings/known_consumer.rs`, `systemd/firehose-worker.default`, `systemd/OPERATIONS.md` |
 //! | the log, and how untrusted text is shown in it | `src/logging/` |
-//! | the figures of `status` and `check`, and what they are judged by | `src/figures/` |
+//! | the figures of `status`, `check` and the page, and what they are judged by | `src/figures/` |
+//! | the page at METRICS_ADDR | `src/page/`; its look and script are in `src/page/page.html` |
 //! | Prometheus, health checks, systemd | `src/service/`, `src/report/`, `src/metrics/readiness.rs` |
 //! | units, package, man pages | `systemd/`, `Cargo.toml`, `src/build.rs` |
 //!
@@ -239,8 +241,9 @@ pub mod worker;
 pub mod ack;
 pub mod report;
 
-// What the processes of the pipeline publish in Redis, as commands show it.
+// What the processes of the pipeline publish in Redis, as commands and the page show it.
 pub mod figures;
+pub mod page;
 
 // The worker as a whole, and the consumer: from a relay to the stream.
 pub mod pipeline;

@@ -16,6 +16,7 @@ use crate::ack::{self, Acker};
 use crate::apply::{KnownUsers, Memory, PageKeys};
 use crate::batch::Batches;
 use crate::entry::Entry;
+use crate::figures::scope::Scope;
 use crate::fill;
 use crate::group::consumer::{self, Consumer};
 use crate::group::members::member::Member;
@@ -31,6 +32,7 @@ use crate::losses::Losses;
 use crate::metrics::Metrics;
 use crate::metrics::flush::Flusher;
 use crate::outcome::Done;
+use crate::page::Page;
 use crate::postgres::db::Db;
 use crate::reader::{self, Reader};
 use crate::redis::clock::Clock;
@@ -46,6 +48,7 @@ use crate::service::http::Http;
 use crate::service::notify;
 use crate::settings::cli::VERSION;
 use crate::settings::config::Config;
+use crate::settings::consumer_args::DEFAULT_CURSOR;
 use crate::worker::Worker;
 use crate::worker::poison::{self, RunningAttempts, SuspectAttempts};
 use crate::worker::portion::Portion;
@@ -141,8 +144,13 @@ impl Pipeline {
     }
 
     fn spawn_http(&self, threads: &mut Threads) -> anyhow::Result<()> {
+        let Some(address) = &self.config.metrics_addr else {
+            return Ok(());
+        };
+        let scope = Scope::of_worker(&self.config, DEFAULT_CURSOR);
+        let page = Page::spawn(threads, "worker", &self.redis, scope, &self.stop)?;
         let exposition = Exposition::new(Arc::clone(&self.metrics), Arc::clone(&self.in_flight));
-        Http::spawn(threads, self.config.metrics_addr.as_deref(), exposition, &self.stop)
+        Http::spawn(threads, address, exposition, page, &self.stop)
     }
 
     /// Runs the data path once the consumer name is held and both servers are reachable.

@@ -55,17 +55,22 @@ ask_redis() { "$REDIS_CLI" -h 127.0.0.1 -p "$redis_port" "$@"; }
 start_redis() {
     for _ in 1 2 3; do # someone else may take the port first
         redis_port=$(free_port)
-        # A separate session, here and below: Ctrl-C must reach only the script, which stops the servers last.
-        setsid "$REDIS_SERVER" --port "$redis_port" --bind 127.0.0.1 --dir "$servers_dir" \
-            --save '' --appendonly no >"$servers_dir/redis.log" 2>&1 &
-        redis_pid=$!
-        if await_server "$redis_pid" ask_redis ping; then
+        if run_redis --appendonly no; then
             export REDIS_URL="redis://127.0.0.1:$redis_port"
             return
         fi
     done
     tail -n 20 "$servers_dir/redis.log" >&2
     die "redis does not start"
+}
+
+# run_redis OPTION…: on the port that is set; false when it ends before it answers.
+run_redis() {
+    # A separate session, here and below: Ctrl-C must reach only the script, which stops the servers last.
+    setsid "$REDIS_SERVER" --port "$redis_port" --bind 127.0.0.1 --dir "$servers_dir" --save '' "$@" \
+        >"$servers_dir/redis.log" 2>&1 &
+    redis_pid=$!
+    await_server "$redis_pid" ask_redis ping
 }
 
 # --- PostgreSQL, with the durability it has by default
@@ -105,16 +110,21 @@ start_postgres() {
     init_postgres
     for _ in 1 2 3; do
         postgres_port=$(free_port)
-        setsid "${in_postgres_dir[@]}" "$PG_BIN/postgres" -D data -c "port=$postgres_port" \
-            -c listen_addresses=127.0.0.1 -c "unix_socket_directories=$servers_dir/postgres" \
-            -c shared_buffers=256MB "${postgres_settings[@]/#/--}" >>"$servers_dir/postgres.log" 2>&1 &
-        postgres_pid=$!
-        if await_server "$postgres_pid" ask_postgres --dbname=postgres --command='SELECT 1'; then
+        if run_postgres; then
             return
         fi
     done
     tail -n 20 "$servers_dir/postgres.log" >&2
     die "postgresql does not start"
+}
+
+# On the port that is set; false when it ends before it answers.
+run_postgres() {
+    setsid "${in_postgres_dir[@]}" "$PG_BIN/postgres" -D data -c "port=$postgres_port" \
+        -c listen_addresses=127.0.0.1 -c "unix_socket_directories=$servers_dir/postgres" \
+        -c shared_buffers=256MB "${postgres_settings[@]/#/--}" >>"$servers_dir/postgres.log" 2>&1 &
+    postgres_pid=$!
+    await_server "$postgres_pid" ask_postgres --dbname=postgres --command='SELECT 1'
 }
 
 # create_appview_database NAME PROGRAM: makes it, with the tables that the program's `schema` prints.

@@ -36,7 +36,9 @@ use std::time::Duration;
 
 use crossbeam_channel::bounded;
 
+use crate::figures::scope::Scope;
 use crate::lease::holder::{Holder, Name};
+use crate::page::Page;
 use crate::redis::link::Redis;
 use crate::runtime::heartbeat::Heartbeats;
 use crate::runtime::rates::Rates;
@@ -210,8 +212,13 @@ impl Consumer {
     }
 
     fn spawn_http(&self, threads: &mut Threads) -> anyhow::Result<()> {
+        let Some(address) = &self.config.metrics_addr else {
+            return Ok(());
+        };
+        let scope = Scope::of_consumer(&self.config);
+        let page = Page::spawn(threads, "consumer", &self.redis, scope, &self.stop)?;
         let exposition = Exposition::new(Arc::clone(&self.counts), self.terms.clone());
-        Http::spawn(threads, self.config.metrics_addr.as_deref(), exposition, &self.stop)
+        Http::spawn(threads, address, exposition, page, &self.stop)
     }
 
     /// The cursor, which only one process may move.

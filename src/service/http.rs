@@ -1,4 +1,4 @@
-//! Thread `http`: serves `/metrics`, `/healthz` and `/readyz` if METRICS_ADDR is set.
+//! Thread `http`: serves `/metrics`, `/healthz`, `/readyz` and the page for people if METRICS_ADDR is set.
 //!
 //! Owns the listener, and the parsing of requests: only their head is read, up to a limit of size and time. The pages
 //! change nothing and contain no secrets. Still the address should be local or in a private network, because every
@@ -23,6 +23,7 @@ use crate::runtime::heartbeat::{self, Watch};
 use crate::runtime::retry::{Backoff, Refusal};
 use crate::runtime::shutdown::{Stop, Stopped};
 use crate::runtime::threads::Threads;
+use crate::service::answer::{Answer, Document, OK};
 use crate::service::connections::Connections;
 
 /// How long the listener waits for a connection before it checks for a stop.
@@ -30,6 +31,9 @@ const TICK: Duration = Duration::from_millis(500);
 
 /// How long a request and its answer may take together.
 const LIMIT: Duration = Duration::from_secs(2);
+
+/// How long the system keeps what a client does not read.
+const UNREAD_LIMIT: Duration = Duration::from_secs(10);
 
 /// The largest accepted head of a request, in bytes. Clients of these pages send far fewer.
 const MAX_HEAD: u64 = 8 << 10;
@@ -50,6 +54,11 @@ pub trait Pages: Send + Sync {
     fn readiness(&self) -> Result<(), String>;
 }
 
+/// What people are shown, at other paths.
+pub trait Documents: Send + Sync {
+    fn document(&self, path: &str, query: &str) -> Option<Document>;
+}
+
 pub struct Http {
     /// `host:port`
     address: String,
@@ -60,6 +69,7 @@ pub struct Http {
 /// The pages and the health of the threads.
 struct Site {
     pages: Box<dyn Pages>,
+    documents: Box<dyn Documents>,
     health: Mutex<Health>,
 }
 
@@ -70,13 +80,8 @@ struct Health {
     sound_at: Instant,
 }
 
-/// Status, content type, text.
-type Answer = (&'static str, &'static str, String);
-
-const TEXT: &str = "text/plain; charset=utf-8";
-
 impl Http {
-    fn new(address: &str, pages: impl Pages + 'static, heartbeats: Watch) -> Http {
+    fn new(address: &str, pages: impl Pages + 'static, documents: impl Documents + 'static, heartbeats: Watch) -> Http {
         let health = Health {
             missing: Vec::new(),
             sound_at: Instant::now(),
@@ -85,25 +90,26 @@ impl Http {
             address: address.to_owned(),
             site: Arc::new(Site {
                 pages: Box::new(pages),
+                documents: Box::new(documents),
                 health: Mutex::new(health),
             }),
             heartbeats,
         }
     }
 
-    /// Starts the thread if METRICS_ADDR, the `address`, is set.
+    /// Starts the thread. `address` is METRICS_ADDR.
     ///
     /// # Errors
     ///
     /// The system refuses the thread.
     pub fn spawn(
         threads: &mut Threads,
-        address: Option<&str>,
+        address: &str,
         pages: impl Pages + 'static,
+        documents: impl Documents + 'static,
         stop: &Stop,
     ) -> anyhow::Result<()> {
-        let Some(address) = address else { return Ok(()) };
-        let http = Http::new(address, pages, threads.heartbeats.watch());
+        let http = Http::new(address, pages, documents, threads.heartbeats.watch());
         threads.spawn_beside("http", stop, move |stop| http.run(stop))
     }
 
@@ -143,7 +149,7 @@ impl Http {
         loop {
             match bind(&self.address) {
                 Ok(listener) => {
-                    log::info!("metrics are at http://{}/metrics", self.address);
+                    log::info!("the page is at http://{}/, and metrics are at /metrics", self.address);
                     return Ok(listener);
                 }
                 Err(error) => refusal.say(format!(
@@ -179,58 +185,51 @@ impl Site {
             peer,
             until: Instant::now() + LIMIT,
         };
-        let answered = request_line(&mut peer).and_then(|line| peer.write_all(self.answer(&line).as_bytes()));
+        // What the system still has to send when the connection is closed, it would otherwise keep for minutes.
+        if let Err(error) = SockRef::from(peer.peer).set_tcp_user_timeout(Some(UNREAD_LIMIT)) {
+            log::debug!("failed to limit the time for which an answer may stay unread: {error}");
+        }
+        let answered = request_line(&mut peer).and_then(|line| self.answer(&line, &mut peer));
         if let Err(error) = answered {
             log::debug!("failed to answer a request to METRICS_ADDR: {error}");
         }
     }
 
-    /// The complete response to a request that begins with this line.
-    fn answer(&self, line: &str) -> String {
+    /// Writes the response to a request that begins with this line.
+    fn answer(&self, line: &str, peer: &mut impl Write) -> io::Result<()> {
         let mut words = line.split(' ');
         let (method, target) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
-        let path = target.split('?').next().unwrap_or_default();
-        let (status, kind, text) = match method {
-            "GET" | "HEAD" => self.page(path),
-            "" => (
-                "400 Bad Request",
-                TEXT,
-                "this is not an HTTP request, or it is too long\n".to_owned(),
-            ),
-            _ => (
-                "405 Method Not Allowed",
-                TEXT,
-                "only GET and HEAD are allowed\n".to_owned(),
-            ),
+        let (path, query) = target.split_once('?').unwrap_or((target, ""));
+        let answer = match method {
+            "GET" | "HEAD" => self.page(path, query),
+            "" => Answer::text("400 Bad Request", "this is not an HTTP request, or it is too long"),
+            _ => Answer::text("405 Method Not Allowed", "only GET and HEAD are allowed"),
         };
-        let mut answer = format!(
-            "HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {}\r\nAllow: GET, HEAD\r\n\
-             Connection: close\r\n\r\n",
-            text.len()
-        );
+        peer.write_all(answer.head().as_bytes())?;
         if method != "HEAD" {
-            answer += &text;
+            peer.write_all(answer.document.text.as_bytes())?;
         }
-        answer
+        Ok(())
     }
 
-    fn page(&self, path: &str) -> Answer {
+    fn page(&self, path: &str, query: &str) -> Answer {
         match path {
             "/metrics" => match self.pages.metrics() {
-                Ok(text) => ("200 OK", CONTENT_TYPE, text),
-                Err(error) => (
-                    "500 Internal Server Error",
-                    TEXT,
-                    format!("failed to encode the metrics: {error}\n"),
-                ),
+                Ok(text) => Answer::new(OK, CONTENT_TYPE, text),
+                Err(error) => {
+                    let text = format!("failed to encode the metrics: {error}");
+                    Answer::text("500 Internal Server Error", &text)
+                }
             },
             "/healthz" => verdict(self.health()),
             "/readyz" => verdict(self.pages.readiness()),
-            _ => (
-                "404 Not Found",
-                TEXT,
-                "here are /metrics, /healthz and /readyz\n".to_owned(),
-            ),
+            _ => match self.documents.document(path, query) {
+                Some(document) => Answer { status: OK, document },
+                None => Answer::text(
+                    "404 Not Found",
+                    "here are / for people, /status.json, /history.json, /metrics, /healthz and /readyz",
+                ),
+            },
         }
     }
 
@@ -251,8 +250,8 @@ impl Site {
 
 fn verdict(result: Result<(), String>) -> Answer {
     match result {
-        Ok(()) => ("200 OK", TEXT, "ok\n".to_owned()),
-        Err(reason) => ("503 Service Unavailable", TEXT, format!("{reason}\n")),
+        Ok(()) => Answer::text(OK, "ok"),
+        Err(reason) => Answer::text("503 Service Unavailable", &reason),
     }
 }
 

@@ -3,6 +3,7 @@
 //! Owns the protocols: sd_notify(3) and HTTP. The worker and the consumer own the figures and texts, which they provide
 //! as `Pages` and `Progress`.
 
+pub mod answer;
 mod connections;
 pub mod http;
 pub mod notify;

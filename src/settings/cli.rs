@@ -266,7 +266,7 @@ fn entry_id(text: &str) -> Result<EntryId, String> {
 
 pub const DEFAULT_STREAM: &str = "firehose:events";
 
-// Defaults of the worker that the consumer goes by.
+// Defaults of the worker that the consumer's page goes by.
 pub const DEFAULT_METRICS_KEYS: &str = "firehose:metrics,cluster:metrics";
 pub const DEFAULT_CLAIM_IDLE_MS: u64 = 30_000;
 pub const DEFAULT_DEAD_LETTER_MAXLEN: u64 = 10_000;
@@ -306,7 +306,7 @@ pub struct RedisSettings {
 /// What a process that runs as a service serves, and how it stops.
 #[derive(Clone, Debug, Args)]
 pub struct ServiceSettings {
-    /// host:port to serve /metrics, /healthz and /readyz on; empty to serve nothing
+    /// host:port to serve a page for people, /metrics, /healthz and /readyz on; empty to serve nothing
     #[arg(long, env = "METRICS_ADDR", default_value = "")]
     pub metrics_addr: String,
 

@@ -81,6 +81,8 @@ mod dead_letters;
 mod plans;
 // Metrics and health checks over HTTP.
 mod prometheus;
+// The page for people, at the same address.
+mod page;
 // Untrusted text is harmless in a terminal; the log delays no thread.
 mod hostile;
 mod logging;
