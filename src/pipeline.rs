@@ -16,7 +16,7 @@ use crate::ack::{self, Acker};
 use crate::apply::{KnownUsers, Memory, PageKeys};
 use crate::batch::Batches;
 use crate::entry::Entry;
-use crate::figures::scope::Scope;
+use crate::figures::target::Target;
 use crate::fill;
 use crate::group::consumer::{self, Consumer};
 use crate::group::members::member::Member;
@@ -147,8 +147,8 @@ impl Pipeline {
         let Some(address) = &self.config.metrics_addr else {
             return Ok(());
         };
-        let scope = Scope::of_worker(&self.config, DEFAULT_CURSOR);
-        let page = Page::spawn(threads, "worker", &self.redis, scope, &self.stop)?;
+        let target = Target::of_worker(&self.config, DEFAULT_CURSOR);
+        let page = Page::spawn(threads, "worker", &self.redis, target, &self.stop)?;
         let exposition = Exposition::new(Arc::clone(&self.metrics), Arc::clone(&self.in_flight));
         Http::spawn(threads, address, exposition, page, &self.stop)
     }

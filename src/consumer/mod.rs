@@ -36,7 +36,7 @@ use std::time::Duration;
 
 use crossbeam_channel::bounded;
 
-use crate::figures::scope::Scope;
+use crate::figures::target::Target;
 use crate::lease::holder::{Holder, Name};
 use crate::page::Page;
 use crate::redis::link::Redis;
@@ -215,8 +215,8 @@ impl Consumer {
         let Some(address) = &self.config.metrics_addr else {
             return Ok(());
         };
-        let scope = Scope::of_consumer(&self.config);
-        let page = Page::spawn(threads, "consumer", &self.redis, scope, &self.stop)?;
+        let target = Target::of_consumer(&self.config);
+        let page = Page::spawn(threads, "consumer", &self.redis, target, &self.stop)?;
         let exposition = Exposition::new(Arc::clone(&self.counts), self.terms.clone());
         Http::spawn(threads, address, exposition, page, &self.stop)
     }

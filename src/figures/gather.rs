@@ -12,7 +12,7 @@ use redis::{FromRedisValue, RedisError, RedisResult, Value, from_redis_value};
 use super::kept::{self, Kept};
 use super::letters::{DeadLetter, Letters};
 use super::producer::{self, Consumer, Producer, STATUS, SetAside, State, is_foreign};
-use super::scope::Scope;
+use super::target::Target;
 use super::{Figures, Question, Worker, judge};
 use crate::dead_letter::DEAD_LETTERS;
 use crate::group::stream_info::{self, StreamInfo};
@@ -32,7 +32,7 @@ const MAX_ASKED: usize = 500;
 /// Reads the figures repeatedly, because rates need two samples.
 pub struct Gatherer {
     link: Link,
-    scope: Scope,
+    target: Target,
     letters: Letters,
     totals: Rates,
     added: Rates,
@@ -41,10 +41,10 @@ pub struct Gatherer {
 }
 
 impl Gatherer {
-    pub fn new(redis: &Redis, scope: Scope) -> Gatherer {
+    pub fn new(redis: &Redis, target: Target) -> Gatherer {
         Gatherer {
             link: redis.link(Duration::ZERO),
-            scope,
+            target,
             letters: Letters::default(),
             totals: Rates::default(),
             added: Rates::default(),
@@ -59,12 +59,12 @@ impl Gatherer {
     ///
     /// Redis cannot be reached, or cannot serve.
     pub fn gather(&mut self) -> anyhow::Result<Figures> {
-        let scope = self.scope.clone();
+        let target = self.target.clone();
         let mut figures = Figures {
-            counters: self.hash(Question::Counters, &scope.counters)?,
+            counters: self.hash(Question::Counters, &target.counters)?,
             dead_letters: self.ask(Question::DeadLetters, redis::cmd("XLEN").arg(DEAD_LETTERS))?,
-            losses: self.hash(Question::Losses, &keys::losses(&scope))?,
-            ..scope.unknown()
+            losses: self.hash(Question::Losses, &keys::losses(&target))?,
+            ..target.unknown()
         };
         figures.newest_dead_letters = self.newest_dead_letters(figures.dead_letters)?;
         let report = self.text(Question::Producer, STATUS)?;
@@ -74,7 +74,7 @@ impl Gatherer {
             None => {}
         }
         figures.consumer = self.consumer(report.as_deref(), figures.producer.as_ref())?;
-        let info = stream_info::read(&mut self.link, &scope.stream, &scope.group);
+        let info = stream_info::read(&mut self.link, &target.stream, &target.group);
         let info = self.unless_refused(Question::Stream, info)?.flatten();
         figures.workers = self.workers(info.as_ref())?;
         self.add_rates(&mut figures);
@@ -82,7 +82,7 @@ impl Gatherer {
             self.add_stream(&mut figures, &info);
         }
         figures.refusals = std::mem::take(&mut self.refusals);
-        figures.findings = judge::all(&figures, &scope);
+        figures.findings = judge::all(&figures, &target);
         Ok(figures)
     }
 
@@ -124,7 +124,7 @@ impl Gatherer {
         let is_foreign = report.is_some_and(|report| is_foreign(report.as_bytes()));
         let own = report.filter(|_| !is_foreign);
         let status: Option<producer::Status> = own.and_then(|report| serde_json::from_str(report).ok());
-        let holder = self.text(Question::Consumer, &keys::cursor_holder(&self.scope.cursor_key))?;
+        let holder = self.text(Question::Consumer, &keys::cursor_holder(&self.target.cursor_key))?;
         if status.is_none() && holder.is_none() {
             return Ok(None);
         }
@@ -149,7 +149,7 @@ impl Gatherer {
     fn workers(&mut self, info: Option<&StreamInfo>) -> anyhow::Result<Vec<Worker>> {
         let known: &[StreamInfoConsumer] = info.map_or(&[], |info| &info.group.consumers);
         let mut workers: BTreeMap<String, Worker> = known.iter().map(|known| (known.name.clone(), of(known))).collect();
-        let own = self.scope.consumer.clone();
+        let own = self.target.consumer.clone();
         if let Some(own) = &own {
             own.clone_into(&mut workers.entry(own.clone()).or_default().consumer);
         }
@@ -170,8 +170,8 @@ impl Gatherer {
         let mut packed = Vec::new();
         for worker in &asked {
             for key in [
-                keys::holder(&self.scope, &worker.consumer),
-                status::key(&self.scope, &worker.consumer),
+                keys::holder(&self.target, &worker.consumer),
+                status::key(&self.target, &worker.consumer),
             ] {
                 redis::cmd("GET").arg(key).write_packed_command(&mut packed);
             }
@@ -231,7 +231,7 @@ impl Gatherer {
             self.added.add(now, added);
             let rate = self.added.over(Duration::from_secs(10));
             figures.added_per_second = Some(rate);
-            figures.trim_headroom_seconds = seconds_left(self.scope.max_stream_len, backlog, rate);
+            figures.trim_headroom_seconds = seconds_left(self.target.max_stream_len, backlog, rate);
         }
     }
 }

@@ -5,7 +5,7 @@
 
 use super::finding::{Finding, Level};
 use super::producer::{STATUS, State};
-use super::scope::Scope;
+use super::target::Target;
 use super::text::{grouped, list, quoted};
 use super::{Figures, Question, Worker};
 use crate::keys;
@@ -23,14 +23,14 @@ const FULL_PERCENT: u64 = 80;
 const BEHIND: &str = "start the worker, or find out what it waits for: firehose-worker status";
 
 /// All findings. Unlike `check`, which asks the servers itself, this believes what the processes say of them.
-pub fn all(figures: &Figures, scope: &Scope) -> Vec<Finding> {
+pub fn all(figures: &Figures, target: &Target) -> Vec<Finding> {
     let mut findings = waiting(figures);
     findings.extend(paused(figures));
     findings.extend(match figures.length {
-        Some(_) => stream(figures, scope),
-        None => vec![no_stream(figures, scope)],
+        Some(_) => stream(figures, target),
+        None => vec![no_stream(figures, target)],
     });
-    findings.extend(rest(figures, scope));
+    findings.extend(rest(figures, target));
     findings.extend(refused(figures));
     findings
 }
@@ -73,48 +73,48 @@ fn paused(figures: &Figures) -> Option<Finding> {
     })
 }
 
-fn no_stream(figures: &Figures, scope: &Scope) -> Finding {
+fn no_stream(figures: &Figures, target: &Target) -> Finding {
     match figures.refusals.get(&Question::Stream) {
         Some(error) => Finding::warn(
             "stream",
             format!("its state is unknown: {}", link::describe(error)),
-            link::remedy(error, &format!("~{} +xinfo +multi +exec", scope.stream)),
+            link::remedy(error, &format!("~{} +xinfo +multi +exec", target.stream)),
         ),
         None => Finding::warn(
             "stream",
-            format!("{} or its group {} does not exist yet", scope.stream, scope.group),
+            format!("{} or its group {} does not exist yet", target.stream, target.group),
             "start the firehose consumer, which makes the stream, and the worker, which makes the group",
         ),
     }
 }
 
 /// About a stream and a group that exist.
-pub fn stream(figures: &Figures, scope: &Scope) -> Vec<Finding> {
+pub fn stream(figures: &Figures, target: &Target) -> Vec<Finding> {
     vec![
         Finding::ok(
             "stream",
-            format!("{} has {} entries", scope.stream, grouped(figures.length.unwrap_or(0))),
+            format!("{} has {} entries", target.stream, grouped(figures.length.unwrap_or(0))),
         ),
-        Finding::ok("group", &scope.group),
-        pending(figures, scope),
-        backlog(figures, scope),
+        Finding::ok("group", &target.group),
+        pending(figures, target),
+        backlog(figures, target),
     ]
 }
 
 /// About everything else.
-pub fn rest(figures: &Figures, scope: &Scope) -> Vec<Finding> {
+pub fn rest(figures: &Figures, target: &Target) -> Vec<Finding> {
     let findings = [
         dead_letters(figures),
-        losses(figures, scope),
-        worker(figures, scope),
+        losses(figures, target),
+        worker(figures, target),
         producer(figures),
-        headroom(figures, scope),
+        headroom(figures, target),
     ];
     findings.into_iter().flatten().collect()
 }
 
-fn pending(figures: &Figures, scope: &Scope) -> Finding {
-    let claim_idle_ms = scope.claim_idle.as_millis() as u64;
+fn pending(figures: &Figures, target: &Target) -> Finding {
+    let claim_idle_ms = target.claim_idle.as_millis() as u64;
     let consumers = || figures.workers.iter().filter(|worker| worker.idle_ms.is_some());
     let describe = |worker: &Worker| Some(format!("{}: {}", worker.consumer, worker.describe_consumer()?));
     let described: Vec<String> = consumers().filter_map(describe).collect();
@@ -135,9 +135,9 @@ fn pending(figures: &Figures, scope: &Scope) -> Finding {
     }
 }
 
-fn backlog(figures: &Figures, scope: &Scope) -> Finding {
+fn backlog(figures: &Figures, target: &Target) -> Finding {
     let found = figures.describe_backlog();
-    let limit = scope.max_stream_len;
+    let limit = target.max_stream_len;
     if figures.has_gap {
         let found = format!("{found}; other entries were trimmed before they were read");
         Finding::warn("backlog", found, BEHIND)
@@ -170,7 +170,7 @@ fn dead_letters(figures: &Figures) -> Option<Finding> {
     })
 }
 
-fn losses(figures: &Figures, scope: &Scope) -> Option<Finding> {
+fn losses(figures: &Figures, target: &Target) -> Option<Finding> {
     if figures.refusals.contains_key(&Question::Losses) {
         return None;
     }
@@ -183,17 +183,17 @@ fn losses(figures: &Figures, scope: &Scope) -> Option<Finding> {
             format!("entries were trimmed before they were applied: {found}"),
             format!(
                 "raise the producer's limit of entries, or make the worker faster; to forget them: redis-cli DEL {}",
-                quoted(&keys::losses(scope))
+                quoted(&keys::losses(target))
             ),
         ),
     })
 }
 
-fn worker(figures: &Figures, scope: &Scope) -> Option<Finding> {
+fn worker(figures: &Figures, target: &Target) -> Option<Finding> {
     if figures.refusals.contains_key(&Question::Holder) {
         return None;
     }
-    let is_asked = |worker: &&Worker| match &scope.consumer {
+    let is_asked = |worker: &&Worker| match &target.consumer {
         Some(own) => worker.consumer == *own,
         None => worker.held_by.is_some(),
     };
@@ -203,7 +203,10 @@ fn worker(figures: &Figures, scope: &Scope) -> Option<Finding> {
         Some(found) => Finding::ok("worker", found),
         None => Finding::warn(
             "worker",
-            format!("no process runs as {}", scope.consumer.as_deref().unwrap_or("a worker")),
+            format!(
+                "no process runs as {}",
+                target.consumer.as_deref().unwrap_or("a worker")
+            ),
             "systemctl start firehose-worker, once nothing here fails",
         ),
     })
@@ -225,10 +228,10 @@ fn producer(figures: &Figures) -> Option<Finding> {
     })
 }
 
-fn headroom(figures: &Figures, scope: &Scope) -> Option<Finding> {
+fn headroom(figures: &Figures, target: &Target) -> Option<Finding> {
     let (backlog, added) = (figures.backlog?, figures.added_per_second?);
     let what = "trim headroom";
-    let limit = scope.max_stream_len;
+    let limit = target.max_stream_len;
     let found = figures.describe_headroom();
     // Over so short a time a burst looks like a trend: only a backlog that reaches the limit soon is worth a warning.
     let growth = figures.backlog_growth.filter(|growth| *growth > added / 10.0);
@@ -278,8 +281,8 @@ mod tests {
     use super::*;
     use crate::report::status::Status;
 
-    fn scope() -> Scope {
-        Scope {
+    fn target() -> Target {
+        Target {
             stream: "s".to_owned(),
             group: "g".to_owned(),
             consumer: Some("me".to_owned()),
@@ -292,8 +295,8 @@ mod tests {
     }
 
     /// The findings that are not ok, as `what: found — remedy`.
-    fn wrong(figures: &Figures, scope: &Scope) -> Vec<String> {
-        let wrong = all(figures, scope)
+    fn wrong(figures: &Figures, target: &Target) -> Vec<String> {
+        let wrong = all(figures, target)
             .into_iter()
             .filter(|finding| finding.level != Level::Ok);
         wrong
@@ -319,7 +322,7 @@ mod tests {
 
     #[test]
     fn each_fault_is_found_alone() {
-        assert_eq!(wrong(&sound(), &scope()).len(), 1);
+        assert_eq!(wrong(&sound(), &target()).len(), 1);
         type Break = fn(&mut Figures);
         let breaks: [(&str, Break); 9] = [
             ("stream: s or its group g does not exist", |figures| {
@@ -361,7 +364,7 @@ mod tests {
         for (wanted, break_it) in breaks {
             let mut figures = sound();
             break_it(&mut figures);
-            let wrong = wrong(&figures, &scope());
+            let wrong = wrong(&figures, &target());
             assert_eq!(wrong.len(), 2, "{wanted}: {wrong:?}");
             assert!(wrong.iter().any(|line| line.starts_with(wanted)), "{wanted}: {wrong:?}");
         }
@@ -369,15 +372,15 @@ mod tests {
 
     #[test]
     fn the_consumers_page_asks_for_any_worker() {
-        let scope = Scope {
+        let target = Target {
             consumer: None,
-            ..scope()
+            ..target()
         };
         let mut figures = sound();
         figures.workers[0].consumer = "other".to_owned();
-        assert_eq!(wrong(&figures, &scope).len(), 1);
+        assert_eq!(wrong(&figures, &target).len(), 1);
         figures.workers[0].held_by = None;
-        let wrong = wrong(&figures, &scope);
+        let wrong = wrong(&figures, &target);
         assert!(
             wrong.iter().any(|line| line.contains("no process runs as a worker")),
             "{wrong:?}"

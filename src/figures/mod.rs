@@ -9,7 +9,7 @@ pub mod judge;
 pub mod kept;
 pub mod letters;
 pub mod producer;
-pub mod scope;
+pub mod target;
 pub mod text;
 
 use std::collections::BTreeMap;

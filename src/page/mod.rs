@@ -19,7 +19,7 @@ use serde::Serialize;
 use crate::figures::Figures;
 use crate::figures::finding::Finding;
 use crate::figures::gather::Gatherer;
-use crate::figures::scope::Scope;
+use crate::figures::target::Target;
 use crate::lease::mark;
 use crate::logging::shown;
 use crate::redis::link::Redis;
@@ -83,10 +83,10 @@ impl Page {
         threads: &mut Threads,
         kind: &'static str,
         redis: &Redis,
-        scope: Scope,
+        target: Target,
         stop: &Stop,
     ) -> anyhow::Result<Page> {
-        let last = scope.unknown();
+        let last = target.unknown();
         let page = Page(Arc::new(Inner {
             html: Html::new(),
             kind,
@@ -96,7 +96,7 @@ impl Page {
             }),
         }));
         let watcher = Watcher {
-            gatherer: Gatherer::new(redis, scope),
+            gatherer: Gatherer::new(redis, target),
             last,
             page: page.clone(),
         };

@@ -9,7 +9,7 @@ use redis::RedisError;
 use super::report::{Checked, Report, Unusable};
 use super::rights::User;
 use crate::figures::gather::Gatherer;
-use crate::figures::scope::Scope;
+use crate::figures::target::Target;
 use crate::figures::text::grouped;
 use crate::figures::{Figures, Question, judge};
 use crate::redis::link::{self, Redis};
@@ -21,22 +21,22 @@ const SAMPLE: Duration = Duration::from_millis(1500);
 
 pub fn check(redis: &Redis, user: &User, config: &Config, report: &Report) -> Checked {
     report.about("stream");
-    let scope = Scope::of_worker(config, DEFAULT_CURSOR);
-    let figures = gather(redis, &scope, report).map_err(|error| {
+    let target = Target::of_worker(config, DEFAULT_CURSOR);
+    let figures = gather(redis, &target, report).map_err(|error| {
         report.about("stream");
         Unusable::new(format!("{error:#}"), "follow Redis's message")
     })?;
     match figures.length {
-        Some(_) => report.find(judge::stream(&figures, &scope)),
+        Some(_) => report.find(judge::stream(&figures, &target)),
         None => check_stream(redis, &figures, user, config, report),
     }
-    report.find(judge::rest(&figures, &scope));
+    report.find(judge::rest(&figures, &target));
     Ok(())
 }
 
 /// The figures, with rates if there is a group.
-fn gather(redis: &Redis, scope: &Scope, report: &Report) -> anyhow::Result<Figures> {
-    let mut gatherer = Gatherer::new(redis, scope.clone());
+fn gather(redis: &Redis, target: &Target, report: &Report) -> anyhow::Result<Figures> {
+    let mut gatherer = Gatherer::new(redis, target.clone());
     let figures = gatherer.gather()?;
     if figures.length.is_none() {
         return Ok(figures);

@@ -12,7 +12,7 @@ use anyhow::Context;
 
 use crate::figures::Figures;
 use crate::figures::gather::Gatherer;
-use crate::figures::scope::Scope;
+use crate::figures::target::Target;
 use crate::logging::shown;
 use crate::logging::stderr;
 use crate::redis::link::Redis;
@@ -48,7 +48,7 @@ pub fn run(
     let cursor_key = consumer.map_or("", |known| &known.settings.redis_cursor_key);
     let mut gatherer = Gatherer::new(
         &redis,
-        Scope::of_worker(config, &or_default(cursor_key, DEFAULT_CURSOR)),
+        Target::of_worker(config, &or_default(cursor_key, DEFAULT_CURSOR)),
     );
     let first = gatherer.gather().context("failed to read the status from redis")?;
     let Some(interval) = interval else {

@@ -9,7 +9,7 @@ use crate::settings::config::Config;
 use crate::settings::consumer::ConsumerConfig;
 
 #[derive(Clone)]
-pub struct Scope {
+pub struct Target {
     pub stream: String,
     pub group: String,
     /// The consumer name of these settings in the group. The firehose consumer has none.
@@ -23,10 +23,10 @@ pub struct Scope {
     pub claim_idle: Duration,
 }
 
-impl Scope {
-    /// The scope of a worker with these settings, beside a consumer with this cursor.
-    pub fn of_worker(config: &Config, cursor_key: &str) -> Scope {
-        Scope {
+impl Target {
+    /// The target of a worker with these settings, beside a consumer with this cursor.
+    pub fn of_worker(config: &Config, cursor_key: &str) -> Target {
+        Target {
             stream: config.stream.clone(),
             group: config.group.clone(),
             consumer: Some(config.consumer.clone()),
@@ -38,9 +38,9 @@ impl Scope {
         }
     }
 
-    /// The scope of the firehose consumer, which takes the workers' settings to be the default ones.
-    pub fn of_consumer(config: &ConsumerConfig) -> Scope {
-        Scope {
+    /// The target of the firehose consumer, which takes the workers' settings to be the default ones.
+    pub fn of_consumer(config: &ConsumerConfig) -> Target {
+        Target {
             stream: config.stream.clone(),
             group: config.group.clone(),
             consumer: None,
@@ -63,11 +63,11 @@ impl Scope {
     }
 }
 
-impl<'a> From<&'a Scope> for Group<'a> {
-    fn from(scope: &'a Scope) -> Group<'a> {
+impl<'a> From<&'a Target> for Group<'a> {
+    fn from(target: &'a Target) -> Group<'a> {
         Group {
-            stream: &scope.stream,
-            name: &scope.group,
+            stream: &target.stream,
+            name: &target.group,
         }
     }
 }
