@@ -53,6 +53,10 @@ use crate::worker::Worker;
 use crate::worker::poison::{self, RunningAttempts, SuspectAttempts};
 use crate::worker::portion::Portion;
 
+/// Batches that may wait in a worker's channel. While one is full, the reader serves no other worker: with room for a
+/// single batch, transactions were a quarter smaller. MAX_IN_FLIGHT_MIB bounds the memory.
+const BATCHES_PER_CHANNEL: usize = 2;
+
 /// Finished entries on their way to the acker. They are small, since their data has been dropped.
 const DONE_CAPACITY: usize = 2048;
 
@@ -244,8 +248,7 @@ impl Pipeline {
         let page_keys = PageKeys::new(self.clock.clone());
         let known = KnownUsers::default();
         for number in 0..self.config.workers {
-            // One batch that waits is enough to keep the worker busy.
-            let (tx, inbox) = bounded(self.config.max_batch_entries);
+            let (tx, inbox) = bounded(BATCHES_PER_CHANNEL * self.config.max_batch_entries);
             let suspect_above = poison::suspect_above(self.config.max_deliveries);
             let worker = Worker {
                 batches: Batches::new(inbox, self.config.max_batch_entries, suspect_above),
