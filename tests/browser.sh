@@ -20,6 +20,7 @@ start_browser() {
     port=$(free_port)
     driver=http://127.0.0.1:$port
     # Its profile is below the servers' directory, and goes with it.
+    # shellcheck disable=SC2154 # servers.sh sets it
     TMPDIR=$servers_dir setsid chromedriver --port="$port" >"$servers_dir/chromedriver.log" 2>&1 &
     driver_pid=$!
     await_server "$driver_pid" curl -sf "$driver/status" || die "chromedriver does not start"
