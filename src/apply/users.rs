@@ -173,11 +173,13 @@ pub fn forbidden<'o>(
     let dids: BTreeSet<&str> = heeding.map(|op| op.repo.as_ref()).collect();
     let mut forbidden = HashSet::new();
     let mut asked = Vec::new();
-    let began = known.began();
+    let now;
     {
         let known = known.lock();
+        // Under the lock, no other worker's reading is later than this.
+        now = known.now();
         for did in dids {
-            match known.is_forbidden(did, began.at) {
+            match known.is_forbidden(did, now) {
                 Some(true) => _ = forbidden.insert(did),
                 Some(false) => {}
                 None => asked.push(did),
@@ -199,7 +201,7 @@ pub fn forbidden<'o>(
         }
         let opt_out = OptOut {
             is_forbidden,
-            read_at: began.at,
+            read_at: now,
         };
         known.learn(did, |known| known.opt_out = Some(opt_out));
     }

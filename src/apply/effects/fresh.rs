@@ -1,8 +1,8 @@
 //! The viewer states that do not exist yet.
 //!
 //! Owns their reading, before the likes, reposts and bookmarks of a batch are written. A pair without a viewer state
-//! has none of these records: the worker deletes no state but together with them. Where another program has, COPY
-//! meets the row, and the batch is written again with INSERT.
+//! has none of these records, because the worker deletes a state only together with them. If another program deleted it,
+//! or if states were not written before, COPY fails on the record's row, and the batch is written again with INSERT.
 
 use std::collections::{BTreeSet, HashSet};
 

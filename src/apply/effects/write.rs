@@ -139,10 +139,12 @@ impl Effects<'_> {
         }
         let mut viewers = std::mem::take(&mut self.viewers);
         if let Some(fresh) = fresh {
-            let (new, old) = viewers
+            let (new, old): (Viewers, Viewers) = viewers
                 .into_iter()
                 .partition(|((post, viewer), _)| fresh.contains(post, viewer));
-            copy_viewers(client, &new)?;
+            if !new.is_empty() {
+                copy_viewers(client, &new)?;
+            }
             viewers = old;
         }
         if !viewers.is_empty() {
