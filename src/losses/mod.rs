@@ -15,7 +15,7 @@ pub mod unread;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use redis::RedisResult;
+use redis::{InfoDict, RedisResult};
 
 use crate::dead_letter::DEAD_LETTERS;
 use crate::group::consumer::Consumer;
@@ -28,7 +28,7 @@ use crate::runtime::retry::Refusal;
 use crate::runtime::shutdown::Stop;
 use crate::settings::config::Config;
 use forecast::{Forecast, News};
-use unread::{Given, Seen};
+use unread::{Given, RunId, Seen};
 
 const INTERVAL: Duration = Duration::from_secs(2);
 
@@ -47,10 +47,11 @@ pub fn dead_letters_are_many(number: u64, limit: u64) -> bool {
     number * 10 >= limit * 8
 }
 
-/// The consequences of lacking the rights on the stream, on the key with the results, and on the dead letters.
+/// The consequences of lacking the rights on the stream, on the key with the results, on the dead letters and on INFO.
 const NO_SAMPLES: &str = "unread entries that are trimmed are neither counted nor predicted";
 const NO_KEEPING: &str = "losses are counted for this run only";
 const NO_LETTERS: &str = "the log does not report when the dead letters reach their limit";
+const NO_SERVER: &str = "losses beside other workers, or after a worker was killed, may go uncounted";
 
 const KEEPING_RULE: &str = "~firehose:worker:* +watch +unwatch +hget +hset +hincrby +multi +exec";
 
@@ -67,6 +68,8 @@ pub struct Losses {
     metrics: Arc<Metrics>,
     clocks: Comparison,
     forecast: Forecast,
+    /// The number of the link's connection, and the process of Redis at its other end.
+    server: Option<(u64, Option<RunId>)>,
     last: Option<Look>,
     put_off: u32,
     /// The last sample, if the Redis user lacks the rights to store it.
@@ -94,6 +97,7 @@ impl Losses {
             metrics,
             clocks: Comparison::new(clock),
             forecast: Forecast::new(config.max_stream_len as u64),
+            server: None,
             last: None,
             put_off: 0,
             kept: None,
@@ -113,8 +117,8 @@ impl Losses {
         while !stop.wait(if self.last.is_none() { FIRST_INTERVAL } else { INTERVAL }) {
             self.sample_and_log(false);
         }
-        // Without a last sample, the next process would count what was read since then as lost if Redis has restarted
-        // and set entries-read back. A broken connection is noticed only when it is used, hence a second attempt.
+        // If Redis restarts before the next process samples, that one can tell what was lost only since the last sample.
+        // A broken connection is noticed only when it is used, hence a second attempt.
         let was_connected = self.link.is_connected();
         if !self.sample_and_log(false) && was_connected {
             self.sample_and_log(false);
@@ -151,7 +155,8 @@ impl Losses {
     }
 
     fn sample(&mut self, is_before_reading: bool) -> RedisResult<()> {
-        let was_connected = self.link.is_connected();
+        // Before the other commands: a connection that breaks in between makes them fail.
+        let server = self.server()?;
         let info = stream_info::read(&mut self.link, &self.consumer.stream, &self.consumer.group);
         let Some(info) = self.link.optional(info, NO_SAMPLES, "+xinfo +multi +exec")? else {
             return Ok(());
@@ -172,8 +177,8 @@ impl Losses {
         if self.is_to_put_off(&info, reads) {
             return self.forget_watch();
         }
-        let given = self.given(kept.as_ref(), &info, reads, was_connected);
-        let Some((seen, lost)) = unread::compare(kept.as_ref(), given, &info) else {
+        let given = self.given(kept.as_ref(), &info, reads, server);
+        let Some((seen, lost)) = unread::compare(kept.as_ref(), given, &info, server) else {
             if self.link.is_first("old redis") {
                 log::info!(
                     "redis before 7.0 does not report how many unread entries were trimmed: they are not counted"
@@ -221,19 +226,30 @@ impl Losses {
         others.all(|other| other.idle as u128 > since)
     }
 
-    fn given(&self, kept: Option<&Seen>, info: &StreamInfo, reads: Option<Reads>, was_connected: bool) -> Given {
-        let Some(last) = &self.last else {
-            return Given::ByRedis;
-        };
-        let own = last.reads.zip(reads).filter(|(then, now)| then.epoch == now.epoch);
+    fn given(&self, kept: Option<&Seen>, info: &StreamInfo, reads: Option<Reads>, server: Option<RunId>) -> Given {
+        let own = self.last.as_ref().and_then(|last| last.reads.zip(reads));
+        let is_latest = kept.is_some() && kept == self.last.as_ref().map(|last| &last.seen);
         match own {
-            Some((then, now)) if self.is_alone(info) && kept == Some(&last.seen) => {
+            Some((then, now)) if then.epoch == now.epoch && is_latest && self.is_alone(info) => {
                 Given::Counted(now.number - then.number)
             }
-            // A new connection may reach a Redis that has set entries-read back.
-            _ if was_connected => Given::ByRedis,
+            _ if server.is_some() && kept.is_some_and(|kept| kept.server == server) => Given::ByRedis,
             _ => Given::Unknown,
         }
+    }
+
+    /// The process of Redis that answers, or `None` if the Redis user may not ask. Queried once per connection.
+    fn server(&mut self) -> RedisResult<Option<RunId>> {
+        let number = self.link.reach()?;
+        if let Some((_, server)) = self.server.filter(|(of, _)| *of == number) {
+            return Ok(server);
+        }
+        let info = self.link.query::<InfoDict>(redis::cmd("INFO").arg("server"));
+        let info = self.link.optional(info, NO_SERVER, "+info")?;
+        let run_id: Option<String> = info.and_then(|info| info.get("run_id"));
+        let server = run_id.and_then(|id| RunId::from_str_radix(id.get(..16)?, 16).ok());
+        self.server = Some((number, server));
+        Ok(server)
     }
 
     /// The last sample of any process. Watches it, so that `keep` detects if another process replaces it.

@@ -21,22 +21,28 @@ pub struct Seen {
     entries_read: Option<u64>,
     added: u64,
     max_deleted: EntryId,
+    /// The process of Redis that was sampled, if it is known.
+    pub server: Option<RunId>,
 }
+
+/// The beginning of the run ID of a process of Redis, which is random.
+pub type RunId = u64;
 
 /// The source of the number of entries delivered to the group since the last sample.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Given {
     /// This process's reader, because no other consumer has read.
     Counted(u64),
-    /// Redis's entries-read, because other consumers read too, or because the period began before this process.
+    /// The entries-read of the same process of Redis, because other consumers read too, or because the period began
+    /// before this process.
     ByRedis,
-    /// None: Redis may have restarted in between.
+    /// None: Redis may have restarted in between, which sets entries-read back.
     Unknown,
 }
 
 /// Compares a sample with the previous one. Returns the new state and the number of entries lost in between, or `None`
 /// before Redis 7.0, which does not count added entries.
-pub fn compare(seen: Option<&Seen>, given: Given, info: &StreamInfo) -> Option<(Seen, u64)> {
+pub fn compare(seen: Option<&Seen>, given: Given, info: &StreamInfo, server: Option<RunId>) -> Option<(Seen, u64)> {
     let at_sample = info.position()?;
     let expected = match seen {
         Some(seen) => seen.expected(given, info),
@@ -54,6 +60,7 @@ pub fn compare(seen: Option<&Seen>, given: Given, info: &StreamInfo) -> Option<(
         entries_read: info.group.entries_read,
         added: info.added?,
         max_deleted: info.max_deleted,
+        server,
     };
     Some((seen, lost))
 }
@@ -98,7 +105,11 @@ impl fmt::Display for Seen {
         let number = |number: Option<u64>| number.map_or("-".to_owned(), |number| number.to_string());
         let (position, entries_read) = (number(self.position), number(self.entries_read));
         let (delivered, added, max_deleted) = (self.delivered, self.added, self.max_deleted);
-        write!(f, "{position} {delivered} {entries_read} {added} {max_deleted}")
+        let server = number(self.server);
+        write!(
+            f,
+            "{position} {delivered} {entries_read} {added} {max_deleted} {server}"
+        )
     }
 }
 
@@ -113,6 +124,7 @@ impl Seen {
             entries_read: word()?.parse().ok(),
             added: word()?.parse().ok()?,
             max_deleted: EntryId::parse(word()?.as_bytes())?,
+            server: word()?.parse().ok(),
         })
     }
 }
@@ -147,7 +159,7 @@ mod tests {
     fn lost(looks: &[(Given, StreamInfo)]) -> Vec<u64> {
         let mut seen = None;
         let look = |(given, info): &(Given, StreamInfo)| {
-            let (next, lost) = compare(seen.as_ref(), *given, info).unwrap();
+            let (next, lost) = compare(seen.as_ref(), *given, info, Some(1)).unwrap();
             seen = Seen::parse(&next.to_string());
             assert_eq!(seen, Some(next));
             lost

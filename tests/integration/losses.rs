@@ -275,6 +275,27 @@ fn a_redis_that_counts_wrongly_after_a_restart_makes_up_no_loss() {
     assert_eq!(lost(&stack, "unread_trimmed"), 0, "{}", shown(&log));
 }
 
+#[test]
+fn a_redis_that_counts_wrongly_after_a_restart_makes_up_no_loss_of_what_a_dead_worker_has_read() {
+    let redis = RedisServer::start_with(&["--appendonly", "yes", "--appendfsync", "always"]);
+    let stack = Stack::of(
+        redis,
+        Database::new(PostgresServer::shared(), "redis_counts_wrongly_of_dead"),
+    );
+    push_follows(&stack, 0, 20);
+    stack.drain();
+    rewrite_log(&stack);
+    push_follows(&stack, 20, 30);
+    stack.read_and_abandon("worker-a", 30);
+    stack.redis.kill();
+    stack.redis.restart();
+    assert_eq!(stack.groups()[0]["entries-read"], "20");
+    push_follows(&stack, 50, 10);
+    let log = stack.drain_with(&[("CONSUMER_ID", "worker-a")]).log;
+    assert_eq!(stack.count("follows"), 60);
+    assert_eq!(lost(&stack, "unread_trimmed"), 0, "{}", shown(&log));
+}
+
 /// Makes Redis save its state, including entries-read.
 fn rewrite_log(stack: &Stack) {
     let mut connection = stack.redis();
@@ -330,7 +351,7 @@ fn without_the_right_to_inspect_the_stream_the_worker_logs_it_and_continues() {
     push_follows(&stack, 0, 5);
     cmd("ACL")
         .arg(&[
-            "SETUSER", "limited", "on", ">secret", "~*", "&*", "+@all", "-xinfo", "-xlen",
+            "SETUSER", "limited", "on", ">secret", "~*", "&*", "+@all", "-xinfo", "-xlen", "-info",
         ])
         .exec(&mut stack.redis())
         .expect("ACL SETUSER");
@@ -338,6 +359,7 @@ fn without_the_right_to_inspect_the_stream_the_worker_logs_it_and_continues() {
     let log = stack.drain_with(&[("REDIS_URL", &url)]).log;
     assert_eq!(n_lines(&log, "+xinfo +multi +exec"), 1, "{}", shown(&log));
     assert_eq!(n_lines(&log, "+xlen"), 1, "{}", shown(&log));
+    assert_eq!(n_lines(&log, "+info"), 1, "{}", shown(&log));
     assert_eq!(stack.count("follows"), 5);
     stack.assert_all_acknowledged();
 }

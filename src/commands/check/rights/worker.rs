@@ -24,10 +24,11 @@ const CLOCK: &str = "a check of this machine's clock";
 const COUNTERS: &str = "the dashboard's counters";
 const STATE: &str = "a standby, exact counters, the status, the growth of the database";
 const LOSSES: &str = "losses, and a warning before them";
+const RESTARTS: &str = "exact losses beside other workers and after a worker was killed";
 const LONG: &str = "long transactions during which no other worker takes the entries";
 
 /// Each with its keys and the feature that the worker lacks without it.
-const COMMANDS: [(&str, Keys, &str); 26] = [
+const COMMANDS: [(&str, Keys, &str); 27] = [
     (
         REQUIRED,
         Keys::Stream,
@@ -57,6 +58,7 @@ const COMMANDS: [(&str, Keys, &str); 26] = [
     (LOSSES, Keys::Stream, "XINFO GROUPS {key}"),
     (LOSSES, Keys::Stream, "XINFO CONSUMERS {key} {group}"),
     (LOSSES, Keys::DeadLetters, "XLEN {key}"),
+    (RESTARTS, Keys::None, "INFO"),
     (LONG, Keys::Stream, "XPENDING {key} {group} x + 1"),
 ];
 
