@@ -37,7 +37,8 @@ What is printed:
 
   events/s               entries by the time from process start until the group has no lag and nothing pending
   share of the limit     COPY's time by the worker's. COPY (binary, from the server's files, one session, psql's
-                         \timing) puts the rows that the worker has made into new tables with the same indexes
+                         \timing) puts the rows that the worker has made into new tables with the same indexes; with
+                         --rows also into tables that hold so many rows already
   CPU                    of all threads and processes, from start to the last acknowledgement; PostgreSQL's is that of
                          the server and every backend. The kernel's own writing to disk is nobody's
   CPU of others          what else kept the machine busy meanwhile, this script's share included: much of it, and the
@@ -208,8 +209,9 @@ timed_runs() {
     for ((run = 1; run <= runs; run++)); do
         for contender in "${!names[@]}"; do
             timed_run "$contender"
-            if ((contender == 0)); then
-                measure_limit
+            ((contender > 0)) || export_rows
+            if ((contender == 0)) || [[ ${templates[contender]} != empty ]]; then
+                measure_limit "$contender"
             fi
             say "run $run: $(last_run "$contender")"
         done

@@ -19,7 +19,7 @@ profile() {
         commands[last]=${commands[0]} environments[last]+=" PARALLEL_CONSUMERS=1"
         profiled_run "$last"
         show_reads
-        measure_limit
+        measure_limit "$last"
         show_statements
     else
         echo "pg_stat_statements is not there"
