@@ -103,7 +103,7 @@ mod tests {
         Entry {
             id: EntryId { ms, n: 0 },
             kind: None,
-            data: Some(vec![b' '; bytes]),
+            data: Some(vec![b' '; bytes].into()),
             seq: None,
             deliveries: 1,
         }

@@ -13,9 +13,9 @@ pub const DEAD_LETTERS: &str = "firehose:dead-letters";
 
 /// An entry, or one of its ops, that can never be applied.
 pub struct DeadLetter {
-    kind: Vec<u8>,
-    data: Vec<u8>,
-    seq: Vec<u8>,
+    kind: Box<[u8]>,
+    data: Box<[u8]>,
+    seq: Box<[u8]>,
     pub error: String,
     /// The path of the op, if `data` contains that op alone.
     op: Option<String>,
@@ -39,7 +39,7 @@ impl DeadLetter {
             // Does not copy the whole entry, which may have thousands of such ops.
             Some(data) => DeadLetter {
                 kind: entry.kind.clone().unwrap_or_default(),
-                data: data.into_bytes(),
+                data: data.into_bytes().into(),
                 seq: entry.seq.clone().unwrap_or_default(),
                 error,
                 op: Some(path.to_owned()),
@@ -51,8 +51,8 @@ impl DeadLetter {
     pub fn store(&self, orig_id: EntryId, deliveries: u64, maxlen: usize) -> Cmd {
         let mut add = redis::cmd("XADD");
         add.arg(DEAD_LETTERS).arg("MAXLEN").arg("~").arg(maxlen).arg("*");
-        add.arg("type").arg(&self.kind).arg("data").arg(&self.data);
-        add.arg("seq").arg(&self.seq).arg("origId").arg(orig_id.to_string());
+        add.arg("type").arg(&self.kind[..]).arg("data").arg(&self.data[..]);
+        add.arg("seq").arg(&self.seq[..]).arg("origId").arg(orig_id.to_string());
         add.arg("deliveries").arg(deliveries).arg("error").arg(&self.error);
         if let Some(op) = &self.op {
             add.arg("op").arg(op);

@@ -48,9 +48,9 @@ impl fmt::Display for EntryId {
 #[derive(Clone, Debug)]
 pub struct Entry {
     pub id: EntryId,
-    pub kind: Option<Vec<u8>>,
-    pub data: Option<Vec<u8>>,
-    pub seq: Option<Vec<u8>>,
+    pub kind: Option<Box<[u8]>>,
+    pub data: Option<Box<[u8]>>,
+    pub seq: Option<Box<[u8]>>,
     /// How often Redis had delivered the entry when last queried. 1 for a new entry, for which no query is made.
     pub deliveries: u64,
 }
@@ -61,7 +61,7 @@ impl Entry {
 
     /// The entry's share of the byte limit: its fields and the overhead.
     pub fn weight(&self) -> usize {
-        let len = |field: &Option<Vec<u8>>| field.as_ref().map_or(0, Vec::len);
+        let len = |field: &Option<Box<[u8]>>| field.as_ref().map_or(0, |bytes| bytes.len());
         Self::OVERHEAD + len(&self.kind) + len(&self.data) + len(&self.seq)
     }
 
@@ -113,7 +113,7 @@ mod tests {
         let entry = |data: &[u8]| Entry {
             id: EntryId::ZERO,
             kind: None,
-            data: Some(data.to_vec()),
+            data: Some(data.into()),
             seq: None,
             deliveries: 1,
         };

@@ -7,10 +7,11 @@
 //! releases it at a stop or at the end of its session (`group::session`). Nothing is read in a session while entries of
 //! the last one are in flight.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use foldhash::{HashMap, HashSet};
+use foldhash::HashSet;
 
 use crate::entry::EntryId;
 use crate::runtime::heartbeat;
@@ -23,7 +24,8 @@ pub struct InFlight {
 
 #[derive(Default)]
 struct Entries {
-    held: HashMap<EntryId, Held>,
+    /// Sorted, which takes half the memory of a hash table.
+    held: BTreeMap<EntryId, Held>,
     bytes: usize,
     /// When the read was sent whose answer comes next.
     asked_at: Option<Instant>,
@@ -110,9 +112,7 @@ impl InFlight {
         let entries = self.lock();
         let is_old = |held: &Held| !held.is_taken && held.since.elapsed() >= time;
         let old = entries.held.iter().filter(|(_, held)| is_old(held));
-        let mut ids: Vec<EntryId> = old.map(|(id, _)| *id).collect();
-        ids.sort_unstable();
-        ids
+        old.map(|(id, _)| *id).collect()
     }
 
     /// Records that the entries were renewed at `at`, which counts like a delivery.
@@ -140,7 +140,7 @@ impl InFlight {
     /// that has been acknowledged since.
     pub fn floor(&self, unsettled: EntryId) -> Option<EntryId> {
         let entries = self.lock();
-        match (&entries.released, entries.held.keys().min()) {
+        match (&entries.released, entries.held.keys().next()) {
             (Some(_), _) => None,
             (None, Some(oldest)) => Some(unsettled.min(*oldest)),
             (None, None) => Some(unsettled),

@@ -45,8 +45,8 @@ mod tests {
     fn worker(kind: &str, data: &str) -> usize {
         let entry = Entry {
             id: EntryId::ZERO,
-            kind: Some(kind.into()),
-            data: Some(data.into()),
+            kind: Some(kind.as_bytes().into()),
+            data: Some(data.as_bytes().into()),
             seq: None,
             deliveries: 1,
         };

@@ -58,9 +58,9 @@ pub struct Began {
     connections: u64,
 }
 
-/// The maximum number of remembered users, at about 50 bytes each including the free space of the table. When the
-/// cache is full it is cleared, and the next batch reads its users again.
-const CAPACITY: usize = 50_000;
+/// The maximum number of remembered users: nearly as many as fit into a table of 1 MiB. When the cache is full it is
+/// cleared, and the next batch reads its users again.
+const CAPACITY: usize = 28_000;
 
 /// The maximum time in seconds until an opt-out that was set takes effect.
 const OPT_OUT_AGE: Seconds = 60;

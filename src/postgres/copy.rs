@@ -1,7 +1,7 @@
 //! COPY with rows in binary format.
 //!
 //! Owns the format on the wire, and how many bytes a message holds. The writers of the postgres crate send a message of
-//! 4 KiB each time, which wakes the server as often; `CHUNK` costs both sides less.
+//! 4 KiB each time, which wakes the server as often; `CHUNK` costs both sides less, and little memory.
 
 use std::io::{self, Write};
 
@@ -15,7 +15,7 @@ use crate::micros::Micros;
 use crate::runtime::heartbeat;
 
 /// The size in bytes from which the rows are sent.
-const CHUNK: usize = 64 << 10;
+const CHUNK: usize = 16 << 10;
 
 /// The signature, no flags, no extension.
 const HEADER: &[u8] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";

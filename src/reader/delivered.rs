@@ -65,9 +65,9 @@ fn entry(answer: Value) -> Option<Delivered> {
     let mut fields = fields.into_iter();
     while let (Some(name), Some(value)) = (fields.next(), fields.next()) {
         match bytes(name).as_deref() {
-            Some(b"type") => entry.kind = bytes(value),
-            Some(b"data") => entry.data = bytes(value),
-            Some(b"seq") => entry.seq = bytes(value),
+            Some(b"type") => entry.kind = bytes(value).map(Vec::into_boxed_slice),
+            Some(b"data") => entry.data = bytes(value).map(Vec::into_boxed_slice),
+            Some(b"seq") => entry.seq = bytes(value).map(Vec::into_boxed_slice),
             _ => {}
         }
     }

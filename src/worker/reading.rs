@@ -93,8 +93,8 @@ mod tests {
     fn read_as(kind: &str, data: &str, generic_records: bool) -> (usize, usize, Vec<&'static str>) {
         let entry = Entry {
             id: EntryId { ms: 1, n: 0 },
-            kind: Some(kind.into()),
-            data: Some(data.into()),
+            kind: Some(kind.as_bytes().into()),
+            data: Some(data.as_bytes().into()),
             seq: None,
             deliveries: 1,
         };

@@ -141,9 +141,9 @@ struct Tally {
 fn check(what: &str, kind: &[u8], data: Vec<u8>, tally: &mut Tally) {
     let entry = Entry {
         id: EntryId { ms: TIME_MILLIS, n: 0 },
-        kind: Some(kind.to_vec()),
-        data: Some(data),
-        seq: Some(b"1".to_vec()),
+        kind: Some(kind.into()),
+        data: Some(data.into()),
+        seq: Some(b"1"[..].into()),
         deliveries: 1,
     };
     let before = counting::start();

@@ -100,9 +100,9 @@ fn entry(event: &Event, seed: u64) -> Entry {
             ms: event.ms(),
             n: seed,
         },
-        kind: Some(kind.into()),
-        data: Some(data.into_bytes()),
-        seq: Some(seq.into_bytes()),
+        kind: Some(kind.as_bytes().into()),
+        data: Some(data.into_bytes().into()),
+        seq: Some(seq.into_bytes().into()),
         deliveries: 1,
     }
 }
