@@ -381,7 +381,7 @@ pub struct Settings {
     pub max_batch_entries: String,
 
     /// Maximum size of the entries that are read and not yet acknowledged, in MiB
-    #[arg(long, env = "MAX_IN_FLIGHT_MIB", default_value = "5")]
+    #[arg(long, env = "MAX_IN_FLIGHT_MIB", default_value = "4")]
     pub max_in_flight_mib: String,
 
     /// Milliseconds after which the worker takes over the pending entries of an idle consumer
