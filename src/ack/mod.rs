@@ -293,7 +293,7 @@ impl Acker {
             return self.release(&[done], Vec::new());
         }
         for letter in letters {
-            self.log_letter(done.id, &letter.error);
+            self.log_letter(done.id, &letter.cause.text);
         }
         let batch = [done];
         self.release(&batch, xack::all_of_batch(&batch));

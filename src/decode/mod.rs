@@ -62,6 +62,20 @@ pub enum EntryError {
     OpsNotAnArray,
 }
 
+impl EntryError {
+    /// The error's name in metrics.
+    pub fn name(&self) -> &'static str {
+        match self {
+            EntryError::NoField(_) => "no_field",
+            EntryError::NotUtf8(_) => "not_utf8",
+            EntryError::NotJson(_) => "not_json",
+            EntryError::NotAnObject => "not_an_object",
+            EntryError::NotADid(_) => "not_a_did",
+            EntryError::OpsNotAnArray => "ops_not_an_array",
+        }
+    }
+}
+
 /// Why one op of a commit can never be applied.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum OpError {
@@ -71,6 +85,17 @@ pub enum OpError {
     NotAnObject,
     #[error("the op's path is not a string")]
     PathNotAString,
+}
+
+impl OpError {
+    /// The error's name in metrics.
+    pub fn name(&self) -> &'static str {
+        match self {
+            OpError::NotJson(_) => "op_not_json",
+            OpError::NotAnObject => "op_not_an_object",
+            OpError::PathNotAString => "op_path_not_a_string",
+        }
+    }
 }
 
 /// The text of an entry's data, without the characters that PostgreSQL cannot store.

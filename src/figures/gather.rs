@@ -200,10 +200,8 @@ impl Gatherer {
         let counted = self.totals.over(Duration::from_secs(3));
         let reported: f64 = statuses().map(|status| status.events_per_second).sum();
         let reported_over_a_minute: f64 = statuses().map(|status| status.events_per_second_over_a_minute).sum();
-        let mut ignored: BTreeMap<String, u64> = BTreeMap::new();
-        for (reason, number) in statuses().flat_map(|status| &status.ignored) {
-            *ignored.entry(reason.clone()).or_default() += number;
-        }
+        let ignored = sums(statuses().map(|status| &status.ignored));
+        let dead_letters_by_reason = sums(statuses().map(|status| &status.dead_letters));
         let newest = statuses().filter_map(|status| status.newest_committed_ms).max();
         let now_ms = Utc::now().timestamp_millis();
         figures.time_ms = u64::try_from(now_ms).ok();
@@ -211,6 +209,7 @@ impl Gatherer {
         figures.events_per_second = reported.max(counted);
         figures.events_per_second_over_a_minute = reported_over_a_minute.max(self.totals.over(Duration::from_secs(60)));
         figures.ignored = ignored;
+        figures.dead_letters_by_reason = dead_letters_by_reason;
     }
 
     fn add_stream(&mut self, figures: &mut Figures, info: &StreamInfo) {
@@ -234,6 +233,15 @@ impl Gatherer {
             figures.trim_headroom_seconds = seconds_left(self.target.max_stream_len, backlog, rate);
         }
     }
+}
+
+/// The sums of several processes' counts, by name.
+fn sums<'c>(counts: impl Iterator<Item = &'c BTreeMap<String, u64>>) -> BTreeMap<String, u64> {
+    let mut sums = BTreeMap::new();
+    for (name, number) in counts.flatten() {
+        *sums.entry(name.clone()).or_default() += number;
+    }
+    sums
 }
 
 fn of(consumer: &StreamInfoConsumer) -> Worker {

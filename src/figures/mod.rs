@@ -86,6 +86,8 @@ pub struct Figures {
     pub catch_up_seconds: Option<f64>,
     pub dead_letters: Option<u64>,
     pub dead_letter_limit: u64,
+    /// Those that the running workers have stored, by reason.
+    pub dead_letters_by_reason: BTreeMap<String, u64>,
     /// The newest ones, newest first; `null` if this user may not read them.
     pub newest_dead_letters: Option<Vec<DeadLetter>>,
     pub losses: BTreeMap<String, u64>,

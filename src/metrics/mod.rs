@@ -7,6 +7,7 @@ pub mod flush;
 pub mod readiness;
 pub mod timings;
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -30,6 +31,7 @@ pub struct Metrics {
     unread_trimmed: AtomicU64,
     groups_recreated: AtomicU64,
     ignored: [AtomicU64; Ignored::ALL.len()],
+    dead_letters: Mutex<BTreeMap<String, u64>>,
     record_counts: [AtomicI64; N_RECORD_FIELDS],
     newest_committed_ms: AtomicU64,
     reads: Mutex<Reads>,
@@ -50,6 +52,9 @@ pub struct RecordCounts {
     pub feed_items: i64,
     pub post_aggregations: i64,
 }
+
+/// Reasons of dead letters that are counted apart: SQLSTATEs of a trigger may be many.
+const MAX_REASONS: usize = 50;
 
 /// The number of fields.
 const N_RECORD_FIELDS: usize = 8;
@@ -105,10 +110,26 @@ impl Metrics {
             Outcome::Applied(Kind::Identity) => &self.identities,
             Outcome::Applied(Kind::Account) => &self.accounts,
             Outcome::Applied(Kind::Unknown) => return self.ignored(Ignored::UnknownType, number),
-            Outcome::Dead(_) => &self.errors,
+            Outcome::Dead(letters) => {
+                letters
+                    .iter()
+                    .for_each(|letter| self.dead_letters(&letter.cause.name, number));
+                &self.errors
+            }
             Outcome::Lost | Outcome::Dropped => &self.pending_trimmed,
         };
         counter.fetch_add(number, Relaxed);
+    }
+
+    fn dead_letters(&self, reason: &str, number: u64) {
+        let mut counts = self.lock_dead_letters();
+        let has_room = counts.len() < MAX_REASONS || counts.contains_key(reason);
+        let reason = if has_room { reason } else { "other" };
+        *counts.entry(reason.to_owned()).or_default() += number;
+    }
+
+    fn lock_dead_letters(&self) -> MutexGuard<'_, BTreeMap<String, u64>> {
+        self.dead_letters.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub fn ignored(&self, reason: Ignored, number: u64) {
@@ -138,6 +159,7 @@ impl Metrics {
             errors,
             losses: self.losses(),
             ignored: Ignored::ALL.map(ignored),
+            dead_letters: self.lock_dead_letters().clone(),
             newest_committed: (newest > 0).then(|| SystemTime::UNIX_EPOCH + Duration::from_millis(newest)),
         }
     }
@@ -237,6 +259,8 @@ pub struct Totals {
     pub losses: LossCounts,
     /// Ignored ops, and ignored entries of an unknown type, by reason.
     pub ignored: [(&'static str, u64); Ignored::ALL.len()],
+    /// Dead letters by reason.
+    pub dead_letters: BTreeMap<String, u64>,
     /// The time in the stream ID of the newest entry whose effect has committed.
     pub newest_committed: Option<SystemTime>,
 }
@@ -248,3 +272,20 @@ const LOSS_FIELDS: [&str; 2] = ["pending_trimmed", "groups_recreated"];
 
 /// A field of one of the hashes, and its count since the process started.
 pub type Count = (&'static str, i64);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dead_letters_of_very_many_reasons_are_counted_as_others() {
+        let metrics = Metrics::default();
+        for reason in 0..2 * MAX_REASONS {
+            metrics.dead_letters(&reason.to_string(), 1);
+        }
+        metrics.dead_letters("0", 1);
+        let counts = metrics.totals().dead_letters;
+        assert_eq!(counts.len(), MAX_REASONS + 1, "{counts:?}");
+        assert_eq!((counts["0"], counts["other"]), (2, MAX_REASONS as u64), "{counts:?}");
+    }
+}

@@ -107,6 +107,9 @@ fn encode_counters(encoder: &mut DescriptorEncoder, totals: &Totals) -> fmt::Res
     labelled(encoder, "events", help, "type", &totals.by_type)?;
     let help = "Entries of which a part became a dead letter";
     counter(encoder, "errors", help, totals.errors)?;
+    let letters = totals.dead_letters.iter();
+    let letters: Vec<_> = letters.map(|(reason, number)| (reason.as_str(), *number)).collect();
+    labelled(encoder, "dead_letters", "Dead letters stored", "reason", &letters)?;
     let lost = [
         ("pending_trimmed", totals.losses.pending_trimmed),
         ("unread_trimmed", totals.losses.unread_trimmed),

@@ -52,6 +52,8 @@ pub struct Status {
     pub events: BTreeMap<String, u64>,
     /// Ops since the start that are deliberately not applied, by reason.
     pub ignored: BTreeMap<String, u64>,
+    /// Dead letters since the start, by reason.
+    pub dead_letters: BTreeMap<String, u64>,
 }
 
 /// The key of a consumer's status.
@@ -148,6 +150,7 @@ impl Publisher {
             events_per_second_over_a_minute: self.rates.over(LONG),
             events,
             ignored: named(&totals.ignored),
+            dead_letters: totals.dead_letters,
         }
     }
 }

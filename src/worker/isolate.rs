@@ -17,7 +17,7 @@ use postgres::error::SqlState;
 use super::reading::EntryProgress;
 use super::{Unfinished, Worker};
 use crate::apply;
-use crate::dead_letter::DeadLetter;
+use crate::dead_letter::{Cause, DeadLetter};
 use crate::decode::{self, RawCommit};
 use crate::entry::Entry;
 use crate::postgres::columns;
@@ -386,7 +386,14 @@ fn store_dead_letters(refused: &[Refused], entries: &[Entry], progress: &mut [En
         let text = decode::text(entry).unwrap_or_default();
         let commit = RawCommit::new(&text);
         let letters = of_entry.iter().map(|Refused { op, error }| {
-            DeadLetter::op(entry, commit.as_ref(), op.position.op, &op.path, error.describe())
+            let cause = Cause {
+                name: match reason(error) {
+                    "" => "refused".into(),
+                    sqlstate => format!("sqlstate_{sqlstate}").into(),
+                },
+                text: error.describe(),
+            };
+            DeadLetter::op(entry, commit.as_ref(), op.position.op, &op.path, cause)
         });
         progress[index].dead.extend(letters);
     }

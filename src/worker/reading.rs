@@ -4,7 +4,7 @@
 
 use std::borrow::Cow;
 
-use crate::dead_letter::DeadLetter;
+use crate::dead_letter::{Cause, DeadLetter};
 use crate::decode::{self, EntryError, RawCommit};
 use crate::entry::Entry;
 use crate::outcome::Kind;
@@ -20,11 +20,12 @@ pub struct EntryProgress {
 }
 
 impl EntryProgress {
-    /// For an entry that becomes a dead letter without being read.
-    pub fn of_dead(entry: &Entry, reason: &str) -> EntryProgress {
+    /// For an entry that becomes a dead letter without being read, because it has ended the process too often.
+    pub fn of_dead(entry: &Entry, text: &str) -> EntryProgress {
+        let cause = Cause::new("ended_the_process", text);
         EntryProgress {
             kind: Kind::of(entry.kind.as_deref()),
-            dead: vec![DeadLetter::entry(entry, reason.to_owned())],
+            dead: vec![DeadLetter::entry(entry, cause)],
             ignored: Vec::new(),
         }
     }
@@ -52,7 +53,8 @@ pub fn read<'a>(
     let event = match event {
         Ok(event) => event,
         Err(error) => {
-            progress.dead.push(DeadLetter::entry(entry, error.to_string()));
+            let cause = Cause::new(error.name(), &error);
+            progress.dead.push(DeadLetter::entry(entry, cause));
             return progress;
         }
     };
@@ -71,8 +73,10 @@ pub fn read<'a>(
             rows::OpOutcome::Bad { index, error } => {
                 // Parsed at most once, even if all of its ops are bad.
                 let commit = commit.get_or_insert_with(|| text.as_deref().ok().and_then(RawCommit::new));
-                let letter = DeadLetter::op(entry, commit.as_ref(), index, "", error.to_string());
-                progress.dead.push(letter);
+                let cause = Cause::new(error.name(), &error);
+                progress
+                    .dead
+                    .push(DeadLetter::op(entry, commit.as_ref(), index, "", cause));
             }
         }
     }

@@ -20,7 +20,7 @@ mod sdk_dialect;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Instant;
 
-use firehose_worker::dead_letter::DeadLetter;
+use firehose_worker::dead_letter::{Cause, DeadLetter};
 use firehose_worker::decode::RawCommit;
 use firehose_worker::decode::json::DEPTH_MAX;
 use firehose_worker::entry::{Entry, EntryId};
@@ -194,7 +194,7 @@ fn run(entry: &Entry, tally: &mut Tally) {
             OpOutcome::Ignored(_) => tally.ignored_ops += 1,
             OpOutcome::Bad { index, error } => {
                 tally.bad_ops += 1;
-                DeadLetter::op(entry, commit.as_ref(), index, "", error.to_string());
+                DeadLetter::op(entry, commit.as_ref(), index, "", Cause::new(error.name(), &error));
             }
         }
     }

@@ -211,6 +211,7 @@ fn both_processes_show_the_whole_pipeline_as_status_prints_it() {
         "counters",
         "length",
         "dead_letters",
+        "dead_letters_by_reason",
         "newest_dead_letters",
         "losses",
     ] {

@@ -98,6 +98,7 @@ fn without_a_worker_the_figures_are_those_of_the_stream() {
 #[test]
 fn with_workers_each_is_told_with_its_process_and_what_it_has_done() {
     let stack = Stack::new("status_running");
+    stack.push_fields(&[("type", b"commit"), ("data", b"{"), ("seq", b"1")]);
     let sent = stack.push_events(Events::new(4, 200));
     // No table for it: ignored.
     stack.create(
@@ -110,14 +111,16 @@ fn with_workers_each_is_told_with_its_process_and_what_it_has_done() {
     wait_until("the worker has told that all is applied", || {
         let figures = figures();
         let told = &worker(&figures, "first")["status"];
-        let is_done =
-            told["events"]["commit"] == sent.commit + 1 && figures["counters"]["totalEvents"] == sent.total + 1;
+        let is_done = told["events"]["commit"] == sent.commit + 1
+            && figures["counters"]["totalEvents"] == sent.total + 1
+            && told["events"]["errors"] == 1;
         if is_done { Ok(()) } else { Err(format!("{figures:#}")) }
     });
     let now = figures();
     assert_eq!(now["backlog"], 0);
     assert_eq!(now["catch_up_seconds"], 0.0);
     assert!(now["ignored"]["no_table"].as_u64() >= Some(1), "{now:#}");
+    assert_eq!(now["dead_letters_by_reason"], json!({"not_json": 1}), "{now:#}");
     assert!(now["freshness_seconds"].as_f64() >= Some(0.0), "{now:#}");
     let told = worker(&now, "first");
     assert!(
