@@ -147,9 +147,11 @@ impl InFlight {
         }
     }
 
-    /// Waits up to `time` for room, and returns it in bytes.
+    /// Waits up to `time` until an eighth of the limit is free, and returns what is free in bytes. Without a backlog that
+    /// is always so. With one, entries are released a few at a time, and reading as few each time would take several
+    /// times as many round trips.
     pub fn room(&self, time: Duration) -> usize {
-        let is_full = |entries: &mut Entries| entries.bytes >= self.limit;
+        let is_full = |entries: &mut Entries| entries.bytes > self.limit - self.limit / 8;
         let entries = self.wait_while(time, is_full);
         self.limit.saturating_sub(entries.bytes)
     }
@@ -204,7 +206,13 @@ mod tests {
         assert!(!in_flight.wait_until_empty(Duration::ZERO));
         in_flight.remove([id(1), id(9)].into_iter());
         assert_eq!(in_flight.room(Duration::ZERO), 40);
-        in_flight.remove([id(2)].into_iter());
+        in_flight.add(id(3), 30);
+        assert_eq!(
+            in_flight.room(Duration::ZERO),
+            10,
+            "what is free is used after the wait"
+        );
+        in_flight.remove([id(2), id(3)].into_iter());
         assert!(in_flight.wait_until_empty(Duration::ZERO));
     }
 
