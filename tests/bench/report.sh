@@ -12,9 +12,7 @@ last_run() {
         $1 == contender {value[$2] = $3}
         END {
             if ("n_events" in value) n_events = value["n_events"]
-            printf "%s: %.2f s, %.0f events/s", name, value["seconds"], n_events / value["seconds"]
-            if ("copy_seconds" in value) printf ", %.0f %% of the limit", 100 * value["copy_seconds"] / value["seconds"]
-            print ""
+            printf "%s: %.2f s, %.0f events/s\n", name, value["seconds"], n_events / value["seconds"]
         }' "$servers_dir/results"
 }
 
