@@ -23,7 +23,7 @@ pub struct Cause {
 }
 
 impl Cause {
-    pub fn new(name: &'static str, text: &(impl fmt::Display + ?Sized)) -> Cause {
+    pub fn new(name: impl Into<Cow<'static, str>>, text: impl fmt::Display) -> Cause {
         Cause {
             name: name.into(),
             text: text.to_string(),

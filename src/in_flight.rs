@@ -24,7 +24,7 @@ pub struct InFlight {
 
 #[derive(Default)]
 struct Entries {
-    /// Sorted, which takes half the memory of a hash table.
+    /// Sorted, because the renewer and `floor` begin with the oldest.
     held: BTreeMap<EntryId, Held>,
     bytes: usize,
     /// When the read was sent whose answer comes next.

@@ -201,7 +201,7 @@ impl Gatherer {
         let reported: f64 = statuses().map(|status| status.events_per_second).sum();
         let reported_over_a_minute: f64 = statuses().map(|status| status.events_per_second_over_a_minute).sum();
         let ignored = sums(statuses().map(|status| &status.ignored));
-        let dead_letters_by_reason = sums(statuses().map(|status| &status.dead_letters));
+        let dead_letters_by_reason = sums(statuses().map(|status| &status.dead_letters_by_reason));
         let newest = statuses().filter_map(|status| status.newest_committed_ms).max();
         let now_ms = Utc::now().timestamp_millis();
         figures.time_ms = u64::try_from(now_ms).ok();

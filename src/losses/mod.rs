@@ -227,14 +227,16 @@ impl Losses {
     }
 
     fn given(&self, kept: Option<&Seen>, info: &StreamInfo, reads: Option<Reads>, server: Option<RunId>) -> Given {
-        let own = self.last.as_ref().and_then(|last| last.reads.zip(reads));
-        let is_latest = kept.is_some() && kept == self.last.as_ref().map(|last| &last.seen);
-        match own {
-            Some((then, now)) if then.epoch == now.epoch && is_latest && self.is_alone(info) => {
-                Given::Counted(now.number - then.number)
-            }
-            _ if server.is_some() && kept.is_some_and(|kept| kept.server == server) => Given::ByRedis,
-            _ => Given::Unknown,
+        let counted = self.last.as_ref().and_then(|last| {
+            let (then, now) = last.reads.zip(reads)?;
+            let is_complete = then.epoch == now.epoch && kept == Some(&last.seen) && self.is_alone(info);
+            is_complete.then(|| now.number - then.number)
+        });
+        let is_same_server = server.is_some() && kept.is_some_and(|kept| kept.server == server);
+        match counted {
+            Some(number) => Given::Counted(number),
+            None if is_same_server => Given::ByRedis,
+            None => Given::Unknown,
         }
     }
 

@@ -1,7 +1,8 @@
 //! COPY with rows in binary format.
 //!
 //! Owns the format on the wire, and how many bytes a message holds. The writers of the postgres crate send a message of
-//! 4 KiB each time, which wakes the server as often; `CHUNK` costs both sides less, and little memory.
+//! 4 KiB each time, which wakes the server as often. Messages of `CHUNK` bytes cost both sides less CPU, and still take
+//! little memory.
 
 use std::io::{self, Write};
 

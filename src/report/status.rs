@@ -53,7 +53,7 @@ pub struct Status {
     /// Ops since the start that are deliberately not applied, by reason.
     pub ignored: BTreeMap<String, u64>,
     /// Dead letters since the start, by reason.
-    pub dead_letters: BTreeMap<String, u64>,
+    pub dead_letters_by_reason: BTreeMap<String, u64>,
 }
 
 /// The key of a consumer's status.
@@ -150,7 +150,7 @@ impl Publisher {
             events_per_second_over_a_minute: self.rates.over(LONG),
             events,
             ignored: named(&totals.ignored),
-            dead_letters: totals.dead_letters,
+            dead_letters_by_reason: totals.dead_letters,
         }
     }
 }

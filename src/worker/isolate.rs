@@ -386,13 +386,11 @@ fn store_dead_letters(refused: &[Refused], entries: &[Entry], progress: &mut [En
         let text = decode::text(entry).unwrap_or_default();
         let commit = RawCommit::new(&text);
         let letters = of_entry.iter().map(|Refused { op, error }| {
-            let cause = Cause {
-                name: match reason(error) {
-                    "" => "refused".into(),
-                    sqlstate => format!("sqlstate_{sqlstate}").into(),
-                },
-                text: error.describe(),
+            let name = match reason(error) {
+                "" => "refused".to_owned(),
+                sqlstate => format!("sqlstate_{sqlstate}"),
             };
+            let cause = Cause::new(name, error.describe());
             DeadLetter::op(entry, commit.as_ref(), op.position.op, &op.path, cause)
         });
         progress[index].dead.extend(letters);

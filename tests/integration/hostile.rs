@@ -80,7 +80,7 @@ fn leave_traces(stack: &Stack) {
     let status = json!({
         "version": HOSTILE, "process": HOSTILE, "started_ms": 1, "told_ms": 2, "threads": 1, "waiting_for": HOSTILE,
         "newest_committed_ms": 1, "events_per_second": 1.0, "events_per_second_over_a_minute": 1.0,
-        "events": {HOSTILE: 1}, "ignored": {HOSTILE: 1}, "dead_letters": {HOSTILE: 1},
+        "events": {HOSTILE: 1}, "ignored": {HOSTILE: 1}, "dead_letters_by_reason": {HOSTILE: 1},
     });
     let letter = [
         "firehose:dead-letters",
